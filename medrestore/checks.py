@@ -1,0 +1,80 @@
+"""Checks on user input: each raises :class:`InputError`, naming the parameter, what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NoReturn
+
+__all__ = ["InputError", "fail", "require_in_range", "require_in_set", "require_known_keys", "require_same_shape"]
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave: a value, a file, a configuration.
+
+    Its message names what is wrong and the remedy; the command line prints it without a traceback.
+    """
+
+
+def fail(message: str, *, path: object = None, row: int | None = None, remedy: str = "") -> NoReturn:
+    """Raise :class:`InputError` with the file and row it is about in front and the remedy behind.
+
+    >>> fail("is not a NIfTI file", path="scan.txt", remedy="convert it to NIfTI first")
+    Traceback (most recent call last):
+    medrestore.checks.InputError: scan.txt: is not a NIfTI file. Remedy: convert it to NIfTI first
+    """
+    where = "" if path is None else f"{path}" + ("" if row is None else f", row {row}") + ": "
+    raise InputError(f"{where}{message}" + (f". Remedy: {remedy}" if remedy else ""))
+
+
+def require_in_range(
+    name: str, value: float, low: float, high: float, *, include_low: bool = True, include_high: bool = True
+) -> None:
+    """Require ``low <= value <= high``; a bound that is not included makes its side strict.
+
+    >>> require_in_range("q", 3.0, 0, 2, include_low=False)
+    Traceback (most recent call last):
+    medrestore.checks.InputError: q must be in (0, 2], got 3.0
+    """
+    above = value >= low if include_low else value > low
+    below = value <= high if include_high else value < high
+    if not (above and below):
+        raise InputError(f"{name} must be in {'[' if include_low else '('}{low}, {high}{']' if include_high else ')'}, got {value}")
+
+
+def require_in_set(name: str, value: object, allowed: Collection[Any]) -> None:
+    """Require that ``value`` is one of ``allowed``.
+
+    >>> require_in_set("precision", "fp8", ("fp32", "bf16"))
+    Traceback (most recent call last):
+    medrestore.checks.InputError: precision must be one of 'fp32', 'bf16', got 'fp8'
+    """
+    if value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def require_known_keys(what: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+    """Require that every key of ``given`` is known; suggest the nearest known key for one that is not.
+
+    >>> require_known_keys("config", {"epoch": 3}, ["epochs", "seed"])
+    Traceback (most recent call last):
+    medrestore.checks.InputError: config has no key 'epoch'; did you mean 'epochs'?
+    """
+    from difflib import get_close_matches
+
+    for key in given:
+        if key not in known:
+            near = get_close_matches(key, list(known), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+            raise InputError(f"{what} has no key {key!r}; {hint}")
+
+
+def require_same_shape(**shapes: Sequence[int]) -> None:
+    """Require that all named shapes are equal.
+
+    >>> require_same_shape(image=(2, 3), label=(2, 4))
+    Traceback (most recent call last):
+    medrestore.checks.InputError: shapes must be equal, got image (2, 3), label (2, 4)
+    """
+    if len({tuple(shape) for shape in shapes.values()}) > 1:
+        listed = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+        raise InputError(f"shapes must be equal, got {listed}")

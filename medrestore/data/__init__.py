@@ -1,0 +1,1 @@
+"""Manifests, volumes, slices and simulated cohorts."""

@@ -1,0 +1,1 @@
+"""Simulated cohorts from real anatomy."""

@@ -1,0 +1,1 @@
+"""Training engines and their handlers on MONAI and Ignite."""

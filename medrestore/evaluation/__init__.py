@@ -1,0 +1,1 @@
+"""Tables and figures that say whether image and diagnosis held."""

@@ -1,0 +1,1 @@
+"""From trained weights and volumes to restored NIfTI files."""

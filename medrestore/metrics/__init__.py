@@ -1,0 +1,1 @@
+"""Image, quantification and task metrics: arrays in, numbers out."""

@@ -1,0 +1,1 @@
+"""Task networks T, one a file."""

@@ -1,0 +1,1 @@
+"""Degradations y = A(x) and their reconstruction."""

@@ -1,0 +1,1 @@
+"""Restoration without a trained generator: restore(y, ...) -> x."""
