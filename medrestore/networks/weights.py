@@ -1,0 +1,119 @@
+"""Weights on disk: architecture and parameters in one file that loads without running code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medrestore.checks import InputError
+from medrestore.files import atomic_path
+
+__all__ = ["FORMAT", "describe", "load_file", "load_network", "load_state", "save_file"]
+
+FORMAT = 1
+"""Version of the layout of ``model.pt`` and ``checkpoint.pt``."""
+
+
+def save_file(payload: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write tensors and plain values to ``path``, whole or not at all.
+
+    The archive is named alike whatever the path, so the same values give the same bytes.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        torch.save({"format": FORMAT, **payload}, stream)
+
+
+def load_file(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a file of :func:`save_file` with ``weights_only=True``: nothing in it is executed.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, damaged, holds more than weights, or was written by another layout.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: there are no weights here. Remedy: train first, or name the model.pt of a finished run")
+    try:
+        payload = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{path}: is damaged or holds more than weights ({type(error).__name__}). "
+            "Remedy: copy the file again from where it was trained"
+        ) from error
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise InputError(f"{path}: was not written by medrestore (no format {FORMAT} in it)")
+    return payload
+
+
+def describe(network: nn.Module) -> dict[str, Any]:
+    """Return what rebuilds a network: its class, the arguments it was built with and its state."""
+    return {
+        "class": f"{type(network).__module__.removeprefix('medrestore.networks.')}.{type(network).__name__}",
+        "architecture": dict(network.architecture),  # type: ignore[arg-type]
+        "state": {name: value.detach().cpu().clone() for name, value in network.state_dict().items()},
+    }
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], *, path: object, name: str = "network") -> None:
+    """Load ``state`` into ``network``, whole.
+
+    Raises
+    ------
+    InputError
+        When the checkpoint is that of another network: names the first keys or shapes that differ.
+    """
+    own = network.state_dict()
+    differ = [f"{key} is missing" for key in own if key not in state]
+    differ += [f"{key} is not known" for key in state if key not in own]
+    differ += [
+        f"{key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if differ:
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise InputError(
+            f"{path}: is the checkpoint of another {name} ({'; '.join(differ[:3])}{more}). "
+            "Remedy: use the configuration and overlays that it was trained with"
+        )
+    network.load_state_dict(dict(state))
+
+
+def load_network(path: str | os.PathLike[str], name: str, *, device: str | torch.device = "cpu") -> nn.Module:
+    """Rebuild one network of a ``model.pt`` in evaluation mode.
+
+    Parameters
+    ----------
+    path
+        A file with ``networks: {name: {class, architecture, state}}``.
+    name
+        Which of them: ``generator``, ``task``, ``observer``.
+
+    Raises
+    ------
+    InputError
+        When the file has no such network, or names a class outside ``medrestore.networks``.
+    """
+    import importlib
+
+    networks = load_file(path, device="cpu").get("networks", {})
+    if name not in networks:
+        raise InputError(f"{path}: has no network {name!r}; it holds {', '.join(sorted(networks)) or 'none'}")
+    entry = networks[name]
+    module_name, _, class_name = entry["class"].rpartition(".")
+    try:
+        module = importlib.import_module(f"medrestore.networks.{module_name}")
+        network_class = getattr(module, class_name)
+    except (ImportError, AttributeError):
+        network_class = None
+    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+        raise InputError(f"{path}: network {name!r} is of class {entry['class']!r}, which is not in medrestore.networks")
+    network: nn.Module = network_class(**entry["architecture"])
+    load_state(network, entry["state"], path=path, name=name)
+    return network.to(device).eval()
