@@ -1,0 +1,44 @@
+# Two commands: `make demo` and `make test`. Both make .venv on a bare machine and reuse it afterwards.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_OUTPUT ?= demo_output
+# One torch release for everybody who calls make; `make TORCH=torch demo` takes the newest.
+TORCH ?= torch==2.13.0
+# Two default OpenMP teams that spin while they wait halve each other's speed.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test lint benchmarks help clean
+
+help:  ## Show what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("medrestore needs Python 3.10 or newer, found " + sys.version.split()[0] + "; call make PYTHON=python3.12 ...") if sys.version_info < (3, 10) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --progress-bar on "$(TORCH)" --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --progress-bar on "$(TORCH)" --editable ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.installed  ## Simulate a cohort, train Task-GAN and its baselines, restore, evaluate: about 12 minutes on two cores
+	$(BIN)/medrestore demo --output $(DEMO_OUTPUT)
+
+lint: $(VENV)/.installed-dev  ## Style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint  ## Lint and run all tests, with coverage of the package
+	$(BIN)/python -m pytest --cov=medrestore --cov-report=term --cov-fail-under=90
+
+benchmarks: $(VENV)/.installed-dev  ## Run every benchmark and print its ratios
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:  ## Remove the environment and caches (never results)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

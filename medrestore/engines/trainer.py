@@ -1,0 +1,320 @@
+"""The engine that runs a method's step: device, precision, stages, moving average, checkpoints, resumption."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.trainer import Trainer
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from medrestore import rng
+from medrestore.checks import InputError, require_in_range
+from medrestore.engines.precision import autocast_dtype
+from medrestore.methods.base import Stage, Step, make_stages
+from medrestore.networks.weights import describe, load_file, load_state, save_file
+
+__all__ = ["RestorationTrainer"]
+
+CHECKPOINT = "checkpoint.pt"
+MODEL = "model.pt"
+
+
+def _raise(_: Engine, error: BaseException) -> None:
+    raise error
+
+
+class RestorationTrainer(Trainer):
+    """Train a :class:`~medrestore.methods.base.Step` through its stages, resumable at every epoch.
+
+    Parameters
+    ----------
+    device
+        Where the networks learn.
+    step
+        The method. Its networks are moved to ``device`` before the first iteration.
+    data_loader
+        Yields batches: dictionaries of tensors, ``image`` (B, C, H, W) degraded and ``label`` (B, 1, H, W) target.
+    stages
+        As plain data (see :class:`~medrestore.methods.base.Stage`), in order.
+    output_dir
+        Gets ``checkpoint.pt`` after every epoch and ``model.pt`` at the end. A folder that holds a checkpoint
+        is continued from it; the result is bit-identical to that of a run that was never interrupted (on CPU).
+    seed
+        Names every random stream: dropout of iteration i is a function of the seed and i alone.
+    precision
+        ``auto`` | ``fp32`` | ``bf16`` | ``fp16``; see :func:`~medrestore.engines.precision.autocast_dtype`.
+    channels_last
+        Keep weights and images in channels-last order: faster convolutions.
+    accumulation
+        Iterations whose gradients are averaged before an optimizer steps.
+    ema_decay
+        Decay per iteration of the moving average of the generator's weights, which is what restores.
+    compile_networks
+        Run the networks through ``torch.compile``.
+    augmentation
+        Called with the batch, ``epoch`` and ``iteration``.
+    data_position
+        Has ``set_epoch``, ``state_dict`` and ``load_state_dict``: the sampler.
+    model_information
+        Plain values that inference needs of the training (kept in ``model.pt``).
+    handlers
+        MONAI or Ignite handlers: have ``attach(engine)``.
+
+    Notes
+    -----
+    Fires MONAI's ``MODEL_COMPLETED`` after every step, sets ``state.output["loss"]`` to the generator's loss (that of
+    the learning network in a stage without it). MONAI's ``AdversarialTrainer`` is no base for this: it takes the
+    degraded input for the real image, and its checkpoints do not load.
+
+    Raises
+    ------
+    InputError
+        For stages that no optimizer serves, or a checkpoint of another configuration.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        step: Step,
+        data_loader: Iterable[Mapping[str, Tensor]],
+        *,
+        stages: Sequence[Mapping[str, Any]],
+        output_dir: str | os.PathLike[str],
+        seed: int,
+        precision: str = "auto",
+        channels_last: bool = True,
+        accumulation: int = 1,
+        ema_decay: float = 0.99,
+        compile_networks: bool = False,
+        augmentation: Callable[..., Mapping[str, Tensor]] | None = None,
+        data_position: Any = None,
+        model_information: Mapping[str, Any] | None = None,
+        handlers: Sequence[Any] | None = None,
+    ) -> None:
+        require_in_range("accumulation", accumulation, 1, 10**6)
+        require_in_range("ema_decay", ema_decay, 0, 1, include_high=False)
+        self.stages = make_stages(stages)
+        super().__init__(
+            device=device,
+            max_epochs=sum(stage.epochs for stage in self.stages),
+            data_loader=data_loader,
+            iteration_update=self._iterate,
+            decollate=False,
+        )
+        self.step = step
+        self.output_dir = Path(output_dir)
+        self.seed = seed
+        self.channels_last = channels_last
+        self.accumulation = accumulation
+        self.ema_decay = ema_decay
+        self.augmentation = augmentation
+        self.data_position = data_position
+        self.model_information = dict(model_information or {})
+        self.autocast = autocast_dtype(precision, self.state.device)
+        self.gradient_scaler = torch.amp.GradScaler(
+            self.state.device.type, enabled=self.autocast is torch.float16
+        )
+        order = torch.channels_last if channels_last else torch.contiguous_format
+        for network in step.networks.values():
+            network.to(self.state.device, memory_format=order)  # type: ignore[call-overload]
+        self.averaged_generator = AveragedModel(
+            step.networks["generator"], multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True
+        )
+        self._prepare(compile_networks)
+        for stage in self.stages:
+            step.enter(stage)
+        self._stage: Stage | None = None
+        self.add_event_handler(Events.EPOCH_STARTED, type(self)._enter_epoch)
+        for handler in handlers or ():
+            handler.attach(self)
+        self.add_event_handler(Events.EPOCH_COMPLETED, type(self).save_checkpoint)
+        self.add_event_handler(Events.COMPLETED, type(self).save_model)
+        # Ignite swallows an exception when anybody listens to it: listeners only note it, the engine raises it.
+        self.add_event_handler(Events.EXCEPTION_RAISED, _raise)
+
+    # ------------------------------------------------------------------ set-up
+    def _prepare(self, compile_networks: bool) -> None:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        for name, network in self.step.networks.items():
+            if compile_networks:
+                network.compile()
+            if distributed:
+                self.step.networks[name] = self._distribute(network)
+        for optimizer in self.step.optimizers.values():
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+
+    def _distribute(self, network: nn.Module) -> nn.Module:
+        on_gpu = self.state.device.type == "cuda"
+        if on_gpu:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        # Buffers are synchronized by SyncBatchNorm; a broadcast before each of D's two forward passes would change
+        # them under the graph of the first.
+        return nn.parallel.DistributedDataParallel(
+            network, device_ids=[self.state.device] if on_gpu else None, broadcast_buffers=False
+        )
+
+    # ------------------------------------------------------------------ an iteration
+    def _iterate(self, engine: Engine, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        state = self.state
+        order = torch.channels_last if self.channels_last else torch.contiguous_format
+        batch = {
+            key: value.to(state.device, non_blocking=True, memory_format=order if value.ndim == 4 else torch.preserve_format)
+            for key, value in batch.items()
+        }
+        if self.augmentation is not None:
+            batch = self.augmentation(batch, epoch=state.epoch, iteration=state.iteration)
+        self._set_learning_rates()
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        with (
+            rng.forked(self.seed, "iteration", state.iteration, rank, device=state.device),
+            torch.autocast(state.device.type, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None),
+        ):
+            losses = self.step.step(self, batch)
+        names = list(losses)
+        values = torch.stack([torch.as_tensor(losses[name], dtype=torch.float32) for name in names]).tolist()
+        output = dict(zip(names, values, strict=True))
+        output[CommonKeys.LOSS] = output["generator"] if "generator" in output else sum(values)
+        bad = [name for name, value in output.items() if not math.isfinite(value)]
+        if bad:
+            raise InputError(
+                f"iteration {state.iteration}: {', '.join(bad)} is not finite; {self.output_dir / CHECKPOINT} holds the last "
+                "good epoch. Remedy: lower learning_rate, or use precision fp32"
+            )
+        if self.step.learns("generator"):
+            self.averaged_generator.update_parameters(self.step.bare("generator"))
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return output
+
+    def minimize(self, name: str, loss: Tensor) -> None:
+        """Propagate ``loss`` back to network ``name`` and step its optimizer, once in ``accumulation`` iterations."""
+        optimizer = self.step.optimizers[name]
+        phase = (self.state.iteration - 1) % self.accumulation
+        if phase == 0:
+            optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.state.device.type, enabled=False):
+            self.gradient_scaler.scale(loss / self.accumulation if self.accumulation > 1 else loss).backward()
+        if phase == self.accumulation - 1:
+            self.gradient_scaler.step(optimizer)
+            self.gradient_scaler.update()
+
+    # ------------------------------------------------------------------ stages
+    def stage_of(self, epoch: int) -> tuple[Stage, int]:
+        """Return the stage of an epoch (from 1) and the number of epochs before that stage."""
+        before = 0
+        for stage in self.stages:
+            if epoch <= before + stage.epochs:
+                return stage, before
+            before += stage.epochs
+        raise InputError(f"epoch must be at most {before}, got {epoch}")
+
+    def _enter_epoch(self) -> None:
+        stage, before = self.stage_of(self.state.epoch)
+        self.step.enter(stage)
+        if stage is not self._stage:
+            self._stage = stage
+            self.logger.info(
+                f"stage {stage.name}: epochs {before + 1} to {before + stage.epochs}, training {', '.join(self.step.learning(stage))}"
+            )
+        if self.data_position is not None:
+            self.data_position.set_epoch(self.state.epoch)
+
+    def _set_learning_rates(self) -> None:
+        stage, before = self.stage_of(self.state.epoch)
+        done = self.state.iteration - 1 - before * self.state.epoch_length
+        factor = stage.learning_rate_factor(done / (stage.epochs * self.state.epoch_length))
+        for optimizer in self.step.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    # ------------------------------------------------------------------ checkpoints
+    def configuration(self) -> dict[str, Any]:
+        """Return what a checkpoint must share with the run that continues it: plain values."""
+        return {
+            "method": self.step.method,
+            "seed": self.seed,
+            "stages": [[stage.name, stage.epochs, list(stage.train), stage.schedule] for stage in self.stages],
+            "epoch_length": self.state.epoch_length,
+            "accumulation": self.accumulation,
+            "ema_decay": self.ema_decay,
+        }
+
+    def save_checkpoint(self) -> None:
+        """Write ``checkpoint.pt``: networks, optimizers, moving average, scaler, sampler position, random state."""
+        if self.state.rank != 0:
+            return
+        save_file(
+            {
+                "configuration": self.configuration(),
+                "epoch": self.state.epoch,
+                "iteration": self.state.iteration,
+                "step": self.step.state(),
+                "averaged_generator": self.averaged_generator.state_dict(),
+                "gradient_scaler": self.gradient_scaler.state_dict(),
+                "data_position": self.data_position.state_dict() if self.data_position is not None else {},
+                # Every random stream is a function of these two (medrestore.rng): there is no other state to keep.
+                "random_state": {"seed": self.seed, "iteration": self.state.iteration},
+            },
+            self.output_dir / CHECKPOINT,
+        )
+
+    def load_checkpoint(self) -> None:
+        """Continue from ``checkpoint.pt``.
+
+        Raises
+        ------
+        InputError
+            When it was written by another configuration or other networks; names the difference.
+        """
+        path = self.output_dir / CHECKPOINT
+        checkpoint = load_file(path, device=self.state.device)
+        own = self.configuration()
+        for key, value in checkpoint["configuration"].items():
+            if own.get(key) != value:
+                raise InputError(
+                    f"{path}: was written with {key} {value}, this run has {own.get(key)}. "
+                    "Remedy: use the same configuration to continue it, or another output_dir for a new run"
+                )
+        for name in self.step.networks:
+            load_state(self.step.bare(name), checkpoint["step"]["networks"].get(name, {}), path=path, name=name)
+        for name, optimizer in self.step.optimizers.items():
+            optimizer.load_state_dict(checkpoint["step"]["optimizers"][name])
+        self.averaged_generator.load_state_dict(checkpoint["averaged_generator"])
+        self.gradient_scaler.load_state_dict(checkpoint["gradient_scaler"])
+        if self.data_position is not None:
+            self.data_position.load_state_dict(checkpoint["data_position"])
+        self.state.epoch, self.state.iteration = checkpoint["epoch"], checkpoint["iteration"]
+
+    def save_model(self) -> None:
+        """Write ``model.pt``: the averaged generator and the other networks, each with its architecture."""
+        if self.state.rank != 0:
+            return
+        networks = {name: describe(self.step.bare(name)) for name in self.step.networks}
+        averaged = self.averaged_generator.module.state_dict()
+        networks["generator"]["state"] = {name: value.detach().cpu().clone() for name, value in averaged.items()}
+        save_file(
+            {**self.model_information, "method": self.step.method, "networks": networks}, self.output_dir / MODEL
+        )
+
+    def run(self) -> None:
+        """Train, from the last checkpoint where there is one; a finished run is left as it is."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        if (self.output_dir / CHECKPOINT).exists():
+            self.load_checkpoint()
+            if self.state.epoch >= self.state.max_epochs:
+                if not (self.output_dir / MODEL).exists():
+                    self.save_model()
+                self.logger.info(f"{self.output_dir}: finished before, nothing to do")
+                return
+            self.logger.info(f"continuing after epoch {self.state.epoch} of {self.state.max_epochs}")
+        # Trainer.run would make a second, disabled-by-default scaler; the engine's own scaler serves fp16.
+        super(Trainer, self).run()

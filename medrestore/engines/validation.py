@@ -1,0 +1,151 @@
+"""Validation during a training: image quality, T, and the observer that the generator never sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.engines.evaluator import SupervisedEvaluator
+from torch import Tensor, nn
+
+from medrestore.checks import require_in_range
+from medrestore.engines.trainer import RestorationTrainer
+from medrestore.networks.weights import load_network
+
+__all__ = ["Validation"]
+
+
+class Validation:
+    """Restore the validation slices with the averaged generator after every ``interval`` epochs.
+
+    Adds to the trainer's ``state.metrics``: ``validation_psnr`` (dB, over each subject's slices together, data range =
+    maximum of the subject's target, mean over subjects), ``validation_l1``, and the mean absolute error per slice of T
+    and of the observer, ``validation_task_mae`` and ``validation_observer_mae``.
+
+    Parameters
+    ----------
+    data_loader
+        Validation slices: ``image``, ``label``, ``subject`` (index) and the label column.
+    label_column
+        Key of y.
+    interval
+        Epochs between two validations.
+    observer
+        ``model.pt`` of a run that trained a classifier of T's kind with another seed; its network ``task`` is the
+        independent observer. Without it, only T is reported.
+    tolerated_gap
+        Warn when, relative to what each says of the standard-dose images, the observer's error exceeds T's by more.
+        T then finds in the restorations what an outsider does not: G has learned to please T.
+
+    Raises
+    ------
+    InputError
+        For an interval below 1 or an observer that cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        data_loader: Iterable[Mapping[str, Tensor]],
+        *,
+        label_column: str,
+        interval: int = 1,
+        observer: str | os.PathLike[str] | None = None,
+        tolerated_gap: float = 0.1,
+    ) -> None:
+        require_in_range("interval", interval, 1, 10**6)
+        self.data_loader = data_loader
+        self.label_column = label_column
+        self.interval = interval
+        self.observer = load_network(observer, "task") if observer else None
+        self.tolerated_gap = tolerated_gap
+        self._observer_on_target: float | None = None
+
+    def attach(self, trainer: RestorationTrainer) -> None:
+        """Validate ``trainer`` at the end of epochs in which its generator learns."""
+        if self.observer is not None:
+            self.observer.to(trainer.state.device)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._validate)
+
+    def _validate(self, trainer: RestorationTrainer) -> None:
+        if trainer.state.rank != 0:
+            return
+        taught = any("task" in stage.train for stage in trainer.stages)
+        judges = {"task": trainer.step.bare("task")} if taught else {}
+        if self.observer is not None:
+            judges["observer"] = self.observer
+        generator = trainer.averaged_generator.module if trainer.step.learns("generator") else None
+        sums = self._run(trainer, generator, judges)
+        trainer.state.metrics.update(sums)
+        self._warn(trainer, sums)
+
+    def _run(
+        self, trainer: RestorationTrainer, generator: nn.Module | None, judges: Mapping[str, nn.Module]
+    ) -> dict[str, float]:
+        squared: dict[int, list[float]] = {}
+        total: dict[str, float] = {}
+        modes = {network: network.training for network in judges.values()}
+        for network in judges.values():
+            network.eval()
+
+        def restore(_: Any, batch: Mapping[str, Tensor]) -> dict[str, float]:
+            batch = {key: value.to(trainer.state.device) for key, value in batch.items()}
+            target, status = batch["label"].float(), batch[self.label_column]
+            with torch.autocast(
+                trainer.state.device.type,
+                dtype=trainer.autocast or torch.bfloat16,
+                enabled=trainer.autocast is not None,
+            ):
+                restored = generator(batch["image"]).float() if generator is not None else None
+                for name, judge in judges.items():
+                    for image, of in ((restored, ""), (target, "_target")):
+                        if image is not None:
+                            error = (torch.sigmoid(judge(image).float()) - status).abs().sum()
+                            total[f"{name}_mae{of}"] = total.get(f"{name}_mae{of}", 0.0) + error.item()
+            total["slices"] = total.get("slices", 0) + len(target)
+            if restored is not None:
+                error = (restored - target).flatten(1)
+                total["l1"] = total.get("l1", 0.0) + error.abs().mean(1).sum().item()
+                rows = zip(
+                    batch["subject"].tolist(), error.square().sum(1).tolist(), target.flatten(1).amax(1).tolist(), strict=True
+                )
+                for subject, square, peak in rows:
+                    entry = squared.setdefault(subject, [0.0, 0.0, 0.0])
+                    entry[0] += square
+                    entry[1] += error.shape[1]
+                    entry[2] = max(entry[2], peak)
+            return {}
+
+        evaluator = SupervisedEvaluator(
+            device=trainer.state.device,
+            val_data_loader=self.data_loader,
+            network=generator if generator is not None else nn.Identity(),
+            iteration_update=restore,
+            decollate=False,
+        )
+        evaluator.logger.setLevel("WARNING")
+        evaluator.run()
+        for network, training in modes.items():
+            network.train(training)
+        count = total.pop("slices")
+        metrics = {f"validation_{name}": value / count for name, value in total.items()}
+        if squared:
+            psnr = [10 * torch.log10(torch.tensor(n * peak**2 / square)).item() for square, n, peak in squared.values()]
+            metrics["validation_psnr"] = sum(psnr) / len(psnr)
+        return metrics
+
+    def _warn(self, trainer: RestorationTrainer, metrics: Mapping[str, float]) -> None:
+        if not {"validation_observer_mae", "validation_task_mae"} <= set(metrics):
+            return
+        observer = metrics["validation_observer_mae"] - metrics["validation_observer_mae_target"]
+        task = metrics["validation_task_mae"] - metrics["validation_task_mae_target"]
+        metrics_gap = observer - task
+        trainer.state.metrics["validation_observer_task_gap"] = metrics_gap
+        if metrics_gap > self.tolerated_gap:
+            trainer.logger.warning(
+                f"epoch {trainer.state.epoch}: T and the independent observer part: on restored images, relative to "
+                f"standard dose, T errs by {task:+.3f} and the observer by {observer:+.3f} per slice. The generator is "
+                "learning to please T. Remedy: lower task_weight, or set task_update to real_only"
+            )

@@ -1,0 +1,140 @@
+"""Task-GAN: a third network T that reads the diagnosis keeps the restoration honest.
+
+Source: "Task-GAN: Improving Generative Adversarial Network for Image Restoration", equations 1 to 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medrestore.checks import require_in_range, require_in_set
+from medrestore.losses.adversarial import discriminator_loss, feature_matching_loss
+from medrestore.losses.pixel import l1_loss
+from medrestore.losses.task import task_regression_loss
+from medrestore.methods.base import Minimizer, Stage, Step, frozen
+
+__all__ = ["TaskGAN"]
+
+
+class TaskGAN(Step):
+    r"""Generator G, discriminator D and task network T, trained together.
+
+    .. math::
+        L(G, D, T) = E\|G(\tilde x, z) - x\|_1 + \lambda \|E f(x) - E f(G(\tilde x, z))\|_2
+                     + \mu E\left[(T(G(\tilde x, z)) - y)^2 + (T(x) - y)^2\right]
+
+    Parameters
+    ----------
+    networks
+        ``generator``: (B, C, H, W) degraded slices -> (B, 1, H, W) restored; ``discriminator``: (B, 1, H, W) ->
+        logits and features; ``task``: (B, 1, H, W) -> (B,) logits.
+    optimizers
+        Under the same names.
+    adversarial_weight
+        lambda of equation 4; 0 leaves D out altogether.
+    task_weight
+        mu of equation 4; 0 keeps T from G.
+    task_update
+        Who teaches T in a stage in which G learns too. ``joint`` (the paper): both terms of equation 3;
+        ``real_only``: (T(x) - y)^2 alone, so that T cannot learn to excuse a bad restoration; ``frozen``: nobody.
+    label_column
+        Key of y in the batch, 0 or 1.
+    criterion
+        What D learns D(x) = 1, D(G(x~)) = 0 by: ``bce`` | ``least_squares`` | ``hinge``.
+    feature_layers
+        Layers of D in the feature matching; all when not given.
+
+    Notes
+    -----
+    Eq. 1 to 4 of Task-GAN. One iteration takes G's step first and D's and T's after it, each on the same restored
+    images, so D(x) and its features are computed once. T is in evaluation mode where it judges G: what it says of an
+    image then depends on that image alone. The paper gives neither lambda nor mu.
+    """
+
+    method = "taskgan"
+
+    def __init__(
+        self,
+        *,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        adversarial_weight: float,
+        task_weight: float,
+        task_update: str = "joint",
+        label_column: str,
+        criterion: str = "bce",
+        feature_layers: Sequence[int] | None = None,
+    ) -> None:
+        require_in_range("adversarial_weight", adversarial_weight, 0, float("inf"), include_high=False)
+        require_in_range("task_weight", task_weight, 0, float("inf"), include_high=False)
+        require_in_set("task_update", task_update, ("joint", "real_only", "frozen"))
+        require_in_set("criterion", criterion, ("bce", "least_squares", "hinge"))
+        super().__init__(networks=networks, optimizers=optimizers)
+        self.adversarial_weight = adversarial_weight
+        self.task_weight = task_weight
+        self.task_update = task_update
+        self.label_column = label_column
+        self.criterion = criterion
+        self.feature_layers = feature_layers
+
+    def learning(self, stage: Stage) -> tuple[str, ...]:
+        """Leave out D when lambda is 0, and T beside G when mu is 0 or T is frozen."""
+        held_back = set()
+        if "generator" in stage.train:
+            if self.adversarial_weight == 0:
+                held_back.add("discriminator")
+            if self.task_weight == 0 or self.task_update == "frozen":
+                held_back.add("task")
+        return tuple(name for name in stage.train if name not in held_back)
+
+    def step(self, engine: Minimizer, batch: Mapping[str, Tensor]) -> dict[str, float | Tensor]:
+        """Let G, then D, then T step, as far as the stage lets them; return the terms of equation 4."""
+        target, status = batch["label"], batch[self.label_column]
+        losses: dict[str, Tensor] = {}
+        restored = target
+        if self.learns("generator"):
+            restored = self.networks["generator"](batch["image"])
+            losses |= self._generator_and_discriminator(engine, restored, target, status)
+        if self.learns("task"):
+            losses |= self._task(engine, restored.detach(), target, status)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _generator_and_discriminator(
+        self, engine: Minimizer, restored: Tensor, target: Tensor, status: Tensor
+    ) -> dict[str, Tensor]:
+        discriminator, task = self.networks["discriminator"], self.bare("task")
+        losses = {"pixel": l1_loss(restored, target)}  # eq. 1
+        total = losses["pixel"]
+        real = discriminator(target) if self.adversarial_weight > 0 else None
+        if real is not None:
+            with frozen(discriminator):
+                fake = self.bare("discriminator")(restored)
+            losses["feature_matching"] = feature_matching_loss(  # eq. 2
+                real.features, fake.features, layers=self.feature_layers
+            )
+            total = total + self.adversarial_weight * losses["feature_matching"]
+        if self.task_weight > 0:
+            task.eval()
+            with frozen(task):
+                losses["task_restored"] = task_regression_loss(task(restored), status)  # eq. 3, first term
+            total = total + self.task_weight * losses["task_restored"]
+        losses["generator"] = total
+        engine.minimize("generator", total)
+        if real is not None:
+            fake = discriminator(restored.detach())
+            losses["discriminator"] = discriminator_loss(real.logits, fake.logits, criterion=self.criterion)
+            engine.minimize("discriminator", losses["discriminator"])
+        return losses
+
+    def _task(self, engine: Minimizer, restored: Tensor, target: Tensor, status: Tensor) -> dict[str, Tensor]:
+        self.bare("task").train()
+        losses = {"task_target": task_regression_loss(self.networks["task"](target), status)}  # eq. 3, second term
+        total = losses["task_target"]
+        if self.learns("generator") and self.task_update == "joint":
+            losses["task_joint"] = task_regression_loss(self.networks["task"](restored), status)
+            total = total + losses["task_joint"]
+        engine.minimize("task", total)
+        return losses
