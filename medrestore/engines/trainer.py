@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
-from medrestore.engines.precision import autocast_dtype
+from medrestore.networks.precision import autocast_dtype
 from medrestore.methods.base import Stage, Step, make_stages
 from medrestore.networks.weights import describe, load_file, load_state, save_file
 
@@ -51,7 +51,7 @@ class RestorationTrainer(Trainer):
     seed
         Names every random stream: dropout of iteration i is a function of the seed and i alone.
     precision
-        ``auto`` | ``fp32`` | ``bf16`` | ``fp16``; see :func:`~medrestore.engines.precision.autocast_dtype`.
+        ``auto`` | ``fp32`` | ``bf16`` | ``fp16``; see :func:`~medrestore.networks.precision.autocast_dtype`.
     channels_last
         Keep weights and images in channels-last order: faster convolutions.
     accumulation
