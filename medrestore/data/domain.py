@@ -1,0 +1,95 @@
+"""The domain a network was trained on, and whether a volume lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medrestore.data.intensity import foreground_scale
+from medrestore.data.volumes import Volume, read_volume
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["domain_warnings", "model_information", "training_domain", "volume_features"]
+
+TOLERATED_FACTOR = {"relative_noise": 1.5}
+"""A feature may leave the range seen in training by this factor before it counts as outside. Noise estimates of
+subjects at one dose scatter by about a quarter; twice the dose changes them by 1.4 (Poisson)."""
+TOLERATED_SIZE_FACTOR = 1.1
+"""The same for voxel sizes: a kernel sees structures larger or smaller by that much."""
+
+
+def volume_features(volume: Volume) -> dict[str, float]:
+    """Measure what tells a domain apart, on the degraded image alone.
+
+    Parameters
+    ----------
+    volume
+        (X, Y, Z), any unit.
+
+    Returns
+    -------
+    dict
+        ``voxel_size_x_mm`` and so on; ``relative_noise``: robust noise of the middle axial slice (median absolute
+        deviation of wavelet details, scikit-image's ``estimate_sigma``) over the mean of the foreground.
+    """
+    from skimage.restoration import estimate_sigma
+
+    scale = foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm)
+    middle = volume.data[:, :, volume.data.shape[2] // 2]
+    foreground = middle[np.ix_(*(np.flatnonzero((middle > 0.1 * scale).any(axis)) for axis in (1, 0)))]
+    noise = float(estimate_sigma(foreground)) if min(foreground.shape, default=0) >= 4 else 0.0
+    sizes = {f"voxel_size_{axis}_mm": float(size) for axis, size in zip("xyz", volume.voxel_size_mm, strict=True)}
+    return {**sizes, "relative_noise": noise / scale}
+
+
+def training_domain(table: pd.DataFrame, *, at_most: int = 16) -> dict[str, Any]:
+    """Describe the training subjects of a manifest: range of every feature, and tracers, units, dose fractions.
+
+    Parameters
+    ----------
+    table
+        Rows of :func:`medrestore.data.manifest.read_manifest`.
+    at_most
+        Volumes that are measured, evenly spaced over the table.
+    """
+    rows = np.unique(np.linspace(0, len(table) - 1, min(at_most, len(table))).round().astype(int))
+    measured = [volume_features(read_volume(path)) for path in table["degraded_path"].iloc[rows]]
+    ranges = {name: [min(m[name] for m in measured), max(m[name] for m in measured)] for name in measured[0]}
+    words: dict[str, Any] = {
+        column: sorted({str(value) for value in table[column]})
+        for column in ("tracer", "units", "dose_fraction")
+        if column in table
+    }
+    return {"features": ranges, **words}
+
+
+def domain_warnings(volume: Volume, domain: Mapping[str, Any], *, tracer: str | None = None) -> list[str]:
+    """Say in words where a volume lies outside of the domain that a network was trained on.
+
+    Parameters
+    ----------
+    volume
+        The degraded volume.
+    domain
+        Of :func:`training_domain`, as kept in ``model.pt``.
+    tracer
+        As the manifest or sidecar names it; nothing is said of it when not known.
+    """
+    found = []
+    for name, value in volume_features(volume).items():
+        low, high = domain["features"].get(name, (value, value))
+        factor = TOLERATED_FACTOR.get(name, TOLERATED_SIZE_FACTOR)
+        if not low / factor <= value <= high * factor:
+            found.append(f"{name.replace('_', ' ')} is {value:.3g}, trained on {low:.3g} to {high:.3g}")
+    if tracer and domain.get("tracer") and tracer not in domain["tracer"]:
+        found.append(f"tracer is {tracer}, trained on {', '.join(domain['tracer'])}")
+    return found
+
+
+def model_information(table: pd.DataFrame, *, neighbors: int, label_column: str) -> dict[str, Any]:
+    """Return what inference must know of a training: kept in ``model.pt`` as plain values."""
+    return {"neighbors": neighbors, "label_column": label_column, "domain": training_domain(table)}

@@ -1,0 +1,51 @@
+"""Checks say what was expected and what came."""
+
+import pytest
+
+from medrestore.checks import (
+    InputError,
+    fail,
+    require_in_range,
+    require_in_set,
+    require_known_keys,
+    require_same_shape,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "include"),
+    [(0.0, "(0, 2]", {"include_low": False}), (2.1, "[0, 2]", {}), (2.0, "[0, 2)", {"include_high": False})],
+)
+def test_range_names_value_and_bounds(value: float, bounds: str, include: dict[str, bool]) -> None:
+    with pytest.raises(InputError) as error:
+        require_in_range("q", value, 0, 2, **include)
+    assert str(error.value) == f"q must be in {bounds}, got {value}"
+
+
+def test_range_lets_bounds_pass_and_refuses_nan() -> None:
+    require_in_range("q", 0, 0, 2)
+    require_in_range("q", 2, 0, 2)
+    with pytest.raises(InputError, match="got nan"):
+        require_in_range("q", float("nan"), 0, 2)
+
+
+def test_set_lists_what_is_allowed() -> None:
+    require_in_set("mode", "a", ("a", "b"))
+    with pytest.raises(InputError, match=r"mode must be one of 'a', 'b', got 'c'"):
+        require_in_set("mode", "c", ("a", "b"))
+
+
+def test_unknown_key_without_a_near_one_lists_all() -> None:
+    with pytest.raises(InputError, match=r"stage has no key 'zzz'; known keys: epochs, name"):
+        require_known_keys("stage", {"zzz": 1}, ["name", "epochs"])
+
+
+def test_shapes() -> None:
+    require_same_shape(a=(1, 2), b=[1, 2])
+    with pytest.raises(InputError, match=r"a \(1, 2\), b \(2, 1\)"):
+        require_same_shape(a=(1, 2), b=(2, 1))
+
+
+def test_fail_names_path_and_row() -> None:
+    with pytest.raises(InputError, match=r"^cohort.csv, row 3: is odd$"):
+        fail("is odd", path="cohort.csv", row=3)
