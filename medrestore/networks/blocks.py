@@ -1,0 +1,67 @@
+"""What the convolutional networks share: normalization, initialization and checks on the input's size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from medrestore.checks import InputError, require_in_set
+
+__all__ = [
+    "NORMS",
+    "initialize_normal",
+    "normalization",
+    "require_channels",
+    "require_image_batch",
+    "require_minimum_size",
+]
+
+NORMS = ("batch", "instance")
+"""Names of the normalizations that a network can be built with."""
+
+
+def normalization(name: str, channels: int) -> nn.Module:
+    """Return the normalization layer over ``channels`` feature maps, with a learned weight and bias.
+
+    Notes ----- The affine parameters of instance normalization depart from pix2pix, whose instance norm has
+    none: both kinds then have the same capacity, and a convolution before either needs no bias.
+    """
+    require_in_set("norm", name, NORMS)
+    return nn.BatchNorm2d(channels) if name == "batch" else nn.InstanceNorm2d(channels, affine=True)
+
+
+def initialize_normal(network: nn.Module, *, deviation: float = 0.02) -> None:
+    """Draw weights from N(0, deviation), those of normalizations from N(1, deviation); zero the biases.
+
+    Draws from torch's global generator: call it inside :func:`medrestore.rng.forked`.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, deviation)
+        elif isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d):
+            nn.init.normal_(module.weight, 1.0, deviation)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def require_channels(name: str, channels: Sequence[int]) -> None:
+    """Require at least one level and a positive width at each."""
+    if not channels or any(width < 1 for width in channels):
+        raise InputError(f"{name} must list one positive width per level, got {list(channels)}")
+
+
+def require_image_batch(x: Tensor, in_channels: int) -> None:
+    """Require a batch of two-dimensional images, (B, ``in_channels``, H, W)."""
+    if x.ndim != 4 or x.shape[1] != in_channels:
+        raise InputError(f"image must be of shape (B, {in_channels}, H, W), got {tuple(x.shape)}")
+
+
+def require_minimum_size(x: Tensor, minimum: int, *, reason: str) -> None:
+    """Require that the in-plane size of (B, C, H, W) is at least ``minimum`` in both directions."""
+    if min(x.shape[-2:]) < minimum:
+        raise InputError(
+            f"image must be at least {minimum} x {minimum} ({reason}), got {tuple(x.shape[-2:])}"
+        )
