@@ -42,8 +42,10 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, *, criterion: s
     InputError
         For an unknown criterion.
 
-    Notes ----- Task-GAN leaves the criterion open; it says D(x) = 1 and D(G(x~)) = 0. The two terms are
-    added, not averaged.
+    Notes
+    -----
+    Task-GAN leaves the criterion open; it says D(x) = 1 and D(G(x~)) = 0. The two terms are added, not
+    averaged.
 
     Examples
     --------
@@ -120,9 +122,11 @@ def feature_matching_loss(
     InputError
         When the layers' shapes differ, there are none, or ``layers`` names one that is not there.
 
-    Notes ----- The mean over layers and the division are not in the paper: with them lambda depends neither
-    on D's depth nor on its width or the image's size. Under torch.distributed the batch is the joint batch of
-    all processes, which must be equally large. Each process then holds the same loss, and gradients that are
+    Notes
+    -----
+    The mean over layers and the division are not in the paper: with them lambda depends neither on D's depth
+    nor on its width or the image's size. Under torch.distributed the batch is the joint batch of all
+    processes, which must be equally large. Each process then holds the same loss, and gradients that are
     averaged over processes (DistributedDataParallel) are those of one process with the joint batch.
 
     Examples

@@ -24,8 +24,10 @@ NORMS = ("batch", "instance")
 def normalization(name: str, channels: int) -> nn.Module:
     """Return the normalization layer over ``channels`` feature maps, with a learned weight and bias.
 
-    Notes ----- The affine parameters of instance normalization depart from pix2pix, whose instance norm has
-    none: both kinds then have the same capacity, and a convolution before either needs no bias.
+    Notes
+    -----
+    The affine parameters of instance normalization depart from pix2pix, whose instance norm has none: both
+    kinds then have the same capacity, and a convolution before either needs no bias.
     """
     require_in_set("norm", name, NORMS)
     return nn.BatchNorm2d(channels) if name == "batch" else nn.InstanceNorm2d(channels, affine=True)

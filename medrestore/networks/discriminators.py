@@ -24,8 +24,8 @@ __all__ = ["DiscriminatorOutput", "ImageDiscriminator"]
 class DiscriminatorOutput(NamedTuple):
     """What D says of a batch and what it looked at.
 
-    ``logits`` (B, 1): above zero for images taken to be real; ``features``: activations f of each layer, (B,
-    C, H, W).
+    ``logits`` (B, 1): above zero for images taken to be real; ``features``: activations f of each layer, each
+    (B, C, H, W).
     """
 
     logits: Tensor
@@ -56,9 +56,11 @@ class ImageDiscriminator(nn.Module):
     InputError
         When a parameter is out of its range.
 
-    Notes ----- Task-GAN, section "Networks": image classifier C64-C128-C256-C512-C512-C512; the first layer
-    has no normalization, as in pix2pix. Not given there, hence as pix2pix's: kernel, stride, LeakyReLU(0.2).
-    The global average pool accepts any size.
+    Notes
+    -----
+    Task-GAN, section "Networks": image classifier C64-C128-C256-C512-C512-C512; the first layer has no
+    normalization, as in pix2pix. Not given there, hence as pix2pix's: kernel, stride, LeakyReLU(0.2). The
+    global average pool accepts any size.
 
     Examples
     --------

@@ -56,7 +56,9 @@ class UNetGenerator(nn.Module):
     InputError
         When a parameter is out of its range.
 
-    Notes ----- Task-GAN, section "Networks", after pix2pix: encoder C64-C128-C256-C512-C512-C512-C512-C512,
+    Notes
+    -----
+    Task-GAN, section "Networks", after pix2pix: encoder C64-C128-C256-C512-C512-C512-C512-C512,
     LeakyReLU(0.2); decoder CD512-CD512-CD512-C512-C512-C256-C128-C64, ReLU; no normalization in the first and
     the innermost encoder level.
 

@@ -40,7 +40,9 @@ class AmyloidClassifier(nn.Module):
     InputError
         When a parameter is out of its range.
 
-    Notes ----- Task-GAN, section "Networks": T = ResNet18 pretrained on the standard-dose images. Layers and
+    Notes
+    -----
+    Task-GAN, section "Networks": T = ResNet18 pretrained on the standard-dose images. Layers and
     initialization are MONAI's; its ``norm`` argument reaches the first layer alone, so the normalizations are
     exchanged here.
 
