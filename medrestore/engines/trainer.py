@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -157,11 +158,12 @@ class RestorationTrainer(Trainer):
         on_gpu = self.state.device.type == "cuda"
         if on_gpu:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        # Buffers are synchronized by SyncBatchNorm; a broadcast before each of D's two forward passes would change
-        # them under the graph of the first.
-        return nn.parallel.DistributedDataParallel(
-            network, device_ids=[self.state.device] if on_gpu else None, broadcast_buffers=False
-        )
+        parallel = nn.parallel.DistributedDataParallel
+        # Buffers are kept alike by SyncBatchNorm; a broadcast before each of D's two forward passes would change
+        # them under the graph of the first. The switch has a new name from torch 2.13 on.
+        new_name = "forward_sync_buffers" in inspect.signature(parallel).parameters
+        switch = {"forward_sync_buffers" if new_name else "broadcast_buffers": False}
+        return parallel(network, device_ids=[self.state.device] if on_gpu else None, **switch)
 
     # ------------------------------------------------------------------ an iteration
     def _iterate(self, engine: Engine, batch: Mapping[str, Tensor]) -> dict[str, float]:
@@ -183,7 +185,7 @@ class RestorationTrainer(Trainer):
         names = list(losses)
         values = torch.stack([torch.as_tensor(losses[name], dtype=torch.float32) for name in names]).tolist()
         output = dict(zip(names, values, strict=True))
-        output[CommonKeys.LOSS] = output["generator"] if "generator" in output else sum(values)
+        output[CommonKeys.LOSS.value] = output["generator"] if "generator" in output else sum(values)
         bad = [name for name, value in output.items() if not math.isfinite(value)]
         if bad:
             raise InputError(

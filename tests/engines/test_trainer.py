@@ -1,0 +1,218 @@
+"""The trainer: stages, precision, accumulation, and runs that survive being killed."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.engines.utils import IterationEvents
+from training_case import STAGES, Batches, build_step, build_trainer
+
+from medrestore.checks import InputError
+from medrestore.networks.weights import load_file, load_network
+
+SCRIPT = Path(__file__).with_name("training_case.py")
+
+
+def tensors(value: object, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Flatten a checkpoint to its tensors by path."""
+    if isinstance(value, torch.Tensor):
+        return {prefix: value}
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        return {}
+    return {name: tensor for key, item in items for name, tensor in tensors(item, f"{prefix}/{key}").items()}
+
+
+def assert_same_bits(a: Path, b: Path) -> None:
+    one, other = tensors(load_file(a)), tensors(load_file(b))
+    assert one.keys() == other.keys()
+    assert len(one) > 20
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train to the end in one go, in a process of its own."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    subprocess.run([sys.executable, str(SCRIPT), str(folder), "0"], check=True, capture_output=True)
+    return folder
+
+
+def test_resumed_after_an_epoch_is_bit_identical(uninterrupted: Path, tmp_path: Path) -> None:
+    trainer = build_trainer(tmp_path)
+
+    class Stop(Exception):
+        pass
+
+    def stop(engine) -> None:
+        if engine.state.epoch == 3 and engine.state.iteration % 3 == 2:
+            raise Stop
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, stop)
+    with pytest.raises(Stop):
+        trainer.run()
+    assert load_file(tmp_path / "checkpoint.pt")["epoch"] == 2
+    assert not (tmp_path / "model.pt").exists()
+    build_trainer(tmp_path).run()
+    for name in ("checkpoint.pt", "model.pt"):
+        assert_same_bits(uninterrupted / name, tmp_path / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.25, 0.6])
+def test_killed_and_resumed_is_bit_identical(uninterrupted: Path, tmp_path: Path, delay: float) -> None:
+    """SIGKILL at a moment after the first checkpoint; the last checkpoint loads and the run ends alike."""
+    command = [sys.executable, str(SCRIPT), str(tmp_path)]
+    # Pauses of 0.1 s an iteration: nine iterations are left after the first checkpoint.
+    with subprocess.Popen([*command, "0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert load_file(tmp_path / "checkpoint.pt")["epoch"] < 4
+    assert not (tmp_path / "model.pt").exists()
+    subprocess.run([*command, "0"], check=True, capture_output=True)
+    for name in ("checkpoint.pt", "model.pt"):
+        assert_same_bits(uninterrupted / name, tmp_path / name)
+
+
+def test_finished_run_is_left_as_it_is(uninterrupted: Path, tmp_path: Path) -> None:
+    for name in ("checkpoint.pt", "model.pt"):
+        (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
+    before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    build_trainer(tmp_path).run()
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_checkpoint_of_another_configuration_or_network_is_refused(uninterrupted: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes((uninterrupted / "checkpoint.pt").read_bytes())
+    with pytest.raises(InputError, match="was written with seed 3, this run has 4"):
+        build_trainer(tmp_path, seed=4).run()
+    with pytest.raises(InputError, match=r"is the checkpoint of another generator"):
+        build_trainer(tmp_path, step=build_step(norm="instance")).run()
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK half a checkpoint")
+    with pytest.raises(InputError, match="is damaged"):
+        build_trainer(tmp_path).run()
+
+
+def test_model_holds_the_averaged_generator_and_loads(uninterrupted: Path) -> None:
+    checkpoint = load_file(uninterrupted / "checkpoint.pt")
+    generator = load_network(uninterrupted / "model.pt", "generator")
+    averaged = checkpoint["averaged_generator"]
+    last = checkpoint["step"]["networks"]["generator"]
+    differs = False
+    for name, value in generator.state_dict().items():
+        assert torch.equal(value, averaged[f"module.{name}"])
+        differs |= not torch.equal(value, last[name])
+    assert differs
+    assert not generator.training
+    assert load_file(uninterrupted / "model.pt")["neighbors"] == 1
+
+
+def test_only_the_networks_of_the_stage_change(tmp_path: Path) -> None:
+    step = build_step()
+    before = {name: {k: v.clone() for k, v in net.state_dict().items()} for name, net in step.networks.items()}
+    build_trainer(tmp_path, step=step, stages=STAGES[:1]).run()
+    changed = {
+        name for name, net in step.networks.items() if any(not torch.equal(v, before[name][k]) for k, v in net.state_dict().items())
+    }
+    assert changed == {"task"}
+
+
+def test_frozen_task_network_stays_bit_identical(tmp_path: Path) -> None:
+    step = build_step(task_update="frozen")
+    before = {k: v.clone() for k, v in step.networks["task"].state_dict().items()}
+    build_trainer(tmp_path, step=step, stages=STAGES[1:]).run()
+    assert all(torch.equal(v, before[k]) for k, v in step.networks["task"].state_dict().items())
+
+
+def test_learning_rate_follows_the_stage(tmp_path: Path) -> None:
+    trainer = build_trainer(tmp_path)
+    rates: list[float] = []
+
+    def note(engine) -> None:
+        rates.append(engine.step.optimizers["task"].param_groups[0]["lr"])
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
+    trainer.run()
+    expected = [1e-3 * (1 + math.cos(math.pi * i / 3)) for i in range(3)]
+    expected += [1e-3 * (1 + math.cos(math.pi * i / 9)) for i in range(9)]
+    # Tolerance: the factor is rounded to 12 digits.
+    assert rates == pytest.approx(expected, abs=1e-12)
+
+
+def test_events_and_outputs(tmp_path: Path) -> None:
+    trainer = build_trainer(tmp_path)
+    completed: list[int] = []
+    outputs: list[dict[str, float]] = []
+    trainer.add_event_handler(IterationEvents.MODEL_COMPLETED, lambda engine: completed.append(engine.state.iteration))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(engine.state.output))
+    trainer.run()
+    assert completed == list(range(1, 13))
+    assert outputs[0]["loss"] == outputs[0]["task_target"]
+    assert outputs[-1]["loss"] == outputs[-1]["generator"]
+
+
+def test_accumulated_gradients_equal_the_larger_batch(tmp_path: Path) -> None:
+    """Two batches of 2, accumulated, give the weights of one batch of 4 when the loss is a mean (L1 alone, SGD)."""
+
+    class Halves(Batches):
+        def __iter__(self):
+            for batch in super().__iter__():
+                for half in (slice(0, 2), slice(2, 4)):
+                    yield {key: value[half] for key, value in batch.items()}
+
+        def __len__(self) -> int:
+            return 2 * self.batches
+
+    weights = []
+    for name, batches, accumulation in (("whole", Batches(), 1), ("halves", Halves(), 2)):
+        step = build_step(norm="instance", dropout=0.0, adversarial_weight=0.0, task_weight=0.0)
+        step.optimizers["generator"] = torch.optim.SGD(step.networks["generator"].parameters(), lr=0.1)
+        stage = {"name": "joint", "epochs": 1, "train": ["generator"], "schedule": "constant"}
+        build_trainer(tmp_path / name, step=step, batches=batches, stages=[stage], accumulation=accumulation).run()
+        weights.append([p.detach().clone() for p in step.networks["generator"].parameters()])
+    # Tolerance: float32 sums in another order over three steps.
+    for a, b in zip(*weights, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_compiled_is_accepted_and_bf16_trains(tmp_path: Path) -> None:
+    trainer = build_trainer(tmp_path, precision="bf16")
+    assert trainer.autocast is torch.bfloat16
+    trainer.run()
+    assert all(p.dtype == torch.float32 for p in trainer.step.networks["generator"].parameters())
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    class Broken(Batches):
+        def __iter__(self):
+            for batch in super().__iter__():
+                yield {**batch, "label": batch["label"] * (float("nan") if self.epoch == 3 else 1.0)}
+
+    with pytest.raises(InputError, match=r"iteration 7: pixel, .* not finite"):
+        build_trainer(tmp_path, batches=Broken()).run()
+    assert load_file(tmp_path / "checkpoint.pt")["epoch"] == 2
+
+
+def test_settings_out_of_range(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ema_decay must be in \[0, 1\)"):
+        build_trainer(tmp_path, ema_decay=1.0)
+    with pytest.raises(InputError, match="accumulation must be in"):
+        build_trainer(tmp_path, accumulation=0)
+    with pytest.raises(InputError, match="precision fp16 needs a CUDA device"):
+        build_trainer(tmp_path, precision="fp16")
+    with pytest.raises(InputError, match="precision must be one of"):
+        build_trainer(tmp_path, precision="fp8")
