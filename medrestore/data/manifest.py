@@ -1,0 +1,287 @@
+"""Manifests: one CSV row for each pair of degraded and target volume, and what can be wrong with them.
+
+Rows are numbered as a spreadsheet shows them: the header is row 1, the first pair row 2.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+
+from medrestore.checks import InputError, fail
+from medrestore.data.manifest_checks import (
+    FILES,
+    SPLITS,
+    Problem,
+    file_problems,
+    number_problems,
+    path_problem,
+    row_problems,
+    split_problems,
+)
+from medrestore.files import atomic_path, sha256_file
+
+__all__ = [
+    "COLUMNS",
+    "SPLITS",
+    "Problem",
+    "check_manifest",
+    "read_manifest",
+    "require_valid_manifest",
+    "sha256_file",
+    "with_checksums",
+    "write_manifest",
+]
+
+COLUMNS = (
+    *(
+        "subject_id",
+        "session_id",
+        "split",
+        "degraded",
+        "target",
+        "regions",
+        "amyloid_status",
+        "dose_fraction",
+    ),
+    *("tracer", "units", "degraded_sha256", "target_sha256", "regions_sha256"),
+)
+"""Order in which :func:`write_manifest` writes columns; others follow."""
+
+_OPTIONAL = ("regions", "regions_sha256")
+_REQUIRED = tuple(name for name in COLUMNS if name not in (*_OPTIONAL, "amyloid_status"))
+_DERIVED = ("row", "degraded_path", "target_path", "regions_path")
+
+
+def read_manifest(
+    path: str | os.PathLike[str],
+    *,
+    label_column: str = "amyloid_status",
+    label_values: Sequence[float] = (0, 1),
+) -> pd.DataFrame:
+    """Read a manifest; the volumes themselves are not opened.
+
+    Parameters
+    ----------
+    path
+        CSV file, UTF-8, separated by commas; paths in it are relative to its folder.
+    label_column
+        Column of the class label y.
+    label_values
+        Labels that may occur.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of the file (identifiers as text, label and dose fraction as numbers), and ``row``,
+        ``degraded_path``, ``target_path``, ``regions_path``: absolute paths, the last one empty where there
+        are no regions.
+
+    Raises
+    ------
+    InputError
+        When the table has a fault; names all of them.
+    """
+    table, problems = _parse(Path(path), label_column, label_values)
+    if problems:
+        _refuse(Path(path), problems)
+    return table
+
+
+def check_manifest(
+    path: str | os.PathLike[str],
+    *,
+    label_column: str = "amyloid_status",
+    label_values: Sequence[float] = (0, 1),
+    require_splits: Sequence[str] = SPLITS,
+    workers: int | None = None,
+    progress: bool = False,
+) -> list[Problem]:
+    """Report all faults of a manifest and of its files at once.
+
+    Parameters
+    ----------
+    path, label_column, label_values
+        As in :func:`read_manifest`.
+    require_splits
+        Splits that must not be empty.
+    workers
+        Threads that read files; as many as there are cores when not given.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    list of Problem
+        By row; empty when all is well. Faults found: a missing or empty column, a number that is none, a
+        dose fraction outside of (0, 1], a label outside of its set, an unknown or empty split, a training
+        split of one class, a subject in two splits, a duplicate row (subject, session, dose fraction), one
+        file content under two subjects, an absolute path or one that leaves the folder, a missing,
+        unreadable, truncated or 4D file, one without orientation, another checksum, voxels that are not
+        finite, a degraded image without foreground, a pair or region map of different shape or affine,
+        region codes that are no whole numbers.
+
+    Raises
+    ------
+    InputError
+        When there is no such file or it is no CSV table.
+    """
+    path = Path(path)
+    table, problems = _parse(path, label_column, label_values)
+    problems += split_problems(table, label_column, label_values, require_splits)
+    if "degraded_path" in table:
+        problems += file_problems(table, workers=workers, progress=progress)
+    return sorted(set(problems))
+
+
+def require_valid_manifest(
+    path: str | os.PathLike[str],
+    *,
+    label_column: str = "amyloid_status",
+    label_values: Sequence[float] = (0, 1),
+    require_splits: Sequence[str] = SPLITS,
+    workers: int | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Check a manifest and its files, and read it.
+
+    Raises
+    ------
+    InputError
+        When :func:`check_manifest` finds a fault; names all of them.
+    """
+    labels: dict[str, Any] = {"label_column": label_column, "label_values": label_values}
+    problems = check_manifest(
+        path, require_splits=require_splits, workers=workers, progress=progress, **labels
+    )
+    if problems:
+        _refuse(Path(path), problems)
+    return read_manifest(path, **labels)
+
+
+def with_checksums(table: pd.DataFrame, folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """Return the table with the checksums of all its files, read from ``folder``.
+
+    Raises
+    ------
+    InputError
+        When a file is missing.
+    """
+    table = table.copy()
+    known: dict[Path, str] = {}
+    for name in FILES:
+        if name not in table:
+            continue
+        sums = []
+        for value in table[name]:
+            file = Path(folder) / str(value)
+            if str(value) and not file.is_file():
+                fail("no such file", path=file)
+            if str(value) and file not in known:
+                known[file] = sha256_file(file)
+            sums.append(known[file] if str(value) else "")
+        table[f"{name}_sha256"] = sums
+    return table
+
+
+def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Write a manifest, whole or not at all: known columns first, then others; same table, same bytes.
+
+    Columns that :func:`read_manifest` derives are left out.
+
+    Raises
+    ------
+    InputError
+        When a required column is missing, or a path is absolute or leaves the manifest's folder.
+    """
+    path = Path(path)
+    missing = [name for name in _REQUIRED if name not in table]
+    if missing:
+        fail(f"the table lacks the columns {', '.join(missing)}", path=path)
+    for name in FILES:
+        for number, value in enumerate(table.get(name, ()), start=2):
+            problem = path_problem(str(value)) if str(value) else ""
+            if problem:
+                fail(f"{name} {problem}", path=path, row=number)
+    known = [name for name in COLUMNS if name in table]
+    others = [name for name in table.columns if name not in (*COLUMNS, *_DERIVED)]
+    with atomic_path(path) as temporary:
+        table[known + others].to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+    return path
+
+
+def _refuse(path: Path, problems: Sequence[Problem]) -> NoReturn:
+    shown = "\n".join(f"  {problem}" for problem in problems[:50])
+    more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
+    raise InputError(f"{path}: {len(problems)} problem{'s' * (len(problems) > 1)}\n{shown}{more}")
+
+
+def _parse(
+    path: Path, label_column: str, label_values: Sequence[float]
+) -> tuple[pd.DataFrame, list[Problem]]:
+    table = _read_text(path)
+    required = list(dict.fromkeys([*_REQUIRED, label_column]))
+    missing = [name for name in required if name not in table]
+    if missing:
+        hint = "; is it separated by commas?" if len(table.columns) == 1 else ""
+        return table, [Problem(1, name, f"no such column{hint}") for name in missing]
+    for name in _OPTIONAL:
+        if name not in table:
+            table[name] = ""
+    if table.empty:
+        return table, [Problem(0, "", "there is no row below the header")]
+    problems = [
+        Problem(row, name, "is empty")
+        for name in required
+        for row, value in zip(table["row"], table[name], strict=True)
+        if value == ""
+    ]
+    problems += number_problems(table, label_column, label_values)
+    problems += row_problems(table)
+    for name in FILES:
+        for row, value in zip(table["row"], table[name], strict=True):
+            problem = path_problem(value)
+            if value and problem:
+                problems.append(Problem(row, name, problem))
+        table[f"{name}_path"] = [
+            str((path.parent / value).resolve()) if value else "" for value in table[name]
+        ]
+    return table, sorted(problems)
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        fail("no such file, expected a manifest (CSV)", path=path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "error", pd.errors.ParserWarning
+            )  # it would cut off cells beyond the header
+            table = pd.read_csv(
+                path,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                skip_blank_lines=False,
+                encoding="utf-8-sig",
+            ).fillna("")
+    except (
+        pd.errors.EmptyDataError,
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        UnicodeDecodeError,
+    ) as error:
+        fail(
+            f"is no CSV table ({error})",
+            path=path,
+            remedy="save it as comma-separated UTF-8 text with a header",
+        )
+    table["row"] = np.arange(2, len(table) + 2)
+    blank = (table.drop(columns="row") == "").all(axis=1)
+    return table[~blank].reset_index(drop=True)
