@@ -21,7 +21,16 @@ from medrestore.checks import InputError, fail, require_in_set
 from medrestore.data.grid import GRID_FIELDS, SourceGrid, require_usable_affine
 from medrestore.files import atomic_path
 
-__all__ = ["DTYPES", "SourceGrid", "Volume", "grid_difference", "nifti_stem", "read_volume", "write_volume"]
+__all__ = [
+    "DTYPES",
+    "SourceGrid",
+    "Volume",
+    "grid_difference",
+    "nifti_stem",
+    "read_grid",
+    "read_volume",
+    "write_volume",
+]
 
 DTYPES = ("float32", "float64", "int16", "int32", "uint8", "uint16")
 """Voxel types that :func:`write_volume` stores."""
@@ -126,6 +135,18 @@ def read_volume(path: str | os.PathLike[str], *, finite: bool = True) -> Volume:
             remedy="find out where they come from, and set them to a meaningful value",
         )
     return Volume(data=data, affine=source.canonical_affine(), source=source, path=path)
+
+
+def read_grid(path: str | os.PathLike[str]) -> SourceGrid:
+    """Read the grid of a 3D NIfTI file from its header, without the voxels.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_volume` does for what a header shows.
+    """
+    path = Path(path)
+    return _source_grid(_load(path), path)
 
 
 def _load(path: Path) -> Any:

@@ -1,0 +1,253 @@
+"""Batches of axial slices with their neighbors, drawn label-balanced from a stack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from medrestore import rng
+from medrestore.checks import InputError, require_in_range
+from medrestore.data.slice_stack import SliceStack, center_window
+
+__all__ = ["BalancedBatchSampler", "SliceDataset", "SliceStack", "center_window", "make_slice_loader"]
+
+T = TypeVar("T")
+
+
+class SliceDataset(Dataset[dict[str, Tensor]]):
+    """Slices of a stack, each with its neighbors and its subject's label.
+
+    Parameters
+    ----------
+    stack
+        All slices of a split.
+    neighbors
+        k, degraded slices on each side of the one restored: 2k + 1 channels, the slice itself in channel k.
+        Beyond a volume's first and last slice these are repeated.
+    label_column
+        Column of the manifest with the class label y; also the batch's key.
+    slice_range
+        (first, last) as parts of a volume from bottom (0) to top (1): only slices whose center lies in it are
+        drawn; their neighbors may lie outside. All slices when not given.
+
+    Attributes
+    ----------
+    labels : (N,) float32
+        y of every slice.
+
+    Raises
+    ------
+    InputError
+        When k is negative, the label is missing, or no slice lies in the range.
+    """
+
+    def __init__(
+        self,
+        stack: SliceStack,
+        *,
+        neighbors: int,
+        label_column: str = "amyloid_status",
+        slice_range: tuple[float, float] | None = None,
+    ) -> None:
+        require_in_range("neighbors", neighbors, 0, 1000)
+        if label_column not in stack.volumes:
+            known = ", ".join(map(str, stack.volumes.columns))
+            raise InputError(
+                f"label_column {label_column!r} is not a column of the manifest, which has {known}"
+            )
+        labels = stack.volumes[label_column].to_numpy(dtype=np.float32)
+        if not np.isfinite(labels).all():
+            raise InputError(f"label_column {label_column!r} holds values that are no numbers")
+        self.stack = stack
+        self.neighbors = int(neighbors)
+        self.label_column = label_column
+        self.chosen = _slices_in_range(stack, slice_range)
+        self.labels: NDArray[np.float32] = labels[stack.volume_index[self.chosen]]
+        volume = stack.volume_index[self.chosen]
+        offsets = np.arange(-self.neighbors, self.neighbors + 1)
+        first, last = stack.first_slice[volume], stack.first_slice[volume + 1] - 1
+        self._channels = np.clip(self.chosen[:, None] + offsets, first[:, None], last[:, None])
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return one slice: the batch of :meth:`__getitems__` without its first axis."""
+        return {key: value[0] for key, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
+        """Return a batch.
+
+        Parameters
+        ----------
+        indices
+            Of slices, 0 to ``len(self) - 1``.
+
+        Returns
+        -------
+        dict
+            ``image`` (B, 2k + 1, X, Y) and ``label`` (B, 1, X, Y) float32, both over the degraded volume's
+            scale; the class label (B,) float32 under the name of its column; ``volume_index`` (row of
+            ``stack.volumes``) and ``slice_index`` (from the bottom) (B,) int64.
+        """
+        wanted = np.asarray(indices, dtype=np.int64)
+        slices = self.chosen[wanted]
+        return {
+            "image": torch.from_numpy(self.stack.degraded[self._channels[wanted]]),
+            "label": torch.from_numpy(self.stack.target[slices])[:, None],
+            self.label_column: torch.from_numpy(self.labels[wanted]),
+            "volume_index": torch.from_numpy(self.stack.volume_index[slices]),
+            "slice_index": torch.from_numpy(self.stack.slice_index[slices]),
+        }
+
+
+def _slices_in_range(stack: SliceStack, slice_range: tuple[float, float] | None) -> NDArray[np.int64]:
+    if slice_range is None:
+        return np.arange(len(stack))
+    first, last = slice_range
+    require_in_range("slice_range[0]", first, 0, 1)
+    require_in_range("slice_range[1]", last, first, 1)
+    depth = np.diff(stack.first_slice)[stack.volume_index]
+    center = (stack.slice_index + 0.5) / depth
+    chosen = np.flatnonzero((center >= first) & (center <= last))
+    if chosen.size == 0:
+        raise InputError(f"slice_range {slice_range} holds no slice of the volumes")
+    return chosen
+
+
+class BalancedBatchSampler(Sampler[list[int]]):
+    """Batches with equally many slices of every class, a function of the seed and the epoch alone.
+
+    Parameters
+    ----------
+    labels : (N,)
+        Class of every slice.
+    batch_size
+        Slices per batch and process.
+    batches_per_epoch
+        Length of an epoch; slices are drawn without replacement until a class is used up, then anew.
+    seed
+        Of the stream ``sampler``.
+    rank, world_size
+        Of ``batch_size * world_size`` slices drawn together, process ``rank`` takes every ``world_size``-th:
+        several processes see together what one with the larger batch would see.
+
+    Notes
+    -----
+    Where the classes do not divide the batch, the classes that get one slice more change from batch to batch.
+
+    Raises
+    ------
+    InputError
+        When there is one class only, or numbers are out of range.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[float] | NDArray[Any],
+        *,
+        batch_size: int,
+        batches_per_epoch: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        require_in_range("batch_size", batch_size, 1, 10**9)
+        require_in_range("batches_per_epoch", batches_per_epoch, 1, 10**9)
+        require_in_range("world_size", world_size, 1, 10**6)
+        require_in_range("rank", rank, 0, world_size - 1)
+        classes, inverse = np.unique(np.asarray(labels), return_inverse=True)
+        if len(classes) < 2:
+            held = f"only class {classes[0]:g}" if len(classes) else "no slices"
+            raise InputError(
+                f"the training set holds {held}: label-balanced batches need two classes. "
+                "Remedy: add subjects of the other class to the split, or check the label column"
+            )
+        self._members = [np.flatnonzero(inverse == index) for index in range(len(classes))]
+        self.batch_size = int(batch_size)
+        self.batches_per_epoch = int(batches_per_epoch)
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.position = 0
+
+    def __len__(self) -> int:
+        return self.batches_per_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch to draw; a new one starts at its first batch."""
+        if epoch != self.epoch:
+            self.epoch, self.position = int(epoch), 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self.draw(self.epoch)[:, self.rank :: self.world_size].tolist()
+        start = self.position if self.position < self.batches_per_epoch else 0
+        for index in range(start, self.batches_per_epoch):
+            self.position = index + 1  # before the yield: a loop that stops early never comes back here
+            yield batches[index]
+
+    def draw(self, epoch: int) -> NDArray[np.int64]:
+        """Return the slices that all processes see in an epoch, (batches_per_epoch, batch_size * world_size)."""
+        random = rng.generator(self.seed, "sampler", epoch)
+        size, classes = self.batch_size * self.world_size, len(self._members)
+        # Taking classes in turn across batches shares out the surplus; class after class within a batch,
+        # every world_size-th place holds all classes alike.
+        turn = np.arange(self.batches_per_epoch * size).reshape(self.batches_per_epoch, size) % classes
+        kind = np.sort(turn, axis=1).reshape(-1)
+        order = np.empty(kind.shape, dtype=np.int64)
+        for index, members in enumerate(self._members):
+            places = np.flatnonzero(kind == index)
+            passes = math.ceil(len(places) / len(members))
+            drawn = [random.permutation(members) for _ in range(passes)]
+            order[places] = np.concatenate([*drawn, members[:0]])[: len(places)]
+        return order.reshape(self.batches_per_epoch, size)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position: the epoch and the batches of it that were handed out.
+
+        Loader processes fetch batches ahead; with them the position is that of the training at an epoch's end
+        only.
+        """
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Continue at the position of :meth:`state_dict`."""
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+
+
+def _unchanged(batch: T) -> T:
+    return batch
+
+
+def make_slice_loader(
+    dataset: SliceDataset, sampler: BalancedBatchSampler, *, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[dict[str, Tensor]]:
+    """Load whole batches of a dataset in the sampler's order.
+
+    Parameters
+    ----------
+    dataset, sampler
+        What is drawn, and in which order.
+    workers
+        Loader processes; they share the memory map. 0 is fastest where reading takes less time than a step.
+    pin_memory
+        Copy batches to page-locked memory, for a GPU.
+    """
+    require_in_range("workers", workers, 0, 1024)
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        generator=rng.torch_generator(sampler.seed, "loader"),  # else it draws from torch's global state
+    )
