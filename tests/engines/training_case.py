@@ -26,7 +26,8 @@ STAGES = [
 class Batches:
     """Random batches that are a function of the epoch: what a sampler with a position gives."""
 
-    def __init__(self, *, batches: int = 3, batch_size: int = 4, size: int = 16, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, *, batches: int = 3, batch_size: int = 4, size: int = 16, dtype=torch.float32, rank: int = 0, world_size: int = 1) -> None:
+        self.dtype = dtype
         self.batches, self.batch_size, self.size = batches, batch_size, size
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
@@ -51,7 +52,8 @@ class Batches:
             noise = torch.randn(size, 3, self.size, self.size, generator=stream)
             status = torch.tensor([0.0, 1.0]).repeat(size // 2)
             own = slice(self.rank, None, self.world_size)
-            yield {"image": (target + 0.3 * noise)[own], "label": target[own], "amyloid_status": status[own]}
+            batch = {"image": target + 0.3 * noise, "label": target, "amyloid_status": status}
+            yield {name: value[own].to(self.dtype) for name, value in batch.items()}
 
 
 def build_step(*, norm: str = "batch", dropout: float = 0.5, **settings: Any) -> TaskGAN:
