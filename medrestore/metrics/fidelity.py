@@ -138,8 +138,9 @@ def ssim(restored: Array, target: Array, *, data_range: float, mask: Array | Non
     Notes
     -----
     Wang et al. 2004. Equals scikit-image's ``structural_similarity(gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False)`` slice by slice, averaged. A mask may reach the slice's border, where the window
-    is completed by reflection; what lies outside it is still seen by the windows, so it must be finite too.
+    use_sample_covariance=False)`` slice by slice, averaged. A mask may reach the slice's border, where the
+    window is completed by reflection; what lies outside it is still seen by the windows, so it must be finite
+    too.
 
     Examples
     --------

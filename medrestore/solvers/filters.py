@@ -21,7 +21,7 @@ FWHM_PER_SIGMA = float(2 * np.sqrt(2 * np.log(2)))
 """Full width at half maximum of a Gaussian over its standard deviation."""
 
 MAD_TO_SIGMA = 1.4826022185056018
-"""Standard deviation of a normal distribution over its median absolute deviation: 1 / 0.6745, the 75 % quantile."""
+"""Standard deviation of a normal distribution over its median absolute deviation, 1 / 0.6745."""
 
 
 def gaussian_filter(volume: npt.NDArray[Any], *, fwhm_mm: float, voxel_size_mm: Sequence[float]) -> Volume:

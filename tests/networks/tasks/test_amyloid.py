@@ -1,0 +1,106 @@
+"""The amyloid classifier: ResNet18 with one logit."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from medrestore.checks import InputError
+from medrestore.networks.tasks.amyloid import AmyloidClassifier
+
+
+def slices(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_full_size_has_resnet18s_parameters() -> None:
+    with torch.device("meta"):
+        net = AmyloidClassifier()
+    # Published ResNet18: 11,689,512 with three color channels and 1,000 classes. Here one channel, one output,
+    # and MONAI's bias in the three convolutions beside a downsampling block.
+    expected = 11_689_512 - 2 * 64 * 7 * 7 - (512 * 1000 + 1000) + (512 + 1) + (128 + 256 + 512)
+    assert sum(parameter.numel() for parameter in net.parameters()) == expected
+
+
+@pytest.mark.parametrize(("stride", "size"), [(1, 8), (2, 4)])
+def test_stride_of_the_first_convolution_sets_the_last_map(stride: int, size: int) -> None:
+    net = AmyloidClassifier(widen_factor=0.125, conv1_stride=stride).eval()
+    seen: list[torch.Size] = []
+    net.resnet.layer4.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    net(slices(2, 1, 128, 128))
+    assert seen == [torch.Size([2, 64, size, size])]
+
+
+def test_logits_are_one_per_slice_and_probability_their_sigmoid() -> None:
+    net = AmyloidClassifier(widen_factor=0.125).eval()
+    for count in (1, 3):
+        x = slices(count, 1, 64, 64)
+        logits = net(x)
+        assert logits.shape == (count,)
+        # Both in float32, rounded differently.
+        torch.testing.assert_close(net.probability(x), 1 / (1 + torch.exp(-logits)), rtol=1e-6, atol=1e-7)
+
+
+def test_instance_norm_replaces_every_normalization() -> None:
+    net = AmyloidClassifier(widen_factor=0.125, norm="instance")
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    assert (
+        sum(isinstance(module, nn.InstanceNorm2d) for module in net.modules()) == 20
+    )  # as many as convolutions
+    x = slices(3, 1, 48, 40)
+    # What it says of a slice, in training too, is independent of the others; kernels may differ.
+    torch.testing.assert_close(net(x)[1:2], net(x[1:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_smallest_image_under_instance_norm() -> None:
+    net = AmyloidClassifier(widen_factor=0.125, norm="instance")
+    assert net(slices(1, 1, 33, 33)).isfinite().all()
+    with pytest.raises(
+        InputError, match=r"at least 33 x 33 \(for instance norm in the last layers\), got \(32, 64\)"
+    ):
+        net(slices(1, 1, 32, 64))
+    finer = AmyloidClassifier(widen_factor=0.125, norm="instance", conv1_stride=1)
+    assert finer(slices(1, 1, 17, 17)).isfinite().all()
+    with pytest.raises(InputError, match="at least 17 x 17"):
+        finer(slices(1, 1, 16, 16))
+
+
+def test_architecture_rebuilds_the_network_and_seed_names_its_weights() -> None:
+    before = torch.get_rng_state()
+    net = AmyloidClassifier(2, widen_factor=0.25, conv1_stride=1, norm="instance", seed=5)
+    again = AmyloidClassifier(**json.loads(json.dumps(net.architecture)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert str(again) == str(net)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
+    other = AmyloidClassifier(2, widen_factor=0.25, conv1_stride=1, norm="instance", seed=6)
+    assert not torch.equal(net.resnet.conv1.weight, other.resnet.conv1.weight)
+
+
+def test_bf16_and_channels_last_train() -> None:
+    net = AmyloidClassifier(widen_factor=0.125).to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = net(slices(2, 1, 64, 64).contiguous(memory_format=torch.channels_last))
+    logits.float().sum().backward()
+    assert all(
+        parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters()
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"widen_factor": 0.0}, "widen_factor must be in"),
+        ({"conv1_stride": 4}, r"conv1_stride must be in \[1, 2\], got 4"),
+        ({"norm": "group"}, "norm must be one of 'batch', 'instance', got 'group'"),
+        ({"in_channels": 0}, "in_channels must be in"),
+    ],
+)
+def test_parameter_out_of_range_is_refused(parameters: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AmyloidClassifier(**parameters)
+
+
+def test_other_channels_are_refused() -> None:
+    with pytest.raises(InputError, match=r"of shape \(B, 1, H, W\), got \(2, 3, 64, 64\)"):
+        AmyloidClassifier(widen_factor=0.125)(torch.zeros(2, 3, 64, 64))
