@@ -195,7 +195,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
             yield batches[index]
 
     def draw(self, epoch: int) -> NDArray[np.int64]:
-        """Return the slices that all processes see in an epoch, (batches_per_epoch, batch_size * world_size)."""
+        """Return the slices that all processes see in an epoch, a row (batch_size * world_size) per batch."""
         random = rng.generator(self.seed, "sampler", epoch)
         size, classes = self.batch_size * self.world_size, len(self._members)
         # Taking classes in turn across batches shares out the surplus; class after class within a batch,
