@@ -88,9 +88,9 @@ def test_bf16_and_channels_last_train() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = net(x).logits
     logits.float().sum().backward()
-    # Logits are sums of 16 products of about 0.02 * 0.5: bfloat16's 2^-9 of their magnitude 0.04, times a few
-    # layers.
-    torch.testing.assert_close(logits.float(), expected, rtol=0, atol=1e-3)
+    # Logits are sums of 16 products of about 0.02 * 0.5: bfloat16's 2^-9 of their magnitude 0.04, times two
+    # layers and the linear one.
+    torch.testing.assert_close(logits.float(), expected, rtol=0, atol=3e-4)
     assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 

@@ -17,7 +17,7 @@ def slices(*shape: int) -> torch.Tensor:
 def test_full_size_has_resnet18s_parameters() -> None:
     with torch.device("meta"):
         net = AmyloidClassifier()
-    # Published ResNet18: 11,689,512 with three color channels and 1,000 classes. Here one channel, one output,
+    # Published ResNet18: 11,689,512 with three color channels and 1,000 classes. Here one channel, one output
     # and MONAI's bias in the three convolutions beside a downsampling block.
     expected = 11_689_512 - 2 * 64 * 7 * 7 - (512 * 1000 + 1000) + (512 + 1) + (128 + 256 + 512)
     assert sum(parameter.numel() for parameter in net.parameters()) == expected
