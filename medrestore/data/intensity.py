@@ -48,8 +48,8 @@ def foreground_scale(
 
     Notes
     -----
-    Blocks of voxels of up to a quarter of the width are averaged first, and v_i is the mean of a block: much
-    less to smooth, and no difference in the mean but at the foreground's rim.
+    Blocks of voxels of up to half the width are averaged first, and v_i is the mean of a block: much less to
+    smooth, and no difference in the mean but at the foreground's rim.
 
     Raises
     ------
@@ -76,13 +76,13 @@ def foreground_scale(
     blocks = np.asarray(volume)
     counts = np.ones((1, 1, 1))
     size = np.asarray(voxel_size_mm, dtype=np.float64)
-    for axis in (2, 1, 0):  # the innermost axis first: it is contiguous and shrinks the rest
+    for axis in range(3):
         length = blocks.shape[axis]
-        step = max(1, int(smoothing_fwhm_mm / 4 / size[axis]))
-        edges = np.arange(0, length, step)
-        blocks = np.add.reduceat(blocks, edges, axis=axis, dtype=np.float64)
-        widths = np.diff(edges, append=length).reshape([-1 if other == axis else 1 for other in range(3)])
-        counts = counts * widths
+        step = max(1, int(smoothing_fwhm_mm / 2 / size[axis]))
+        blocks = _block_sums(blocks, step, axis)
+        counts = counts * _block_sums(
+            np.ones([length if other == axis else 1 for other in range(3)]), step, axis
+        )
         size[axis] *= step
     means = blocks / counts
     if not np.isfinite(means).all():
@@ -95,3 +95,13 @@ def foreground_scale(
             "the image has no positive foreground (zero everywhere, or negative): nothing to scale by"
         )
     return scale
+
+
+def _block_sums(values: NDArray[np.floating], step: int, axis: int) -> NDArray[np.float64]:
+    """Sum every ``step`` neighbors along an axis; the last block may be shorter."""
+    moved = np.moveaxis(values, axis, 0)
+    sums = moved[::step].astype(np.float64)
+    for offset in range(1, step):
+        part = moved[offset::step]
+        sums[: len(part)] += part
+    return np.moveaxis(sums, 0, axis)
