@@ -1,4 +1,4 @@
-"""What every linear degradation operator offers: a forward map, its adjoint, and the shapes between which they act."""
+"""What every linear degradation operator offers: forward map, adjoint, and their shapes."""
 
 from __future__ import annotations
 

@@ -4,9 +4,10 @@ Model of the expected counts of a scan at full dose, for every sinogram bin:
 
     y = k a (A x) + s + r
 
-x is the activity, A the projector with resolution blur, a = exp(-line integral of mu) the attenuation factors, k the
-counts per unit of line integral, s scatter and r randoms. The counts are Poisson with that mean. A scan at a fraction
-f of the dose is a binomial thinning of the very same counts: each recorded event is kept with probability f.
+x is the activity, A the projector with resolution blur, a = exp(-line integral of mu) the attenuation
+factors, k the counts per unit of line integral, s scatter and r randoms. The counts are Poisson with that
+mean. A scan at a fraction f of the dose is a binomial thinning of the very same counts: each recorded event
+is kept with probability f.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def attenuation_factors(projector: ParallelProjector, mu_per_cm: NDArray[np.floa
         fail(
             "mu_per_cm must be finite and not negative", remedy="give linear attenuation coefficients in 1/cm"
         )
-    return np.exp(-projector.line_integrals(mu_per_cm) / np.float32(MM_PER_CM))
+    return np.asarray(np.exp(-projector.line_integrals(mu_per_cm) / np.float32(MM_PER_CM)))
 
 
 def randoms_and_scatter(
@@ -60,7 +61,7 @@ def randoms_and_scatter(
     slice_mm: float,
     scatter_fwhm_mm: float = 140.0,
 ) -> NDArray[np.float32]:
-    """Return the expected background of a scan: scatter shaped like the heavily blurred trues, and flat randoms.
+    """Return the expected background of a scan: scatter, shaped like heavily blurred trues, and flat randoms.
 
     Parameters
     ----------
@@ -79,8 +80,9 @@ def randoms_and_scatter(
 
     Notes
     -----
-    A convolution of the trues is the classical scatter model of Bailey and Meikle (Phys Med Biol 39:411, 1994), here
-    with a Gaussian in place of the mono-exponential kernel. Randoms vary slowly over a head scan; they are flat here.
+    A convolution of the trues is the classical scatter model of Bailey and Meikle (Phys Med Biol
+    39:411, 1994), here with a Gaussian in place of the mono-exponential kernel. Randoms vary slowly over a
+    head scan; they are flat here.
     """
     from scipy import ndimage
 
@@ -90,7 +92,8 @@ def randoms_and_scatter(
     background = np.full(trues.shape, randoms_fraction * total / trues.size, dtype=np.float32)
     if scatter_fraction > 0 and total > 0:
         sigma = np.array([scatter_fwhm_mm / bin_mm, scatter_fwhm_mm / slice_mm]) / FWHM_PER_SIGMA
-        # Scatter loses the detail over the angles too, so that a mean over angles before the blur is close, and cheap.
+        # Scatter loses the detail over the angles too, so that a mean over angles before the blur is close,
+        # and cheap.
         profile = trues.mean(axis=0, dtype=np.float64)
         smooth = ndimage.gaussian_filter(profile, sigma, mode="constant")
         background += (scatter_fraction * total / trues.shape[0] / smooth.sum() * smooth).astype(np.float32)
@@ -203,10 +206,11 @@ def thin_counts(
 
     Notes
     -----
-    n' ~ Binomial(n, f). The mean over thinnings is f n. Where n is Poisson with mean m, n' is Poisson with mean f m,
-    the removed events n - n' are Poisson with mean (1 - f) m, and the two are independent (the splitting property of
-    the Poisson process). So a network cannot learn the noise of the low dose from the rest of the standard dose; the
-    standard dose itself, n, contains n' and shares its noise in the proportion f.
+    n' ~ Binomial(n, f). The mean over thinnings is f n. Where n is Poisson with mean m, n' is
+    Poisson with mean f m, the removed events n - n' are Poisson with mean (1 - f) m, and the two are
+    independent (the splitting property of the Poisson process). So a network cannot learn the noise of the
+    low dose from the rest of the standard dose; the standard dose itself, n, contains n' and shares its noise
+    in the proportion f.
 
     Examples
     --------

@@ -44,10 +44,11 @@ class OsemReconstruction:
 
     Notes
     -----
-    Hudson and Larkin, IEEE Trans Med Imaging 13:601 (1994). With one subset this is MLEM (Shepp and Vardi 1982).
-    The update is unchanged when counts, w and b are all multiplied by the same factor. So the counts of a dose
-    fraction f, divided by f, are reconstructed with the model of the standard dose, and the sensitivities A_S^T w_S are
-    computed once for all doses. Bins in which the model expects nothing are left out of the back-projection.
+    Hudson and Larkin, IEEE Trans Med Imaging 13:601 (1994). With one subset this is MLEM (Shepp
+    and Vardi 1982). The update is unchanged when counts, w and b are all multiplied by the same factor. So
+    the counts of a dose fraction f, divided by f, are reconstructed with the model of the standard dose, and
+    the sensitivities A_S^T w_S are computed once for all doses. Bins in which the model expects nothing are
+    left out of the back-projection.
     """
 
     def __init__(self, acquisition: PetAcquisition, *, subsets: int = 15) -> None:
@@ -57,6 +58,8 @@ class OsemReconstruction:
             fail(f"subsets must divide the number of angles, {angles}, got {subsets}")
         self.acquisition = acquisition
         self.subsets = subsets
+        self._visible = np.zeros(acquisition.projector.domain_shape, dtype=np.float32)
+        self._sensitivity = 0.0
         weight = acquisition.attenuation * np.float32(acquisition.counts_per_line_integral)
         self._parts: list[tuple[int, ParallelProjector, NDArray[np.float32], NDArray[np.float32]]] = []
         for index in _spread_order(subsets):
@@ -65,6 +68,8 @@ class OsemReconstruction:
             sensitivity = projector.adjoint(weight_s)
             inverse = np.divide(1, sensitivity, out=np.zeros_like(sensitivity), where=sensitivity > 0)
             self._parts.append((index, projector, weight_s, inverse))
+            self._visible[sensitivity > 0] = 1
+            self._sensitivity += float(sensitivity.sum(dtype=np.float64))
 
     def reconstruct(
         self, counts: NDArray[np.int64], *, dose_fraction: float = 1.0, iterations: int = 2
@@ -102,16 +107,12 @@ class OsemReconstruction:
         return image
 
     def _uniform_start(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the uniform image whose expected trues are as many as the recorded events less the background."""
-        image = np.zeros(self.acquisition.projector.domain_shape, dtype=np.float32)
-        sensitivity_total = 0.0
-        for _, _, _, inverse in self._parts:
-            seen = inverse > 0
-            image[seen] = 1
-            sensitivity_total += float(np.sum(1 / inverse[seen].astype(np.float64)))
-        trues = float(scaled.sum(dtype=np.float64)) - float(self.acquisition.background.sum(dtype=np.float64))
-        floor = 1e-3 * float(scaled.sum(dtype=np.float64))
-        return image * np.float32(max(trues, floor) / sensitivity_total)
+        """Return the uniform image that explains the recorded events less the expected background."""
+        recorded = float(scaled.sum(dtype=np.float64))
+        trues = recorded - float(self.acquisition.background.sum(dtype=np.float64))
+        # At a very low dose the background can exceed what was recorded; the start must be positive all the
+        # same.
+        return self._visible * np.float32(max(trues, 1e-3 * recorded) / self._sensitivity)
 
 
 def osem(

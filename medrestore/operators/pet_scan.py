@@ -1,4 +1,4 @@
-"""A PET scan at the standard dose and at fractions of it: from activity to reconstructed images, in one call."""
+"""A PET scan at the standard dose and at fractions of it: from activity to reconstructed images."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class ScanSettings:
     """
 
     angles: int = 120
-    resolution_fwhm_mm: float = 5.0
+    resolution_fwhm_mm: float = 4.5
     scatter_fraction: float = 0.35
     randoms_fraction: float = 0.30
     iterations: int = 2
-    subsets: int = 15
-    post_filter_fwhm_mm: float = 5.0
+    subsets: int = 20
+    post_filter_fwhm_mm: float = 4.0
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Parallel-beam projection of a stack of slices: a sparse system matrix with the scanner's resolution blur.
 
-Images are (X, X, Z) with slices along the last axis; sinograms are (angles, bins, Z). One sparse product projects all
-slices at once. A bin is as wide as a pixel. The value of a sinogram bin is the line integral of the image in
-(image unit) x mm, averaged over the width of the bin.
+Images are (X, X, Z) with slices along the last axis; sinograms are (angles, bins, Z). One sparse product
+projects all slices at once. A bin is as wide as a pixel. The value of a sinogram bin is the line integral of
+the image in (image unit) x mm, averaged over the width of the bin.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class ProjectionGeometry:
 def gaussian_blur_matrix(size: int, *, fwhm: float) -> sparse.csr_matrix:
     """Return the symmetric (size, size) matrix that blurs a vector by a Gaussian, zero outside its ends.
 
-    The kernel is the Gaussian's integral over each sample's width, cut at four standard deviations and normalized to
-    sum 1, so that a narrow kernel neither aliases nor loses counts. Being symmetric, the matrix is its own adjoint.
+    The kernel is the Gaussian's integral over each sample's width, cut at four standard deviations and
+    normalized to sum 1, so that a narrow kernel neither aliases nor loses counts. Being symmetric, the matrix
+    is its own adjoint.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def gaussian_blur_matrix(size: int, *, fwhm: float) -> sparse.csr_matrix:
     Examples
     --------
     >>> gaussian_blur_matrix(5, fwhm=2.0).toarray()[2].round(3).tolist()
-    [0.038, 0.24, 0.443, 0.24, 0.038]
+    [0.038, 0.239, 0.444, 0.239, 0.038]
     """
     if fwhm == 0:
         return sparse.identity(size, dtype=np.float32, format="csr")
@@ -112,8 +113,8 @@ def _footprint_integral(distance: NDArray[np.float64], cosine: float, sine: floa
 def system_matrix(pixels: int, angles: int) -> sparse.csr_matrix:
     """Return the strip-integral system matrix of one slice, in units of the pixel width.
 
-    Entry (angle * pixels + bin, x * pixels + y) is the area that the bin's strip and the pixel share. Pixels outside
-    the inscribed circle, which not all angles see, have no entries.
+    Entry (angle * pixels + bin, x * pixels + y) is the area that the bin's strip and the pixel share. Pixels
+    outside the inscribed circle, which not all angles see, have no entries.
 
     Parameters
     ----------
@@ -155,9 +156,10 @@ def system_matrix(pixels: int, angles: int) -> sparse.csr_matrix:
 class ParallelProjector:
     r"""Line integrals of a stack of slices under the scanner's resolution: y = B_z B_r P x.
 
-    P is the strip-integral matrix of :func:`system_matrix`; B_r and B_z are Gaussian blurs along the bins and along the
-    slices. A parallel projection of an image that was blurred by an isotropic in-plane Gaussian equals the projection
-    blurred along its bins by the same Gaussian, so that the blur costs little and need not be repeated per angle.
+    P is the strip-integral matrix of :func:`system_matrix`; B_r and B_z are Gaussian blurs along the bins and
+    along the slices. A parallel projection of an image that was blurred by an isotropic in-plane Gaussian
+    equals the projection blurred along its bins by the same Gaussian, so that the blur costs little and need
+    not be repeated per angle.
 
     Parameters
     ----------
@@ -171,7 +173,8 @@ class ParallelProjector:
     >>> projector = ParallelProjector(ProjectionGeometry(pixels=16, slices=2, angles=8, pixel_mm=2.0))
     >>> point = np.zeros(projector.domain_shape, dtype=np.float32)
     >>> point[8, 8, 1] = 1.0
-    >>> projector.line_integrals(point).sum(axis=1)[:, 1].round(4).tolist()  # pixel area / bin width, each angle
+    >>> # Each angle sees pixel area / bin width:
+    >>> projector.line_integrals(point).sum(axis=1)[:, 1].round(4).tolist()
     [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     """
 
@@ -204,7 +207,7 @@ class ParallelProjector:
         return (len(self.angle_indices), self.geometry.pixels, self.geometry.slices)
 
     def forward(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return blurred line integrals, (angles, bins, Z) float32, of an image (X, X, Z), in image unit x mm."""
+        """Return blurred line integrals (angles, bins, Z) float32, image unit x mm, of an image (X, X, Z)."""
         self._require("image", image.shape, self.domain_shape)
         rays = self._matrix @ self._columns(image)
         return self._scaled((self._radial_blur @ rays) @ self._axial_blur)

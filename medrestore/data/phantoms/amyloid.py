@@ -1,12 +1,13 @@
-"""Activity of an amyloid tracer, [18F]florbetaben-like, in a subject's head, with a composite SUVR given in advance.
+"""Activity of a florbetaben-like amyloid tracer in a subject's head, its composite SUVR given in advance.
 
 The uptake of every tissue is a ratio to the cerebellar cortex, whose SUV is the subject's scale:
 
     activity = c ( gm ( s b + l p ) + wm W + csf F + head H )
 
-gm, wm, csf are tissue fractions; b is the non-specific cortical uptake and p the pattern of amyloid load, both with
-regional and smooth random variation; s and l are solved so that the composite SUVR of the true activity is exactly the
-subject's: first s for a composite without amyloid, then l for the rest. The cerebellum carries no load.
+gm, wm, csf are tissue fractions; b is the non-specific cortical uptake and p the pattern of amyloid load,
+both with regional and smooth random variation; s and l are solved so that the composite SUVR of the true
+activity is exactly the subject's: first s for a composite without amyloid, then l for the rest. The
+cerebellum carries no load.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ DISEASE_SUVR = (1.58, 0.17)
 
 BORDER_WIDTH_SUVR = 0.10
 BORDER_MARGIN_SUVR = 0.01
-"""Border cases lie within this width of the cut-off on their side, and no subject nearer to it than the margin."""
+"""Border cases lie within this width of the cut-off; no subject lies nearer to it than the margin."""
 
 CONTROL_RATIO: dict[str, float] = {
     "frontal": 1.15,
@@ -56,22 +57,24 @@ LOAD_RATIO: dict[str, float] = {
     "other_cortex": 0.20,
     "deep_gray": 0.12,
 }
-"""Regional SUVR of controls, and how much higher it is in Alzheimer's disease (Bullich 2021, Table 3; occipital for
-``other_cortex``; precuneus and posterior cingulate averaged). Deep gray: striatal load is lower and later; a choice."""
+"""Regional SUVR of controls, and how much higher it is in Alzheimer's disease (Bullich 2021, Table 3:
+occipital for ``other_cortex``, precuneus and posterior cingulate averaged). Deep gray is a choice; its load
+comes late."""
 
-WHITE_MATTER_RATIO = (1.65, 0.12)
+WHITE_MATTER_RATIO = (1.75, 0.12)
 FLUID_RATIO = 0.25
 SKIN_RATIO = 0.50
 SKULL_RATIO = 0.25
-"""Uptake relative to the cerebellar cortex outside the gray matter: mean and SD of white matter, above both cortices;
-fluid and head are choices by eye after amyloid scans."""
+"""Uptake outside the gray matter relative to the cerebellar cortex: mean and SD of white matter, above both
+cortices; fluid and head. Choices, by eye after amyloid scans."""
 
 CEREBELLUM_SUV = (1.10, 0.15)
 """SUV (g/mL) of the cerebellar cortex: median over subjects and standard deviation of its logarithm."""
 
 SOURCES: tuple[str, ...] = (
-    "Bullich S et al. Early detection of amyloid load using 18F-florbetaben PET. Alzheimers Res Ther 13:67 (2021), "
-    "Table 3: regional and composite SUVR of elderly controls and Alzheimer's disease, cut-offs.",
+    "Bullich S et al. Early detection of amyloid load using 18F-florbetaben PET. "
+    "Alzheimers Res Ther 13:67 (2021), Table 3: regional and composite SUVR of elderly controls and of "
+    "Alzheimer's disease, cut-offs.",
 )
 """Where the uptake values come from."""
 
@@ -167,7 +170,7 @@ def draw_uptake(status: int, *, border: bool, random: np.random.Generator) -> Am
         suvr=float(suvr),
         nonspecific_suvr=nonspecific,
         cerebellum_suv=float(median * np.exp(log_sd * random.standard_normal())),
-        white_matter_ratio=_truncated_normal(*WHITE_MATTER_RATIO, 1.35, 1.95, random),
+        white_matter_ratio=_truncated_normal(*WHITE_MATTER_RATIO, 1.45, 2.05, random),
         load_factors=load_factors,
         cortical_factors=cortical_factors,
         border=border,
@@ -175,7 +178,7 @@ def draw_uptake(status: int, *, border: bool, random: np.random.Generator) -> Am
 
 
 def composite_of_truth(activity: NDArray[np.float32], regions: NDArray[np.int16]) -> float:
-    """Return the composite SUVR of an activity: the mean of the composite regions' means over the reference's mean.
+    """Return the composite SUVR: the mean of the composite regions' means over the reference's mean.
 
     Parameters
     ----------
@@ -256,19 +259,17 @@ def true_activity(
     rest[anatomy.skull] += np.float32(SKULL_RATIO)
     cortex = np.where(cortical, anatomy.gray * base, 0)
     amyloid = anatomy.gray * load
-    # The composite is linear in s and l, and neither touches the reference.
-    from_rest, from_cortex, from_load = (
-        composite_of_truth(
-            part + np.where(anatomy.regions == REFERENCE_REGION, rest, 0) * (part is not rest),
-            anatomy.regions,
-        )
-        for part in (rest, cortex, amyloid)
-    )
+    # Neither cortex nor load touches the reference, so the composite is linear in s and l.
+    from_rest = composite_of_truth(rest, anatomy.regions)
+    reference = np.where(anatomy.regions == REFERENCE_REGION, rest, 0)
+    from_cortex = composite_of_truth(cortex + reference, anatomy.regions)
+    from_load = composite_of_truth(amyloid + reference, anatomy.regions)
     scale = (uptake.nonspecific_suvr - from_rest) / from_cortex
     level = (uptake.suvr - uptake.nonspecific_suvr) / from_load
     if scale <= 0 or level < 0:
         fail(
-            f"no positive uptake gives a composite SUVR of {uptake.suvr}, {uptake.nonspecific_suvr} without load"
+            "suvr must be at least nonspecific_suvr, and that above the uptake of what is mixed "
+            f"into the cortex, {from_rest:.3f}; got {uptake.suvr} and {uptake.nonspecific_suvr}"
         )
     activity = rest + np.float32(scale) * cortex + np.float32(level) * amyloid
     return np.asarray(activity * np.float32(uptake.cerebellum_suv), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Simulated amyloid PET cohorts: pairs of low and standard dose from the very same counts, with truth and manifest."""
+"""Simulated amyloid PET cohorts: low and standard dose of the very same counts, with truth and manifest."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SubjectGroup:
     name : str
         What they are there for.
     split : str
-        training, validation or test.
+        train, validation or test.
     negatives, positives : int
         Number of subjects by amyloid status.
     """
@@ -76,7 +76,7 @@ class CohortSize:
     def __post_init__(self) -> None:
         require_in_range("border_share", self.border_share, 0.0, 1.0)
         for group in self.groups:
-            require_in_set("split", group.split, ("training", "validation", "test"))
+            require_in_set("split", group.split, ("train", "validation", "test"))
             if min(group.negatives, group.positives) < 0:
                 fail(f"group {group.name} must not have a negative number of subjects")
         if not sum(group.negatives + group.positives for group in self.groups):
@@ -87,7 +87,7 @@ SIZES: dict[str, CohortSize] = {
     "demo": CohortSize(
         "demo",
         (
-            SubjectGroup("demo", "training", negatives=20, positives=20),
+            SubjectGroup("demo", "train", negatives=20, positives=20),
             SubjectGroup("demo", "validation", negatives=4, positives=4),
             SubjectGroup("demo", "test", negatives=12, positives=12),
         ),
@@ -95,14 +95,14 @@ SIZES: dict[str, CohortSize] = {
     "reference": CohortSize(
         "reference",
         (
-            SubjectGroup("paper", "training", negatives=19, positives=5),
+            SubjectGroup("paper", "train", negatives=19, positives=5),
             SubjectGroup("paper", "validation", negatives=4, positives=2),
             SubjectGroup("paper", "test", negatives=7, positives=3),
             SubjectGroup("further", "test", negatives=30, positives=30),
         ),
     ),
 }
-"""``reference`` holds the paper's 40 subjects (10 positive; 10 for test) and 60 further test subjects, half positive."""
+"""``reference``: the paper's 40 subjects (10 positive; 10 for test), and 60 more for test, half positive."""
 
 
 def plan_cohort(size: CohortSize, *, seed: int, dose_fraction: float) -> list[SubjectPlan]:
@@ -162,7 +162,8 @@ def simulate_cohort(
     Parameters
     ----------
     output : path
-        A new or empty folder, or one that an interrupted run with the same settings left: finished subjects are kept.
+        A new or empty folder, or one that an interrupted run with the same settings left: finished subjects
+        are kept.
     size : str or CohortSize
         A name of :data:`SIZES`, or other numbers of subjects.
     seed : int
@@ -179,9 +180,9 @@ def simulate_cohort(
     Returns
     -------
     Path
-        ``manifest.csv``: rows of degraded and target images of all splits. Beside it ``dose_series.csv`` (the test
-        subjects at other doses), ``participants.csv`` (status, true composite SUVR and generating parameters),
-        ``cohort.json`` (all settings) and ``subjects/``.
+        ``manifest.csv``: rows of degraded and target images of all splits. Beside it ``dose_series.csv`` (the
+        test subjects at other doses), ``participants.csv`` (status, true composite SUVR and generating
+        parameters), ``cohort.json`` (all settings) and ``subjects/``.
 
     Raises
     ------
@@ -251,7 +252,7 @@ def _description(
 
 
 def _claim(folder: Path, description: dict[str, Any]) -> str:
-    """Write the cohort's settings, or require that the ones that are there are the same; return their fingerprint."""
+    """Write the cohort's settings, or require that those there are the same; return their fingerprint."""
     path = folder / COHORT_NAME
     if path.exists():
         try:
@@ -293,9 +294,9 @@ def _run(tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[str]:
         for task in tasks:
             yield _task(*task)
         return
-    # Not forked: a fork of a process in which torch or BLAS run threads can hang. loky starts clean ones, and needs no
-    # __main__ guard in the caller's script.
-    from joblib import Parallel, delayed, parallel_config
+    # Not forked: a fork of a process in which torch or BLAS run threads can hang. loky starts clean ones, and
+    # needs no __main__ guard in the caller's script.
+    from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
 
     with parallel_config(backend="loky", inner_max_num_threads=1):
         yield from Parallel(
@@ -315,6 +316,8 @@ def _show_progress(finished: Iterator[str], *, total: int, done: int, show: bool
 def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: float) -> Path:
     """Write manifest, dose series and participants, from the subjects' records; return the manifest."""
     import pandas as pd
+
+    from medrestore.data.manifest import write_manifest
 
     rows: dict[str, list[dict[str, Any]]] = {
         "manifest.csv": [],
@@ -353,8 +356,11 @@ def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: flo
                 **record["parameters"],
             }
         )
+    with atomic_path(folder / "participants.csv") as temporary:
+        pd.DataFrame(rows["participants.csv"]).to_csv(
+            temporary, index=False, lineterminator="\n", float_format="%.9g"
+        )
     # The manifest last: whoever finds it finds everything.
-    for name in ("participants.csv", "dose_series.csv", "manifest.csv"):
-        with atomic_path(folder / name) as temporary:
-            pd.DataFrame(rows[name]).to_csv(temporary, index=False, lineterminator="\n", float_format="%.9g")
+    for name in ("dose_series.csv", "manifest.csv"):
+        write_manifest(pd.DataFrame(rows[name]), folder / name)
     return folder / "manifest.csv"

@@ -30,9 +30,9 @@ __all__ = [
 RECORD_NAME = "subject.json"
 """File of a subject's folder that lists all its others; written last, so that a subject with it is whole."""
 
-COUNTS_PER_SUV_MM = 4.0
-"""Median counts per bin, per SUV x mm of line integral, at the standard dose. Chosen so that the plain reconstruction
-at 1 % of the dose reaches about 22 dB against the standard dose, as in Task-GAN's Table 2."""
+COUNTS_PER_SUV_MM = 8.5
+"""Median counts per bin, per SUV x mm of line integral, at the standard dose. Chosen so that the plain
+reconstruction at 1 % of the dose reaches about 22 dB against the standard dose, as in Task-GAN's Table 2."""
 
 DOSE_LOG_SD = 0.15
 """Standard deviation, over subjects, of the logarithm of dose x time x sensitivity."""
@@ -139,9 +139,10 @@ def simulate_subject(
 
     Notes
     -----
-    Linear algebra is kept to one thread: subjects run in parallel, and results do not depend on a thread count.
+    Linear algebra is kept to one thread: subjects run in parallel, and results do not depend on a
+    thread count.
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     folder.mkdir(parents=True, exist_ok=True)
     for left in (folder / RECORD_NAME, *folder.glob(".partial-*")):
