@@ -129,11 +129,13 @@ def test_equal_means_give_a_zero_gradient_and_no_nan() -> None:
 
 def test_means_of_bf16_activations_are_taken_in_single() -> None:
     # Mean 1 + 2^-10 is no bfloat16 number: rounded to it, the difference would vanish.
-    fake = torch.ones(8, 1, 1, 1, dtype=torch.bfloat16)
-    fake[0] = 1 + 2**-7
-    loss = feature_matching_loss([torch.ones_like(fake)], [fake])
-    assert loss.dtype == torch.float32
-    assert loss.item() == 2**-10
+    ones = torch.ones(8, 1, 1, 1, dtype=torch.bfloat16)
+    above = ones.clone()
+    above[0] = 1 + 2**-7
+    for real, fake in ((ones, above), (above, ones)):
+        loss = feature_matching_loss([real], [fake])
+        assert loss.dtype == torch.float32
+        assert loss.item() == 2**-10
 
 
 @pytest.mark.parametrize("chosen", [[], [3], [-4]])
