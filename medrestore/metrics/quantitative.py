@@ -114,8 +114,7 @@ def composite_suvr(
 
     Notes
     -----
-    The unweighted mean over regions is the composite of the florbetaben literature (Rowe et al. 2008, Ong et
-    al. 2013).
+    Unweighted, so that a large region does not outvote a small one.
 
     Examples
     --------
