@@ -88,13 +88,11 @@ def foreground_scale(
     if not np.isfinite(means).all():
         raise InputError("the image holds voxels that are not finite (NaN or infinite)")
     smooth = gaussian_filter(means, smoothing_fwhm_mm / FWHM_PER_SIGMA / size, mode="nearest")
-    foreground = smooth > threshold * smooth.max()
-    scale = float(blocks[foreground].sum() / np.broadcast_to(counts, blocks.shape)[foreground].sum())
-    if smooth.max() <= 0 or scale <= 0:
-        raise InputError(
-            "the image has no positive foreground (zero everywhere, or negative): nothing to scale by"
-        )
-    return scale
+    foreground = smooth > threshold * max(smooth.max(), 0.0)
+    total = float(blocks[foreground].sum())
+    if total <= 0:
+        raise InputError("the image has no positive foreground (zero everywhere, or negative)")
+    return total / float(np.broadcast_to(counts, blocks.shape)[foreground].sum())
 
 
 def _block_sums(values: NDArray[np.floating], step: int, axis: int) -> NDArray[np.float64]:

@@ -1,0 +1,117 @@
+"""Augmentation: pairs alike, sample by sample, a function of seed, epoch and iteration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medrestore.checks import InputError
+from medrestore.data.transforms import PairAugmentation
+
+
+def batch_of(count: int = 6) -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return {
+        "image": torch.rand(count, 3, 4, 5, generator=random),
+        "label": torch.rand(count, 1, 4, 5, generator=random),
+        "amyloid_status": torch.arange(count, dtype=torch.float32),
+    }
+
+
+def test_pair_is_changed_as_a_loop_over_samples_would() -> None:
+    augmentation = PairAugmentation(flip_probability=0.5, intensity_jitter=0.2, seed=1)
+    batch = batch_of()
+    changed = augmentation(batch, epoch=2, iteration=7)
+    flips, factors = augmentation.draw(6, epoch=2, iteration=7)
+    assert 0 < int(flips.sum()) < 6
+    for index in range(6):
+        for name in ("image", "label"):
+            expected = batch[name][index].numpy()
+            if flips[index]:
+                expected = expected[:, ::-1, :]  # X is the first in-plane axis
+            np.testing.assert_array_equal(changed[name][index].numpy(), expected * factors[index].numpy()[0])
+    assert changed["amyloid_status"] is batch["amyloid_status"]
+
+
+def test_given_batch_is_left_alone() -> None:
+    batch = batch_of()
+    before = {name: value.clone() for name, value in batch.items()}
+    PairAugmentation(flip_probability=1.0, intensity_jitter=0.5, seed=1)(batch, epoch=0, iteration=1)
+    assert all(torch.equal(batch[name], before[name]) for name in batch)
+
+
+def test_draws_depend_on_seed_epoch_and_iteration_alone() -> None:
+    augmentation = PairAugmentation(flip_probability=0.5, intensity_jitter=0.2, seed=1)
+    first = augmentation.draw(64, epoch=1, iteration=1)[1]
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    assert torch.equal(augmentation.draw(64, epoch=1, iteration=1)[1], first)
+    assert torch.equal(torch.get_rng_state(), state)
+    for epoch, iteration, seed in ((2, 1, 1), (1, 2, 1), (1, 1, 2)):
+        other = PairAugmentation(flip_probability=0.5, intensity_jitter=0.2, seed=seed)
+        assert not torch.equal(other.draw(64, epoch=epoch, iteration=iteration)[1], first)
+
+
+def test_draws_have_the_stated_distribution() -> None:
+    flip, factor = PairAugmentation(flip_probability=0.3, intensity_jitter=0.2, seed=0).draw(
+        10_000, epoch=0, iteration=0
+    )
+    # Deviation of a share of 10,000: sqrt(.3 * .7 / 10^4) = .0046; of the mean factor: .2 / sqrt(3 * 10^4) =
+    # .0012.
+    assert float(flip.float().mean()) == pytest.approx(0.3, abs=4 * 0.0046)
+    assert float(factor.mean()) == pytest.approx(1.0, abs=4 * 0.0012)
+    assert 0.8 <= float(factor.min()) < 0.801
+    assert 1.199 < float(factor.max()) <= 1.2
+    assert abs(float(torch.corrcoef(torch.stack([flip.flatten().float(), factor.flatten()]))[0, 1])) < 0.04
+
+
+def test_several_processes_draw_what_one_with_the_joint_batch_does() -> None:
+    options = {"flip_probability": 0.5, "intensity_jitter": 0.2, "seed": 1}
+    whole = PairAugmentation(**options)(batch_of(6), epoch=1, iteration=2)
+    for rank in range(2):
+        part = {name: value[rank::2] for name, value in batch_of(6).items()}
+        changed = PairAugmentation(**options, rank=rank, world_size=2)(part, epoch=1, iteration=2)
+        assert torch.equal(changed["image"], whole["image"][rank::2])
+        assert torch.equal(changed["label"], whole["label"][rank::2])
+
+
+def test_nothing_to_do_changes_nothing() -> None:
+    batch = batch_of()
+    changed = PairAugmentation(flip_probability=0.0, intensity_jitter=0.0, seed=1)(
+        batch, epoch=0, iteration=1
+    )
+    assert torch.equal(changed["image"], batch["image"])
+    assert torch.equal(changed["label"], batch["label"])
+
+
+def test_memory_order_and_type_are_kept() -> None:
+    batch = batch_of()
+    batch["image"] = batch["image"].to(torch.bfloat16, memory_format=torch.channels_last)
+    changed = PairAugmentation(flip_probability=0.5, intensity_jitter=0.2, seed=1)(
+        batch, epoch=0, iteration=1
+    )
+    assert changed["image"].dtype == torch.bfloat16
+    assert changed["image"].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"flip_probability": 1.5}, r"flip_probability must be in \[0, 1\], got 1.5"),
+        ({"intensity_jitter": 1.0}, r"intensity_jitter must be in \[0, 1\), got 1.0"),
+        ({"rank": 2, "world_size": 2}, r"rank must be in \[0, 1\], got 2"),
+        ({"world_size": 0}, "world_size must be in"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PairAugmentation(**{"flip_probability": 0.5, "intensity_jitter": 0.1, "seed": 0, **options})  # type: ignore[arg-type]
+
+
+def test_pair_of_different_shape_is_refused() -> None:
+    batch = batch_of()
+    batch["label"] = batch["label"][:, :, :, :4]
+    augmentation = PairAugmentation(flip_probability=0.5, intensity_jitter=0.1, seed=0)
+    with pytest.raises(InputError, match=r"shapes must be equal, got image \(6, 4, 5\), label \(6, 4, 4\)"):
+        augmentation(batch, epoch=0, iteration=1)
