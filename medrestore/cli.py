@@ -179,6 +179,16 @@ def main() -> None:
     """Run the command line; a mistake in the input ends with code 2 and its message, without a traceback."""
     try:
         app()
-    except InputError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+    except Exception as error:
+        mistake = _input_error(error)
+        if mistake is None:
+            raise
+        typer.secho(f"error: {mistake}", err=True, fg=typer.colors.RED)
         sys.exit(2)
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """Find the mistake in the input behind an error: MONAI wraps what goes wrong in a configuration's components."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error

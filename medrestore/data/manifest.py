@@ -34,6 +34,7 @@ __all__ = [
     "check_manifest",
     "read_manifest",
     "require_valid_manifest",
+    "split_rows",
     "sha256_file",
     "with_checksums",
     "write_manifest",
@@ -285,3 +286,18 @@ def _read_text(path: Path) -> pd.DataFrame:
     table["row"] = np.arange(2, len(table) + 2)
     blank = (table.drop(columns="row") == "").all(axis=1)
     return table[~blank].reset_index(drop=True)
+
+
+def split_rows(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the rows of one split of a manifest.
+
+    Raises
+    ------
+    InputError
+        When the split is empty; names those that are not.
+    """
+    rows = table[table["split"] == split]
+    if rows.empty:
+        held = ", ".join(sorted(set(table["split"]))) or "nothing"
+        raise InputError(f"the manifest has no row of split {split!r}; it holds {held}")
+    return rows.reset_index(drop=True)

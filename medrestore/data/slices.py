@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
 from medrestore.data.slice_stack import SliceStack, center_window
 
-__all__ = ["BalancedBatchSampler", "SliceDataset", "SliceStack", "center_window", "make_slice_loader"]
+__all__ = ["BalancedBatchSampler", "SliceDataset", "SliceStack", "center_window", "make_sequential_loader", "make_slice_loader"]
 
 T = TypeVar("T")
 
@@ -251,3 +251,10 @@ def make_slice_loader(
         pin_memory=pin_memory,
         generator=rng.torch_generator(sampler.seed, "loader"),  # else it draws from torch's global state
     )
+
+
+def make_sequential_loader(dataset: SliceDataset, *, batch_size: int) -> DataLoader[dict[str, Tensor]]:
+    """Load every slice of a dataset once, in order, in whole batches."""
+    require_in_range("batch_size", batch_size, 1, 10**9)
+    batches = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=_unchanged, generator=rng.torch_generator(0, "loader"))

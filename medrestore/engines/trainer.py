@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from ignite.engine import Engine, Events
 from monai.engines.trainer import Trainer
 from monai.engines.utils import IterationEvents
@@ -20,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
 from medrestore.networks.precision import autocast_dtype
+from medrestore.files import atomic_path
 from medrestore.methods.base import Stage, Step, make_stages
 from medrestore.networks.weights import describe, load_file, load_state, save_file
 
@@ -67,6 +69,8 @@ class RestorationTrainer(Trainer):
         Has ``set_epoch``, ``state_dict`` and ``load_state_dict``: the sampler.
     model_information
         Plain values that inference needs of the training (kept in ``model.pt``).
+    parameters
+        The configuration, plain values by name: written to ``config.yaml``.
     handlers
         MONAI or Ignite handlers: have ``attach(engine)``.
 
@@ -99,6 +103,7 @@ class RestorationTrainer(Trainer):
         augmentation: Callable[..., Mapping[str, Tensor]] | None = None,
         data_position: Any = None,
         model_information: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
         handlers: Sequence[Any] | None = None,
     ) -> None:
         require_in_range("accumulation", accumulation, 1, 10**6)
@@ -120,6 +125,7 @@ class RestorationTrainer(Trainer):
         self.augmentation = augmentation
         self.data_position = data_position
         self.model_information = dict(model_information or {})
+        self.parameters = dict(parameters or {})
         self.autocast = autocast_dtype(precision, self.state.device)
         self.gradient_scaler = torch.amp.GradScaler(
             self.state.device.type, enabled=self.autocast is torch.float16
@@ -318,5 +324,8 @@ class RestorationTrainer(Trainer):
                 self.logger.info(f"{self.output_dir}: finished before, nothing to do")
                 return
             self.logger.info(f"continuing after epoch {self.state.epoch} of {self.state.max_epochs}")
+        elif self.state.rank == 0:
+            with atomic_path(self.output_dir / "config.yaml") as temporary:
+                temporary.write_text(yaml.safe_dump(self.parameters, sort_keys=False))
         # Trainer.run would make a second, disabled-by-default scaler; the engine's own scaler serves fp16.
         super(Trainer, self).run()

@@ -28,7 +28,7 @@ class Validation:
     Parameters
     ----------
     data_loader
-        Validation slices: ``image``, ``label``, ``subject`` (index) and the label column.
+        Validation slices: ``image``, ``label``, ``volume_index`` and the label column.
     label_column
         Key of y.
     interval
@@ -109,7 +109,7 @@ class Validation:
                 error = (restored - target).flatten(1)
                 total["l1"] = total.get("l1", 0.0) + error.abs().mean(1).sum().item()
                 rows = zip(
-                    batch["subject"].tolist(), error.square().sum(1).tolist(), target.flatten(1).amax(1).tolist(), strict=True
+                    batch["volume_index"].tolist(), error.square().sum(1).tolist(), target.flatten(1).amax(1).tolist(), strict=True
                 )
                 for subject, square, peak in rows:
                     entry = squared.setdefault(subject, [0.0, 0.0, 0.0])
@@ -135,6 +135,34 @@ class Validation:
             psnr = [10 * torch.log10(torch.tensor(n * peak**2 / square)).item() for square, n, peak in squared.values()]
             metrics["validation_psnr"] = sum(psnr) / len(psnr)
         return metrics
+
+    def panel(self, trainer: RestorationTrainer) -> Any:
+        """Draw degraded, restored, target and difference of three validation slices, as a matplotlib figure.
+
+        Returns None in an epoch without validation or without a generator that learns.
+        """
+        if trainer.state.epoch % self.interval or not trainer.step.learns("generator"):
+            return None
+        from matplotlib.figure import Figure
+
+        dataset: Any = self.data_loader.dataset  # type: ignore[attr-defined]
+        chosen = [int(len(dataset) * part) for part in (1 / 6, 1 / 2, 5 / 6)]
+        batch = dataset.__getitems__(chosen)
+        generator = trainer.averaged_generator.module.eval()
+        with torch.inference_mode():
+            restored = generator(batch["image"].to(trainer.state.device)).float().cpu()
+        figure = Figure(figsize=(8, 6.2), layout="constrained")
+        axes = figure.subplots(3, 4)
+        for row, target, image, degraded in zip(axes, batch["label"], restored, batch["image"], strict=True):
+            peak = float(target.max())
+            shown = (degraded[len(degraded) // 2], image[0], target[0], image[0] - target[0])
+            for axis, picture, title in zip(row, shown, ("degraded", "restored", "target", "difference"), strict=True):
+                low, colors = (-peak / 2, "RdBu_r") if title == "difference" else (0, "gray_r")
+                axis.imshow(picture.T, origin="lower", cmap=colors, vmin=low, vmax=peak / 2 if low else peak)
+                axis.set_title(title if axis in axes[0] else "", fontsize=10)
+                axis.set_axis_off()
+        figure.suptitle(f"validation, epoch {trainer.state.epoch}", fontsize=10)
+        return figure
 
     def _warn(self, trainer: RestorationTrainer, metrics: Mapping[str, float]) -> None:
         if not {"validation_observer_mae", "validation_task_mae"} <= set(metrics):
