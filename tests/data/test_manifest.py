@@ -1,0 +1,427 @@
+"""Manifests: what is read, and every fault that is reported."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from medrestore.checks import InputError
+from medrestore.data.manifest import (
+    COLUMNS,
+    Problem,
+    check_manifest,
+    read_manifest,
+    require_valid_manifest,
+    with_checksums,
+    write_manifest,
+)
+from medrestore.data.volumes import SourceGrid, read_volume, write_volume
+
+Make = Callable[..., Path]
+
+
+def edit(path: Path, row: int, column: str, value: str) -> None:
+    """Change one cell; rows are counted as a spreadsheet does."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[row - 2, column] = value
+    table.to_csv(path, index=False)
+
+
+def rewrite(path: Path, row: int, column: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change the voxels of one file and put its new checksum into the manifest."""
+    file = path.parent / pd.read_csv(path, dtype=str).loc[row - 2, column]
+    volume = read_volume(file)
+    image = nibabel.Nifti1Image(change(volume.data), volume.affine)
+    nibabel.save(image, file)
+    edit(path, row, f"{column}_sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def shown(path: Path, **options: object) -> list[str]:
+    return [str(problem) for problem in check_manifest(path, **options)]  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- reading and writing
+def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort: Make) -> None:
+    path = make_cohort()
+    assert check_manifest(path) == []
+    table = require_valid_manifest(path)
+    assert list(table["row"]) == list(range(2, 10))
+    assert list(table["subject_id"]) == [f"{index:04}" for index in range(8)]  # text: zeros in front are kept
+    assert table["amyloid_status"].tolist() == [0, 1] * 4
+    assert table["dose_fraction"].dtype == np.float64
+    assert all(Path(file).is_file() for file in [*table["degraded_path"], *table["target_path"]])
+    assert Path(table["degraded_path"][0]).is_absolute()
+    assert [bool(file) for file in table["regions_path"]] == [False, True] * 4
+
+
+def test_written_manifest_is_what_was_read(make_cohort: Make, tmp_path: Path) -> None:
+    path = make_cohort()
+    table = read_manifest(path)
+    table["site"] = "A"
+    copy = write_manifest(table, path.parent / "copy.csv")
+    assert copy.read_text().splitlines()[0] == ",".join([*COLUMNS, "site"])
+    again = read_manifest(copy)
+    pd.testing.assert_frame_equal(again.drop(columns="site"), table.drop(columns="site"))
+    assert write_manifest(again, path.parent / "third.csv").read_bytes() == copy.read_bytes()
+
+
+def test_checksums_are_sha256(make_cohort: Make) -> None:
+    table = read_manifest(make_cohort())
+    digest = hashlib.sha256(Path(table["target_path"][3]).read_bytes()).hexdigest()
+    assert table["target_sha256"][3] == digest
+    assert table["regions_sha256"][0] == ""
+
+
+def test_table_without_regions_is_complete(make_cohort: Make) -> None:
+    path = make_cohort()
+    pd.read_csv(path, dtype=str).drop(columns=["regions", "regions_sha256"]).to_csv(path, index=False)
+    assert check_manifest(path) == []
+    assert read_manifest(path)["regions_path"].tolist() == [""] * 8
+
+
+def test_other_label_column_and_values(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = table.rename(columns={"amyloid_status": "contrast"})
+    table["contrast"] = ["1", "2", "3", "4"] * 2
+    table.to_csv(path, index=False)
+    assert check_manifest(path, label_column="contrast", label_values=(1, 2, 3, 4)) == []
+    assert shown(path, label_column="contrast", label_values=(1, 2, 3)) == [
+        "row 5 contrast: label 4 is not one of 1, 2, 3",
+        "row 9 contrast: label 4 is not one of 1, 2, 3",
+    ]
+
+
+def test_spreadsheet_byte_order_mark_and_blank_lines_do_no_harm(make_cohort: Make) -> None:
+    path = make_cohort()
+    lines = path.read_text().splitlines()
+    lines.insert(3, "")
+    lines += ["", "," * (len(COLUMNS) - 1)]
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    assert check_manifest(path) == []
+    assert list(read_manifest(path)["row"]) == [2, 3, 5, 6, 7, 8, 9, 10]  # row 4 is the blank one
+
+
+def test_write_refuses_what_could_not_be_read(make_cohort: Make, tmp_path: Path) -> None:
+    table = read_manifest(make_cohort())
+    with pytest.raises(InputError, match="lacks the columns tracer, units"):
+        write_manifest(table.drop(columns=["tracer", "units"]), tmp_path / "m.csv")
+    absolute = table.assign(target=table["target_path"])
+    with pytest.raises(InputError, match=r"m.csv, row 2: target .* is absolute"):
+        write_manifest(absolute, tmp_path / "m.csv")
+    assert not (tmp_path / "m.csv").exists()
+
+
+def test_checksum_of_a_missing_file_is_refused(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = read_manifest(path)
+    with pytest.raises(InputError, match=r"target.nii.gz: no such file"):
+        with_checksums(table, path.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no CSV table"),
+        (b"a,b\n1,2,3\n", "is no CSV table"),
+        (b"a,b\n1,2\n1,2,3,4\n", "is no CSV table"),
+        (b"\xff\xfe\x00\x01", "is no CSV table"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "m.csv").write_bytes(content)
+    with pytest.raises(InputError, match=rf"m.csv: {message}.*Remedy"):
+        check_manifest(tmp_path / "m.csv")
+
+
+def test_missing_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"m.csv: no such file, expected a manifest"):
+        check_manifest(tmp_path / "m.csv")
+
+
+# ---------------------------------------------------------------- faults of the table
+@pytest.mark.parametrize(
+    ("row", "column", "value", "problem"),
+    [
+        (3, "split", "training", "row 3 split: must be one of train, validation, test, got 'training'"),
+        (3, "amyloid_status", "2", "row 3 amyloid_status: label 2 is not one of 0, 1"),
+        (3, "amyloid_status", "positive", "row 3 amyloid_status: 'positive' is no number"),
+        (3, "amyloid_status", "nan", "row 3 amyloid_status: 'nan' is no number"),
+        (3, "amyloid_status", "", "row 3 amyloid_status: is empty"),
+        (4, "dose_fraction", "0", "row 4 dose_fraction: must be in (0, 1], got 0"),
+        (4, "dose_fraction", "1.5", "row 4 dose_fraction: must be in (0, 1], got 1.5"),
+        (4, "dose_fraction", "1%", "row 4 dose_fraction: '1%' is no number"),
+        (5, "subject_id", "", "row 5 subject_id: is empty"),
+        (5, "target", "", "row 5 target: is empty"),
+        (5, "target_sha256", "", "row 5 target_sha256: is empty"),
+        (6, "units", "", "row 6 units: is empty"),
+    ],
+)
+def test_faulty_cell_is_reported(make_cohort: Make, row: int, column: str, value: str, problem: str) -> None:
+    path = make_cohort()
+    edit(path, row, column, value)
+    assert problem in shown(path)
+    with pytest.raises(InputError) as refused:
+        read_manifest(path)
+    assert problem in str(refused.value)
+
+
+def test_missing_columns_are_all_named(make_cohort: Make) -> None:
+    path = make_cohort()
+    pd.read_csv(path, dtype=str).drop(columns=["target", "tracer", "amyloid_status"]).to_csv(
+        path, index=False
+    )
+    assert shown(path) == [f"row 1 {name}: no such column" for name in ("amyloid_status", "target", "tracer")]
+    with pytest.raises(InputError, match="3 problems"):
+        read_manifest(path)
+
+
+def test_semicolons_are_named_as_the_likely_cause(make_cohort: Make) -> None:
+    path = make_cohort()
+    path.write_text(path.read_text().replace(",", ";"))
+    assert "row 1 subject_id: no such column; is it separated by commas?" in shown(path)
+
+
+def test_empty_table_is_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    assert shown(path, require_splits=()) == ["there is no row below the header"]
+    with pytest.raises(InputError, match="there is no row below the header"):
+        read_manifest(path)
+
+
+def test_empty_splits_are_reported_where_they_are_required(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table[table["split"] == "test"].to_csv(path, index=False)
+    assert shown(path) == [
+        "split: split 'train' is empty: no row has it",
+        "split: split 'validation' is empty: no row has it",
+    ]
+    assert shown(path, require_splits=("test",)) == []
+
+
+def test_training_split_of_one_class_is_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    for row in (2, 4):
+        edit(path, row, "amyloid_status", "1")
+    assert shown(path) == ["amyloid_status: split 'train' holds one class only: all labels are 1"]
+
+
+def test_subject_in_two_splits_and_duplicate_row_are_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    leak = table.iloc[0].copy()
+    leak["split"], leak["session_id"] = "test", "02"
+    pd.concat([table, leak.to_frame().T, table.iloc[[2]]]).to_csv(path, index=False)
+    assert shown(path) == [
+        "row 10 split: subject 0000 is in 'test' here and in 'train' in row 2",
+        "row 11: same subject, session and dose fraction as row 4 (duplicate)",
+    ]
+
+
+def test_another_dose_of_a_session_is_no_duplicate(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    pd.concat([table, table.iloc[[2]].assign(dose_fraction="0.05")]).to_csv(path, index=False)
+    assert shown(path) == []
+
+
+def test_one_scan_under_two_subjects_is_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    copy = table.iloc[0].copy()
+    copy["subject_id"], copy["split"] = "0099", "test"
+    pd.concat([table, copy.to_frame().T]).to_csv(path, index=False)
+    assert shown(path) == [
+        "row 10 degraded_sha256: same file content as subject 0000's in row 2",
+        "row 10 target_sha256: same file content as subject 0000's in row 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("/data/scan.nii.gz", "is absolute"),
+        ("C:\\data\\scan.nii.gz", "is absolute"),
+        ("\\\\server\\scan.nii.gz", "is absolute"),
+        ("../scan.nii.gz", "leaves the manifest's folder"),
+        ("subjects/../../scan.nii.gz", "leaves the manifest's folder"),
+    ],
+)
+def test_path_outside_of_the_folder_is_reported(make_cohort: Make, value: str, problem: str) -> None:
+    path = make_cohort()
+    edit(path, 3, "degraded", value)
+    assert [line for line in shown(path) if problem in line][0].startswith(f"row 3 degraded: {value!r}")
+
+
+def test_path_that_turns_back_inside_the_folder_is_fine(make_cohort: Make) -> None:
+    path = make_cohort()
+    edit(path, 2, "degraded", "subjects/sub-0001/../sub-0000/./degraded.nii.gz")
+    assert shown(path) == []
+
+
+# ---------------------------------------------------------------- faults of the files
+def test_missing_truncated_and_foreign_files_are_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    (path.parent / "subjects/sub-0000/degraded.nii.gz").unlink()
+    truncated = path.parent / "subjects/sub-0001/target.nii.gz"
+    truncated.write_bytes(truncated.read_bytes()[:-50])
+    (path.parent / "subjects/sub-0002/target.nii.gz").write_text("no image")
+    found = shown(path)
+    assert found[0] == "row 2 degraded: subjects/sub-0000/degraded.nii.gz: no such file"
+    assert found[1].startswith("row 3 target: subjects/sub-0001/target.nii.gz: is truncated or damaged")
+    assert found[2].startswith("row 3 target_sha256: subjects/sub-0001/target.nii.gz has checksum")
+    assert found[3].startswith("row 4 target: subjects/sub-0002/target.nii.gz: cannot be read as NIfTI")
+    assert found[4].startswith("row 4 target_sha256")
+    assert len(found) == 5
+
+
+def test_changed_file_is_reported_by_its_checksum(make_cohort: Make) -> None:
+    path = make_cohort()
+    file = path.parent / "subjects/sub-0003/regions.nii.gz"
+    shutil.copy(path.parent / "subjects/sub-0003/target.nii.gz", file)
+    (found, other) = shown(path)
+    assert found == "row 5 regions: subjects/sub-0003/regions.nii.gz: region codes are no whole numbers"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert other.startswith(
+        f"row 5 regions_sha256: subjects/sub-0003/regions.nii.gz has checksum {digest}, the"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "change", "problem"),
+    [
+        (4, "target", lambda data: np.where(data > 2, np.nan, data), "voxels are not finite"),
+        (
+            4,
+            "degraded",
+            lambda data: np.stack([data, data], axis=-1),
+            "has 4 dimensions (12, 10, 7, 2), expected 3",
+        ),
+        (4, "degraded", np.zeros_like, "the image has no positive foreground"),
+        (
+            4,
+            "degraded",
+            lambda data: data[:, :, 1:],
+            "on another grid than the target: shape (12, 10, 6) against",
+        ),
+        (5, "regions", lambda data: data[1:], "on another grid than the target: shape (11, 10, 8) against"),
+        (5, "regions", lambda data: data + 0.5, "region codes are no whole numbers"),
+    ],
+)
+def test_unusable_voxels_are_reported(
+    make_cohort: Make, row: int, column: str, change: Callable[[np.ndarray], np.ndarray], problem: str
+) -> None:
+    path = make_cohort()
+    rewrite(path, row, column, change)
+    found = shown(path)
+    assert len(found) == 1
+    assert found[0].startswith(f"row {row} {column}: subjects/sub-000{row - 2}/{column}.nii.gz")
+    assert problem in found[0]
+
+
+def test_pair_with_shifted_affine_is_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    file = path.parent / "subjects/sub-0002/degraded.nii.gz"
+    volume = read_volume(file)
+    shifted = np.diag([-4.0, 4.0, 5.0, 1.0])
+    shifted[2, 3] = 5.0  # by one slice
+    write_volume(volume.data, SourceGrid.from_affine(volume.source.shape, shifted), file)
+    edit(path, 4, "degraded_sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+    assert shown(path) == [
+        "row 4 degraded: subjects/sub-0002/degraded.nii.gz is on another grid than the target: "
+        "affine: corners up to 5 mm apart"
+    ]
+
+
+def test_pair_stored_in_other_axes_is_fine(make_cohort: Make) -> None:
+    path = make_cohort()
+    file = path.parent / "subjects/sub-0002/degraded.nii.gz"
+    volume = read_volume(file)
+    write_volume(volume.data, SourceGrid.from_affine(volume.data.shape, volume.affine), file)
+    assert nibabel.aff2axcodes(nibabel.load(file).affine) == ("R", "A", "S")
+    edit(path, 4, "degraded_sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+    assert shown(path) == []
+
+
+def test_file_without_orientation_is_reported_not_warned_of(make_cohort: Make) -> None:
+    path = make_cohort()
+    file = path.parent / "subjects/sub-0002/target.nii.gz"
+    image = nibabel.load(file)
+    image = nibabel.Nifti1Image(image.get_fdata(), image.affine)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nibabel.save(image, file)
+    edit(path, 4, "target_sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+    assert "states no orientation (qform and sform codes are 0)" in shown(path)[0]
+
+
+def test_all_faults_are_reported_at_once(make_cohort: Make) -> None:
+    path = make_cohort()
+    rewrite(path, 6, "target", lambda data: np.full_like(data, np.inf))
+    edit(path, 2, "amyloid_status", "7")
+    edit(path, 3, "dose_fraction", "2")
+    edit(path, 4, "split", "Train")
+    edit(path, 5, "target_sha256", "0" * 64)
+    edit(path, 7, "degraded", "none.nii.gz")
+    edit(path, 8, "target", "/none.nii.gz")
+    problems = check_manifest(path, workers=2)
+    assert [(problem.row, problem.column) for problem in problems] == [
+        (2, "amyloid_status"),
+        (3, "dose_fraction"),
+        (4, "split"),
+        (5, "target_sha256"),
+        (6, "target"),
+        (7, "degraded"),
+        (8, "target"),
+        (8, "target"),  # absolute, and not there
+    ]
+    with pytest.raises(InputError, match=r"manifest.csv: 8 problems\n  row 2 amyloid_status: label 7 is not"):
+        require_valid_manifest(path)
+
+
+def test_long_lists_are_cut_short_in_the_error_alone(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = pd.concat([table.assign(split="x", session_id=str(index)) for index in range(7)])
+    table.to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"56 problems\n(.*\n)+  and 6 more$"):
+        read_manifest(path)
+
+
+def test_every_file_is_read_once(make_cohort: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_cohort()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    pd.concat([table, table.assign(dose_fraction="0.05")]).to_csv(path, index=False)
+    reads: list[str] = []
+
+    def counting(file: str) -> object:
+        reads.append(str(file))
+        return read_volume(file)
+
+    monkeypatch.setattr("medrestore.data.manifest_checks.read_volume", counting)
+    assert check_manifest(path) == []
+    assert len(reads) == len(set(reads)) == 8 + 8 + 4
+
+
+def test_progress_is_shown_when_wanted(make_cohort: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make_cohort()
+    check_manifest(path)
+    assert capsys.readouterr().err == ""
+    check_manifest(path, progress=True)
+    assert "checking volumes: 100%" in capsys.readouterr().err
+
+
+def test_problem_names_row_and_column() -> None:
+    assert str(Problem(3, "split", "is empty")) == "row 3 split: is empty"
+    assert str(Problem(3, "", "is a duplicate")) == "row 3: is a duplicate"
+    assert str(Problem(0, "split", "no row")) == "split: no row"
+    assert str(Problem(0, "", "no row")) == "no row"
