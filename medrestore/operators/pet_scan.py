@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medrestore import rng
 from medrestore.checks import fail, require_in_range
-from medrestore.operators.pet import PetAcquisition, gaussian_post_filter, thin_counts
+from medrestore.operators.pet import PetAcquisition, attenuation_factors, gaussian_post_filter, thin_counts
 from medrestore.operators.pet_osem import OsemReconstruction
 from medrestore.operators.projector import ParallelProjector, ProjectionGeometry
 
@@ -75,9 +75,10 @@ def simulate_scans(
     *,
     voxel_size_mm: tuple[float, float, float],
     dose_fractions: Sequence[float],
-    counts_per_line_integral: float,
     settings: ScanSettings,
     seed: int,
+    counts_per_line_integral: float | None = None,
+    total_counts: float | None = None,
 ) -> Scans:
     """Scan a patient at the standard dose, thin its counts to each dose fraction, reconstruct them all alike.
 
@@ -91,12 +92,14 @@ def simulate_scans(
         Voxel size; isotropic in-plane.
     dose_fractions : sequence of float
         Dose fractions in (0, 1]; each is thinned from the very same standard-dose counts.
-    counts_per_line_integral : float, counts / (activity unit x mm)
-        Dose, scan time and sensitivity in one number.
     settings : ScanSettings
         Scanner and reconstruction.
     seed : int
         Names the streams of the Poisson counts and of each thinning.
+    counts_per_line_integral : float or None, counts / (activity unit x mm)
+        Dose, scan time and sensitivity in one number.
+    total_counts : float or None, counts
+        Expected events of the standard-dose scan, with scatter and randoms; one of the two is given.
 
     Returns
     -------
@@ -106,7 +109,8 @@ def simulate_scans(
     Raises
     ------
     InputError
-        When voxels are not isotropic in-plane, or nothing is recorded at some dose.
+        When voxels are not isotropic in-plane, the level of counts is not given once, there is no activity in
+        the field of view, or nothing is recorded at some dose.
     """
     if abs(voxel_size_mm[0] - voxel_size_mm[1]) > 1e-3 * voxel_size_mm[0]:
         fail(
@@ -123,8 +127,18 @@ def simulate_scans(
         angles=settings.angles,
         fwhm_mm=settings.resolution_fwhm_mm,
     )
+    projector = _projector(geometry)
+    if (counts_per_line_integral is None) == (total_counts is None):
+        fail("counts_per_line_integral or total_counts must be given, and not both")
+    if counts_per_line_integral is None:
+        attenuated = projector.forward(activity) * attenuation_factors(projector, mu_per_cm)
+        per_unit = float(attenuated.sum(dtype=np.float64))
+        if per_unit <= 0:
+            fail("there is no activity in the field of view")
+        per_unit *= 1 + settings.scatter_fraction + settings.randoms_fraction
+        counts_per_line_integral = float(total_counts or 0) / per_unit
     acquisition, expected = PetAcquisition.of_patient(
-        _projector(geometry),
+        projector,
         activity,
         mu_per_cm,
         counts_per_line_integral=counts_per_line_integral,

@@ -52,7 +52,7 @@ class SubjectPlan:
     group : str
         Part of the cohort it belongs to.
     split : str
-        training, validation or test.
+        train, validation or test.
     amyloid_status : int
         0 or 1.
     border : bool
