@@ -34,8 +34,8 @@ __all__ = [
     "check_manifest",
     "read_manifest",
     "require_valid_manifest",
-    "split_rows",
     "sha256_file",
+    "split_rows",
     "with_checksums",
     "write_manifest",
 ]
@@ -230,7 +230,7 @@ def _parse(
     required = list(dict.fromkeys([*_REQUIRED, label_column]))
     missing = [name for name in required if name not in table]
     if missing:
-        hint = "; is it separated by commas?" if len(table.columns) == 1 else ""
+        hint = "; is it separated by commas?" if len(table.columns) == 2 else ""  # beside "row"
         return table, [Problem(1, name, f"no such column{hint}") for name in missing]
     for name in _OPTIONAL:
         if name not in table:
@@ -278,10 +278,9 @@ def _read_text(path: Path) -> pd.DataFrame:
         pd.errors.ParserWarning,
         UnicodeDecodeError,
     ) as error:
+        reason = " ".join(str(error).split())
         fail(
-            f"is no CSV table ({error})",
-            path=path,
-            remedy="save it as comma-separated UTF-8 text with a header",
+            f"is no CSV table ({reason})", path=path, remedy="save it as comma-separated UTF-8 with a header"
         )
     table["row"] = np.arange(2, len(table) + 2)
     blank = (table.drop(columns="row") == "").all(axis=1)

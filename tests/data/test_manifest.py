@@ -19,6 +19,7 @@ from medrestore.data.manifest import (
     check_manifest,
     read_manifest,
     require_valid_manifest,
+    split_rows,
     with_checksums,
     write_manifest,
 )
@@ -122,7 +123,7 @@ def test_write_refuses_what_could_not_be_read(make_cohort: Make, tmp_path: Path)
 def test_checksum_of_a_missing_file_is_refused(make_cohort: Make) -> None:
     path = make_cohort()
     table = read_manifest(path)
-    with pytest.raises(InputError, match=r"target.nii.gz: no such file"):
+    with pytest.raises(InputError, match=r"degraded.nii.gz: no such file"):
         with_checksums(table, path.parent / "elsewhere")
 
 
@@ -144,6 +145,13 @@ def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, message: st
 def test_missing_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"m.csv: no such file, expected a manifest"):
         check_manifest(tmp_path / "m.csv")
+
+
+def test_rows_of_a_split(make_cohort: Make) -> None:
+    table = read_manifest(make_cohort())
+    assert split_rows(table, "test")["subject_id"].tolist() == ["0006", "0007"]
+    with pytest.raises(InputError, match="no row of split 'validation'; it holds test, train"):
+        split_rows(table[table["split"] != "validation"], "validation")
 
 
 # ---------------------------------------------------------------- faults of the table
@@ -259,7 +267,7 @@ def test_one_scan_under_two_subjects_is_reported(make_cohort: Make) -> None:
 def test_path_outside_of_the_folder_is_reported(make_cohort: Make, value: str, problem: str) -> None:
     path = make_cohort()
     edit(path, 3, "degraded", value)
-    assert [line for line in shown(path) if problem in line][0].startswith(f"row 3 degraded: {value!r}")
+    assert next(line for line in shown(path) if problem in line).startswith(f"row 3 degraded: {value!r}")
 
 
 def test_path_that_turns_back_inside_the_folder_is_fine(make_cohort: Make) -> None:
