@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from medrestore import __version__, rng
 from medrestore.checks import fail, require_in_range, require_in_set
+from medrestore.data.phantoms.subject import degraded_name, write_json
 from medrestore.data.volumes import Volume, grid_difference, nifti_stem, read_volume, write_volume
-from medrestore.files import atomic_path, require_empty_folder, sha256_file
+from medrestore.files import require_empty_folder, sha256_file
 from medrestore.operators.pet_scan import STANDARD_DOSE, ScanSettings, simulate_scans
 
 __all__ = ["COUNTS_PER_MM", "head_mask", "simulate_low_dose"]
@@ -36,7 +37,7 @@ MU_HEAD_PER_CM = 0.096
 HEAD_SMOOTHING_FWHM_MM = 8.0
 HEAD_THRESHOLD = 0.10
 CLOSING_MM = 12.0
-"""The head is where the smoothed image exceeds this part of its 99th percentile, closed by a ball of this radius."""
+"""The head is where the smoothed image exceeds this part of its 99th percentile, closed by a ball."""
 
 MARKER_NAME = "low_dose.json"
 
@@ -119,8 +120,8 @@ def head_mask(data: NDArray[np.float32], *, voxel_size_mm: tuple[float, float, f
     parts, count = ndimage.label(smooth > level)
     if count > 1:
         parts = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    # Closed by a ball, since skull and skin can be too faint in parts; then slice by slice, since the head is open
-    # at the bottom of the volume. Padded, so that the ball can leave the volume.
+    # Closed by a ball, since skull and skin can be too faint in parts; then slice by slice, since the head is
+    # open at the bottom of the volume. Padded, so that the ball can leave the volume.
     margin = [int(np.ceil(CLOSING_MM / size)) + 1 for size in voxel_size_mm]
     padded = np.pad(parts > 0, [(extra, extra) for extra in margin])
     grown = ndimage.distance_transform_edt(~padded, sampling=voxel_size_mm) <= CLOSING_MM
@@ -241,7 +242,7 @@ def simulate_low_dose(
             path=folder,
             remedy="name a new folder or another subject_id",
         )
-    _write_json(folder / MARKER_NAME, {"simulated": True, "subjects": {**subjects, name: description}})
+    write_json(folder / MARKER_NAME, {"simulated": True, "subjects": {**subjects, name: description}})
     _simulate(volume, attenuation, folder / name, description, settings)
     return _add_rows(folder, description)
 
@@ -323,16 +324,11 @@ def _simulate(
     for fraction, data in scans.images.items():
         path = folder / _file_name(fraction)
         write_volume(window.put_back(data, volume.data.shape), volume.source, path)
-        _write_json(folder / (nifti_stem(path) + ".json"), {**shared, "dose_fraction": fraction})
+        write_json(folder / (nifti_stem(path) + ".json"), {**shared, "dose_fraction": fraction})
 
 
 def _file_name(dose_fraction: float) -> str:
-    return "target.nii.gz" if dose_fraction == STANDARD_DOSE else f"degraded_dose-{dose_fraction:g}.nii.gz"
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return "target.nii.gz" if dose_fraction == STANDARD_DOSE else degraded_name(dose_fraction)
 
 
 def _subjects(folder: Path) -> dict[str, Any]:

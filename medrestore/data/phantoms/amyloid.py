@@ -38,8 +38,9 @@ DISEASE_SUVR = (1.58, 0.17)
 """Mean and standard deviation of the composite: elderly controls, Alzheimer's disease (Bullich 2021)."""
 
 BORDER_WIDTH_SUVR = 0.10
-BORDER_MARGIN_SUVR = 0.01
-"""Border cases lie within this width of the cut-off; no subject lies nearer to it than the margin."""
+BORDER_MARGIN_SUVR = 0.03
+"""Border cases lie within this width of the cut-off; no subject lies nearer to it than the margin,
+about the test-retest variability of the composite, within which a status has no meaning."""
 
 CONTROL_RATIO: dict[str, float] = {
     "frontal": 1.15,
@@ -147,7 +148,7 @@ def draw_uptake(status: int, *, border: bool, random: np.random.Generator) -> Am
 
     Examples
     --------
-    >>> 1.28 <= draw_uptake(0, border=True, random=np.random.default_rng(0)).suvr <= 1.37
+    >>> 1.28 <= draw_uptake(0, border=True, random=np.random.default_rng(0)).suvr <= 1.35
     True
     """
     require_in_set("status", status, (0, 1))

@@ -71,7 +71,7 @@ class CohortSize:
 
     name: str
     groups: tuple[SubjectGroup, ...]
-    border_share: float = 0.3
+    border_share: float = 0.25
 
     def __post_init__(self) -> None:
         require_in_range("border_share", self.border_share, 0.0, 1.0)
@@ -87,7 +87,7 @@ SIZES: dict[str, CohortSize] = {
     "demo": CohortSize(
         "demo",
         (
-            SubjectGroup("demo", "train", negatives=20, positives=20),
+            SubjectGroup("demo", "train", negatives=24, positives=24),
             SubjectGroup("demo", "validation", negatives=4, positives=4),
             SubjectGroup("demo", "test", negatives=12, positives=12),
         ),
@@ -156,6 +156,7 @@ def simulate_cohort(
     workers: int | None = None,
     progress: bool = True,
     settings: ScanSettings | None = None,
+    grid: CohortGrid | None = None,
 ) -> Path:
     """Simulate a cohort of amyloid PET subjects into a folder.
 
@@ -176,6 +177,8 @@ def simulate_cohort(
         Show a progress bar with the time left.
     settings : ScanSettings or None
         Scanner and reconstruction.
+    grid : CohortGrid or None
+        Grid of the volumes; None for 128 x 128 x 50 voxels of 2 x 2 x 3 mm.
 
     Returns
     -------
@@ -196,7 +199,7 @@ def simulate_cohort(
     if workers is not None:
         require_in_range("workers", workers, 1, 1024)
     settings = settings or ScanSettings()
-    grid = CohortGrid()
+    grid = grid or CohortGrid()
     folder = require_empty_folder(output, belongs="simulated cohort", marker=COHORT_NAME)
     fingerprint = _claim(folder, _description(size, seed, dose_fraction, settings, grid))
     plans = plan_cohort(size, seed=seed, dose_fraction=dose_fraction)

@@ -80,7 +80,7 @@ def degraded_name(dose_fraction: float) -> str:
     >>> degraded_name(0.01)
     'degraded_dose-0.01.nii.gz'
     """
-    return f"degraded_dose-{dose_fraction:g}.nii.gz"
+    return f"degraded_dose-{dose_fraction:.9g}.nii.gz"
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
