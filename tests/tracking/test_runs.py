@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from medrestore.checks import InputError
+from medrestore.files import sha256_file
+from medrestore.tracking.runs import RUN_FILE, MLflowRun
+from medrestore.tracking.store import default_tracking_uri, experiment_id, open_client
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    # Making a database takes a second: the tests of this file share one and differ in experiment.
+    return default_tracking_uri(tmp_path_factory.mktemp("store"))
+
+
+def make_trainer(
+    *, fail_at: int = 0, error: type[BaseException] = RuntimeError, shift: float = 0.0
+) -> Engine:
+    """An engine whose loss at iteration i is i + shift, with optimizers and stage as our trainer has them."""
+
+    def iterate(engine: Engine, _: Any) -> dict[str, Any]:
+        if engine.state.iteration == fail_at:
+            raise error("the data ran out")
+        pixel = engine.state.iteration + shift
+        return {"pixel": pixel, "adversarial": torch.tensor(0.5), "image": torch.zeros(2, 2)}
+
+    trainer = Engine(iterate)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    other = torch.nn.Parameter(torch.zeros(1))
+    trainer.step = SimpleNamespace(
+        stage=SimpleNamespace(name="joint"),
+        optimizers={
+            "generator": torch.optim.Adam([weight], lr=0.002),
+            "task": torch.optim.Adam([{"params": [weight], "lr": 0.1}, {"params": [other], "lr": 0.2}]),
+        },
+    )
+    return trainer
+
+
+def curve(client: Any, run_id: str | None, name: str) -> dict[int, float]:
+    points = client.get_metric_history(run_id, name)
+    assert len({point.step for point in points}) == len(points), "a step was recorded twice"
+    return {point.step: point.value for point in points}
+
+
+def test_records_all_that_a_training_is(tmp_path: Path, tracking_uri: str) -> None:
+    for name in ("config.yaml", "manifest.csv", "extra.txt"):
+        (tmp_path / name).write_text(f"cohort: {Path.home()}/{name}\n")
+    run = MLflowRun(
+        "records",
+        "taskgan",
+        output_dir=tmp_path / "run",
+        tracking_uri=tracking_uri,
+        parameters={"seed": 3, "stages": [{"name": "joint", "epochs": 2}]},
+        tags={"dose": "0.01"},
+        configuration=tmp_path / "config.yaml",
+        manifest=tmp_path / "manifest.csv",
+        artifacts=[tmp_path / "extra.txt"],
+        weights=tmp_path / "run" / "model.pt",
+        interval=2,
+        panel=lambda engine: draw(),
+    )
+    trainer = make_trainer()
+    run.attach(trainer)
+
+    # Attached after the recorder, as an engine may do it: what they leave must be recorded all the same.
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def validate(engine: Engine) -> None:
+        engine.state.metrics["psnr"] = 20.0 + engine.state.epoch
+        engine.state.metrics.setdefault("computed_once", 1.0)
+
+    @trainer.on(Events.COMPLETED)
+    def save(_: Engine) -> None:
+        (tmp_path / "run" / "model.pt").write_bytes(b"weights")
+
+    trainer.run([0] * 4, max_epochs=2)
+
+    client = open_client(tracking_uri)
+    found = client.get_run(run.run_id)
+    assert (found.info.status, found.info.run_name) == ("FINISHED", "taskgan")
+    assert found.data.params == {
+        "seed": "3",
+        "stages.0.name": "joint",
+        "stages.0.epochs": "2",
+        "manifest_sha256": sha256_file(tmp_path / "manifest.csv"),
+    }
+    assert found.data.tags["dose"] == "0.01"
+    assert found.data.tags["weights_sha256"] == sha256_file(tmp_path / "run" / "model.pt")
+    assert found.data.tags["environment.torch"].startswith("2.")
+    assert curve(client, run.run_id, "joint/pixel") == {2: 2.0, 4: 4.0, 6: 6.0, 8: 8.0}
+    assert curve(client, run.run_id, "joint/adversarial")[8] == 0.5
+    assert curve(client, run.run_id, "learning_rate/generator") == dict.fromkeys((2, 4, 6, 8), 0.002)
+    assert curve(client, run.run_id, "learning_rate/task_0")[8] == 0.1
+    assert curve(client, run.run_id, "learning_rate/task_1")[8] == 0.2
+    assert curve(client, run.run_id, "psnr") == {4: 21.0, 8: 22.0}
+    assert curve(client, run.run_id, "computed_once") == {4: 1.0}
+    assert curve(client, run.run_id, "epoch") == {4: 1.0, 8: 2.0}
+    assert "joint/image" not in found.data.metrics
+    assert {item.path for item in client.list_artifacts(run.run_id, "panels")} == {
+        "panels/epoch_0001.png",
+        "panels/epoch_0002.png",
+    }
+    assert {item.path for item in client.list_artifacts(run.run_id)} == {
+        "configuration", "environment.json", "extra.txt", "model", "panels"
+    }  # fmt: skip
+    config = Path(client.download_artifacts(run.run_id, "configuration/config.yaml", str(tmp_path)))
+    assert config.read_text() == "cohort: ~/config.yaml\n"
+
+
+def draw() -> Any:
+    from matplotlib import pyplot
+
+    return pyplot.figure(figsize=(1, 1))
+
+
+def test_nothing_identifying_is_recorded(tmp_path: Path, tracking_uri: str) -> None:
+    import getpass
+    import platform
+
+    run = MLflowRun("anonymous", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
+    run.start()
+    run.finish()
+    found = open_client(tracking_uri).get_run(run.run_id)
+    assert not {"mlflow.user", "mlflow.source.name"} & set(found.data.tags)
+    recorded = [*found.data.tags.values(), *found.data.params.values(), str(found.info.user_id)]
+    for secret in (getpass.getuser(), platform.node(), str(Path.home()), str(Path.cwd())):
+        assert not any(value == secret or (len(secret) > 4 and secret in value) for value in recorded)
+
+
+def test_default_store_and_artifacts_lie_in_the_output_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = MLflowRun("default", "run", output_dir=tmp_path / "out put")
+    run.start()
+    run.finish()
+    names = sorted(path.name for path in (tmp_path / "out put").iterdir())
+    assert names == ["mlartifacts", "mlflow.db", RUN_FILE]
+    assert list((tmp_path / "out put" / "mlartifacts").rglob("environment.json"))
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize(("error", "status"), [(RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_an_exception_ends_the_run_and_is_raised(
+    tmp_path: Path, tracking_uri: str, error: type[BaseException], status: str
+) -> None:
+    run = MLflowRun("failures", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1)
+    trainer = make_trainer(fail_at=3, error=error)
+    run.attach(trainer)
+    with pytest.raises(error, match="the data ran out"):
+        trainer.run([0] * 4, max_epochs=2)
+    client = open_client(tracking_uri)
+    found = client.get_run(run.run_id)
+    assert found.info.status == status
+    assert curve(client, run.run_id, "joint/pixel") == {1: 1.0, 2: 2.0}
+    assert found.data.tags.get("failure") == (
+        "RuntimeError('the data ran out')" if status == "FAILED" else None
+    )
+
+
+def test_a_resumed_training_continues_its_run_and_repeats_no_step(tmp_path: Path, tracking_uri: str) -> None:
+    first = MLflowRun(
+        "resumed",
+        "run",
+        output_dir=tmp_path,
+        tracking_uri=tracking_uri,
+        interval=1,
+        parameters={"a": 1, "b": 2},
+    )
+    trainer = make_trainer(fail_at=6)
+    first.attach(trainer)
+    with pytest.raises(RuntimeError):
+        trainer.run([0] * 4, max_epochs=3)
+
+    # Epoch 1 was the last checkpoint: iterations 5 to 12 run again. The shift shows which values were kept.
+    second = MLflowRun(
+        "resumed",
+        "run",
+        output_dir=tmp_path,
+        tracking_uri=tracking_uri,
+        interval=1,
+        parameters={"a": 1, "b": 5, "c": 7},
+    )
+    trainer = make_trainer(shift=0.25)
+    second.attach(trainer)
+    trainer.load_state_dict({"epoch_length": 4, "max_epochs": 3, "iteration": 4})
+    trainer.run([0] * 4)
+
+    assert second.run_id == first.run_id
+    client = open_client(tracking_uri)
+    found = client.get_run(second.run_id)
+    assert found.info.status == "FINISHED"
+    expected = {step: float(step) for step in range(1, 6)} | {step: step + 0.25 for step in range(6, 13)}
+    assert curve(client, second.run_id, "joint/pixel") == expected
+    assert found.data.params == {"a": "1", "b": "2", "c": "7"}
+    assert found.data.tags["changed.b"] == "2 -> 5 at iteration 4"
+    assert found.data.tags["resumed_at_iteration"] == "4"
+    assert len(client.search_runs([found.info.experiment_id])) == 1
+
+
+def test_a_run_that_the_store_does_not_hold_is_replaced_with_a_warning(
+    tmp_path: Path, tracking_uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / RUN_FILE).write_text(json.dumps({"run_id": "0" * 32}))
+    run = MLflowRun("replaced", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
+    with caplog.at_level(logging.WARNING, logger="medrestore.tracking"):
+        run.start()
+    run.finish()
+    assert "names a run that" in caplog.text
+    assert json.loads((tmp_path / RUN_FILE).read_text())["run_id"] == run.run_id != "0" * 32
+
+
+def test_points_are_kept_while_the_store_is_out_of_reach(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    run = MLflowRun("unreachable", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
+    run.start()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MlflowException("no connection")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run._client, "log_batch", refuse)
+        run.log({"loss": 1.0}, step=1)
+        run.flush()
+    assert "did not take a record: no connection" in caplog.text
+    run.log({"loss": 2.0}, step=2)
+    run.finish()
+    assert curve(open_client(tracking_uri), run.run_id, "loss") == {1: 1.0, 2: 2.0}
+
+
+def test_an_interpreter_that_ends_marks_the_run_killed(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import atexit
+
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    run = MLflowRun("ended", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
+    run.start()
+    run.log({"loss": 1.0}, step=1)
+    for call in at_exit:
+        call()
+    client = open_client(tracking_uri)
+    assert client.get_run(run.run_id).info.status == "KILLED"
+    assert curve(client, run.run_id, "loss") == {1: 1.0}
+
+
+def test_an_output_that_is_no_dictionary_is_refused(tmp_path: Path, tracking_uri: str) -> None:
+    trainer = Engine(lambda engine, batch: 1.0)
+    MLflowRun("refused", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1).attach(trainer)
+    with pytest.raises(InputError, match="must be a dictionary of losses by name, got float"):
+        trainer.run([0])
+
+
+def test_wrong_settings_are_refused(tmp_path: Path, tracking_uri: str) -> None:
+    with pytest.raises(InputError, match="interval must be in"):
+        MLflowRun("wrong", "run", output_dir=tmp_path, interval=0)
+    with pytest.raises(InputError, match="tracking_uri 'nonsense://x': MLflow cannot open this store"):
+        MLflowRun("wrong", "run", output_dir=tmp_path, tracking_uri="nonsense://x").start()
+    client = open_client(tracking_uri)
+    client.delete_experiment(experiment_id(client, "deleted", tracking_uri))
+    with pytest.raises(InputError, match="experiment 'deleted' was deleted"):
+        MLflowRun("deleted", "run", output_dir=tmp_path, tracking_uri=tracking_uri).start()
