@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,59 +149,60 @@ class VolumeRestorer:
             )
 
     def _padded_slices(self, data: NDArray[np.float32], scale: float) -> Tensor:
-        """Return the volume over its scale, slice-first and padded: (Z, H, W) on the device."""
+        """Return the volume over its scale with end slices repeated, slice-first: (k + Z + k, H, W)."""
         x, y, z = data.shape
-        inside, place = center_window((x, y), self._padded_size(x, y))
-        padded = np.zeros((z, *self._padded_size(x, y)), dtype=np.float32)
-        np.divide(data[inside].transpose(2, 0, 1), np.float32(scale), out=padded[(slice(None), *place)])
-        return torch.from_numpy(padded).to(self.device)
+        size, k = self._padded_size(x, y), self.neighbors
+        inside, place = center_window((x, y), size)
+        given = torch.from_numpy(np.require(data, np.float32, ["C", "W"])).to(self.device)
+        # As a matrix of pixels by slices: torch transposes matrices in blocks, several times faster than 3D
+        # arrays.
+        slices = given.view(x * y, z).t().contiguous().view(z, x, y)
+        padded = torch.zeros((z + 2 * k, *size), device=self.device)
+        torch.div(slices[(slice(None), *inside)], scale, out=padded[(slice(k, k + z), *place)])
+        padded[:k], padded[k + z :] = padded[k], padded[k + z - 1]
+        return padded
 
     def _padded_size(self, x: int, y: int) -> tuple[int, int]:
         multiple = self.stride_multiple
         return math.ceil(x / multiple) * multiple, math.ceil(y / multiple) * multiple
 
     def _unpadded(self, slices: Tensor, volume: Volume, scale: float) -> NDArray[np.float32]:
-        x, y, _ = volume.data.shape
+        """Return slices (Z, H, W) as a volume (X, Y, Z) in its own unit."""
+        x, y, z = volume.data.shape
         _, place = center_window((x, y), tuple(slices.shape[1:]))
-        kept = slices[(slice(None), *place)].permute(1, 2, 0).mul(scale)
-        restored: NDArray[np.float32] = kept.to("cpu", torch.float32).contiguous().numpy()
+        kept = slices[(slice(None), *place)].reshape(z, x * y).t().contiguous().mul_(scale)
+        restored: NDArray[np.float32] = kept.view(x, y, z).cpu().numpy()
         if not np.isfinite(restored).all():
             remedy = "check the weights" + ", or use precision fp32" * (self.autocast is not None)
             raise InputError(f"the restored volume is not finite. Remedy: {remedy}")
         return restored
 
     def _pass(self, slices: Tensor) -> Tensor:
-        """Run the network over all slices: (Z, H, W) -> (Z, H, W) float32."""
-        total, counts = None, None
-        depth = len(slices)
-        for first, output in self._outputs(slices):
-            channels = output.shape[1]
-            if channels % 2 == 0 or output.shape[2:] != slices.shape[1:]:
-                raise InputError(
-                    f"the generator gave {tuple(output.shape)} for slices of {tuple(slices.shape[1:])}, "
-                    "expected the same size and an odd number of channels"
-                )
-            if total is None or counts is None:
-                total, counts = torch.zeros_like(slices), torch.zeros(depth, 1, 1, device=slices.device)
-            for channel in range(channels):
-                start = (
-                    first + channel - channels // 2
-                )  # slice that this channel of the first output restores
+        """Run the network over all slices: (k + Z + k, H, W) -> (Z, H, W) float32."""
+        channels = 2 * self.neighbors + 1
+        # A window of slices for each one restored: a view, from which each batch is copied once.
+        windows = slices.unfold(0, channels, 1).permute(0, 3, 1, 2)
+        depth = len(windows)
+        total = torch.zeros((depth, *slices.shape[1:]), device=slices.device)
+        counts = torch.zeros(depth, device=slices.device)
+        for first in range(0, depth, self.batch_size):
+            batch = windows[first : first + self.batch_size].contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+                output = self.network(batch)
+            self._require_restored_slices(output, batch)
+            for channel in range(output.shape[1]):
+                start = first + channel - output.shape[1] // 2  # slice that output 0 restores
                 low, high = max(start, 0), min(start + len(output), depth)
                 if low < high:
                     total[low:high] += output[low - start : high - start, channel]
                     counts[low:high] += 1
-        if total is None or counts is None:
-            raise InputError("the volume has no slices")
-        return total / counts
+        return total.div_(counts[:, None, None]) if output.shape[1] > 1 else total
 
-    def _outputs(self, slices: Tensor) -> Iterator[tuple[int, Tensor]]:
-        depth = len(slices)
-        offsets = torch.arange(-self.neighbors, self.neighbors + 1, device=slices.device)
-        centers = torch.arange(depth, device=slices.device)
-        channels = (centers[:, None] + offsets).clamp(0, depth - 1)
-        for first in range(0, depth, self.batch_size):
-            batch = slices[channels[first : first + self.batch_size]]
-            with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-                output = self.network(batch.contiguous(memory_format=torch.channels_last))
-            yield first, output.float()
+    @staticmethod
+    def _require_restored_slices(output: Tensor, batch: Tensor) -> None:
+        expected = (len(batch), *batch.shape[2:])
+        if output.ndim != 4 or (len(output), *output.shape[2:]) != expected or output.shape[1] % 2 == 0:
+            raise InputError(
+                f"the generator gave {tuple(output.shape)} for {tuple(batch.shape)}, "
+                "expected slices of the same size and an odd number of channels"
+            )

@@ -141,7 +141,7 @@ def test_overlapping_predictions_of_a_slice_are_averaged() -> None:
 
 @pytest.mark.parametrize("network", [Offsets(2), nn.Upsample(scale_factor=2), nn.AvgPool2d(2)])
 def test_output_of_another_size_is_refused(network: nn.Module) -> None:
-    with pytest.raises(InputError, match="expected the same size and an odd number of channels"):
+    with pytest.raises(InputError, match="expected slices of the same size and an odd number of channels"):
         VolumeRestorer(network, neighbors=0).restore(volume_of((8, 8, 2)))
 
 
