@@ -320,7 +320,7 @@ def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: flo
     """Write manifest, dose series and participants, from the subjects' records; return the manifest."""
     import pandas as pd
 
-    from medrestore.data.manifest import write_manifest
+    from medrestore.data.manifest import COLUMNS, write_manifest
 
     rows: dict[str, list[dict[str, Any]]] = {
         "manifest.csv": [],
@@ -365,5 +365,5 @@ def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: flo
         )
     # The manifest last: whoever finds it finds everything.
     for name in ("dose_series.csv", "manifest.csv"):
-        write_manifest(pd.DataFrame(rows[name]), folder / name)
+        write_manifest(pd.DataFrame(rows[name], columns=list(COLUMNS)), folder / name)
     return folder / "manifest.csv"

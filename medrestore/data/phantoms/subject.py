@@ -30,7 +30,7 @@ __all__ = [
 RECORD_NAME = "subject.json"
 """File of a subject's folder that lists all its others; written last, so that a subject with it is whole."""
 
-COUNTS_PER_SUV_MM = 8.5
+COUNTS_PER_SUV_MM = 7.0
 """Median counts per bin, per SUV x mm of line integral, at the standard dose. Chosen so that the plain
 reconstruction at 1 % of the dose reaches about 22 dB against the standard dose, as in Task-GAN's Table 2."""
 
