@@ -146,14 +146,81 @@ def restore(
     seed: Seed = 0,
 ) -> None:
     """Restore volumes to NIfTI on the source's exact grid, with a JSON file of provenance beside each."""
-    from medrestore.engines.bundle import find_bundle
-    from medrestore.inference.restore import restore_volumes
+    from medrestore.engines.bundle import open_bundle
 
-    model = weights or find_bundle(bundle) / "models" / "model.pt"
-    written = restore_volumes(
-        input, output=output, weights=model, bundle=bundle, samples=samples, split=split, precision=precision, seed=seed
-    )
+    overrides: dict[str, Any] = {
+        "input": str(input),
+        "output_dir": str(output),
+        "samples": samples,
+        "split": split,
+        "precision": precision,
+        "seed": seed,
+    }
+    if weights is not None:
+        overrides["weights"] = str(weights)
+    workflow = open_bundle(bundle, "inference", overrides=overrides)
+    workflow.initialize()
+    (written,) = workflow.run()
+    workflow.finalize()
     typer.echo(f"{len(written)} volumes restored to {output}")
+
+
+@app.command()
+def evaluate(
+    manifest: Annotated[Path, typer.Option(help="The manifest whose split is evaluated.")],
+    output: OutputFolder,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FOLDER of restored volumes (SUBJECT_SESSION_restored.nii.gz); repeat."),
+    ] = None,
+    task: Annotated[Path | None, typer.Option(help="model.pt whose network T judges the images.")] = None,
+    observer: Annotated[
+        list[Path] | None, typer.Option(help="model.pt of an independent observer; repeat for several.")
+    ] = None,
+    dose_series: Annotated[
+        Path | None, typer.Option(help="Manifest of plain reconstructions at other doses, for the dose equivalent.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Rows of this split are evaluated.")] = "test",
+    tracking_uri: Annotated[str | None, typer.Option(help="Record the evaluation in this MLflow store.")] = None,
+    experiment: Annotated[str, typer.Option(help="MLflow experiment of the record.")] = "evaluation",
+    seed: Seed = 0,
+) -> None:
+    """Compare restorations: image quality, T and independent observers, SUVR, dose equivalent; table, CSV, figure."""
+    from medrestore.evaluation.evaluate import evaluate as run
+
+    folders = {}
+    for item in method or []:
+        name, joined, folder = item.partition("=")
+        if not joined:
+            raise InputError(f"--method expects NAME=FOLDER, got {item!r}")
+        folders[name] = Path(folder)
+    evaluation = run(
+        manifest,
+        methods=folders,
+        output=output,
+        task=task,
+        observers=observer or [],
+        dose_series=dose_series,
+        split=split,
+        seed=seed,
+    )
+    if tracking_uri:
+        from medrestore.tracking.evaluations import log_evaluation
+
+        log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
+    typer.echo(evaluation.markdown)
+
+
+@app.command()
+def compare(
+    experiment: Annotated[str, typer.Argument(help="MLflow experiment that holds evaluations.")],
+    tracking_uri: Annotated[str, typer.Option(help="MLflow store.")] = "sqlite:///mlflow.db",
+) -> None:
+    """Print the table of an evaluation from MLflow alone."""
+    from medrestore.tracking.compare import compare as run
+    from medrestore.tracking.compare import render
+
+    typer.echo(render(run(experiment, tracking_uri=tracking_uri)))
 
 
 def _overrides(arguments: list[str]) -> dict[str, Any]:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.engines.evaluator import Evaluator
 from tqdm.auto import tqdm
 
 from medrestore import __version__
-from medrestore.checks import InputError, require_in_range
+from medrestore.checks import InputError
 from medrestore.data.domain import domain_warnings
-from medrestore.data.manifest import read_manifest
-from medrestore.data.volumes import read_volume
+from medrestore.data.manifest import read_manifest, split_rows
+from medrestore.data.volumes import nifti_stem, read_volume, write_volume
 from medrestore.files import atomic_path, sha256_file
-from medrestore.inference.nifti import write_volume
 from medrestore.inference.volume import VolumeRestorer
-from medrestore.networks.precision import autocast_dtype
 from medrestore.networks.weights import load_file, load_network
 
-__all__ = ["restore_volumes", "restored_name"]
+__all__ = ["VolumeEvaluator", "VolumeFile", "find_volumes", "load_restorer", "restored_name"]
 
 
 def restored_name(name: str) -> str:
@@ -36,60 +36,96 @@ def restored_name(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Source:
+class VolumeFile:
+    """A degraded volume on disk.
+
+    Parameters
+    ----------
+    path
+        NIfTI file.
+    name
+        Stem of the files that are written for it.
+    tracer, dose_fraction
+        As a manifest says; None when not known.
+    """
+
     path: Path
     name: str
     tracer: str | None = None
     dose_fraction: float | None = None
 
 
-def restore_volumes(
-    source: str | os.PathLike[str],
-    *,
-    output: str | os.PathLike[str],
-    weights: str | os.PathLike[str],
-    bundle: str = "",
-    samples: int = 0,
-    split: str | None = None,
-    precision: str = "auto",
-    batch_size: int = 8,
-    device: str | torch.device | None = None,
-    seed: int = 0,
-    progress: bool = True,
-) -> list[Path]:
-    """Restore every volume of ``source`` with the generator of a finished training.
+def find_volumes(source: str | os.PathLike[str], *, split: str | None = None) -> list[VolumeFile]:
+    """List the degraded volumes of a file, a folder or a manifest.
 
     Parameters
     ----------
     source
-        A NIfTI volume, a folder of them, or a manifest (CSV) whose ``degraded`` column is restored.
-    output
-        Folder for ``NAME_restored.nii.gz`` (float32, the source's grid and units) and ``NAME_restored.json``.
-        A restoration that is there with the same provenance is kept; any other file of that name is refused.
-    weights
-        ``model.pt`` of a training.
-    bundle
-        Name of the bundle, for the provenance.
-    samples
-        Number of restorations drawn with dropout on (the paper's z); their mean is the restoration and
-        ``NAME_standard_deviation.nii.gz`` says where they part. 0: one restoration, dropout off.
+        A NIfTI volume, a folder of them, or a manifest (CSV) whose ``degraded`` column is taken.
     split
-        Of a manifest, restore the rows of this split only.
-    precision
-        ``auto`` | ``fp32`` | ``bf16`` | ``fp16``.
-    batch_size
-        Slices that pass the generator at a time.
+        Of a manifest, the rows of this split only.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to restore, or a split is asked of something that has none.
+    """
+    found = list(_sources(Path(source), split))
+    missing = [str(item.path) for item in found if not item.path.is_file()]
+    if missing:
+        raise InputError(f"{', '.join(missing)}: does not exist")
+    return found
+
+
+def load_restorer(
+    weights: str | os.PathLike[str],
+    *,
+    batch_size: int = 8,
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    samples: int = 0,
+    seed: int = 0,
+) -> VolumeRestorer:
+    """Build the restorer that a finished training describes; parameters as those of :class:`VolumeRestorer`.
+
+    Parameters
+    ----------
+    weights
+        ``model.pt`` of a training: names the generator's architecture and the number of neighbors.
     device
         CUDA when available, if not given.
-    seed
-        Names the streams of the samples.
+    """
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return VolumeRestorer(
+        load_network(weights, "generator"),
+        neighbors=load_file(weights)["neighbors"],
+        batch_size=batch_size,
+        device=target,
+        precision=precision,
+        samples=samples,
+        seed=seed,
+    )
+
+
+class VolumeEvaluator(Evaluator):
+    """Restore volumes one by one and write them, as a MONAI engine: one iteration is one volume.
+
+    Parameters
+    ----------
+    dataset
+        Of :func:`find_volumes`.
+    inferer
+        Of :func:`load_restorer`, from the same weights.
+    weights
+        ``model.pt``, for the provenance and the training domain.
+    output_dir
+        Folder for ``NAME_restored.nii.gz`` (float32, the source's grid and units), ``NAME_restored.json`` and, with
+        samples, ``NAME_standard_deviation.nii.gz``. A restoration that is there with the same provenance is kept;
+        any other file of that name is refused.
+    bundle
+        Name of the bundle, for the provenance.
     progress
         Show a progress bar.
-
-    Returns
-    -------
-    list of Path
-        The restored volumes, in the order of the source.
 
     Raises
     ------
@@ -100,68 +136,84 @@ def restore_volumes(
     -----
     Neither the header nor the sidecar holds a source's name or path: the sidecar names it by SHA-256.
     """
-    import logging
 
-    require_in_range("samples", samples, 0, 10_000)
-    logger = logging.getLogger(__name__)
-    sources = list(_sources(Path(source), split))
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_file(weights)
-    casting = autocast_dtype(precision, target)
-    used = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[casting]
-    common: dict[str, Any] = {
-        "medrestore_version": __version__,
-        "bundle": Path(bundle).name if bundle else "",
-        "method": model["method"],
-        "weights_sha256": sha256_file(weights),
-        "training_dose_fraction": model["domain"].get("dose_fraction", []),
-        "samples": samples,
-        "seed": seed if samples else None,
-        "precision": used,
-    }
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    todo = [(item, _provenance(item, common)) for item in sources]
-    done = {item.name for item, provenance in todo if _is_done(folder, item.name, provenance)}
-    restorer = VolumeRestorer(
-        load_network(weights, "generator", device=target),
-        neighbors=model["neighbors"],
-        batch_size=batch_size,
-        device=target,
-        precision=used,
-        samples=samples,
-        seed=seed,
-    )
-    for item, provenance in tqdm(todo, desc="restoring", unit="volume", disable=not progress):
-        if item.name in done:
-            continue
+    def __init__(
+        self,
+        dataset: Sequence[VolumeFile],
+        inferer: VolumeRestorer,
+        *,
+        weights: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str],
+        bundle: str = "",
+        progress: bool = True,
+    ) -> None:
+        model = load_file(weights)
+        self.domain: Mapping[str, Any] = model["domain"]
+        self.restorer = inferer
+        self.output_dir = Path(output_dir)
+        common: dict[str, Any] = {
+            "medrestore_version": __version__,
+            "bundle": Path(bundle).name if bundle else "",
+            "method": model["method"],
+            "weights_sha256": sha256_file(weights),
+            "training_dose_fraction": model["domain"].get("dose_fraction", []),
+            "samples": inferer.samples,
+            "seed": inferer.seed if inferer.samples else None,
+            "precision": str(inferer.autocast or torch.float32).removeprefix("torch."),
+        }
+        self.written = [self.output_dir / restored_name(item.name) for item in dataset]
+        todo = []
+        for item in dataset:
+            provenance = {
+                **common,
+                "source_sha256": sha256_file(item.path),
+                "source_dose_fraction": item.dose_fraction,
+            }
+            if not _is_done(self.output_dir, item.name, provenance):
+                todo.append((item, provenance))
+        super().__init__(
+            device=inferer.device, val_data_loader=todo, iteration_update=self._restore, decollate=False
+        )
+        self.logger.setLevel(logging.WARNING)
+        self.bar = tqdm(total=len(todo), desc="restoring", unit="volume", disable=not progress or not todo)
+
+    def run(self) -> list[Path]:
+        """Restore what is not there yet and return all restored volumes, in the order of the dataset."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        if len(self.data_loader) > 0:
+            super().run()
+        self.bar.close()
+        return self.written
+
+    def _restore(self, _: Any, entry: tuple[VolumeFile, dict[str, Any]]) -> dict[str, float]:
+        item, provenance = entry
         volume = read_volume(item.path)
-        notes = domain_warnings(volume, model["domain"], tracer=item.tracer)
+        notes = domain_warnings(volume, self.domain, tracer=item.tracer)
         if notes:
-            logger.warning(f"{item.path.name}: outside the training domain: {'; '.join(notes)}. Do not trust it unread")
-        restoration = restorer.restore(volume)
-        if restoration.standard_deviation is not None:
-            write_volume(
-                restoration.standard_deviation, volume.source, folder / f"{item.name}_standard_deviation.nii.gz"
+            self.logger.warning(
+                f"{item.name}: outside the training domain: {'; '.join(notes)}. Do not rely on this restoration"
             )
+        restoration = self.restorer.restore(volume)
+        deviation = restoration.standard_deviation
+        if deviation is not None:
+            write_volume(deviation, volume.source, self.output_dir / f"{item.name}_standard_deviation.nii.gz")
         record = {**provenance, "intensity_scale": restoration.scale, "outside_training_domain": notes}
-        with atomic_path(_sidecar(folder, item.name)) as temporary:
+        with atomic_path(_sidecar(self.output_dir, item.name)) as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n")
         # The restoration comes last: when it is there, so is all that belongs to it.
-        write_volume(restoration.mean, volume.source, folder / restored_name(item.name))
-    return [folder / restored_name(item.name) for item in sources]
+        write_volume(restoration.mean, volume.source, self.output_dir / restored_name(item.name))
+        self.bar.update()
+        return {"scale": restoration.scale}
 
 
-def _sources(source: Path, split: str | None) -> Iterator[_Source]:
+def _sources(source: Path, split: str | None) -> Iterator[VolumeFile]:
     if source.suffix == ".csv":
         table = read_manifest(source)
-        rows = table if split is None else table[table["split"] == split]
-        if rows.empty:
-            raise InputError(f"{source}: has no row of split {split!r}; it has {sorted(set(table['split']))}")
+        rows = table if split is None else split_rows(table, split)
         several = rows.duplicated(["subject_id", "session_id"], keep=False)
         for row, repeated in zip(rows.itertuples(), several, strict=True):
             dose = f"_dose-{row.dose_fraction:g}" if repeated else ""
-            yield _Source(
+            yield VolumeFile(
                 Path(row.degraded_path), f"{row.subject_id}_{row.session_id}{dose}", row.tracer, float(row.dose_fraction)
             )
         return
@@ -172,22 +224,16 @@ def _sources(source: Path, split: str | None) -> Iterator[_Source]:
     paths = sorted([*source.glob("*.nii"), *source.glob("*.nii.gz")]) if source.is_dir() else [source]
     if not paths:
         raise InputError(f"{source}: holds no .nii or .nii.gz file")
-    names = [path.name.removesuffix(".gz").removesuffix(".nii") for path in paths]
+    names = [nifti_stem(path) for path in paths]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise InputError(f"{source}: {', '.join(sorted(twice))} is there both as .nii and .nii.gz. Remedy: move one away")
     for path, name in zip(paths, names, strict=True):
-        yield _Source(path, name)
+        yield VolumeFile(path, name)
 
 
 def _sidecar(folder: Path, name: str) -> Path:
     return folder / restored_name(name).replace(".nii.gz", ".json")
-
-
-def _provenance(item: _Source, common: dict[str, Any]) -> dict[str, Any]:
-    if not item.path.is_file():
-        raise InputError(f"{item.path}: does not exist")
-    return {**common, "source_sha256": sha256_file(item.path), "source_dose_fraction": item.dose_fraction}
 
 
 def _is_done(folder: Path, name: str, provenance: dict[str, Any]) -> bool:
