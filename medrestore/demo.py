@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -61,17 +62,22 @@ def run_demo(
     tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
     _say(f"1 of 4: simulating the cohort ({size})")
     manifest = simulate_cohort(folder / "cohort", size=size, seed=seed)
-    observer = folder / "runs" / "observer" / "model.pt"
-    for number, method in enumerate(("observer", *methods), start=1):
-        _say(f"2 of 4: training {method} ({number} of {len(methods) + 1})")
-        overrides = {
+    observer, task = (folder / "runs" / name / "model.pt" for name in ("observer", "task"))
+    runs = ("observer", "task", *methods)
+    for number, method in enumerate(runs, start=1):
+        _say(f"2 of 4: training {method} ({number} of {len(runs)})")
+        overrides: dict[str, Any] = {
             "dataset_dir": str(folder / "cohort"),
             "output_dir": str(folder / "runs" / method),
             "tracking_uri": tracking_uri,
         }
+        overlays = [*variants, method]
         if method != "observer":
-            overrides |= {"observer": str(observer), "seed": seed}
-        workflow = open_bundle(BUNDLE, "train", variants=[*variants, method], overrides=overrides)
+            overrides |= {"seed": seed, "observer": str(observer)}
+        if method in ("l1_task", "taskgan"):
+            overrides |= {"task_weights": str(task)}
+            overlays.insert(-1, "pretrained")
+        workflow = open_bundle(BUNDLE, "train", variants=overlays, overrides=overrides)
         workflow.initialize()
         workflow.run()
         workflow.finalize()

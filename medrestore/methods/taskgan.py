@@ -5,6 +5,7 @@ Source: "Task-GAN: Improving Generative Adversarial Network for Image Restoratio
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,6 +16,7 @@ from medrestore.losses.adversarial import discriminator_loss, feature_matching_l
 from medrestore.losses.pixel import l1_loss
 from medrestore.losses.task import task_regression_loss
 from medrestore.methods.base import Minimizer, Stage, Step, frozen
+from medrestore.networks.weights import load_network, load_state
 
 __all__ = ["TaskGAN"]
 
@@ -46,6 +48,8 @@ class TaskGAN(Step):
         What D learns D(x) = 1, D(G(x~)) = 0 by: ``bce`` | ``least_squares`` | ``hinge``.
     feature_layers
         Layers of D in the feature matching; all when not given.
+    task_weights
+        ``model.pt`` of a run that pretrained T; T starts from it. Without it, a stage of the run pretrains T.
 
     Notes
     -----
@@ -67,6 +71,7 @@ class TaskGAN(Step):
         label_column: str,
         criterion: str = "bce",
         feature_layers: Sequence[int] | None = None,
+        task_weights: str | os.PathLike[str] | None = None,
     ) -> None:
         require_in_range("adversarial_weight", adversarial_weight, 0, float("inf"), include_high=False)
         require_in_range("task_weight", task_weight, 0, float("inf"), include_high=False)
@@ -79,6 +84,9 @@ class TaskGAN(Step):
         self.label_column = label_column
         self.criterion = criterion
         self.feature_layers = feature_layers
+        if task_weights is not None:
+            state = load_network(task_weights, "task").state_dict()
+            load_state(networks["task"], state, path=task_weights, name="task network")
 
     def learning(self, stage: Stage) -> tuple[str, ...]:
         """Leave out D when lambda is 0, and T beside G when mu is 0 or T is frozen."""
