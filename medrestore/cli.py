@@ -59,7 +59,7 @@ def demo(
 def simulate_amyloid_pet(
     output: OutputFolder,
     size: Annotated[
-        str, typer.Option(help="demo, or reference: the paper's 40 subjects and 60 more for test.")
+        str, typer.Option(help="demo (80 subjects), large (164), or reference: the paper's 40 and 60 more for test.")
     ] = "demo",
     dose_fraction: Annotated[float, typer.Option(help="Part of the standard-dose counts that the low dose keeps.")] = 0.01,
     seed: Seed = 0,

@@ -92,6 +92,14 @@ SIZES: dict[str, CohortSize] = {
             SubjectGroup("demo", "test", negatives=12, positives=12),
         ),
     ),
+    "large": CohortSize(
+        "large",
+        (
+            SubjectGroup("large", "train", negatives=30, positives=30),
+            SubjectGroup("large", "validation", negatives=12, positives=12),
+            SubjectGroup("large", "test", negatives=40, positives=40),
+        ),
+    ),
     "reference": CohortSize(
         "reference",
         (
@@ -102,7 +110,7 @@ SIZES: dict[str, CohortSize] = {
         ),
     ),
 }
-"""``reference``: the paper's 40 subjects (10 positive; 10 for test), and 60 more for test, half positive."""
+"""``large``: enough subjects to choose weights on and to compare methods by. ``reference``: the paper's 40 subjects (10 positive; 10 for test), and 60 more for test, half positive."""
 
 
 def plan_cohort(size: CohortSize, *, seed: int, dose_fraction: float) -> list[SubjectPlan]:
