@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,6 +91,8 @@ def open_bundle(
         if key not in known and not ("::" in key and key in base):
             require_known_keys(files[0], {key: given[key]}, known)
     given.setdefault("bundle_root", str(folder))
+    # MONAI warns of every overlay that lies outside configs/, where ours all do.
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     return ConfigWorkflow(
         config_file=files,
         meta_file=str(folder / "configs" / "metadata.json"),
