@@ -12,9 +12,10 @@ import typer
 
 from medrestore.files import require_empty_folder
 
-__all__ = ["BUNDLE", "METHODS", "run_demo"]
+__all__ = ["BUNDLE", "EXPERIMENT", "METHODS", "run_demo"]
 
 BUNDLE = "amyloid_pet_taskgan"
+EXPERIMENT = "amyloid_pet_evaluation"
 METHODS = ("l1", "l1_task", "gan", "taskgan")
 """Overlays of the bundle that are trained and compared."""
 
@@ -56,6 +57,7 @@ def run_demo(
     from medrestore.engines.bundle import open_bundle
     from medrestore.evaluation.evaluate import evaluate
     from medrestore.inference.restore import VolumeEvaluator, find_volumes, load_restorer
+    from medrestore.tracking.evaluations import log_evaluation
 
     began = time.monotonic()
     folder = require_empty_folder(output, belongs="demo", marker="cohort").resolve()
@@ -100,9 +102,8 @@ def run_demo(
         task=folder / "runs" / "taskgan" / "model.pt" if "taskgan" in methods else None,
         observers=[observer],
         dose_series=manifest.with_name("dose_series.csv"),
-        tracking_uri=tracking_uri,
-        experiment="amyloid_pet_evaluation",
     )
+    log_evaluation(evaluation, experiment=EXPERIMENT, tracking_uri=tracking_uri)
     typer.echo(evaluation.markdown)
     minutes = (time.monotonic() - began) / 60
     typer.echo(
@@ -110,7 +111,7 @@ def run_demo(
         f"  table and figure:   {folder / 'evaluation'}\n"
         f"  restored NIfTI:     {folder / 'restored'}\n"
         f"  compare in MLflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {tracking_uri}\n"
-        f"  or on the terminal: medrestore compare amyloid_pet_evaluation --tracking-uri {tracking_uri}"
+        f"  or on the terminal: medrestore compare {EXPERIMENT} --tracking-uri {tracking_uri}"
     )
     return folder / "evaluation"
 
