@@ -373,4 +373,6 @@ def _add_rows(folder: Path, description: dict[str, Any]) -> Path:
     if path.exists():
         before = pd.read_csv(path, dtype=str, keep_default_na=False)
         table = pd.concat([before[before["subject_id"] != name], table])
-    return write_manifest(table.sort_values(["subject_id", "dose_fraction"], kind="stable"), path)
+    doses = table["dose_fraction"]
+    order = sorted(range(len(table)), key=lambda row: (table["subject_id"].iloc[row], float(doses.iloc[row])))
+    return write_manifest(table.iloc[order], path)

@@ -129,14 +129,15 @@ def system_matrix(pixels: int, angles: int) -> sparse.csr_matrix:
     """
     center = (pixels - 1) / 2
     position = np.arange(pixels) - center
-    inside = np.flatnonzero(np.add.outer(position**2, position**2).ravel() <= (pixels / 2) ** 2)
+    disk = np.add.outer(position**2, position**2).ravel() <= (pixels / 2) ** 2
+    inside = np.flatnonzero(disk).astype(np.int32)
     x, y = position[inside // pixels], position[inside % pixels]
     rows, columns, values = [], [], []
     for index in range(angles):
         cosine, sine = np.cos(np.pi * index / angles), np.sin(np.pi * index / angles)
         radial = x * cosine + y * sine
         half_base = (abs(cosine) + abs(sine)) / 2
-        first = np.floor(radial - half_base + center + 0.5).astype(np.int64)
+        first = np.floor(radial - half_base + center + 0.5).astype(np.int32)
         below = _footprint_integral(first - 0.5 - center - radial, cosine, sine)
         for offset in range(3):  # a footprint is at most sqrt(2) bins wide, so it touches three bins at most
             bins = first + offset

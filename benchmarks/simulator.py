@@ -1,0 +1,115 @@
+"""Speed of the PET simulator: subjects a minute, against the bare sparse products that it cannot do without.
+
+The floor of a subject: for every reconstruction one projection and one back-projection for each subset of each
+iteration, and the sensitivities once. All on one core and in one run, in turns.
+
+Run: ``python benchmarks/simulator.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"  # read when NumPy is imported
+
+import numpy as np
+from timing import interleaved, machine
+
+from medrestore import rng
+from medrestore.data.phantoms.amyloid import draw_uptake, true_activity
+from medrestore.data.phantoms.anatomy import CohortGrid, load_template, mu_map, vary
+from medrestore.data.phantoms.cohort import DOSE_SERIES
+from medrestore.data.phantoms.subject import COUNTS_PER_SUV_MM, SubjectPlan, simulate_subject
+from medrestore.operators.pet_scan import ScanSettings, simulate_scans
+from medrestore.operators.projector import system_matrix
+
+KINDS = {"train: 1 dose": (0.01,), "test: 6 doses": (0.01, *DOSE_SERIES)}
+
+
+def bare_products(settings: ScanSettings, grid: CohortGrid) -> dict[str, Callable[[], object]]:
+    """Return the sparse products of one reconstruction, and those of one patient's sensitivities."""
+    pixels, slices = grid.shape[0], grid.shape[2]
+    by_angle = np.arange(settings.angles * pixels).reshape(settings.angles, pixels)
+    matrix = system_matrix(pixels, settings.angles)
+    parts = [matrix[by_angle[index :: settings.subsets].ravel()] for index in range(settings.subsets)]
+    image = np.random.default_rng(0).random((pixels * pixels, slices), dtype=np.float32)
+    rays = [part @ image for part in parts]
+
+    def reconstruction() -> None:
+        for _ in range(settings.iterations):
+            for part, ray in zip(parts, rays, strict=True):
+                part @ image
+                part.T @ ray
+
+    def sensitivities() -> None:
+        for part, ray in zip(parts, rays, strict=True):
+            part.T @ ray
+
+    return {"reconstruction": reconstruction, "sensitivities": sensitivities}
+
+
+def subjects(settings: ScanSettings, grid: CohortGrid, folder: Path) -> dict[str, Callable[[], object]]:
+    """Return the scans alone, and the whole subject with anatomy, activity and files, for each kind of subject."""
+    template, random = load_template(), rng.generator(0, "benchmark")
+    anatomy = vary(template, grid, random=random)
+    uptake = draw_uptake(1, border=False, random=random)
+    activity = true_activity(anatomy, template, grid, uptake, random=random)
+    mu = mu_map(anatomy)
+
+    def scans(fractions: tuple[float, ...]) -> object:
+        return simulate_scans(
+            activity,
+            mu,
+            voxel_size_mm=grid.voxel_size_mm,
+            dose_fractions=fractions,
+            settings=settings,
+            seed=0,
+            counts_per_line_integral=COUNTS_PER_SUV_MM,
+        )
+
+    def whole(number: int, fractions: tuple[float, ...]) -> None:
+        plan = SubjectPlan(number, "benchmark", "test", 1, False, fractions)
+        place = folder / plan.subject_id
+        simulate_subject(plan, place, template, grid, settings, seed=0, fingerprint="")
+
+    jobs: dict[str, Callable[[], object]] = {}
+    for number, (kind, fractions) in enumerate(KINDS.items(), start=1):
+        jobs[f"scans, {kind}"] = lambda fractions=fractions: scans(fractions)
+        jobs[f"whole, {kind}"] = lambda number=number, fractions=fractions: whole(number, fractions)
+    return jobs
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repetitions", type=int, default=5, help="turns of every measurement")
+    arguments = parser.parse_args()
+    grid, settings = CohortGrid(), ScanSettings()
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = {**bare_products(settings, grid), **subjects(settings, grid, Path(folder))}
+        seconds = interleaved(jobs, repetitions=arguments.repetitions)
+    print(f"{machine(1)}; {grid.shape} voxels, {settings.iterations} x {settings.subsets} updates")
+    print("| subject | seconds | subjects a minute | floor, s | scans / floor | whole / floor |")
+    print("|---|---|---|---|---|---|")
+    for kind, fractions in KINDS.items():
+        floor = (1 + len(fractions)) * seconds["reconstruction"] + seconds["sensitivities"]
+        scans, whole = seconds[f"scans, {kind}"], seconds[f"whole, {kind}"]
+        row = (
+            f"{whole:.2f}",
+            f"{60 / whole:.0f}",
+            f"{floor:.2f}",
+            f"{scans / floor:.2f}",
+            f"{whole / floor:.2f}",
+        )
+        print(f"| {kind} | {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()
