@@ -1,7 +1,7 @@
 """Speed of the PET simulator: subjects a minute, against the bare sparse products that it cannot do without.
 
-The floor of a subject: for every reconstruction one projection and one back-projection for each subset of each
-iteration, and the sensitivities once. All on one core and in one run, in turns.
+The floor of a subject: for every reconstruction one projection and one back-projection for each subset of
+each iteration, and the sensitivities once. All on one core and in one run, in turns.
 
 Run: ``python benchmarks/simulator.py``.
 """
@@ -9,21 +9,18 @@ Run: ``python benchmarks/simulator.py``.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"  # read when NumPy is imported
-
 import numpy as np
+from threadpoolctl import threadpool_limits
 from timing import interleaved, machine
 
 from medrestore import rng
 from medrestore.data.phantoms.amyloid import draw_uptake, true_activity
 from medrestore.data.phantoms.anatomy import CohortGrid, load_template, mu_map, vary
-from medrestore.data.phantoms.cohort import DOSE_SERIES
+from medrestore.data.phantoms.design import DOSE_SERIES
 from medrestore.data.phantoms.subject import COUNTS_PER_SUV_MM, SubjectPlan, simulate_subject
 from medrestore.operators.pet_scan import ScanSettings, simulate_scans
 from medrestore.operators.projector import system_matrix
@@ -54,7 +51,7 @@ def bare_products(settings: ScanSettings, grid: CohortGrid) -> dict[str, Callabl
 
 
 def subjects(settings: ScanSettings, grid: CohortGrid, folder: Path) -> dict[str, Callable[[], object]]:
-    """Return the scans alone, and the whole subject with anatomy, activity and files, for each kind of subject."""
+    """Return the scans alone, and the whole subject with anatomy, activity and files, for each kind."""
     template, random = load_template(), rng.generator(0, "benchmark")
     anatomy = vary(template, grid, random=random)
     uptake = draw_uptake(1, border=False, random=random)
@@ -92,7 +89,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5, help="turns of every measurement")
     arguments = parser.parse_args()
     grid, settings = CohortGrid(), ScanSettings()
-    with tempfile.TemporaryDirectory() as folder:
+    with threadpool_limits(limits=1), tempfile.TemporaryDirectory() as folder:
         jobs = {**bare_products(settings, grid), **subjects(settings, grid, Path(folder))}
         seconds = interleaved(jobs, repetitions=arguments.repetitions)
     print(f"{machine(1)}; {grid.shape} voxels, {settings.iterations} x {settings.subsets} updates")
