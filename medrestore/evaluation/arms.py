@@ -1,0 +1,140 @@
+"""Finding and checking what is compared: each method's restored volume of each subject."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medrestore.checks import InputError
+from medrestore.data.volumes import Volume, grid_difference, read_grid, read_volume
+from medrestore.inference.restore import restored_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["INPUT", "RESERVED", "STANDARD_DOSE", "find_arms", "read_on_grid", "scan_name"]
+
+INPUT = "input"
+STANDARD_DOSE = "standard_dose"
+RESERVED = (INPUT, "gaussian", "nlm", STANDARD_DOSE)
+"""Rows that an evaluation adds by itself."""
+
+
+def scan_name(subject_id: object, session_id: object) -> str:
+    """Return what files of a scan are called.
+
+    >>> scan_name("sub-0001", "ses-01")
+    'sub-0001_ses-01'
+    """
+    return f"{subject_id}_{session_id}"
+
+
+def find_arms(
+    rows: pd.DataFrame, methods: Mapping[str, Path], *, known: Sequence[str] = ()
+) -> dict[str, dict[str, Path]]:
+    """Find the restored volume of each method and scan, and check that all are there on their targets' grids.
+
+    Parameters
+    ----------
+    rows
+        Of the manifest, one for each scan to be evaluated.
+    methods
+        Folder of restored volumes, ``SUBJECT_SESSION_restored.nii.gz``, by the method's name.
+    known
+        Names of further scans of which a folder may hold restorations: those of the other splits.
+
+    Returns
+    -------
+    dict
+        Path by scan and method.
+
+    Raises
+    ------
+    InputError
+        When a method has no usable name or that of a row that is always there, a scan is in the manifest more
+        than once, or a folder, volume or grid is missing or wrong or a volume belongs to no scan. Names all
+        faults.
+    """
+    problems = [
+        f"method {name!r}: the name is taken, an evaluation always has such a row"
+        for name in methods
+        if name in RESERVED
+    ]
+    problems += [
+        f"method {name!r}: a name is made of letters, digits, '.', '_' and '-'"
+        for name in methods
+        if not re.fullmatch(r"[\w.\-]+", name)
+    ]
+    names = [scan_name(row.subject_id, row.session_id) for row in rows.itertuples()]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    problems += [
+        f"{name}: is in the manifest's split more than once; which of its arms to compare is not defined"
+        for name in repeated
+    ]
+    arms: dict[str, dict[str, Path]] = {name: {} for name in names}
+    for method, folder in methods.items():
+        if not Path(folder).is_dir():
+            problems.append(f"method {method!r}: {folder} is no folder")
+            continue
+        expected = {restored_name(name): name for name in names}
+        for file, name in expected.items():
+            path = Path(folder) / file
+            if path.is_file():
+                arms[name][method] = path
+            else:
+                problems.append(f"method {method!r}: {path} is missing")
+        allowed = set(expected) | {restored_name(name) for name in known}
+        problems += [
+            f"method {method!r}: {path} belongs to no scan of the manifest"
+            for path in sorted(Path(folder).glob(restored_name("*")))
+            if path.name not in allowed
+        ]
+    problems += _grid_problems(rows, arms)
+    if problems:
+        shown = "\n".join(f"  {problem}" for problem in problems[:50])
+        more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
+        raise InputError(
+            f"{len(problems)} problem{'s' * (len(problems) > 1)} in what is compared\n{shown}{more}"
+        )
+    return arms
+
+
+def _grid_problems(rows: pd.DataFrame, arms: Mapping[str, Mapping[str, Path]]) -> list[str]:
+    problems = []
+    for row in rows.itertuples():
+        target = _without_voxels(str(row.target_path))
+        for path in [Path(str(row.degraded_path)), *arms[scan_name(row.subject_id, row.session_id)].values()]:
+            try:
+                difference = grid_difference(_without_voxels(path), target)
+            except InputError as error:
+                problems.append(str(error))
+                continue
+            if difference:
+                problems.append(f"{path}: is not on the grid of {row.target_path}: {difference}")
+    return problems
+
+
+def _without_voxels(path: str | Path) -> Volume:
+    """Return a volume of zeros on a file's grid, from its header alone."""
+    grid = read_grid(path)
+    zeros = np.broadcast_to(np.float32(0), grid.canonical_shape)
+    return Volume(data=zeros, affine=grid.canonical_affine(), source=grid, path=Path(path))
+
+
+def read_on_grid(path: str | Path, target: Volume) -> Volume:
+    """Read a volume that must be on the target's grid.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or is on another grid.
+    """
+    volume = read_volume(path)
+    difference = grid_difference(volume, target)
+    if difference:
+        raise InputError(f"{path}: is not on the grid of {target.path}: {difference}")
+    return volume

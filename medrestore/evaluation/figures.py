@@ -1,0 +1,312 @@
+"""The figure of an evaluation: three subjects as every method has them, and the agreement of SUVR."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medrestore.evaluation.arms import STANDARD_DOSE
+from medrestore.evaluation.measures import Reference
+from medrestore.evaluation.tables import label_of
+from medrestore.metrics.quantitative import bland_altman
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["SubjectPanel", "choose_scans", "draw_evaluation"]
+
+MARGIN_MM = 12.0
+DIFFERENCE_PART = 0.3
+"""Window of difference images as a part of the images' window."""
+
+RIGHT, WRONG = "#222222", "#c0392b"
+POSITIVE, NEGATIVE = "#c0392b", "#2c6fbb"
+
+
+def choose_scans(per_subject: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Choose the scans that the figure shows: a typical positive, a typical negative and a border case.
+
+    Typical is the median of its class, the border case lies nearest to the middle between the classes: in the
+    SUVR of the standard dose, else in what a classifier says of it.
+
+    Parameters
+    ----------
+    per_subject
+        One row per scan and method.
+
+    Returns
+    -------
+    dict
+        Subject and session by title; fewer than three where there are not as many scans.
+    """
+    standard = per_subject[per_subject["method"] == STANDARD_DOSE]
+    names = ("suvr", "observer_score", "observer_1_score", "task_score")
+    scores = [name for name in names if name in standard]
+    held = standard.dropna(subset=scores[:1])
+    rows: list[dict[str, Any]] = [
+        {
+            "scan": (str(row["subject_id"]), str(row["session_id"])),
+            "label": int(row["label"]),
+            "value": float(row[scores[0]]) if scores else 0.0,
+        }
+        for row in (held if len(held) else standard).to_dict("records")
+    ]
+    chosen: dict[str, tuple[str, str]] = {}
+    means = []
+    for title, label in (("Positive", 1), ("Negative", 0)):
+        group = sorted((row for row in rows if row["label"] == label), key=lambda row: row["value"])
+        if group:
+            chosen[title] = group[(len(group) - 1) // 2]["scan"]
+            means.append(np.mean([row["value"] for row in group]))
+    left = [row for row in rows if row["scan"] not in chosen.values()]
+    if left:
+        middle = float(np.mean(means))
+        chosen["Border case"] = min(left, key=lambda row: abs(row["value"] - middle))["scan"]
+    return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class SubjectPanel:
+    """One axial slice of one scan as every method has it.
+
+    Parameters
+    ----------
+    title
+        What kind of subject it is.
+    images : (X, Y) by method
+        The standard dose last.
+    voxel_size_mm
+        Of X and Y.
+    measured
+        Rows of the per-subject table, indexed by method.
+    """
+
+    title: str
+    images: dict[str, NDArray[np.float32]]
+    voxel_size_mm: tuple[float, float]
+    measured: pd.DataFrame
+
+    @classmethod
+    def cut(
+        cls,
+        *,
+        title: str,
+        images: Mapping[str, NDArray[np.float32]],
+        reference: Reference,
+        voxel_size_mm: Sequence[float],
+        target_labels: Sequence[int],
+        measured: pd.DataFrame,
+    ) -> SubjectPanel:
+        """Cut the slice that shows all of the SUVR's target regions, else the middle one, to the head."""
+        if reference.regions is not None:
+            areas = [(reference.regions == label).sum(axis=(0, 1)) for label in target_labels]
+            position = int(np.prod([np.cbrt(area) + 0.01 for area in areas], axis=0).argmax())
+        else:
+            position = (reference.judged.start + reference.judged.stop) // 2
+        mask = reference.foreground[:, :, position]
+        box = []
+        for axis, size in enumerate(voxel_size_mm[:2]):
+            held = np.flatnonzero(mask.any(axis=1 - axis))
+            margin = int(np.ceil(MARGIN_MM / size))
+            first, last = (int(held[0]), int(held[-1])) if held.size else (0, mask.shape[axis] - 1)
+            box.append(slice(max(first - margin, 0), last + margin + 1))
+        return cls(
+            title=title,
+            images={name: image[box[0], box[1], position].copy() for name, image in images.items()},
+            voxel_size_mm=(float(voxel_size_mm[0]), float(voxel_size_mm[1])),
+            measured=measured,
+        )
+
+
+@dataclass
+class _Page:
+    """A figure laid out in inches from its top left corner."""
+
+    figure: Figure
+    width: float
+    height: float
+
+    def axes(self, left: float, top: float, width: float, height: float, **settings: Any) -> Axes:
+        box = (
+            left / self.width,
+            1 - (top + height) / self.height,
+            width / self.width,
+            height / self.height,
+        )
+        return self.figure.add_axes(box, **settings)
+
+
+# Inches.
+COLUMN, GAP, LEFT, SIDE, HEADER, TITLE, BETWEEN, PLOT, CAPTION = (
+    1.7,
+    0.07,
+    0.8,
+    0.95,
+    0.3,
+    0.24,
+    0.16,
+    1.8,
+    0.5,
+)
+
+
+def draw_evaluation(
+    panels: Sequence[SubjectPanel], per_subject: pd.DataFrame, *, unit: str, path: str | os.PathLike[str]
+) -> None:
+    """Draw the figure of an evaluation into a PNG file.
+
+    Parameters
+    ----------
+    panels
+        Of the chosen scans.
+    per_subject
+        One row per scan and method, for the agreement of the SUVR.
+    unit
+        Of the images.
+    path
+        Of the file.
+    """
+    from matplotlib.figure import Figure
+
+    methods = list(panels[0].images)
+    agreement = "suvr_bias" in per_subject and len(set(per_subject["subject_id"])) > 1
+    heights = [COLUMN * _aspect(panel) for panel in panels]
+    width = LEFT + len(methods) * (COLUMN + GAP) + SIDE
+    height = HEADER + sum(TITLE + 2 * image + GAP + BETWEEN for image in heights) + CAPTION
+    height += agreement * (TITLE + PLOT + 0.55)
+    page = _Page(Figure(figsize=(width, height), dpi=130, facecolor="white"), width, height)
+    for column, method in enumerate(methods):
+        middle = LEFT + column * (COLUMN + GAP) + COLUMN / 2
+        page.figure.text(
+            middle / width, 1 - 0.18 / height, label_of(method), ha="center", fontsize=12, fontweight="bold"
+        )
+    top = HEADER
+    for panel, image in zip(panels, heights, strict=True):
+        _draw_panel(page, panel, top=top + TITLE, height=image, methods=methods, unit=unit)
+        top += TITLE + 2 * image + GAP + BETWEEN
+    if agreement:
+        _draw_agreement(page, per_subject, top=top + TITLE, methods=methods)
+    page.figure.text(
+        0.5, 0.12 / height, _caption(panels, agreement=agreement), ha="center", fontsize=9, color="#444444"
+    )
+    page.figure.savefig(path, format="png")
+
+
+def _aspect(panel: SubjectPanel) -> float:
+    x, y = panel.images[STANDARD_DOSE].shape
+    return float(y * panel.voxel_size_mm[1] / (x * panel.voxel_size_mm[0]))
+
+
+def _caption(panels: Sequence[SubjectPanel], *, agreement: bool) -> str:
+    text = "Axial slices, subject's right on the left; each subject in one window. dB: PSNR of the volume."
+    if any(_score_column(panel.measured) for panel in panels):
+        text += " p: probability of a positive by the "
+        text += "observer" if "observer" in _score_column(panels[0].measured) else "task network"
+        text += ", red where it reads the volume wrong."
+    if agreement:
+        text += "\nBottom: SUVR of each subject, difference to standard dose against their mean; bias (line) "
+        text += "and 95 % limits of agreement (dashed)."
+    return text
+
+
+def _score_column(measured: pd.DataFrame) -> str:
+    names = ("observer_score", "observer_1_score", "task_score")
+    return next((name for name in names if name in measured), "")
+
+
+def _draw_panel(
+    page: _Page, panel: SubjectPanel, *, top: float, height: float, methods: Sequence[str], unit: str
+) -> None:
+    """Draw a scan's images and, below them, their differences to standard dose."""
+    standard = panel.images[STANDARD_DOSE]
+    peak = float(np.quantile(standard, 0.998))
+    limit = DIFFERENCE_PART * peak
+    bars = []
+    for column, method in enumerate(methods):
+        left = LEFT + column * (COLUMN + GAP)
+        axes = page.axes(left, top, COLUMN, height)
+        bars.append(_show(axes, panel.images[method], panel, cmap="gray_r", vmin=0.0, vmax=peak))
+        text, color = _numbers(panel, method)
+        axes.set_title(text, fontsize=9.5, color=color, pad=3)
+        if method == STANDARD_DOSE:
+            continue
+        below = page.axes(left, top + height + GAP, COLUMN, height)
+        difference = panel.images[method] - standard
+        bars.append(_show(below, difference, panel, cmap="RdBu_r", vmin=-limit, vmax=limit))
+        if column == 0:
+            suvr = panel.measured["suvr"].get(STANDARD_DOSE) if "suvr" in panel.measured else None
+            note = "" if suvr is None or np.isnan(suvr) else f"\nSUVR {suvr:.2f}"
+            axes.set_ylabel(f"{panel.title}{note}", fontsize=11.5, fontweight="bold", labelpad=8)
+            below.set_ylabel("Difference to\nstandard dose", fontsize=10, labelpad=8)
+    shown = "SUV (g/mL)" if unit == "SUV" else unit
+    beside = LEFT + len(methods) * (COLUMN + GAP) + 0.04
+    for offset, mappable, name in ((0.0, bars[0], shown), (height + GAP, bars[1], f"Δ {shown}".strip())):
+        bar = page.figure.colorbar(mappable, cax=page.axes(beside, top + offset, 0.11, height))
+        bar.set_label(name, fontsize=9.5)
+        bar.ax.tick_params(labelsize=8.5)
+
+
+def _show(axes: Axes, image: NDArray[np.float32], panel: SubjectPanel, **settings: Any) -> Any:
+    """Show a slice as radiologists look at it: from below, anterior up."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_linewidth(0.5)
+        spine.set_color("#bbbbbb")
+    x, y = panel.voxel_size_mm
+    return axes.imshow(image[::-1].T, origin="lower", aspect=y / x, interpolation="nearest", **settings)
+
+
+def _numbers(panel: SubjectPanel, method: str) -> tuple[str, str]:
+    """Return what stands above an image, and its color."""
+    measured = panel.measured.loc[method]
+    parts = [f"{measured['psnr']:.1f} dB"] if method != STANDARD_DOSE else []
+    score = _score_column(panel.measured)
+    color = RIGHT
+    if score:
+        parts.append(f"p {measured[score]:.2f}")
+        color = WRONG if measured[score.replace("_score", "_error")] > 0 else RIGHT
+    return "  ·  ".join(parts), color
+
+
+def _draw_agreement(page: _Page, per_subject: pd.DataFrame, *, top: float, methods: Sequence[str]) -> None:
+    """Draw a Bland-Altman plot below each method, all on the same axes."""
+    held = per_subject.dropna(subset=["suvr_bias"])
+    first: Axes | None = None
+    for column, method in enumerate(name for name in methods if name != STANDARD_DOSE):
+        group = held[held["method"] == method]
+        measured, bias = group["suvr"].to_numpy(), group["suvr_bias"].to_numpy()
+        left = LEFT + column * (COLUMN + GAP)
+        axes = page.axes(left + 0.05, top, COLUMN - 0.1, PLOT, sharex=first, sharey=first)
+        agreement = bland_altman(measured, measured - bias)
+        axes.axhline(0, color="#aaaaaa", linewidth=0.6)
+        axes.axhline(agreement.bias, color="#222222", linewidth=1.2)
+        for value in (agreement.lower, agreement.upper):
+            axes.axhline(value, color="#222222", linewidth=0.9, linestyle=(0, (4, 3)))
+        for label, color in ((1, POSITIVE), (0, NEGATIVE)):
+            same = (group["label"] == label).to_numpy()
+            x, y = (measured - bias / 2)[same], bias[same]
+            axes.scatter(x, y, s=17, color=color, alpha=0.8, linewidths=0, zorder=3)
+        axes.set_title(
+            f"{agreement.bias:+.3f}  ({agreement.lower:+.2f}, {agreement.upper:+.2f})", fontsize=9, pad=4
+        )
+        axes.tick_params(labelsize=8.5, length=2.5)
+        axes.set_xlabel("Mean SUVR", fontsize=9.5)
+        axes.spines[["top", "right"]].set_visible(False)
+        if first is None:
+            axes.set_ylabel("SUVR difference", fontsize=10)
+            first = axes
+        else:
+            axes.tick_params(labelleft=False)
+    legend = page.axes(LEFT + (len(methods) - 1) * (COLUMN + GAP), top, COLUMN, PLOT)
+    legend.set_axis_off()
+    for name, color in (("Positive", POSITIVE), ("Negative", NEGATIVE)):
+        legend.scatter([], [], s=24, color=color, label=name)
+    legend.legend(loc="center left", frameon=False, fontsize=10)

@@ -1,0 +1,133 @@
+"""The tables of evaluations from MLflow alone: nothing is read but the metrics of its runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from medrestore.checks import InputError
+from medrestore.evaluation.tables import render as render_tables
+from medrestore.tracking.environment import import_mlflow
+from medrestore.tracking.evaluations import DIFFERENCE, EVALUATION, KIND, METHOD
+from medrestore.tracking.store import open_client
+
+__all__ = ["compare", "render"]
+
+ENDS = ("_low", "_high", "_subjects")
+COLUMNS = ("evaluation", "method", "second", "metric", "mean", "low", "high", "subjects")
+
+
+def compare(experiment: str, *, tracking_uri: str) -> pd.DataFrame:
+    """Return all numbers of the evaluations that an experiment holds, the latest first.
+
+    Parameters
+    ----------
+    experiment
+        Name in MLflow.
+    tracking_uri
+        Of the store.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``evaluation`` (name, id and start of the run), ``method``, ``second`` (of a paired difference method
+        - second, else empty), ``metric``, ``mean``, ``low``, ``high``, ``subjects``.
+
+    Raises
+    ------
+    InputError
+        When there is no such store or experiment (names those there are), or it holds no finished evaluation.
+    """
+    client = _open(tracking_uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        held = ", ".join(sorted(item.name for item in client.search_experiments())) or "none"
+        raise InputError(f"{tracking_uri}: has no experiment {experiment!r}; it has {held}")
+    rows: list[dict[str, Any]] = []
+    for parent in _runs(client, found.experiment_id, f"tags.{KIND} = '{EVALUATION}'"):
+        if parent.info.status != "FINISHED":
+            continue
+        began = pd.Timestamp(parent.info.start_time, unit="ms").strftime("%Y-%m-%d %H:%M:%S")
+        name = {"evaluation": f"{parent.info.run_name} {parent.info.run_id[:8]}, {began} UTC"}
+        inside = f"tags.{KIND} = '{METHOD}' and tags.mlflow.parentRunId = '{parent.info.run_id}'"
+        children = _runs(client, found.experiment_id, inside)
+        for child in sorted(children, key=lambda run: int(run.data.tags["order"])):
+            method = {"method": child.data.tags["method"], "second": ""}
+            rows += [name | method | numbers for numbers in _numbers(child.data.metrics)]
+        rows += [name | numbers for numbers in _differences(parent.data.metrics)]
+    if not rows:
+        raise InputError(
+            f"experiment {experiment!r} of {tracking_uri} holds no finished evaluation. "
+            "Remedy: record one with medrestore evaluate --experiment"
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def render(table: pd.DataFrame) -> str:
+    """Return the tables of every evaluation as aligned Markdown.
+
+    Parameters
+    ----------
+    table
+        Of :func:`compare`.
+    """
+    parts = []
+    for name, group in table.groupby("evaluation", sort=False):
+        summary = group[group["second"] == ""]
+        differences = group[group["second"] != ""].rename(columns={"method": "first"})
+        parts.append(f"## {name}\n\n{render_tables(summary, differences)}")
+    return "\n".join(parts)
+
+
+def _open(tracking_uri: str) -> Any:
+    from pathlib import Path
+
+    file = tracking_uri.removeprefix("sqlite:///")
+    if file != tracking_uri and not Path(file).is_file():
+        raise InputError(
+            f"{tracking_uri}: there is no such store. Remedy: name the mlflow.db of a run or demo"
+        )
+    return open_client(tracking_uri)
+
+
+def _runs(client: Any, experiment_key: str, condition: str) -> list[Any]:
+    import_mlflow()
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_key], condition, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _numbers(metrics: dict[str, float]) -> list[dict[str, Any]]:
+    """Put the mean and the ends of its interval, three metrics of MLflow, into one row."""
+    nothing = float("nan")
+    return [
+        {
+            "metric": name,
+            "mean": value,
+            "low": metrics.get(f"{name}_low", nothing),
+            "high": metrics.get(f"{name}_high", nothing),
+            "subjects": int(metrics[f"{name}_subjects"]),
+        }
+        for name, value in metrics.items()
+        if not name.endswith(ENDS)
+    ]
+
+
+def _differences(metrics: dict[str, float]) -> list[dict[str, Any]]:
+    pairs: dict[tuple[str, str], dict[str, float]] = {}
+    for key, value in metrics.items():
+        head, _, rest = key.partition("/")
+        if head == DIFFERENCE:
+            first, second, name = rest.split("/", 2)
+            pairs.setdefault((first, second), {})[name] = value
+    return [
+        {"method": first, "second": second} | numbers
+        for (first, second), held in pairs.items()
+        for numbers in _numbers(held)
+    ]
