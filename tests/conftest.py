@@ -10,6 +10,8 @@ import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+TINY_SPLITS = ("train", "train", "train", "train", "validation", "validation", "test", "test")
+
 
 def pytest_runtest_setup() -> None:
     """Block every network connection but those inside this machine (MLflow's sqlite needs none)."""
@@ -30,3 +32,59 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def make_tiny_cohort() -> Callable[..., Path]:
+    """Write eight subjects of 32 x 32 x 10 voxels, both classes in every split; return the manifest.
+
+    A blob in noise whose brightness tells the class; stored in LPS order on an oblique grid, so that a writer which
+    loses orientation or affine is found out.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from medrestore.data.manifest import with_checksums, write_manifest
+    from medrestore.data.volumes import SourceGrid, write_volume
+
+    def make(folder: Path, *, labels: tuple[int, ...] = (0, 1) * 4) -> Path:
+        angle = np.deg2rad(7)
+        turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+        affine = np.eye(4)
+        affine[:3, :3] = turn @ np.diag([-4.0, -4.0, 5.0])
+        affine[:3, 3] = (60.0, 55.0, -20.0)
+        shape = (32, 32, 10)
+        x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+        rows = []
+        for index, (split, label) in enumerate(zip(TINY_SPLITS, labels, strict=True)):
+            random = np.random.default_rng(index)
+            grid = SourceGrid.from_affine(shape, affine)
+            target = np.where(x**2 + y**2 + (z / 1.2) ** 2 < 0.7, 1.0 + 0.5 * label, 0.05)
+            target += 0.8 * label * ((x + 0.3) ** 2 + (y - 0.2) ** 2 < 0.05)
+            target += random.normal(0, 0.01, shape)
+            degraded = np.maximum(target + random.normal(0, 0.4, shape), 0)
+            below = f"subjects/sub-{index:04}"
+            write_volume(target.astype(np.float32), grid, folder / below / "target.nii.gz")
+            write_volume(degraded.astype(np.float32), grid, folder / below / "degraded.nii.gz")
+            rows.append(
+                {
+                    "subject_id": f"sub-{index:04}",
+                    "session_id": "ses-01",
+                    "split": split,
+                    "degraded": f"{below}/degraded.nii.gz",
+                    "target": f"{below}/target.nii.gz",
+                    "amyloid_status": label,
+                    "dose_fraction": 0.01,
+                    "tracer": "florbetaben",
+                    "units": "SUV",
+                }
+            )
+        return write_manifest(with_checksums(pd.DataFrame(rows), folder), folder / "manifest.csv")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_cohort(make_tiny_cohort: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of one tiny cohort for the whole session; tests must not change it."""
+    return make_tiny_cohort(tmp_path_factory.mktemp("tiny") / "cohort").parent

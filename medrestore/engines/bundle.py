@@ -29,8 +29,12 @@ def find_bundle(name: str | os.PathLike[str]) -> Path:
     for folder in [Path(name), *(shelf / name for shelf in shelves)]:
         if (folder / "configs" / "metadata.json").is_file():
             return folder
-    known = sorted({path.parents[1].name for shelf in shelves for path in shelf.glob("*/configs/metadata.json")})
-    raise InputError(f"{name}: is no bundle (no configs/metadata.json in it). Bundles that ship: {', '.join(known)}")
+    known = sorted(
+        {path.parents[1].name for shelf in shelves for path in shelf.glob("*/configs/metadata.json")}
+    )
+    raise InputError(
+        f"{name}: is no bundle (no configs/metadata.json in it). Bundles that ship: {', '.join(known)}"
+    )
 
 
 def bundle_files(bundle: Path, config: str, variants: Sequence[str]) -> list[str]:
@@ -45,7 +49,9 @@ def bundle_files(bundle: Path, config: str, variants: Sequence[str]) -> list[str
     if not files[0].is_file():
         raise InputError(f"{files[0]}: is missing from the bundle")
     for variant in variants:
-        path = Path(variant) if variant.endswith((".yaml", ".yml")) else bundle / "variants" / f"{variant}.yaml"
+        path = (
+            Path(variant) if variant.endswith((".yaml", ".yml")) else bundle / "variants" / f"{variant}.yaml"
+        )
         if not path.is_file():
             known = sorted(path.stem for path in (bundle / "variants").glob("*.yaml"))
             raise InputError(f"{path}: there is no such overlay. The bundle has: {', '.join(known)}")

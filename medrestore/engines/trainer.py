@@ -53,6 +53,9 @@ class RestorationTrainer(Trainer):
         is continued from it; the result is bit-identical to that of a run that was never interrupted (on CPU).
     seed
         Names every random stream: dropout of iteration i is a function of the seed and i alone.
+    max_epochs
+        Stop after so many epochs, in the midst of the stages; a later run with more continues. All stages when not
+        given.
     precision
         ``auto`` | ``fp32`` | ``bf16`` | ``fp16``; see :func:`~medrestore.networks.precision.autocast_dtype`.
     channels_last
@@ -95,6 +98,7 @@ class RestorationTrainer(Trainer):
         stages: Sequence[Mapping[str, Any]],
         output_dir: str | os.PathLike[str],
         seed: int,
+        max_epochs: int | None = None,
         precision: str = "auto",
         channels_last: bool = True,
         accumulation: int = 1,
@@ -109,9 +113,12 @@ class RestorationTrainer(Trainer):
         require_in_range("accumulation", accumulation, 1, 10**6)
         require_in_range("ema_decay", ema_decay, 0, 1, include_high=False)
         self.stages = make_stages(stages)
+        planned = sum(stage.epochs for stage in self.stages)
+        if max_epochs is not None:
+            require_in_range("max_epochs", max_epochs, 1, planned)
         super().__init__(
             device=device,
-            max_epochs=sum(stage.epochs for stage in self.stages),
+            max_epochs=max_epochs or planned,
             data_loader=data_loader,
             iteration_update=self._iterate,
             decollate=False,
@@ -176,7 +183,11 @@ class RestorationTrainer(Trainer):
         state = self.state
         order = torch.channels_last if self.channels_last else torch.contiguous_format
         batch = {
-            key: value.to(state.device, non_blocking=True, memory_format=order if value.ndim == 4 else torch.preserve_format)
+            key: value.to(
+                state.device,
+                non_blocking=True,
+                memory_format=order if value.ndim == 4 else torch.preserve_format,
+            )
             for key, value in batch.items()
         }
         if self.augmentation is not None:
@@ -185,7 +196,9 @@ class RestorationTrainer(Trainer):
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         with (
             rng.forked(self.seed, "iteration", state.iteration, rank, device=state.device),
-            torch.autocast(state.device.type, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None),
+            torch.autocast(
+                state.device.type, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None
+            ),
         ):
             losses = self.step.step(self, batch)
         names = list(losses)
@@ -250,7 +263,9 @@ class RestorationTrainer(Trainer):
         return {
             "method": self.step.method,
             "seed": self.seed,
-            "stages": [[stage.name, stage.epochs, list(stage.train), stage.schedule] for stage in self.stages],
+            "stages": [
+                [stage.name, stage.epochs, list(stage.train), stage.schedule] for stage in self.stages
+            ],
             "epoch_length": self.state.epoch_length,
             "accumulation": self.accumulation,
             "ema_decay": self.ema_decay,
@@ -293,7 +308,9 @@ class RestorationTrainer(Trainer):
                     "Remedy: use the same configuration to continue it, or another output_dir for a new run"
                 )
         for name in self.step.networks:
-            load_state(self.step.bare(name), checkpoint["step"]["networks"].get(name, {}), path=path, name=name)
+            load_state(
+                self.step.bare(name), checkpoint["step"]["networks"].get(name, {}), path=path, name=name
+            )
         for name, optimizer in self.step.optimizers.items():
             optimizer.load_state_dict(checkpoint["step"]["optimizers"][name])
         self.averaged_generator.load_state_dict(checkpoint["averaged_generator"])
@@ -308,9 +325,12 @@ class RestorationTrainer(Trainer):
             return
         networks = {name: describe(self.step.bare(name)) for name in self.step.networks}
         averaged = self.averaged_generator.module.state_dict()
-        networks["generator"]["state"] = {name: value.detach().cpu().clone() for name, value in averaged.items()}
+        networks["generator"]["state"] = {
+            name: value.detach().cpu().clone() for name, value in averaged.items()
+        }
         save_file(
-            {**self.model_information, "method": self.step.method, "networks": networks}, self.output_dir / MODEL
+            {**self.model_information, "method": self.step.method, "networks": networks},
+            self.output_dir / MODEL,
         )
 
     def run(self) -> None:

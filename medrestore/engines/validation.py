@@ -109,7 +109,10 @@ class Validation:
                 error = (restored - target).flatten(1)
                 total["l1"] = total.get("l1", 0.0) + error.abs().mean(1).sum().item()
                 rows = zip(
-                    batch["volume_index"].tolist(), error.square().sum(1).tolist(), target.flatten(1).amax(1).tolist(), strict=True
+                    batch["volume_index"].tolist(),
+                    error.square().sum(1).tolist(),
+                    target.flatten(1).amax(1).tolist(),
+                    strict=True,
                 )
                 for subject, square, peak in rows:
                     entry = squared.setdefault(subject, [0.0, 0.0, 0.0])
@@ -132,7 +135,10 @@ class Validation:
         count = total.pop("slices")
         metrics = {f"validation_{name}": value / count for name, value in total.items()}
         if squared:
-            psnr = [10 * torch.log10(torch.tensor(n * peak**2 / square)).item() for square, n, peak in squared.values()]
+            psnr = [
+                10 * torch.log10(torch.tensor(n * peak**2 / square)).item()
+                for square, n, peak in squared.values()
+            ]
             metrics["validation_psnr"] = sum(psnr) / len(psnr)
         return metrics
 
@@ -156,9 +162,13 @@ class Validation:
         for row, target, image, degraded in zip(axes, batch["label"], restored, batch["image"], strict=True):
             peak = float(target.max())
             shown = (degraded[len(degraded) // 2], image[0], target[0], image[0] - target[0])
-            for axis, picture, title in zip(row, shown, ("degraded", "restored", "target", "difference"), strict=True):
+            for axis, picture, title in zip(
+                row, shown, ("degraded", "restored", "target", "difference"), strict=True
+            ):
                 low, colors = (-peak / 2, "RdBu_r") if title == "difference" else (0, "gray_r")
-                axis.imshow(picture.T, origin="lower", cmap=colors, vmin=low, vmax=peak / 2 if low else peak)
+                axis.imshow(
+                    picture.numpy().T, origin="lower", cmap=colors, vmin=low, vmax=peak / 2 if low else peak
+                )
                 axis.set_title(title if axis in axes[0] else "", fontsize=10)
                 axis.set_axis_off()
         figure.suptitle(f"validation, epoch {trainer.state.epoch}", fontsize=10)
