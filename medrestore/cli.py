@@ -31,7 +31,9 @@ app.add_typer(simulate_app, name="simulate")
 app.add_typer(manifest_app, name="manifest")
 
 Seed = Annotated[int, typer.Option(help="Names every random stream: the same seed gives the same bytes.")]
-OutputFolder = Annotated[Path, typer.Option(help="A new folder, or one of an interrupted run, which is continued.")]
+OutputFolder = Annotated[
+    Path, typer.Option(help="A new folder, or one of an interrupted run, which is continued.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -59,9 +61,14 @@ def demo(
 def simulate_amyloid_pet(
     output: OutputFolder,
     size: Annotated[
-        str, typer.Option(help="demo (80 subjects), large (164), or reference: the paper's 40 and 60 more for test.")
+        str,
+        typer.Option(
+            help="demo (80 subjects), large (164), or reference: the paper's 40 and 60 more for test."
+        ),
     ] = "demo",
-    dose_fraction: Annotated[float, typer.Option(help="Part of the standard-dose counts that the low dose keeps.")] = 0.01,
+    dose_fraction: Annotated[
+        float, typer.Option(help="Part of the standard-dose counts that the low dose keeps.")
+    ] = 0.01,
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
 ) -> None:
@@ -80,7 +87,18 @@ def simulate_low_dose_command(
         list[float] | None, typer.Option(help="Part of the counts that is kept; repeat for several.")
     ] = None,
     mu_map: Annotated[
-        Path | None, typer.Option(help="Attenuation map in 1/cm on the image's grid; else uniform in the segmented head.")
+        Path | None,
+        typer.Option(help="Attenuation map in 1/cm on the image's grid; else uniform in the segmented head."),
+    ] = None,
+    subject_id: Annotated[str, typer.Option(help="Name of the subject in the manifest: a pseudonym.")] = "sub-0001",
+    split: Annotated[str, typer.Option(help="Split of the rows: train, validation or test.")] = "test",
+    amyloid_status: Annotated[
+        int | None, typer.Option(help="0 or 1; training and validation need it, a test scan does not.")
+    ] = None,
+    tracer: Annotated[str, typer.Option(help="Tracer, for the manifest.")] = "unknown",
+    units: Annotated[str | None, typer.Option(help="Units; those of the image's sidecar when not given.")] = None,
+    standard_counts: Annotated[
+        float | None, typer.Option(help="Counts of the standard-dose scan; a typical number when not given.")
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -88,7 +106,17 @@ def simulate_low_dose_command(
     from medrestore.data.low_dose import simulate_low_dose
 
     manifest = simulate_low_dose(
-        image, output=output, mu_map=mu_map, dose_fractions=tuple(dose_fraction or [0.01]), seed=seed
+        image,
+        output=output,
+        mu_map=mu_map,
+        dose_fractions=tuple(dose_fraction or [0.01]),
+        standard_counts=standard_counts,
+        subject_id=subject_id,
+        split=split,
+        amyloid_status=amyloid_status,
+        tracer=tracer,
+        units=units,
+        seed=seed,
     )
     typer.echo(f"manifest: {manifest}")
 
@@ -97,7 +125,9 @@ def simulate_low_dose_command(
 def manifest_check(
     file: Annotated[Path, typer.Argument(help="The manifest, a CSV file.")],
     label_column: Annotated[str, typer.Option(help="Column of the label y.")] = "amyloid_status",
-    label_values: Annotated[list[int] | None, typer.Option(help="Allowed labels; repeat. Default: 0 and 1.")] = None,
+    label_values: Annotated[
+        list[int] | None, typer.Option(help="Allowed labels; repeat. Default: 0 and 1.")
+    ] = None,
 ) -> None:
     """Report all faulty rows of a manifest at once; ends with code 1 when there is one."""
     from medrestore.data.manifest import check_manifest
@@ -115,12 +145,14 @@ def train(
     context: typer.Context,
     bundle: Annotated[str, typer.Argument(help="Folder or name of a bundle, e.g. amyloid_pet_taskgan.")],
     variant: Annotated[
-        list[str] | None, typer.Option(help="Overlay from the bundle's variants, or a YAML file; repeat, in order.")
+        list[str] | None,
+        typer.Option(help="Overlay from the bundle's variants, or a YAML file; repeat, in order."),
     ] = None,
 ) -> None:
     """Train a bundle; any key of its train.yaml can follow as [bold]--key value[/bold], an unknown one is refused.
 
-    Example: medrestore train amyloid_pet_taskgan --variant demo --dataset_dir data/pet --output_dir runs/a --seed 1
+    Example: medrestore train amyloid_pet_taskgan --variant demo --dataset_dir data/pet --output_dir runs/a
+    --seed 1
     """
     from medrestore.engines.bundle import open_bundle
 
@@ -139,9 +171,15 @@ def restore(
         Path | None, typer.Option(help="model.pt of a finished training; else the bundle's models/model.pt.")
     ] = None,
     samples: Annotated[
-        int, typer.Option(help="Keep dropout on, draw so many restorations, write their mean and standard deviation.")
+        int,
+        typer.Option(
+            help="Keep dropout on, draw so many restorations, write their mean and standard deviation."
+        ),
     ] = 0,
     split: Annotated[str | None, typer.Option(help="Of a manifest, restore this split only.")] = None,
+    dose_fraction: Annotated[
+        float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     seed: Seed = 0,
 ) -> None:
@@ -153,6 +191,7 @@ def restore(
         "output_dir": str(output),
         "samples": samples,
         "split": split,
+        "dose_fraction": dose_fraction,
         "precision": precision,
         "seed": seed,
     }
@@ -178,10 +217,16 @@ def evaluate(
         list[Path] | None, typer.Option(help="model.pt of an independent observer; repeat for several.")
     ] = None,
     dose_series: Annotated[
-        Path | None, typer.Option(help="Manifest of plain reconstructions at other doses, for the dose equivalent.")
+        Path | None,
+        typer.Option(help="Manifest of plain reconstructions at other doses, for the dose equivalent."),
     ] = None,
     split: Annotated[str, typer.Option(help="Rows of this split are evaluated.")] = "test",
-    tracking_uri: Annotated[str | None, typer.Option(help="Record the evaluation in this MLflow store.")] = None,
+    dose_fraction: Annotated[
+        float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="Record the evaluation in this MLflow store.")
+    ] = None,
     experiment: Annotated[str, typer.Option(help="MLflow experiment of the record.")] = "evaluation",
     seed: Seed = 0,
 ) -> None:
@@ -202,6 +247,7 @@ def evaluate(
         observers=observer or [],
         dose_series=dose_series,
         split=split,
+        dose_fraction=dose_fraction,
         seed=seed,
     )
     if tracking_uri:

@@ -237,11 +237,12 @@ def _parse(
             table[name] = ""
     if table.empty:
         return table, [Problem(0, "", "there is no row below the header")]
+    # A scan that is restored only needs no label: what cannot be judged without one is left out of its evaluation.
     problems = [
         Problem(row, name, "is empty")
         for name in required
-        for row, value in zip(table["row"], table[name], strict=True)
-        if value == ""
+        for row, split, value in zip(table["row"], table["split"], table[name], strict=True)
+        if value == "" and not (name == label_column and split == "test")
     ]
     problems += number_problems(table, label_column, label_values)
     problems += row_problems(table)
@@ -287,16 +288,23 @@ def _read_text(path: Path) -> pd.DataFrame:
     return table[~blank].reset_index(drop=True)
 
 
-def split_rows(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the rows of one split of a manifest.
+def split_rows(
+    table: pd.DataFrame, split: str | None, *, dose_fraction: float | None = None
+) -> pd.DataFrame:
+    """Return the rows of one split of a manifest, at one dose fraction; None takes all.
 
     Raises
     ------
     InputError
-        When the split is empty; names those that are not.
+        When there are none; names the splits or dose fractions that there are.
     """
-    rows = table[table["split"] == split]
+    rows = table if split is None else table[table["split"] == split]
     if rows.empty:
         held = ", ".join(sorted(set(table["split"]))) or "nothing"
         raise InputError(f"the manifest has no row of split {split!r}; it holds {held}")
+    if dose_fraction is not None:
+        held = ", ".join(f"{value:g}" for value in sorted(set(rows["dose_fraction"])))
+        rows = rows[np.isclose(rows["dose_fraction"], dose_fraction)]
+        if rows.empty:
+            raise InputError(f"the manifest has no row of dose fraction {dose_fraction:g}; it holds {held}")
     return rows.reset_index(drop=True)

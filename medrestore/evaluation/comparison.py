@@ -55,7 +55,7 @@ class Comparison:
             foreground=mask,
             data_range=peak,
             scale=foreground_scale(degraded.data, voxel_size_mm=degraded.voxel_size_mm),
-            label=int(row[self.label_column]),
+            label=float(row[self.label_column]),
             regions=regions,
             dose_curve=tuple(curve),
         )

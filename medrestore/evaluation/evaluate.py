@@ -68,6 +68,7 @@ def evaluate(
     task: str | os.PathLike[str] | None = None,
     observers: Sequence[str | os.PathLike[str]] = (),
     split: str = "test",
+    dose_fraction: float | None = None,
     dose_series: str | os.PathLike[str] | None = None,
     label_column: str = "amyloid_status",
     target_labels: Sequence[int] = COMPOSITE_REGIONS,
@@ -97,6 +98,8 @@ def evaluate(
         ``model.pt`` of independent classifiers, never seen by any method in training.
     split
         That is evaluated.
+    dose_fraction
+        Rows of this dose fraction are evaluated; all of the split when not given.
     dose_series
         Manifest of plain reconstructions of the same subjects at other dose fractions, for the dose
         equivalent.
@@ -132,7 +135,7 @@ def evaluate(
         classifier, or an output folder that holds other results.
     """
     table = read_manifest(manifest, label_column=label_column)
-    rows = split_rows(table, split)
+    rows = split_rows(table, split, dose_fraction=dose_fraction)
     others = [scan_name(row["subject_id"], row["session_id"]) for row in _records(table)]
     arms = find_arms(rows, {name: Path(folder) for name, folder in methods.items()}, known=others)
     series = _series(rows, dose_series, label_column)

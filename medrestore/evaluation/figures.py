@@ -53,7 +53,7 @@ def choose_scans(per_subject: pd.DataFrame) -> dict[str, tuple[str, str]]:
     rows: list[dict[str, Any]] = [
         {
             "scan": (str(row["subject_id"]), str(row["session_id"])),
-            "label": int(row["label"]),
+            "label": float(row["label"]),
             "value": float(row[scores[0]]) if scores else 0.0,
         }
         for row in (held if len(held) else standard).to_dict("records")
@@ -67,8 +67,8 @@ def choose_scans(per_subject: pd.DataFrame) -> dict[str, tuple[str, str]]:
             means.append(np.mean([row["value"] for row in group]))
     left = [row for row in rows if row["scan"] not in chosen.values()]
     if left:
-        middle = float(np.mean(means))
-        chosen["Border case"] = min(left, key=lambda row: abs(row["value"] - middle))["scan"]
+        middle = float(np.mean(means)) if means else 0.0
+        chosen["Border case" if means else "Scan"] = min(left, key=lambda row: abs(row["value"] - middle))["scan"]
     return chosen
 
 

@@ -63,7 +63,7 @@ class Reference:
     scale
         Foreground scale of the degraded image: networks see images divided by it.
     label
-        y, 0 or 1.
+        y, 0 or 1; NaN when it is not known.
     regions : (X, Y, Z) int or None
         Region codes for the SUVR.
     dose_curve
@@ -75,7 +75,7 @@ class Reference:
     foreground: NDArray[np.bool_]
     data_range: float
     scale: float
-    label: int
+    label: float
     regions: NDArray[np.int16] | None = None
     dose_curve: tuple[tuple[float, float], ...] = ()
 
@@ -160,8 +160,12 @@ def reading(
     for observer in observers:
         probabilities = observer.probabilities(slices)
         measured[f"{observer.name}_score"] = float(probabilities.mean())
+        if np.isnan(reference.label):
+            continue
         measured[f"{observer.name}_mae"] = slice_mae(probabilities, reference.label)
-        measured[f"{observer.name}_error"] = error_rate([volume_decision(probabilities)], [reference.label])
+        measured[f"{observer.name}_error"] = error_rate(
+            [volume_decision(probabilities)], [int(reference.label)]
+        )
     if reference.regions is not None:
         measured["suvr"] = composite_suvr(
             image, reference.regions, target_labels=target_labels, reference_labels=reference_labels

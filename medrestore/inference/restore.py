@@ -55,7 +55,9 @@ class VolumeFile:
     dose_fraction: float | None = None
 
 
-def find_volumes(source: str | os.PathLike[str], *, split: str | None = None) -> list[VolumeFile]:
+def find_volumes(
+    source: str | os.PathLike[str], *, split: str | None = None, dose_fraction: float | None = None
+) -> list[VolumeFile]:
     """List the degraded volumes of a file, a folder or a manifest.
 
     Parameters
@@ -64,13 +66,15 @@ def find_volumes(source: str | os.PathLike[str], *, split: str | None = None) ->
         A NIfTI volume, a folder of them, or a manifest (CSV) whose ``degraded`` column is taken.
     split
         Of a manifest, the rows of this split only.
+    dose_fraction
+        Of a manifest, the rows at this dose fraction only.
 
     Raises
     ------
     InputError
         When there is nothing to restore, or a split is asked of something that has none.
     """
-    found = list(_sources(Path(source), split))
+    found = list(_sources(Path(source), split, dose_fraction))
     missing = [str(item.path) for item in found if not item.path.is_file()]
     if missing:
         raise InputError(f"{', '.join(missing)}: does not exist")
@@ -119,9 +123,9 @@ class VolumeEvaluator(Evaluator):
     weights
         ``model.pt``, for the provenance and the training domain.
     output_dir
-        Folder for ``NAME_restored.nii.gz`` (float32, the source's grid and units), ``NAME_restored.json`` and, with
-        samples, ``NAME_standard_deviation.nii.gz``. A restoration that is there with the same provenance is kept;
-        any other file of that name is refused.
+        Folder for ``NAME_restored.nii.gz`` (float32, the source's grid and units), ``NAME_restored.json``
+        and, with samples, ``NAME_standard_deviation.nii.gz``. A restoration that is there with the same
+        provenance is kept; any other file of that name is refused.
     bundle
         Name of the bundle, for the provenance.
     progress
@@ -206,28 +210,35 @@ class VolumeEvaluator(Evaluator):
         return {"scale": restoration.scale}
 
 
-def _sources(source: Path, split: str | None) -> Iterator[VolumeFile]:
+def _sources(source: Path, split: str | None, dose_fraction: float | None) -> Iterator[VolumeFile]:
     if source.suffix == ".csv":
         table = read_manifest(source)
-        rows = table if split is None else split_rows(table, split)
+        rows = split_rows(table, split, dose_fraction=dose_fraction)
         several = rows.duplicated(["subject_id", "session_id"], keep=False)
         for row, repeated in zip(rows.itertuples(), several, strict=True):
             dose = f"_dose-{row.dose_fraction:g}" if repeated else ""
             yield VolumeFile(
-                Path(row.degraded_path), f"{row.subject_id}_{row.session_id}{dose}", row.tracer, float(row.dose_fraction)
+                Path(row.degraded_path),
+                f"{row.subject_id}_{row.session_id}{dose}",
+                row.tracer,
+                float(row.dose_fraction),
             )
         return
-    if split is not None:
-        raise InputError(f"split {split!r} is that of a manifest, but {source} is none")
+    if split is not None or dose_fraction is not None:
+        raise InputError(f"split and dose fraction are those of a manifest, but {source} is none")
     if not source.exists():
-        raise InputError(f"{source}: does not exist. Remedy: name a NIfTI volume, a folder of them or a manifest")
+        raise InputError(
+            f"{source}: does not exist. Remedy: name a NIfTI volume, a folder of them or a manifest"
+        )
     paths = sorted([*source.glob("*.nii"), *source.glob("*.nii.gz")]) if source.is_dir() else [source]
     if not paths:
         raise InputError(f"{source}: holds no .nii or .nii.gz file")
     names = [nifti_stem(path) for path in paths]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise InputError(f"{source}: {', '.join(sorted(twice))} is there both as .nii and .nii.gz. Remedy: move one away")
+        raise InputError(
+            f"{source}: {', '.join(sorted(twice))} is there both as .nii and .nii.gz. Remedy: move one away"
+        )
     for path, name in zip(paths, names, strict=True):
         yield VolumeFile(path, name)
 
@@ -245,7 +256,9 @@ def _is_done(folder: Path, name: str, provenance: dict[str, Any]) -> bool:
     except (OSError, ValueError):
         record = None
     if record is None:
-        raise InputError(f"{image}: is there without a readable {sidecar.name}; nothing is overwritten. Remedy: move it away")
+        raise InputError(
+            f"{image}: is there without a readable {sidecar.name}; nothing is overwritten. Remedy: move it away"
+        )
     if any(record.get(key) != value for key, value in provenance.items()):
         raise InputError(
             f"{image}: was restored by other weights, settings or source; nothing is overwritten. "
