@@ -15,8 +15,8 @@ def interleaved(
 ) -> dict[str, float]:
     """Run every job once to warm up, then all in turns; return the seconds of each one's least disturbed run.
 
-    The minimum, not the mean: other processes on the machine only ever add time. Where they never leave it alone,
-    ``time.process_time`` as the clock leaves out the time they took (and adds up that of all threads).
+    The minimum, not the mean: other processes on the machine only ever add time. Where they never leave it
+    alone, ``time.process_time`` as the clock leaves out the time they took (and adds up that of all threads).
     """
     for job in jobs.values():
         job()

@@ -1,11 +1,18 @@
-"""Checks on user input: each raises :class:`InputError`, naming the parameter, what was expected and what came."""
+"""Checks on user input: each raises :class:`InputError`, naming the parameter, what was expected and got."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["InputError", "fail", "require_in_range", "require_in_set", "require_known_keys", "require_same_shape"]
+__all__ = [
+    "InputError",
+    "fail",
+    "require_in_range",
+    "require_in_set",
+    "require_known_keys",
+    "require_same_shape",
+]
 
 
 class InputError(ValueError):
@@ -38,7 +45,10 @@ def require_in_range(
     above = value >= low if include_low else value > low
     below = value <= high if include_high else value < high
     if not (above and below):
-        raise InputError(f"{name} must be in {'[' if include_low else '('}{low}, {high}{']' if include_high else ')'}, got {value}")
+        raise InputError(
+            f"{name} must be in {'[' if include_low else '('}{low}, {high}{']' if include_high else ')'}, "
+            f"got {value}"
+        )
 
 
 def require_in_set(name: str, value: object, allowed: Collection[Any]) -> None:

@@ -72,7 +72,7 @@ def simulate_amyloid_pet(
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
 ) -> None:
-    """Simulate a cohort of amyloid PET pairs, low dose and standard dose of the very same counts, with truth beside."""
+    """Simulate a cohort of amyloid PET pairs: low and standard dose of the very same counts, truth beside."""
     from medrestore.data.phantoms.cohort import simulate_cohort
 
     manifest = simulate_cohort(output, size=size, seed=seed, dose_fraction=dose_fraction, workers=workers)
@@ -90,19 +90,23 @@ def simulate_low_dose_command(
         Path | None,
         typer.Option(help="Attenuation map in 1/cm on the image's grid; else uniform in the segmented head."),
     ] = None,
-    subject_id: Annotated[str, typer.Option(help="Name of the subject in the manifest: a pseudonym.")] = "sub-0001",
+    subject_id: Annotated[
+        str, typer.Option(help="Name of the subject in the manifest: a pseudonym.")
+    ] = "sub-0001",
     split: Annotated[str, typer.Option(help="Split of the rows: train, validation or test.")] = "test",
     amyloid_status: Annotated[
         int | None, typer.Option(help="0 or 1; training and validation need it, a test scan does not.")
     ] = None,
     tracer: Annotated[str, typer.Option(help="Tracer, for the manifest.")] = "unknown",
-    units: Annotated[str | None, typer.Option(help="Units; those of the image's sidecar when not given.")] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Units; those of the image's sidecar when not given.")
+    ] = None,
     standard_counts: Annotated[
         float | None, typer.Option(help="Counts of the standard-dose scan; a typical number when not given.")
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Make low-dose pairs from a real standard-dose volume: both arms re-projected, so that only the dose differs."""
+    """Make low-dose pairs from a real standard-dose volume: both arms re-projected, only the dose differs."""
     from medrestore.data.low_dose import simulate_low_dose
 
     manifest = simulate_low_dose(
@@ -149,7 +153,7 @@ def train(
         typer.Option(help="Overlay from the bundle's variants, or a YAML file; repeat, in order."),
     ] = None,
 ) -> None:
-    """Train a bundle; any key of its train.yaml can follow as [bold]--key value[/bold], an unknown one is refused.
+    """Train a bundle; any key of its train.yaml can follow as [bold]--key value[/bold]; others are refused.
 
     Example: medrestore train amyloid_pet_taskgan --variant demo --dataset_dir data/pet --output_dir runs/a
     --seed 1
@@ -165,7 +169,7 @@ def train(
 @app.command()
 def restore(
     bundle: Annotated[str, typer.Option(help="Folder or name of a bundle.")],
-    input: Annotated[Path, typer.Option(help="A NIfTI volume, a folder of them, or a manifest (CSV).")],  # noqa: A002
+    input: Annotated[Path, typer.Option(help="A NIfTI volume, a folder of them, or a manifest (CSV).")],
     output: Annotated[Path, typer.Option(help="Folder for the restored volumes.")],
     weights: Annotated[
         Path | None, typer.Option(help="model.pt of a finished training; else the bundle's models/model.pt.")
@@ -230,7 +234,7 @@ def evaluate(
     experiment: Annotated[str, typer.Option(help="MLflow experiment of the record.")] = "evaluation",
     seed: Seed = 0,
 ) -> None:
-    """Compare restorations: image quality, T and independent observers, SUVR, dose equivalent; table, CSV, figure."""
+    """Compare restorations: image quality, T and observers, SUVR, dose equivalent; table, CSV, figure."""
     from medrestore.evaluation.evaluate import evaluate as run
 
     folders = {}
@@ -301,7 +305,7 @@ def main() -> None:
 
 
 def _input_error(error: BaseException | None) -> InputError | None:
-    """Find the mistake in the input behind an error: MONAI wraps what goes wrong in a configuration's components."""
+    """Find the mistake in the input behind an error: MONAI wraps what its components raise."""
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__ or error.__context__
     return error

@@ -1,4 +1,4 @@
-"""The main job on an embedded cohort: simulate, train, restore, evaluate; every step is kept and continued."""
+"""The main job on an embedded cohort: simulate, train, restore, evaluate; every step is kept."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ __all__ = ["atomic_path", "require_empty_folder", "sha256_file"]
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path in the folder of ``path``; rename it to ``path`` when the block ends well.
 
-    The temporary file keeps the suffixes of ``path`` (writers choose their format by them) and is flushed to disk
-    before the rename, so a killed process or a full disk leaves the file that was there before.
+    The temporary file keeps the suffixes of ``path`` (writers choose their format by them) and is flushed to
+    disk before the rename, so a killed process or a full disk leaves the file that was there before.
 
     Raises
     ------
@@ -37,7 +37,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             kept = "the file from before is kept" if final.exists() else "nothing was written"
-            raise InputError(f"{final}: the disk is full; {kept}. Remedy: free some space and run again") from error
+            raise InputError(
+                f"{final}: the disk is full; {kept}. Remedy: free some space and run again"
+            ) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -65,7 +67,8 @@ def require_empty_folder(path: str | os.PathLike[str], *, belongs: str, marker: 
         raise InputError(f"{folder}: is a file, expected a folder for {belongs}")
     if folder.is_dir() and any(folder.iterdir()) and not (marker and (folder / marker).exists()):
         raise InputError(
-            f"{folder}: holds other files and no {belongs}; nothing is overwritten. Remedy: name an empty or new folder"
+            f"{folder}: holds other files and no {belongs}; nothing is overwritten. "
+            "Remedy: name an empty or new folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
     return folder

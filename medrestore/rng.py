@@ -45,8 +45,8 @@ def torch_generator(seed: int, *keys: int | str, device: str | torch.device = "c
 def forked(seed: int, *keys: int | str, device: str | torch.device = "cpu") -> Iterator[None]:
     """Run a block with torch's global generators seeded for one stream and put back afterwards.
 
-    For library code that draws from the global state (weight initialization, ``nn.Dropout``): the block's draws
-    are a function of ``seed`` and ``keys`` alone, and nothing outside the block is changed.
+    For library code that draws from the global state (weight initialization, ``nn.Dropout``): the block's
+    draws are a function of ``seed`` and ``keys`` alone, and nothing outside the block is changed.
     """
     import torch
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,18 @@ def pytest_runtest_setup() -> None:
     socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)
 
 
+@pytest.fixture(autouse=True)
+def _root_logger_as_before() -> Iterator[None]:
+    """A bundle's logging.conf sets the root logger to the stderr of its test, which is closed after it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
-    """Find a real scan in the folder of test data beside the checkout; skip, naming the file, when it is not there."""
+    """Find a real scan in the folder of test data beside the checkout; skip, naming the file, without it."""
     root = Path(os.environ.get("MEDRESTORE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
     def find(name: str) -> Path:
@@ -38,8 +48,8 @@ def shared_data() -> Callable[[str], Path]:
 def make_tiny_cohort() -> Callable[..., Path]:
     """Write eight subjects of 32 x 32 x 10 voxels, both classes in every split; return the manifest.
 
-    A blob in noise whose brightness tells the class; stored in LPS order on an oblique grid, so that a writer which
-    loses orientation or affine is found out.
+    A blob in noise whose brightness tells the class; stored in LPS order on an oblique grid, so that a writer
+    which loses orientation or affine is found out.
     """
     import numpy as np
     import pandas as pd

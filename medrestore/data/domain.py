@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["domain_warnings", "model_information", "training_domain", "volume_features"]
 
 TOLERATED_FACTOR = {"relative_noise": 1.5}
-"""A feature may leave the range seen in training by this factor before it counts as outside. Noise estimates of
-subjects at one dose scatter by about a quarter; twice the dose changes them by 1.4 (Poisson)."""
+"""A feature may leave the range seen in training by this factor before it counts as outside. Noise estimates
+of subjects at one dose scatter by about a quarter; twice the dose changes them by 1.4 (Poisson)."""
 TOLERATED_SIZE_FACTOR = 1.1
 """The same for voxel sizes: a kernel sees structures larger or smaller by that much."""
 
@@ -33,8 +33,9 @@ def volume_features(volume: Volume) -> dict[str, float]:
     Returns
     -------
     dict
-        ``voxel_size_x_mm`` and so on; ``relative_noise``: robust noise of the middle axial slice (median absolute
-        deviation of wavelet details, scikit-image's ``estimate_sigma``) over the mean of the foreground.
+        ``voxel_size_x_mm`` and so on; ``relative_noise``: robust noise of the middle axial slice (median
+        absolute deviation of wavelet details, scikit-image's ``estimate_sigma``) over the mean of the
+        foreground.
     """
     from skimage.restoration import estimate_sigma
 
@@ -42,12 +43,14 @@ def volume_features(volume: Volume) -> dict[str, float]:
     middle = volume.data[:, :, volume.data.shape[2] // 2]
     foreground = middle[np.ix_(*(np.flatnonzero((middle > 0.1 * scale).any(axis)) for axis in (1, 0)))]
     noise = float(estimate_sigma(foreground)) if min(foreground.shape, default=0) >= 4 else 0.0
-    sizes = {f"voxel_size_{axis}_mm": float(size) for axis, size in zip("xyz", volume.voxel_size_mm, strict=True)}
+    sizes = {
+        f"voxel_size_{axis}_mm": float(size) for axis, size in zip("xyz", volume.voxel_size_mm, strict=True)
+    }
     return {**sizes, "relative_noise": noise / scale}
 
 
 def training_domain(table: pd.DataFrame, *, at_most: int = 16) -> dict[str, Any]:
-    """Describe the training subjects of a manifest: range of every feature, and tracers, units, dose fractions.
+    """Describe the training subjects of a manifest: range of every feature, tracers, units, dose fractions.
 
     Parameters
     ----------

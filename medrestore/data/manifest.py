@@ -237,7 +237,8 @@ def _parse(
             table[name] = ""
     if table.empty:
         return table, [Problem(0, "", "there is no row below the header")]
-    # A scan that is restored only needs no label: what cannot be judged without one is left out of its evaluation.
+    # A scan that is restored only needs no label: what cannot be judged without one is left out of its
+    # evaluation.
     problems = [
         Problem(row, name, "is empty")
         for name in required
@@ -288,9 +289,7 @@ def _read_text(path: Path) -> pd.DataFrame:
     return table[~blank].reset_index(drop=True)
 
 
-def split_rows(
-    table: pd.DataFrame, split: str | None, *, dose_fraction: float | None = None
-) -> pd.DataFrame:
+def split_rows(table: pd.DataFrame, split: str | None, *, dose_fraction: float | None = None) -> pd.DataFrame:
     """Return the rows of one split of a manifest, at one dose fraction; None takes all.
 
     Raises

@@ -16,7 +16,14 @@ from medrestore import rng
 from medrestore.checks import InputError, require_in_range
 from medrestore.data.slice_stack import SliceStack, center_window
 
-__all__ = ["BalancedBatchSampler", "SliceDataset", "SliceStack", "center_window", "make_sequential_loader", "make_slice_loader"]
+__all__ = [
+    "BalancedBatchSampler",
+    "SliceDataset",
+    "SliceStack",
+    "center_window",
+    "make_sequential_loader",
+    "make_slice_loader",
+]
 
 T = TypeVar("T")
 
@@ -257,4 +264,6 @@ def make_sequential_loader(dataset: SliceDataset, *, batch_size: int) -> DataLoa
     """Load every slice of a dataset once, in order, in whole batches."""
     require_in_range("batch_size", batch_size, 1, 10**9)
     batches = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=_unchanged, generator=rng.torch_generator(0, "loader"))
+    return DataLoader(
+        dataset, batch_sampler=batches, collate_fn=_unchanged, generator=rng.torch_generator(0, "loader")
+    )

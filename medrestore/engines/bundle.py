@@ -1,4 +1,4 @@
-"""Bundles by name or path: overlays merged, unknown keys refused, run as ``python -m monai.bundle run`` would."""
+"""Bundles by name or path: overlays merged, unknown keys refused, run as ``monai.bundle run`` would."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def open_bundle(
     variants: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
 ) -> ConfigWorkflow:
-    """Open a bundle's configuration with its overlays and overrides, ready for ``initialize()`` and ``run()``.
+    """Open a bundle's configuration with its overlays and overrides, ready to ``initialize()`` and ``run()``.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ def open_bundle(
     for file in files[1:]:
         require_known_keys(f"{file}:", ConfigParser.load_config_file(file), known)
     given = dict(overrides or {})
-    for key in given:
+    for key, value in given.items():
         if key not in known and not ("::" in key and key in base):
-            require_known_keys(files[0], {key: given[key]}, known)
+            require_known_keys(files[0], {key: value}, known)
     given.setdefault("bundle_root", str(folder))
     # MONAI warns of every overlay that lies outside configs/, where ours all do.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The engine that runs a method's step: device, precision, stages, moving average, checkpoints, resumption."""
+"""The engine that runs a method's step: device, precision, stages, moving average, checkpoints."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
-from medrestore.networks.precision import autocast_dtype
-from medrestore.files import atomic_path
+from medrestore.files import atomic_path, require_empty_folder
 from medrestore.methods.base import Stage, Step, make_stages
+from medrestore.networks.precision import autocast_dtype
 from medrestore.networks.weights import describe, load_file, load_state, save_file
 
 __all__ = ["RestorationTrainer"]
 
 CHECKPOINT = "checkpoint.pt"
 MODEL = "model.pt"
+CONFIGURATION = "config.yaml"
 
 
 def _raise(_: Engine, error: BaseException) -> None:
@@ -45,17 +46,19 @@ class RestorationTrainer(Trainer):
     step
         The method. Its networks are moved to ``device`` before the first iteration.
     data_loader
-        Yields batches: dictionaries of tensors, ``image`` (B, C, H, W) degraded and ``label`` (B, 1, H, W) target.
+        Yields batches: dictionaries of tensors, ``image`` (B, C, H, W) degraded and ``label`` (B, 1, H, W)
+        target.
     stages
         As plain data (see :class:`~medrestore.methods.base.Stage`), in order.
     output_dir
         Gets ``checkpoint.pt`` after every epoch and ``model.pt`` at the end. A folder that holds a checkpoint
-        is continued from it; the result is bit-identical to that of a run that was never interrupted (on CPU).
+        is continued from it; the result is bit-identical to that of a run that was never interrupted (on
+        CPU). One that holds other files is refused.
     seed
         Names every random stream: dropout of iteration i is a function of the seed and i alone.
     max_epochs
-        Stop after so many epochs, in the midst of the stages; a later run with more continues. All stages when not
-        given.
+        Stop after so many epochs, in the midst of the stages; a later run with more continues. All stages
+        when not given.
     precision
         ``auto`` | ``fp32`` | ``bf16`` | ``fp16``; see :func:`~medrestore.networks.precision.autocast_dtype`.
     channels_last
@@ -79,9 +82,9 @@ class RestorationTrainer(Trainer):
 
     Notes
     -----
-    Fires MONAI's ``MODEL_COMPLETED`` after every step, sets ``state.output["loss"]`` to the generator's loss (that of
-    the learning network in a stage without it). MONAI's ``AdversarialTrainer`` is no base for this: it takes the
-    degraded input for the real image, and its checkpoints do not load.
+    Fires MONAI's ``MODEL_COMPLETED`` after every step, sets ``state.output["loss"]`` to the generator's loss
+    (that of the learning network in a stage without it). MONAI's ``AdversarialTrainer`` is no base for this:
+    it takes the degraded input for the real image, and its checkpoints do not load.
 
     Raises
     ------
@@ -152,7 +155,8 @@ class RestorationTrainer(Trainer):
             handler.attach(self)
         self.add_event_handler(Events.EPOCH_COMPLETED, type(self).save_checkpoint)
         self.add_event_handler(Events.COMPLETED, type(self).save_model)
-        # Ignite swallows an exception when anybody listens to it: listeners only note it, the engine raises it.
+        # Ignite swallows an exception when anybody listens to it: listeners only note it, the engine
+        # raises it.
         self.add_event_handler(Events.EXCEPTION_RAISED, _raise)
 
     # ------------------------------------------------------------------ set-up
@@ -172,14 +176,14 @@ class RestorationTrainer(Trainer):
         if on_gpu:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         parallel = nn.parallel.DistributedDataParallel
-        # Buffers are kept alike by SyncBatchNorm; a broadcast before each of D's two forward passes would change
-        # them under the graph of the first. The switch has a new name from torch 2.13 on.
+        # Buffers are kept alike by SyncBatchNorm; a broadcast before each of D's two forward passes would
+        # change them under the graph of the first. The switch has a new name from torch 2.13 on.
         new_name = "forward_sync_buffers" in inspect.signature(parallel).parameters
-        switch = {"forward_sync_buffers" if new_name else "broadcast_buffers": False}
+        switch: dict[str, Any] = {"forward_sync_buffers" if new_name else "broadcast_buffers": False}
         return parallel(network, device_ids=[self.state.device] if on_gpu else None, **switch)
 
     # ------------------------------------------------------------------ an iteration
-    def _iterate(self, engine: Engine, batch: Mapping[str, Tensor]) -> dict[str, float]:
+    def _iterate(self, _: Engine, batch: Mapping[str, Tensor]) -> dict[str, float]:
         state = self.state
         order = torch.channels_last if self.channels_last else torch.contiguous_format
         batch = {
@@ -208,8 +212,9 @@ class RestorationTrainer(Trainer):
         bad = [name for name, value in output.items() if not math.isfinite(value)]
         if bad:
             raise InputError(
-                f"iteration {state.iteration}: {', '.join(bad)} is not finite; {self.output_dir / CHECKPOINT} holds the last "
-                "good epoch. Remedy: lower learning_rate, or use precision fp32"
+                f"iteration {state.iteration}: {', '.join(bad)} is not finite; "
+                f"{self.output_dir / CHECKPOINT} holds the last good epoch. "
+                "Remedy: lower learning_rate, or use precision fp32"
             )
         if self.step.learns("generator"):
             self.averaged_generator.update_parameters(self.step.bare("generator"))
@@ -217,7 +222,7 @@ class RestorationTrainer(Trainer):
         return output
 
     def minimize(self, name: str, loss: Tensor) -> None:
-        """Propagate ``loss`` back to network ``name`` and step its optimizer, once in ``accumulation`` iterations."""
+        """Propagate ``loss`` back to network ``name``; step its optimizer every ``accumulation`` times."""
         optimizer = self.step.optimizers[name]
         phase = (self.state.iteration - 1) % self.accumulation
         if phase == 0:
@@ -244,7 +249,8 @@ class RestorationTrainer(Trainer):
         if stage is not self._stage:
             self._stage = stage
             self.logger.info(
-                f"stage {stage.name}: epochs {before + 1} to {before + stage.epochs}, training {', '.join(self.step.learning(stage))}"
+                f"stage {stage.name}: epochs {before + 1} to {before + stage.epochs}, "
+                f"training {', '.join(self.step.learning(stage))}"
             )
         if self.data_position is not None:
             self.data_position.set_epoch(self.state.epoch)
@@ -272,7 +278,7 @@ class RestorationTrainer(Trainer):
         }
 
     def save_checkpoint(self) -> None:
-        """Write ``checkpoint.pt``: networks, optimizers, moving average, scaler, sampler position, random state."""
+        """Write ``checkpoint.pt``: networks, optimizers, moving average, scaler, sampler position, seed."""
         if self.state.rank != 0:
             return
         save_file(
@@ -284,7 +290,7 @@ class RestorationTrainer(Trainer):
                 "averaged_generator": self.averaged_generator.state_dict(),
                 "gradient_scaler": self.gradient_scaler.state_dict(),
                 "data_position": self.data_position.state_dict() if self.data_position is not None else {},
-                # Every random stream is a function of these two (medrestore.rng): there is no other state to keep.
+                # Every random stream is a function of these two (medrestore.rng): there is no other state.
                 "random_state": {"seed": self.seed, "iteration": self.state.iteration},
             },
             self.output_dir / CHECKPOINT,
@@ -333,6 +339,18 @@ class RestorationTrainer(Trainer):
             self.output_dir / MODEL,
         )
 
+    def _claim_folder(self) -> None:
+        path = require_empty_folder(self.output_dir, belongs="training", marker=CONFIGURATION) / CONFIGURATION
+        text = yaml.safe_dump(self.parameters, sort_keys=False)
+        for other in (path, self.output_dir / MODEL):
+            if other.exists() and (other.name == MODEL or other.read_text() != text):
+                raise InputError(
+                    f"{other}: is of another run that left no {CHECKPOINT}; nothing is overwritten. "
+                    "Remedy: name another output_dir, or move the file away"
+                )
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
+
     def run(self) -> None:
         """Train, from the last checkpoint where there is one; a finished run is left as it is."""
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -345,7 +363,6 @@ class RestorationTrainer(Trainer):
                 return
             self.logger.info(f"continuing after epoch {self.state.epoch} of {self.state.max_epochs}")
         elif self.state.rank == 0:
-            with atomic_path(self.output_dir / "config.yaml") as temporary:
-                temporary.write_text(yaml.safe_dump(self.parameters, sort_keys=False))
+            self._claim_folder()
         # Trainer.run would make a second, disabled-by-default scaler; the engine's own scaler serves fp16.
         super(Trainer, self).run()

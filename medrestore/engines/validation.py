@@ -21,9 +21,10 @@ __all__ = ["Validation"]
 class Validation:
     """Restore the validation slices with the averaged generator after every ``interval`` epochs.
 
-    Adds to the trainer's ``state.metrics``: ``validation_psnr`` (dB, over each subject's slices together, data range =
-    maximum of the subject's target, mean over subjects), ``validation_l1``, and the mean absolute error per slice of T
-    and of the observer, ``validation_task_mae`` and ``validation_observer_mae``.
+    Adds to the trainer's ``state.metrics``: ``validation_psnr`` (dB, over each subject's slices together,
+    data range = maximum of the subject's target, mean over subjects), ``validation_l1``, and the mean
+    absolute error per slice of T and of the observer, ``validation_task_mae`` and
+    ``validation_observer_mae``.
 
     Parameters
     ----------
@@ -34,11 +35,11 @@ class Validation:
     interval
         Epochs between two validations.
     observer
-        ``model.pt`` of a run that trained a classifier of T's kind with another seed; its network ``task`` is the
-        independent observer. Without it, only T is reported.
+        ``model.pt`` of a run that trained a classifier of T's kind with another seed; its network ``task`` is
+        the independent observer. Without it, only T is reported.
     tolerated_gap
-        Warn when, relative to what each says of the standard-dose images, the observer's error exceeds T's by more.
-        T then finds in the restorations what an outsider does not: G has learned to please T.
+        Warn when, relative to what each says of the standard-dose images, the observer's error exceeds T's by
+        more. T then finds in the restorations what an outsider does not: G has learned to please T.
 
     Raises
     ------
@@ -183,7 +184,8 @@ class Validation:
         trainer.state.metrics["validation_observer_task_gap"] = metrics_gap
         if metrics_gap > self.tolerated_gap:
             trainer.logger.warning(
-                f"epoch {trainer.state.epoch}: T and the independent observer part: on restored images, relative to "
-                f"standard dose, T errs by {task:+.3f} and the observer by {observer:+.3f} per slice. The generator is "
-                "learning to please T. Remedy: lower task_weight, or set task_update to real_only"
+                f"epoch {trainer.state.epoch}: T and the independent observer part: on restored images, "
+                f"relative to standard dose, T errs by {task:+.3f} and the observer by {observer:+.3f} per "
+                "slice. The generator is learning to please T. "
+                "Remedy: lower task_weight, or set task_update to real_only"
             )

@@ -195,7 +195,8 @@ class VolumeEvaluator(Evaluator):
         notes = domain_warnings(volume, self.domain, tracer=item.tracer)
         if notes:
             self.logger.warning(
-                f"{item.name}: outside the training domain: {'; '.join(notes)}. Do not rely on this restoration"
+                f"{item.name}: outside the training domain: {'; '.join(notes)}. "
+                "Do not rely on this restoration"
             )
         restoration = self.restorer.restore(volume)
         deviation = restoration.standard_deviation
@@ -215,13 +216,13 @@ def _sources(source: Path, split: str | None, dose_fraction: float | None) -> It
         table = read_manifest(source)
         rows = split_rows(table, split, dose_fraction=dose_fraction)
         several = rows.duplicated(["subject_id", "session_id"], keep=False)
-        for row, repeated in zip(rows.itertuples(), several, strict=True):
-            dose = f"_dose-{row.dose_fraction:g}" if repeated else ""
+        for row, repeated in zip(rows.to_dict("records"), several, strict=True):
+            dose = f"_dose-{row['dose_fraction']:g}" if repeated else ""
             yield VolumeFile(
-                Path(row.degraded_path),
-                f"{row.subject_id}_{row.session_id}{dose}",
-                row.tracer,
-                float(row.dose_fraction),
+                Path(row["degraded_path"]),
+                f"{row['subject_id']}_{row['session_id']}{dose}",
+                row["tracer"],
+                float(row["dose_fraction"]),
             )
         return
     if split is not None or dose_fraction is not None:
@@ -257,7 +258,8 @@ def _is_done(folder: Path, name: str, provenance: dict[str, Any]) -> bool:
         record = None
     if record is None:
         raise InputError(
-            f"{image}: is there without a readable {sidecar.name}; nothing is overwritten. Remedy: move it away"
+            f"{image}: is there without a readable {sidecar.name}; nothing is overwritten. "
+            "Remedy: move it away"
         )
     if any(record.get(key) != value for key, value in provenance.items()):
         raise InputError(

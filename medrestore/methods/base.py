@@ -30,8 +30,8 @@ class Stage:
     train
         Names of the networks that learn; all others stay bit-identical.
     schedule
-        ``cosine``: the rate falls from the optimizer's own to 0 over the stage as (1 + cos(pi p)) / 2, with p the
-        part of the stage that is done; ``constant``: it stays.
+        ``cosine``: the rate falls from the optimizer's own to 0 over the stage as (1 + cos(pi p)) / 2, with p
+        the part of the stage that is done; ``constant``: it stays.
 
     Raises
     ------
@@ -111,7 +111,9 @@ class Step(ABC):
 
     method: str = ""
 
-    def __init__(self, *, networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
+    def __init__(
+        self, *, networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+    ) -> None:
         self.networks: dict[str, nn.Module] = dict(networks)
         self.optimizers: dict[str, torch.optim.Optimizer] = dict(optimizers)
         strangers = set(optimizers) - set(networks)
@@ -132,7 +134,8 @@ class Step(ABC):
         unknown = [name for name in stage.train if name not in self.optimizers]
         if unknown:
             raise InputError(
-                f"stage {stage.name!r} trains {unknown}, which have no optimizer; known: {sorted(self.optimizers)}"
+                f"stage {stage.name!r} trains {unknown}, which have no optimizer; "
+                f"known: {sorted(self.optimizers)}"
             )
         self.stage = stage
         learning = self.learning(stage)
@@ -160,13 +163,15 @@ class Step(ABC):
 
 
 def frozen(*networks: nn.Module) -> AbstractContextManager[None]:
-    """Keep gradients from the weights of ``networks`` within a block; gradients still pass through to their input."""
+    """Keep gradients from the weights of ``networks`` in a block; they still pass through to the input."""
     return _frozen(*networks)
 
 
 @contextmanager
 def _frozen(*networks: nn.Module) -> Iterator[None]:
-    learned = [parameter for network in networks for parameter in network.parameters() if parameter.requires_grad]
+    learned = [
+        parameter for network in networks for parameter in network.parameters() if parameter.requires_grad
+    ]
     for parameter in learned:
         parameter.requires_grad_(False)
     try:

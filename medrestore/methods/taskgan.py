@@ -31,8 +31,8 @@ class TaskGAN(Step):
     Parameters
     ----------
     networks
-        ``generator``: (B, C, H, W) degraded slices -> (B, 1, H, W) restored; ``discriminator``: (B, 1, H, W) ->
-        logits and features; ``task``: (B, 1, H, W) -> (B,) logits.
+        ``generator``: (B, C, H, W) degraded slices -> (B, 1, H, W) restored; ``discriminator``: (B, 1, H, W)
+        -> logits and features; ``task``: (B, 1, H, W) -> (B,) logits.
     optimizers
         Under the same names.
     adversarial_weight
@@ -41,7 +41,8 @@ class TaskGAN(Step):
         mu of equation 4; 0 keeps T from G.
     task_update
         Who teaches T in a stage in which G learns too. ``joint`` (the paper): both terms of equation 3;
-        ``real_only``: (T(x) - y)^2 alone, so that T cannot learn to excuse a bad restoration; ``frozen``: nobody.
+        ``real_only``: (T(x) - y)^2 alone, so that T cannot learn to excuse a bad restoration; ``frozen``:
+        nobody.
     label_column
         Key of y in the batch, 0 or 1.
     criterion
@@ -53,9 +54,9 @@ class TaskGAN(Step):
 
     Notes
     -----
-    Eq. 1 to 4 of Task-GAN. One iteration takes G's step first and D's and T's after it, each on the same restored
-    images, so D(x) and its features are computed once. T is in evaluation mode where it judges G: what it says of an
-    image then depends on that image alone. The paper gives neither lambda nor mu.
+    Eq. 1 to 4 of Task-GAN. One iteration takes G's step first and D's and T's after it, each on the same
+    restored images, so D(x) and its features are computed once. T is in evaluation mode where it judges G:
+    what it says of an image then depends on that image alone. The paper gives neither lambda nor mu.
     """
 
     method = "taskgan"
@@ -139,7 +140,8 @@ class TaskGAN(Step):
 
     def _task(self, engine: Minimizer, restored: Tensor, target: Tensor, status: Tensor) -> dict[str, Tensor]:
         self.bare("task").train()
-        losses = {"task_target": task_regression_loss(self.networks["task"](target), status)}  # eq. 3, second term
+        on_target = self.networks["task"](target)
+        losses = {"task_target": task_regression_loss(on_target, status)}  # eq. 3, second term
         total = losses["task_target"]
         if self.learns("generator") and self.task_update == "joint":
             losses["task_joint"] = task_regression_loss(self.networks["task"](restored), status)

@@ -14,7 +14,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 def bf16_is_native(device: torch.device) -> bool:
     """Say whether the device multiplies bfloat16 in hardware (else it is emulated, and slower than fp32)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
         amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
@@ -34,7 +34,9 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """
     require_in_set("precision", precision, PRECISIONS)
     if precision == "fp16" and device.type != "cuda":
-        raise InputError(f"precision fp16 needs a CUDA device, got {device}. Remedy: use 'auto', 'bf16' or 'fp32'")
+        raise InputError(
+            f"precision fp16 needs a CUDA device, got {device}. Remedy: use 'auto', 'bf16' or 'fp32'"
+        )
     if precision == "bf16" or (precision == "auto" and bf16_is_native(device)):
         return torch.bfloat16
     return torch.float16 if precision == "fp16" else None

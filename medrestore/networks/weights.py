@@ -38,7 +38,9 @@ def load_file(path: str | os.PathLike[str], *, device: str | torch.device = "cpu
         When the file is missing, damaged, holds more than weights, or was written by another layout.
     """
     if not Path(path).is_file():
-        raise InputError(f"{path}: there are no weights here. Remedy: train first, or name the model.pt of a finished run")
+        raise InputError(
+            f"{path}: there are no weights here. Remedy: train first, or name the model.pt of a finished run"
+        )
     try:
         payload = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -60,7 +62,9 @@ def describe(network: nn.Module) -> dict[str, Any]:
     }
 
 
-def load_state(network: nn.Module, state: Mapping[str, Tensor], *, path: object, name: str = "network") -> None:
+def load_state(
+    network: nn.Module, state: Mapping[str, Tensor], *, path: object, name: str = "network"
+) -> None:
     """Load ``state`` into ``network``, whole.
 
     Raises
@@ -113,7 +117,9 @@ def load_network(path: str | os.PathLike[str], name: str, *, device: str | torch
     except (ImportError, AttributeError):
         network_class = None
     if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
-        raise InputError(f"{path}: network {name!r} is of class {entry['class']!r}, which is not in medrestore.networks")
+        raise InputError(
+            f"{path}: network {name!r} is of class {entry['class']!r}, which is not in medrestore.networks"
+        )
     network: nn.Module = network_class(**entry["architecture"])
     load_state(network, entry["state"], path=path, name=name)
     return network.to(device).eval()

@@ -22,7 +22,11 @@ def train(output: Path, batches: Batches) -> tuple[list[dict[str, float]], dict[
     outputs: list[dict[str, float]] = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(engine.state.output))
     trainer.run()
-    weights = {f"{name}.{key}": value for name in step.networks for key, value in step.bare(name).state_dict().items()}
+    weights = {
+        f"{name}.{key}": value
+        for name in step.networks
+        for key, value in step.bare(name).state_dict().items()
+    }
     return outputs, weights
 
 
@@ -31,7 +35,10 @@ def work(rank: int, world_size: int, folder: str) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
     )
-    result = train(Path(folder) / "run", Batches(batch_size=2, size=40, dtype=torch.float64, rank=rank, world_size=world_size))
+    result = train(
+        Path(folder) / "run",
+        Batches(batch_size=2, size=40, dtype=torch.float64, rank=rank, world_size=world_size),
+    )
     torch.save(result, f"{folder}/rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -46,8 +53,9 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
     assert len(first) == len(expected) == 6
     for iteration, (a, b, joint) in enumerate(zip(first, second, expected, strict=True)):
         for name, value in joint.items():
-            # The mean over processes is the loss of the joint batch. Tolerance: the losses are float32 means (6e-8)
-            # of float64 networks; instance norm over T's last, 2 x 2 maps multiplies a difference tenfold a step.
+            # The mean over processes is the loss of the joint batch. Tolerance: the losses are float32 means
+            # (6e-8) of float64 networks; instance norm over T's last, 2 x 2 maps multiplies a difference
+            # tenfold a step.
             assert (a[name] + b[name]) / 2 == pytest.approx(value, rel=1e-5, abs=1e-6), (iteration, name)
     for name, value in expected_weights.items():
         assert torch.equal(weights[name], weights_second[name]), name

@@ -51,15 +51,15 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_resumed_after_an_epoch_is_bit_identical(uninterrupted: Path, tmp_path: Path) -> None:
     trainer = build_trainer(tmp_path)
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(engine) -> None:
         if engine.state.epoch == 3 and engine.state.iteration % 3 == 2:
-            raise Stop
+            raise StopError
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, stop)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         trainer.run()
     assert load_file(tmp_path / "checkpoint.pt")["epoch"] == 2
     assert not (tmp_path / "model.pt").exists()
@@ -96,7 +96,9 @@ def test_finished_run_is_left_as_it_is(uninterrupted: Path, tmp_path: Path) -> N
     assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
 
 
-def test_checkpoint_of_another_configuration_or_network_is_refused(uninterrupted: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_another_configuration_or_network_is_refused(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
     (tmp_path / "checkpoint.pt").write_bytes((uninterrupted / "checkpoint.pt").read_bytes())
     with pytest.raises(InputError, match="was written with seed 3, this run has 4"):
         build_trainer(tmp_path, seed=4).run()
@@ -123,10 +125,14 @@ def test_model_holds_the_averaged_generator_and_loads(uninterrupted: Path) -> No
 
 def test_only_the_networks_of_the_stage_change(tmp_path: Path) -> None:
     step = build_step()
-    before = {name: {k: v.clone() for k, v in net.state_dict().items()} for name, net in step.networks.items()}
+    before = {
+        name: {k: v.clone() for k, v in net.state_dict().items()} for name, net in step.networks.items()
+    }
     build_trainer(tmp_path, step=step, stages=STAGES[:1]).run()
     changed = {
-        name for name, net in step.networks.items() if any(not torch.equal(v, before[name][k]) for k, v in net.state_dict().items())
+        name
+        for name, net in step.networks.items()
+        if any(not torch.equal(v, before[name][k]) for k, v in net.state_dict().items())
     }
     assert changed == {"task"}
 
@@ -157,7 +163,9 @@ def test_events_and_outputs(tmp_path: Path) -> None:
     trainer = build_trainer(tmp_path)
     completed: list[int] = []
     outputs: list[dict[str, float]] = []
-    trainer.add_event_handler(IterationEvents.MODEL_COMPLETED, lambda engine: completed.append(engine.state.iteration))
+    trainer.add_event_handler(
+        IterationEvents.MODEL_COMPLETED, lambda engine: completed.append(engine.state.iteration)
+    )
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(engine.state.output))
     trainer.run()
     assert completed == list(range(1, 13))
@@ -166,7 +174,7 @@ def test_events_and_outputs(tmp_path: Path) -> None:
 
 
 def test_accumulated_gradients_equal_the_larger_batch(tmp_path: Path) -> None:
-    """Two batches of 2, accumulated, give the weights of one batch of 4 when the loss is a mean (L1 alone, SGD)."""
+    """Two batches of 2, accumulated, give the weights of one batch of 4 when the loss is a mean (L1, SGD)."""
 
     class Halves(Batches):
         def __iter__(self):
@@ -182,7 +190,9 @@ def test_accumulated_gradients_equal_the_larger_batch(tmp_path: Path) -> None:
         step = build_step(norm="instance", dropout=0.0, adversarial_weight=0.0, task_weight=0.0)
         step.optimizers["generator"] = torch.optim.SGD(step.networks["generator"].parameters(), lr=0.1)
         stage = {"name": "joint", "epochs": 1, "train": ["generator"], "schedule": "constant"}
-        build_trainer(tmp_path / name, step=step, batches=batches, stages=[stage], accumulation=accumulation).run()
+        build_trainer(
+            tmp_path / name, step=step, batches=batches, stages=[stage], accumulation=accumulation
+        ).run()
         weights.append([p.detach().clone() for p in step.networks["generator"].parameters()])
     # Tolerance: float32 sums in another order over three steps.
     for a, b in zip(*weights, strict=True):

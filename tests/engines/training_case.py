@@ -1,4 +1,4 @@
-"""A whole Task-GAN training of a few seconds; as a script, one that can be killed: training_case.py OUTPUT PAUSE_S."""
+"""A whole Task-GAN training of a few seconds; as a script, one to kill: training_case.py OUTPUT PAUSE_S."""
 
 from __future__ import annotations
 
@@ -26,7 +26,16 @@ STAGES = [
 class Batches:
     """Random batches that are a function of the epoch: what a sampler with a position gives."""
 
-    def __init__(self, *, batches: int = 3, batch_size: int = 4, size: int = 16, dtype=torch.float32, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        batches: int = 3,
+        batch_size: int = 4,
+        size: int = 16,
+        dtype=torch.float32,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         self.dtype = dtype
         self.batches, self.batch_size, self.size = batches, batch_size, size
         self.rank, self.world_size = rank, world_size
@@ -62,14 +71,24 @@ def build_step(*, norm: str = "batch", dropout: float = 0.5, **settings: Any) ->
         "discriminator": ImageDiscriminator(1, channels=(4, 8), norm=norm),
         "task": AmyloidClassifier(widen_factor=0.0625, norm=norm),
     }
-    optimizers = {name: torch.optim.Adam(net.parameters(), lr=2e-3, fused=True) for name, net in networks.items()}
+    optimizers = {
+        name: torch.optim.Adam(net.parameters(), lr=2e-3, fused=True) for name, net in networks.items()
+    }
     values = {"adversarial_weight": 0.1, "task_weight": 0.1, "label_column": "amyloid_status", **settings}
     return TaskGAN(networks=networks, optimizers=optimizers, **values)
 
 
-def build_trainer(output: Path, *, step: TaskGAN | None = None, batches: Batches | None = None, **settings: Any):
+def build_trainer(
+    output: Path, *, step: TaskGAN | None = None, batches: Batches | None = None, **settings: Any
+):
     batches = batches or Batches()
-    values = {"stages": STAGES, "seed": 3, "precision": "fp32", "model_information": {"neighbors": 1}, **settings}
+    values = {
+        "stages": STAGES,
+        "seed": 3,
+        "precision": "fp32",
+        "model_information": {"neighbors": 1},
+        **settings,
+    }
     return RestorationTrainer(
         "cpu", step or build_step(), batches, output_dir=output, data_position=batches, **values
     )

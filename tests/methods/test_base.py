@@ -21,7 +21,9 @@ def _step() -> _Idle:
     networks = {"generator": nn.Linear(2, 2), "task": nn.Sequential(nn.Linear(2, 1), nn.Dropout())}
     return _Idle(
         networks=networks,
-        optimizers={name: torch.optim.SGD(network.parameters(), lr=1.0) for name, network in networks.items()},
+        optimizers={
+            name: torch.optim.SGD(network.parameters(), lr=1.0) for name, network in networks.items()
+        },
     )
 
 

@@ -47,7 +47,7 @@ class Task(nn.Module):
 
 
 class Recorder:
-    """Stands for the engine: propagates each loss and keeps whose gradients it left where; nothing is updated."""
+    """Stands for the engine: propagates each loss, keeps whose gradients it left where; updates nothing."""
 
     def __init__(self, networks: dict[str, nn.Module]) -> None:
         self.networks = networks
@@ -60,7 +60,9 @@ class Recorder:
         loss.backward()
         self.losses[name] = loss.item()
         self.touched[name] = {
-            other for other, network in self.networks.items() if any(p.grad is not None for p in network.parameters())
+            other
+            for other, network in self.networks.items()
+            if any(p.grad is not None for p in network.parameters())
         }
 
 
@@ -95,9 +97,9 @@ def test_generator_minimizes_equation_4(networks, batch) -> None:
     x, y = batch["label"], batch["amyloid_status"]
     restored = networks["generator"](batch["image"])
     pixel = (restored - x).abs().mean()
-    difference = (
-        networks["discriminator"](x).features[0].mean(0) - networks["discriminator"](restored).features[0].mean(0)
-    )
+    difference = networks["discriminator"](x).features[0].mean(0) - networks["discriminator"](
+        restored
+    ).features[0].mean(0)
     matching = difference.norm() / difference.numel() ** 0.5
     task = ((torch.sigmoid(networks["task"](restored)) - y) ** 2).mean()
     # Tolerance: float32 sums of up to 1,024 terms in another order.
@@ -112,7 +114,11 @@ def test_each_loss_reaches_its_own_network_alone(networks, batch) -> None:
     step.enter(JOINT)
     engine = Recorder(networks)
     step.step(engine, batch)
-    assert engine.touched == {"generator": {"generator"}, "discriminator": {"discriminator"}, "task": {"task"}}
+    assert engine.touched == {
+        "generator": {"generator"},
+        "discriminator": {"discriminator"},
+        "task": {"task"},
+    }
 
 
 def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch) -> None:
@@ -127,7 +133,10 @@ def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch)
     assert not fake.requires_grad
     torch.testing.assert_close(fake, restored)
     bce = nn.functional.binary_cross_entropy_with_logits
-    on_real, on_fake = networks["discriminator"](batch["label"]).logits, networks["discriminator"](restored).logits
+    on_real, on_fake = (
+        networks["discriminator"](batch["label"]).logits,
+        networks["discriminator"](restored).logits,
+    )
     expected = bce(on_real, torch.ones_like(on_real)) + bce(on_fake, torch.zeros_like(on_fake))
     assert losses["discriminator"].item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -203,5 +212,7 @@ def test_pretraining_touches_the_task_network_alone(networks, batch) -> None:
 def test_settings_out_of_range(networks) -> None:
     with pytest.raises(InputError, match="adversarial_weight must be in"):
         build(networks, adversarial_weight=-1.0)
-    with pytest.raises(InputError, match="task_update must be one of 'joint', 'real_only', 'frozen', got 'never'"):
+    with pytest.raises(
+        InputError, match="task_update must be one of 'joint', 'real_only', 'frozen', got 'never'"
+    ):
         build(networks, task_update="never")
