@@ -180,6 +180,8 @@ def evaluate(
         reference_labels=reference_labels,
     )
     per_subject = pd.DataFrame(list(_measured(rows, comparison, workers=workers, progress=progress)))
+    if "dose_equivalent_bound" in per_subject:
+        per_subject["dose_equivalent_bound"] = per_subject["dose_equivalent_bound"].fillna("")
     summary = summary_table(per_subject, seed=seed)
     differences = difference_table(per_subject, pairs=pairs, seed=seed)
     units = sorted(set(rows["units"]))

@@ -68,7 +68,9 @@ def choose_scans(per_subject: pd.DataFrame) -> dict[str, tuple[str, str]]:
     left = [row for row in rows if row["scan"] not in chosen.values()]
     if left:
         middle = float(np.mean(means)) if means else 0.0
-        chosen["Border case" if means else "Scan"] = min(left, key=lambda row: abs(row["value"] - middle))["scan"]
+        chosen["Border case" if means else "Scan"] = min(left, key=lambda row: abs(row["value"] - middle))[
+            "scan"
+        ]
     return chosen
 
 
