@@ -224,6 +224,13 @@ def evaluate(
         Path | None,
         typer.Option(help="Manifest of plain reconstructions at other doses, for the dose equivalent."),
     ] = None,
+    filter: Annotated[  # noqa: A002
+        list[str] | None,
+        typer.Option(
+            help="Classical filter and its parameter, gaussian=FWHM_MM or nlm=STRENGTH; repeat; 'none' for neither. "
+            "Tuned on the validation split when not given."
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="Rows of this split are evaluated.")] = "test",
     dose_fraction: Annotated[
         float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
@@ -237,12 +244,11 @@ def evaluate(
     """Compare restorations: image quality, T and observers, SUVR, dose equivalent; table, CSV, figure."""
     from medrestore.evaluation.evaluate import evaluate as run
 
-    folders = {}
-    for item in method or []:
-        name, joined, folder = item.partition("=")
-        if not joined:
-            raise InputError(f"--method expects NAME=FOLDER, got {item!r}")
-        folders[name] = Path(folder)
+    folders = {name: Path(folder) for name, folder in _pairs("method", method or []).items()}
+    filters = None
+    if filter:
+        given = _pairs("filter", [item for item in filter if item != "none"])
+        filters = {name: float(value) for name, value in given.items()}
     evaluation = run(
         manifest,
         methods=folders,
@@ -250,6 +256,7 @@ def evaluate(
         task=task,
         observers=observer or [],
         dose_series=dose_series,
+        filters=filters,
         split=split,
         dose_fraction=dose_fraction,
         seed=seed,
@@ -271,6 +278,17 @@ def compare(
     from medrestore.tracking.compare import render
 
     typer.echo(render(run(experiment, tracking_uri=tracking_uri)))
+
+
+def _pairs(option: str, items: list[str]) -> dict[str, str]:
+    """Turn NAME=VALUE items of an option into a mapping."""
+    pairs = {}
+    for item in items:
+        name, joined, value = item.partition("=")
+        if not joined:
+            raise InputError(f"--{option} expects NAME=VALUE, got {item!r}")
+        pairs[name] = value
+    return pairs
 
 
 def _overrides(arguments: list[str]) -> dict[str, Any]:
