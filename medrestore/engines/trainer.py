@@ -146,6 +146,7 @@ class RestorationTrainer(Trainer):
         self.averaged_generator = AveragedModel(
             step.networks["generator"], multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True
         )
+        self.averaged_generator.eval()  # it is never trained
         self._prepare(compile_networks)
         for stage in self.stages:
             step.enter(stage)

@@ -87,17 +87,21 @@ class Validation:
     ) -> dict[str, float]:
         squared: dict[int, list[float]] = {}
         total: dict[str, float] = {}
-        modes = {network: network.training for network in judges.values()}
-        for network in judges.values():
-            network.eval()
+        used = [*judges.values(), *([generator] if generator is not None else [])]
+        modes = {network: network.training for network in used}
+        for network in used:
+            network.eval()  # an evaluator with an update of its own leaves that to it, and the gradients
 
         def restore(_: Any, batch: Mapping[str, Tensor]) -> dict[str, float]:
             batch = {key: value.to(trainer.state.device) for key, value in batch.items()}
             target, status = batch["label"].float(), batch[self.label_column]
-            with torch.autocast(
-                trainer.state.device.type,
-                dtype=trainer.autocast or torch.bfloat16,
-                enabled=trainer.autocast is not None,
+            with (
+                torch.inference_mode(),
+                torch.autocast(
+                    trainer.state.device.type,
+                    dtype=trainer.autocast or torch.bfloat16,
+                    enabled=trainer.autocast is not None,
+                ),
             ):
                 restored = generator(batch["image"]).float() if generator is not None else None
                 for name, judge in judges.items():

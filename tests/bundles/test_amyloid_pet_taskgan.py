@@ -1,0 +1,222 @@
+"""The amyloid bundle: every overlay learns, every training restores, runs survive being killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+
+from medrestore.data.manifest import read_manifest, split_rows
+from medrestore.engines.bundle import open_bundle
+from medrestore.networks.weights import load_file
+from medrestore.tracking.store import open_client
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "amyloid_pet_taskgan"
+Training = Callable[..., tuple[Path, dict[str, Any]]]
+LEARN = {
+    "l1": {"generator"},
+    "l1_task": {"generator", "task"},
+    "gan": {"generator", "discriminator"},
+    "taskgan": {"generator", "discriminator", "task"},
+    "observer": {"task"},
+    "task": {"task"},
+}
+"""Networks that each overlay of a training of its own teaches."""
+MODIFIERS = {"demo", "multi_gpu_train", "pretrained"}
+"""Overlays that go before one of these."""
+
+
+def tensors(value: object, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Flatten a checkpoint to its tensors by path."""
+    if isinstance(value, torch.Tensor):
+        return {prefix: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {name: tensor for key, item in items for name, tensor in tensors(item, f"{prefix}/{key}").items()}
+
+
+def differing(a: Path, b: Path) -> list[str]:
+    """Return the names of tensors that are not bit-identical in two files of weights."""
+    one, other = tensors(load_file(a)), tensors(load_file(b))
+    assert one.keys() == other.keys()
+    assert len(one) > 20
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def arguments(overrides: Mapping[str, Any]) -> list[str]:
+    return [word for key, value in overrides.items() for word in (f"--{key}", str(value))]
+
+
+def config_files(*variants: str) -> str:
+    """Return train.yaml and overlays as python -m monai.bundle takes them."""
+    files = [BUNDLE / "configs" / "train.yaml", *(BUNDLE / "variants" / f"{name}.yaml" for name in variants)]
+    return str([str(path) for path in files])
+
+
+def test_every_overlay_is_tested() -> None:
+    assert {path.stem for path in (BUNDLE / "variants").glob("*.yaml")} == set(LEARN) | MODIFIERS
+
+
+@pytest.mark.parametrize("overlay", LEARN)
+def test_overlay_teaches_its_networks(overlay: str, tiny_training: Training) -> None:
+    folder, before = tiny_training(overlay)
+    assert {"model.pt", "checkpoint.pt", "config.yaml", "mlflow_run.json"} <= {path.name for path in folder.iterdir()}
+    after = load_file(folder / "checkpoint.pt")["step"]["networks"]
+    changed = {name for name in before if any(not torch.equal(v, after[name][k]) for k, v in before[name].items())}
+    assert changed == LEARN[overlay]
+    assert all(value.isfinite().all() for value in tensors(after).values())
+    model = load_file(folder / "model.pt")
+    assert model["neighbors"] == 2
+    assert model["domain"]["tracer"] == ["florbetaben"]
+
+
+def test_pretrained_task_network_is_where_the_training_starts(tiny_training: Training) -> None:
+    task, _ = tiny_training("task")
+    observer, _ = tiny_training("observer")
+    weights = {"task_weights": str(task / "model.pt"), "observer": str(observer / "model.pt")}
+    folder, before = tiny_training("taskgan", "pretrained", batches_per_epoch=10, **weights)
+    pretrained = load_file(task / "model.pt")["networks"]["task"]["state"]
+    assert all(torch.equal(value, before["task"][name]) for name, value in pretrained.items())
+    assert load_file(folder / "checkpoint.pt")["epoch"] == 1
+    run = json.loads((folder / "mlflow_run.json").read_text())["run_id"]
+    recorded = open_client(f"sqlite:///{folder.parent}/mlflow.db").get_run(run).data.metrics
+    assert {"validation_psnr", "validation_task_mae", "validation_observer_mae"} <= set(recorded)
+    assert {"joint/pixel", "joint/feature_matching", "joint/discriminator", "learning_rate/task"} <= set(recorded)
+
+
+@pytest.mark.parametrize("config", ["train", "inference"])
+def test_required_properties_are_there(
+    config: str, tiny_training: Training, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    overrides = {"dataset_dir": str(tiny_cohort), "output_dir": str(tmp_path / "output"), "device": "cpu"}
+    if config == "train":
+        overrides |= {"spatial_size": [32, 32], "generator_channels": [4, 8, 8, 8], "pretrain_epochs": 3}
+    else:
+        overrides["weights"] = str(tiny_training("l1")[0] / "model.pt")
+    workflow = open_bundle(BUNDLE, config, overrides=overrides)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    if config == "train":
+        assert workflow.max_epochs == 3 + 90
+
+
+def test_monai_trains_the_same_network(
+    tiny_training: Training, tiny_cohort: Path, tmp_path: Path, tiny_overrides: dict[str, Any], one_thread: dict[str, str]
+) -> None:
+    """``python -m monai.bundle run`` gives what :func:`open_bundle` gives, bit for bit."""
+    output = tmp_path / "run"
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config_files("demo", "l1")]
+    overrides = {**tiny_overrides, "dataset_dir": tiny_cohort, "output_dir": output}
+    finished = subprocess.run(
+        [*command, *arguments(overrides)], cwd=tmp_path, env=one_thread, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    expected, _ = tiny_training("l1")
+    assert differing(output / "model.pt", expected / "model.pt") == []
+
+
+@pytest.mark.parametrize("overlay", ["l1", "taskgan"])
+def test_restores_the_test_split_on_the_source_grid(
+    overlay: str, tiny_training: Training, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    weights = tiny_training(overlay)[0] / "model.pt"
+    output = tmp_path / "restored"
+    overrides = {"dataset_dir": str(tiny_cohort), "weights": str(weights), "output_dir": str(output), "device": "cpu"}
+    workflow = open_bundle(BUNDLE, "inference", overrides=overrides)
+    workflow.initialize()
+    (written,) = workflow.run()
+    workflow.finalize()
+    rows = split_rows(read_manifest(tiny_cohort / "manifest.csv"), "test")
+    assert [path.name for path in written] == [f"{name}_ses-01_restored.nii.gz" for name in rows["subject_id"]]
+    for path, source in zip(written, rows["degraded_path"], strict=True):
+        ours, given = nibabel.load(path), nibabel.load(source)
+        assert ours.get_data_dtype() == np.float32
+        assert ours.header.get_xyzt_units() == given.header.get_xyzt_units()
+        for form in ("qform", "sform"):
+            own, own_code = getattr(ours, f"get_{form}")(coded=True)
+            theirs, their_code = getattr(given, f"get_{form}")(coded=True)
+            assert own_code == their_code
+            np.testing.assert_array_equal(own, theirs)
+        ours_itk, given_itk = SimpleITK.ReadImage(str(path)), SimpleITK.ReadImage(str(source))
+        for name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(ours_itk, name)() == getattr(given_itk, name)(), name
+        assert np.isfinite(ours.get_fdata()).all()
+        assert json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())["method"] == "taskgan"
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes], *, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_training_is_bit_identical(
+    tiny_cohort: Path, tmp_path: Path, tiny_overrides: dict[str, Any], one_thread: dict[str, str]
+) -> None:
+    def command(name: str) -> list[str]:
+        overrides = {**tiny_overrides, "batches_per_epoch": 6, "joint_epochs": 4, "dataset_dir": tiny_cohort}
+        overrides |= {"output_dir": tmp_path / name}
+        program = [sys.executable, "-c", "from medrestore.cli import main; main()"]
+        return [*program, "train", str(BUNDLE), "--variant", "demo", *arguments(overrides)]
+
+    subprocess.run(command("whole"), env=one_thread, capture_output=True, check=True)
+    with subprocess.Popen(command("killed"), env=one_thread, stderr=subprocess.DEVNULL) as process:
+        wait_for(tmp_path / "killed" / "checkpoint.pt", process)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert load_file(tmp_path / "killed" / "checkpoint.pt")["epoch"] < 5
+    assert not (tmp_path / "killed" / "model.pt").exists()
+    subprocess.run(command("killed"), env=one_thread, capture_output=True, check=True)
+    for name in ("checkpoint.pt", "model.pt"):
+        assert differing(tmp_path / "whole" / name, tmp_path / "killed" / name) == []
+    client = open_client(f"sqlite:///{tmp_path}/killed/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("amyloid_pet").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["resumed_at_iteration"] != "0"
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
+    tiny_cohort: Path, tmp_path: Path, tiny_overrides: dict[str, Any], one_thread: dict[str, str]
+) -> None:
+    # Instance norm and no dropout: nothing depends on which other slices a process has.
+    common = {**tiny_overrides, "generator_norm": "instance", "discriminator_norm": "instance", "generator_dropout": 0.0}
+    common |= {"dataset_dir": tiny_cohort}
+    monai = ["-m", "monai.bundle", "run", "--config_file"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    two = {**common, "output_dir": tmp_path / "two", "batch_size": 2, "distributed_backend": "gloo"}
+    del two["device"]  # the overlay's
+    one = {**common, "output_dir": tmp_path / "one"}
+    for command in (
+        [*torchrun, *monai, config_files("demo", "gan", "multi_gpu_train"), *arguments(two)],
+        [sys.executable, *monai, config_files("demo", "gan"), *arguments(one)],
+    ):
+        finished = subprocess.run(
+            command, cwd=tmp_path, env=one_thread, capture_output=True, text=True, check=False
+        )
+        assert finished.returncode == 0, finished.stderr
+    assert [path.name for path in (tmp_path / "two").glob("*.pt")].sort() == ["checkpoint.pt", "model.pt"].sort()
+    client = open_client(f"sqlite:///{tmp_path}/two/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("amyloid_pet").experiment_id])
+    assert run.info.status == "FINISHED"
+    ours, expected = (tensors(load_file(tmp_path / name / "model.pt")["networks"]) for name in ("two", "one"))
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        # Adam's first steps are learning_rate * sign(gradient), whatever the size of the gradient: where it is zero
+        # but for rounding, a weight may move the other way, by 2 * 2 * 0.002 at most.
+        difference = (ours[name] - value).abs()
+        assert difference.max() <= 0.008 + 1e-6, name
+        if value.ndim == 4:  # a bias before instance norm has no gradient but rounding
+            assert (difference > 1e-4).float().mean() < 0.01, name
