@@ -120,6 +120,14 @@ def test_write_refuses_what_could_not_be_read(make_cohort: Make, tmp_path: Path)
     assert not (tmp_path / "m.csv").exists()
 
 
+def test_columns_that_are_not_there_get_no_checksum(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = read_manifest(path)
+    bare = with_checksums(table.drop(columns=["regions", "regions_sha256"]), path.parent)
+    assert "regions_sha256" not in bare
+    assert bare["degraded_sha256"].tolist() == table["degraded_sha256"].tolist()
+
+
 def test_checksum_of_a_missing_file_is_refused(make_cohort: Make) -> None:
     path = make_cohort()
     table = read_manifest(path)
@@ -152,6 +160,24 @@ def test_rows_of_a_split(make_cohort: Make) -> None:
     assert split_rows(table, "test")["subject_id"].tolist() == ["0006", "0007"]
     with pytest.raises(InputError, match="no row of split 'validation'; it holds test, train"):
         split_rows(table[table["split"] != "validation"], "validation")
+
+
+def test_rows_of_a_dose(make_cohort: Make) -> None:
+    table = read_manifest(make_cohort())
+    doses = pd.concat([table, table.assign(dose_fraction=0.05)])
+    assert split_rows(doses, "test", dose_fraction=0.05)["dose_fraction"].tolist() == [0.05, 0.05]
+    assert len(split_rows(doses, None, dose_fraction=0.01)) == 8
+    with pytest.raises(InputError, match=r"no row of dose fraction 0.1; it holds 0.01, 0.05"):
+        split_rows(doses, "test", dose_fraction=0.1)
+
+
+def test_scan_for_test_may_have_no_label(make_cohort: Make) -> None:
+    path = make_cohort()
+    edit(path, 8, "amyloid_status", "")
+    assert check_manifest(path) == []
+    assert np.isnan(read_manifest(path)["amyloid_status"][6])
+    edit(path, 6, "amyloid_status", "")
+    assert shown(path) == ["row 6 amyloid_status: is empty"]  # validation
 
 
 # ---------------------------------------------------------------- faults of the table

@@ -236,6 +236,17 @@ def test_disk_that_fills_up_meanwhile_is_named(
     assert [file.name for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"] == []
 
 
+def test_other_errors_of_the_disk_are_passed_on(
+    make_cohort: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> tuple[float, tuple[int, int]]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(slice_stack, "_decode_pair", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        SliceStack.build(rows_of(make_cohort(), "test"), tmp_path / "cache", spatial_size=(16, 16))
+
+
 BUILD = """
 import os, signal, sys
 from medrestore.data import slice_stack

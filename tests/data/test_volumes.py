@@ -191,6 +191,15 @@ def test_header_that_claims_a_huge_volume_is_refused(tmp_path: Path) -> None:
         read_volume(path)
 
 
+def test_volume_without_voxels_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", ramp())
+    content = bytearray(path.read_bytes())
+    content[42:44] = bytes(2)  # the first axis
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a.nii: has no voxels: shape \(0, 5, 6\)"):
+        read_volume(path)
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.nii: no such file"):
         read_volume(tmp_path / "none.nii")
