@@ -221,7 +221,6 @@ def simulate_low_dose(
         "simulated": True,
         "version": __version__,
         "seed": seed,
-        "image": image.name,
         "image_sha256": sha256_file(image),
         "mu_map_sha256": "" if mu_map is None else sha256_file(mu_map),
         "dose_fractions": sorted(float(fraction) for fraction in dose_fractions),
