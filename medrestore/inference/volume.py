@@ -160,7 +160,7 @@ class VolumeRestorer:
         padded = torch.zeros((z + 2 * k, *size), device=self.device)
         torch.div(slices[(slice(None), *inside)], scale, out=padded[(slice(k, k + z), *place)])
         padded[:k], padded[k + z :] = padded[k], padded[k + z - 1]
-        # Cast once: autocast would do it at the first convolution, for each of the slices' 2k + 1 appearances.
+        # Cast once: autocast would do it at the first convolution, for each of a slice's 2k + 1 appearances.
         return padded if self.autocast is None else padded.to(self.autocast)
 
     def _padded_size(self, x: int, y: int) -> tuple[int, int]:
