@@ -260,9 +260,13 @@ class TestFolder:
         with pytest.raises(InputError, match=r"low_dose\.json: is damaged"):
             simulate(scan, tmp_path)
 
-    def test_label_left_open_is_reported_by_the_check(self, scan: Path, tmp_path: Path) -> None:
-        manifest = simulate(scan, tmp_path / "out")
-        problems = [str(problem) for problem in check_manifest(manifest, require_splits=("test",))]
+    def test_label_left_open_is_reported_for_training_and_fine_for_a_test_scan(
+        self, scan: Path, tmp_path: Path
+    ) -> None:
+        test = simulate(scan, tmp_path / "test")
+        assert check_manifest(test, require_splits=("test",)) == []
+        train = simulate(scan, tmp_path / "train", split="train")
+        problems = [str(problem) for problem in check_manifest(train, require_splits=("train",))]
         assert any("amyloid_status" in problem and "empty" in problem for problem in problems)
 
 
