@@ -29,10 +29,7 @@ demo: $(VENV)/.installed  ## Simulate a cohort, train Task-GAN and its baselines
 	$(BIN)/medrestore demo --output $(DEMO_OUTPUT)
 
 lint: $(VENV)/.installed-dev  ## Style, types, layers
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/pre-commit run --all-files
 
 test: lint  ## Lint and run all tests, with coverage of the package
 	$(BIN)/python -m pytest --cov=medrestore --cov-report=term --cov-fail-under=90
