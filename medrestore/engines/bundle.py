@@ -89,13 +89,11 @@ def open_bundle(
     folder = find_bundle(bundle)
     files = bundle_files(folder, config, variants)
     known = ConfigParser.load_config_file(files[0])
-    base = ConfigParser(known)
     for file in files[1:]:
         require_known_keys(f"{file}:", ConfigParser.load_config_file(file), known)
     given = dict(overrides or {})
-    for key, value in given.items():
-        if key not in known and not ("::" in key and key in base):
-            require_known_keys(files[0], {key: value}, known)
+    for key in given:
+        _require_known_path(files[0], key, known)
     given.setdefault("bundle_root", str(folder))
     # MONAI warns of every overlay that lies outside configs/, where ours all do.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
@@ -106,3 +104,15 @@ def open_bundle(
         workflow_type="training" if config == "train" else "inference",
         **given,
     )
+
+
+def _require_known_path(file: str, key: str, configuration: Any) -> None:
+    """Require that a configuration has ``key``, level by level where it is nested."""
+    above = ""
+    for part in key.split("::"):
+        if isinstance(configuration, list):
+            configuration = {str(index): value for index, value in enumerate(configuration)}
+        if not isinstance(configuration, Mapping):
+            raise InputError(f"{file} has no key {key!r}: {above!r} holds no keys")
+        require_known_keys(f"{file} at {above!r}" if above else file, {part: None}, configuration)
+        configuration, above = configuration[part], f"{above}::{part}" if above else part

@@ -15,7 +15,7 @@ from monai.engines.evaluator import Evaluator
 from tqdm.auto import tqdm
 
 from medrestore import __version__
-from medrestore.checks import InputError
+from medrestore.checks import InputError, fail
 from medrestore.data.domain import domain_warnings
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.volumes import nifti_stem, read_volume, write_volume
@@ -183,22 +183,26 @@ class VolumeEvaluator(Evaluator):
 
     def run(self) -> list[Path]:
         """Restore what is not there yet and return all restored volumes, in the order of the dataset."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        if len(self.data_loader) > 0:
-            super().run()
-        self.bar.close()
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            if len(self.data_loader) > 0:
+                super().run()
+        finally:
+            self.bar.close()
         return self.written
 
     def _restore(self, _: Any, entry: tuple[VolumeFile, dict[str, Any]]) -> dict[str, float]:
         item, provenance = entry
         volume = read_volume(item.path)
-        notes = domain_warnings(volume, self.domain, tracer=item.tracer)
+        try:
+            notes = domain_warnings(volume, self.domain, tracer=item.tracer)
+            restoration = self.restorer.restore(volume)
+        except InputError as error:
+            fail(str(error), path=item.path)
         if notes:
             self.logger.warning(
-                f"{item.name}: outside the training domain: {'; '.join(notes)}. "
-                "Do not rely on this restoration"
+                f"{item.name}: outside the training domain: {'; '.join(notes)}. Do not rely on this restoration"
             )
-        restoration = self.restorer.restore(volume)
         deviation = restoration.standard_deviation
         if deviation is not None:
             write_volume(deviation, volume.source, self.output_dir / f"{item.name}_standard_deviation.nii.gz")

@@ -1,0 +1,487 @@
+"""The command line: help that teaches, and mistakes in the input that end with one line and code 2."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import medrestore
+from medrestore.cli import app, main
+from medrestore.data.manifest import with_checksums
+from medrestore.networks.tasks.amyloid import AmyloidClassifier
+from medrestore.networks.unet import UNetGenerator
+from medrestore.networks.weights import describe, load_file, save_file
+
+COMMANDS: list[tuple[list[str], list[str]]] = [
+    (["demo"], ["--output", "--seed", "12 minutes"]),
+    (["simulate"], ["amyloid-pet", "low-dose"]),
+    (["simulate", "amyloid-pet"], ["--output", "--size", "reference", "--dose-fraction", "--workers"]),
+    (["simulate", "low-dose"], ["--image", "--mu-map", "1/cm", "repeat for several"]),
+    (["manifest"], ["check"]),
+    (["manifest", "check"], ["FILE", "--label-column", "all faulty rows"]),
+    (["train"], ["BUNDLE", "--variant", "--key value", "Example"]),
+    (["restore"], ["--bundle", "--input", "--weights", "--samples", "standard deviation", "--split"]),
+    (["evaluate"], ["NAME=FOLDER", "--observer", "--dose-series", "--tracking-uri"]),
+    (["compare"], ["EXPERIMENT", "--tracking-uri"]),
+]
+TINY = {
+    "device": "cpu",
+    "precision": "fp32",
+    "spatial_size": [32, 32],
+    "generator_channels": [4, 8, 8],
+    "discriminator_channels": [4, 8],
+    "task_widen_factor": 0.0625,
+    "batch_size": 4,
+    "batches_per_epoch": 1,
+    "joint_epochs": 1,
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call of the command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def refused(self, *parts: str) -> None:
+        """Require one line of error with all parts in it, code 2 and no traceback."""
+        assert self.code == 2, self.err
+        assert "Traceback" not in self.err
+        lines = self.err.splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
+        assert len(errors) == 1, self.err
+        assert lines[-1] == errors[0]
+        for part in parts:
+            assert part in errors[0]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Call ``medrestore`` in this process."""
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["medrestore", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capfd.readouterr()
+        return Ended(code, out, re.sub(r"\x1b\[[0-9;]*m", "", err))
+
+    return run
+
+
+def training(cohort: Path, output: Path, *words: object, **overrides: Any) -> list[object]:
+    """Return the words that train L1 for one iteration."""
+    values = {**TINY, "dataset_dir": cohort, "output_dir": output, **overrides}
+    options = [word for key, value in values.items() for word in (f"--{key}", value)]
+    return ["train", "amyloid_pet_taskgan", "--variant", "demo", "--variant", "l1", *options, *words]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a model.pt with random weights."""
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    networks = {
+        "generator": describe(UNetGenerator(5, channels=(4, 8, 8), dropout_levels=1)),
+        "task": describe(AmyloidClassifier(widen_factor=0.0625)),
+    }
+    features = {f"voxel_size_{axis}_mm": [1.0, 9.0] for axis in "xyz"} | {"relative_noise": [0.0, 9.0]}
+    save_file({"method": "taskgan", "neighbors": 2, "domain": {"features": features}, "networks": networks}, path)
+    return path
+
+
+# ---------------------------------------------------------------------------- help
+@pytest.mark.parametrize(("command", "parts"), COMMANDS, ids=lambda value: "-".join(value))
+def test_help_teaches(command: Sequence[str], parts: Sequence[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
+    assert result.exit_code == 0
+    shown = " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╰─╮╯]", " ", result.output).split())
+    for part in parts:
+        assert part.lower() in shown.lower()  # Typer has changed the case of arguments
+
+
+def test_every_command_and_option_says_what_it_is() -> None:
+    import typer.main
+
+    def commands(group: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+        below = getattr(group, "commands", {})
+        found = [((*path, name), command) for name, command in below.items()]
+        return found + [item for where, command in found for item in commands(command, where)]
+
+    found = commands(typer.main.get_command(app))
+    assert {" ".join(path) for path, _ in found} == {" ".join(command) for command, _ in COMMANDS}
+    for path, command in found:
+        assert command.help, path
+        silent = [p.name for p in command.params if p.name != "help" and not getattr(p, "help", None)]
+        assert silent == [], path
+
+
+def test_no_argument_shows_the_help_and_where_to_start(call: Callable[..., Ended]) -> None:
+    ended = call()
+    assert "Start with: medrestore demo" in " ".join((ended.out + ended.err).split())
+
+
+def test_version(call: Callable[..., Ended]) -> None:
+    ended = call("--version")
+    assert (ended.code, ended.out) == (0, f"{medrestore.__version__}\n")
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    heavy = ("torch", "monai", "mlflow", "numpy", "pandas", "nibabel", "scipy", "matplotlib")
+    program = f"import sys, medrestore.cli; print([name for name in {heavy} if name in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout == "[]\n"
+
+
+# ---------------------------------------------------------------------------- volumes that are none
+def _truncated(source: Path, path: Path) -> None:
+    path.write_bytes(source.read_bytes()[:3000])
+
+
+def _text(_: Path, path: Path) -> None:
+    path.write_text("this is no image\n" * 100)
+
+
+def _four_dimensions(source: Path, path: Path) -> None:
+    image = nibabel.load(source)
+    nibabel.save(nibabel.Nifti1Image(np.stack([image.get_fdata(dtype=np.float32)] * 2, -1), image.affine), path)
+
+
+def _not_a_number(source: Path, path: Path) -> None:
+    image = nibabel.load(source)
+    data = image.get_fdata(dtype=np.float32).copy()
+    data[3, 4, 5] = np.nan
+    nibabel.save(nibabel.Nifti1Image(data, image.affine), path)
+
+
+def _empty(source: Path, path: Path) -> None:
+    image = nibabel.load(source)
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.float32), image.affine), path)
+
+
+BAD_VOLUMES = [
+    (_truncated, "truncated"),
+    (_text, "NIfTI"),
+    (_four_dimensions, "has 4 dimensions"),
+    (_not_a_number, "1 of 10240 voxels are not finite"),
+    (_empty, "foreground"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD_VOLUMES)
+def test_bad_volume_is_refused_by_restore(
+    spoil: Callable[[Path, Path], None],
+    message: str,
+    call: Callable[..., Ended],
+    tiny_cohort: Path,
+    weights: Path,
+    tmp_path: Path,
+) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    spoil(tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz", bad)
+    ended = call(
+        *["restore", "--bundle", "amyloid_pet_taskgan", "--input", bad],
+        *["--output", tmp_path / "out", "--weights", weights],
+    )
+    ended.refused(str(bad), message)
+    assert list((tmp_path / "out").glob("*.nii.gz")) == []
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD_VOLUMES[:4])
+def test_bad_volume_is_refused_by_low_dose_simulation(
+    spoil: Callable[[Path, Path], None], message: str, call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    spoil(tiny_cohort / "subjects" / "sub-0000" / "target.nii.gz", bad)
+    call("simulate", "low-dose", "--image", bad, "--output", tmp_path / "out").refused(str(bad), message)
+
+
+def spoiled_cohort(cohort: Path, folder: Path, spoil: Callable[[Path, Path], None]) -> Path:
+    """Copy the cohort and spoil the target of row 2; checksums are those of the spoiled files."""
+    shutil.copytree(cohort, folder, ignore=shutil.ignore_patterns(".cache"))
+    target = folder / "subjects" / "sub-0000" / "target.nii.gz"
+    spoil(cohort / "subjects" / "sub-0000" / "target.nii.gz", target)
+    table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    with_checksums(table, folder).to_csv(folder / "manifest.csv", index=False)
+    return target
+
+
+def _other_shape(source: Path, path: Path) -> None:
+    image = nibabel.load(source)
+    nibabel.save(nibabel.Nifti1Image(image.get_fdata(dtype=np.float32)[:, :, :8], image.affine), path)
+
+
+def _other_affine(source: Path, path: Path) -> None:
+    image = nibabel.load(source)
+    affine = image.affine.copy()
+    affine[:3, 3] += 3.0
+    nibabel.save(nibabel.Nifti1Image(image.get_fdata(dtype=np.float32), affine), path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"), [*BAD_VOLUMES[:4], (_other_shape, "shape"), (_other_affine, "affine")]
+)
+def test_bad_pair_is_refused_by_training_and_reported_by_the_check(
+    spoil: Callable[[Path, Path], None], message: str, call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    target = spoiled_cohort(tiny_cohort, tmp_path / "cohort", spoil)
+    call(*training(tmp_path / "cohort", tmp_path / "run")).refused(str(target), message)
+    assert not (tmp_path / "run" / "model.pt").exists()
+    checked = call("manifest", "check", tmp_path / "cohort" / "manifest.csv")
+    assert checked.code == 1
+    assert re.search(rf"row 2 .*{message}", checked.out), checked.out
+    assert "1 problem\n" in checked.out
+
+
+# ---------------------------------------------------------------------------- manifests and splits
+def edited(cohort: Path, folder: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
+    """Copy the cohort with an edited manifest."""
+    shutil.copytree(cohort, folder, ignore=shutil.ignore_patterns(".cache"))
+    table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    edit(table).to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_empty_split_is_refused(
+    split: str, call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    cohort = edited(tiny_cohort, tmp_path / "cohort", lambda table: table[table["split"] != split])
+    call(*training(cohort, tmp_path / "run")).refused(f"no row of split '{split}'", "it holds test, ")
+
+
+def test_empty_split_is_refused_by_restore(
+    call: Callable[..., Ended], tiny_cohort: Path, weights: Path, tmp_path: Path
+) -> None:
+    cohort = edited(tiny_cohort, tmp_path / "cohort", lambda table: table[table["split"] != "test"])
+    words = ["restore", "--bundle", "amyloid_pet_taskgan", "--weights", weights, "--split", "test"]
+    ended = call(*words, "--input", cohort / "manifest.csv", "--output", tmp_path / "out")
+    ended.refused("no row of split 'test'", "it holds train, validation")
+
+
+def test_training_set_of_one_class_is_refused(
+    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    def one_class(table: pd.DataFrame) -> pd.DataFrame:
+        return table[(table["split"] != "train") | (table["amyloid_status"] == "1")]
+
+    cohort = edited(tiny_cohort, tmp_path / "cohort", one_class)
+    call(*training(cohort, tmp_path / "run")).refused("holds only class 1", "add subjects of the other class")
+    checked = call("manifest", "check", cohort / "manifest.csv")
+    assert checked.code == 1
+    assert "class" in checked.out
+
+
+def test_manifest_that_is_missing_or_sound(call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path) -> None:
+    call("manifest", "check", tmp_path / "none.csv").refused(str(tmp_path / "none.csv"), "no such file")
+    sound = call("manifest", "check", tiny_cohort / "manifest.csv")
+    assert (sound.code, sound.out) == (0, f"{tiny_cohort / 'manifest.csv'}: 0 problems\n")
+
+
+# ---------------------------------------------------------------------------- configuration
+def test_key_that_is_not_known_is_refused(call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path) -> None:
+    words = training(tiny_cohort, tmp_path / "run")
+    call(*words, "--learning_rat", 0.1).refused("train.yaml", "no key 'learning_rat'", "did you mean 'learning_rate'?")
+    call(*words, "--train::trainer::sed=1").refused("train.yaml", "at 'train::trainer' has no key 'sed'", "did you mean 'seed'?")
+    call(*words, "--seed::a=1").refused("train.yaml has no key 'seed::a': 'seed' holds no keys")
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("learning_rat: 0.1\n")
+    ended = call(*words, "--variant", overlay)
+    ended.refused(str(overlay), "no key 'learning_rat'", "did you mean 'learning_rate'?")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--seed"], ["--seed has no value"]),
+        (["seed", "1"], ["expected --key value, got 'seed'"]),
+        (["--variant", "l2"], ["no such overlay", "l1_task"]),
+        (["--precision", "fp8"], ["precision must be one of", "'fp8'"]),
+        (["--stages", "[{name: a, epoch: 1, train: [task]}]"], ["no key 'epoch'", "did you mean 'epochs'?"]),
+        (["--task_update", "never"], ["task_update must be one of"]),
+        (["--spatial_size", "[36, 36]"], ["multiples of 8", "36"]),
+        (["--learning_rate", "{a: "], ["--learning_rate", "YAML"]),
+    ],
+)
+def test_value_that_is_wrong_is_refused(
+    words: Sequence[str], parts: Sequence[str], call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    call(*training(tiny_cohort, tmp_path / "run"), *words).refused(*parts)
+
+
+def test_bundle_that_is_not_there_is_refused(call: Callable[..., Ended]) -> None:
+    call("train", "amyloid").refused("amyloid: is no bundle", "Bundles that ship: amyloid_pet_taskgan")
+
+
+def test_method_without_folder_is_refused(call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "--manifest", tiny_cohort / "manifest.csv", "--output", tmp_path / "e", "--method", "gan"]
+    call(*words).refused("--method expects NAME=VALUE, got 'gan'")
+
+
+# ---------------------------------------------------------------------------- weights and checkpoints
+def test_checkpoint_of_another_network_is_refused(
+    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    first = call(*training(tiny_cohort, run, joint_epochs=2))
+    assert first.code == 0, first.err
+    before = files(run)
+    # Another network of the same training plan.
+    words = training(tiny_cohort, run, joint_epochs=2, generator_channels=[4, 8, 16])
+    call(*words).refused(str(run / "checkpoint.pt"), "checkpoint of another generator", "Remedy")
+    # The same network in another plan.
+    words = training(tiny_cohort, run, joint_epochs=2, seed=5)
+    call(*words).refused(str(run / "checkpoint.pt"), "written with seed 0, this run has 5", "Remedy")
+    again = call(*training(tiny_cohort, run, joint_epochs=2))
+    assert again.code == 0
+    assert {name: before[name] for name in ("checkpoint.pt", "model.pt")}.items() <= files(run).items()
+
+
+def _without_generator(path: Path) -> None:
+    networks = {"task": describe(AmyloidClassifier(widen_factor=0.0625))}
+    save_file({"method": "taskgan", "neighbors": 2, "domain": {"features": {}}, "networks": networks}, path)
+
+
+def _pickle(path: Path) -> None:
+    torch.save({"format": 1, "networks": Path("code")}, path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (None, "there are no weights here"),
+        (lambda path: path.write_bytes(b"PK no weights"), "is damaged"),
+        (_pickle, "holds more than weights"),
+        (_without_generator, "has no network 'generator'"),
+    ],
+    ids=["missing", "damaged", "code", "other"],
+)
+def test_weights_that_are_none_are_refused(
+    make: Callable[[Path], None] | None, message: str, call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pt"
+    if make is not None:
+        make(path)
+    words = ["restore", "--bundle", "amyloid_pet_taskgan", "--input", tiny_cohort / "manifest.csv"]
+    call(*words, "--output", tmp_path / "out", "--weights", path).refused(str(path), message)
+
+
+# ---------------------------------------------------------------------------- full disk
+def test_full_disk_ends_the_training_and_the_last_checkpoint_loads(
+    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third checkpoint goes to /dev/full, where the kernel itself says that no space is left."""
+    import os
+
+    from medrestore.engines import trainer
+
+    run = tmp_path / "run"
+    save, saved = trainer.save_file, []
+
+    def save_to_full_disk(payload: Any, path: Path) -> None:
+        if len(saved) == 2:
+            path.with_name(f".partial-{os.getpid()}-{path.name}").symlink_to("/dev/full")
+        save(payload, path)
+        saved.append(payload["epoch"])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "save_file", save_to_full_disk)
+        ended = call(*training(tiny_cohort, run, joint_epochs=4))
+    ended.refused(str(run / "checkpoint.pt"), "the disk is full; the file from before is kept", "free some space")
+    assert saved == [1, 2]
+    assert load_file(run / "checkpoint.pt")["epoch"] == 2
+    assert not list(run.glob(".partial*"))
+    resumed = call(*training(tiny_cohort, run, joint_epochs=4))
+    assert resumed.code == 0, resumed.err
+    assert load_file(run / "checkpoint.pt")["epoch"] == 4
+
+
+def test_folder_that_cannot_be_written_is_an_error_of_one_line(
+    call: Callable[..., Ended], tiny_cohort: Path, weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    words = ["restore", "--bundle", "amyloid_pet_taskgan", "--weights", weights]
+    source = tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz"
+    call(*words, "--input", source, "--output", tmp_path / "file" / "out").refused(str(tmp_path / "file"))
+
+
+# ---------------------------------------------------------------------------- output of others
+@pytest.fixture
+def occupied(tmp_path: Path) -> Path:
+    """Return a folder with somebody else's results."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "thesis.docx").write_text("years of work")
+    return folder
+
+
+@pytest.mark.parametrize("command", ["demo", "amyloid-pet", "low-dose", "train", "evaluate"])
+def test_folder_with_other_results_is_refused_and_left_alone(
+    command: str, call: Callable[..., Ended], occupied: Path, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    image = tiny_cohort / "subjects" / "sub-0000" / "target.nii.gz"
+    manifest = tiny_cohort / "manifest.csv"
+    words: dict[str, list[object]] = {
+        "demo": ["demo", "--output", occupied],
+        "amyloid-pet": ["simulate", "amyloid-pet", "--output", occupied],
+        "low-dose": ["simulate", "low-dose", "--image", image, "--output", occupied],
+        "train": training(tiny_cohort, occupied),
+        "evaluate": ["evaluate", "--manifest", manifest, "--output", occupied],
+    }
+    call(*words[command]).refused(str(occupied), "nothing is overwritten", "Remedy")
+    assert files(occupied) == {"thesis.docx": b"years of work"}
+
+
+def test_trained_model_of_others_is_not_overwritten(
+    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("{}\n")
+    call(*training(tiny_cohort, run)).refused(str(run / "config.yaml"), "of another run", "Remedy")
+    assert files(run) == {"config.yaml": b"{}\n"}
+
+
+def test_restoration_by_other_weights_is_refused_and_left_alone(
+    call: Callable[..., Ended], tiny_cohort: Path, weights: Path, tmp_path: Path
+) -> None:
+    source, output = tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz", tmp_path / "out"
+    words = ["restore", "--bundle", "amyloid_pet_taskgan", "--input", source, "--output", output]
+    done = call(*words, "--weights", weights)
+    assert done.code == 0, done.err
+    assert done.out.endswith(f"1 volumes restored to {output}\n")
+    before = files(output)
+    again = call(*words, "--weights", weights)
+    assert again.code == 0
+    assert files(output) == before
+    model = load_file(weights)
+    model.pop("format")
+    other = tmp_path / "model.pt"
+    save_file({**model, "neighbors": 2, "label_column": "amyloid_status"}, other)
+    ended = call(*words, "--weights", other)
+    ended.refused(str(output / "degraded_restored.nii.gz"), "nothing is overwritten", "name another output folder")
+    (output / "degraded_restored.json").unlink()
+    call(*words, "--weights", weights).refused(str(output / "degraded_restored.nii.gz"), "move it away")
+    assert files(output)["degraded_restored.nii.gz"] == before["degraded_restored.nii.gz"]
