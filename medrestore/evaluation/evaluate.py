@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medrestore import __version__
@@ -150,6 +151,7 @@ def evaluate(
         "manifest_sha256": sha256_file(manifest),
         "dose_series_sha256": sha256_file(dose_series) if dose_series else None,
         "split": split,
+        "dose_fraction": dose_fraction,
         "methods": {name: _folder_checksum([arms[scan][name] for scan in sorted(arms)]) for name in methods},
         "classifiers": {judge.name: judge.weights_sha256 for judge in judges},
         "label_column": label_column,
@@ -164,8 +166,11 @@ def evaluate(
     finished = _claim(folder, record)
     if finished:
         return load_evaluation(folder)
+    validation = table[table["split"] == "validation"]
+    if dose_fraction is not None:
+        validation = validation[np.isclose(validation["dose_fraction"], dose_fraction)]
     classical, tuned = tuned_filters(
-        table[table["split"] == "validation"],
+        validation,
         given=filters,
         data_range=None if data_range == "target_max" else float(data_range),
     )

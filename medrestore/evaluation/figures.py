@@ -27,7 +27,7 @@ DIFFERENCE_PART = 0.3
 """Window of difference images as a part of the images' window."""
 
 RIGHT, WRONG = "#222222", "#c0392b"
-POSITIVE, NEGATIVE = "#c0392b", "#2c6fbb"
+POSITIVE, NEGATIVE, UNKNOWN = "#c0392b", "#2c6fbb", "#888888"
 
 
 def choose_scans(per_subject: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -68,9 +68,8 @@ def choose_scans(per_subject: pd.DataFrame) -> dict[str, tuple[str, str]]:
     left = [row for row in rows if row["scan"] not in chosen.values()]
     if left:
         middle = float(np.mean(means)) if means else 0.0
-        chosen["Border case" if means else "Scan"] = min(left, key=lambda row: abs(row["value"] - middle))[
-            "scan"
-        ]
+        nearest = min(left, key=lambda row: abs(row["value"] - middle))
+        chosen["Border case" if means else "Scan"] = nearest["scan"]
     return chosen
 
 
@@ -274,7 +273,7 @@ def _numbers(panel: SubjectPanel, method: str) -> tuple[str, str]:
     color = RIGHT
     if score:
         parts.append(f"p {measured[score]:.2f}")
-        color = WRONG if measured[score.replace("_score", "_error")] > 0 else RIGHT
+        color = WRONG if measured.get(score.replace("_score", "_error"), 0) > 0 else RIGHT
     return "  ·  ".join(parts), color
 
 
@@ -292,8 +291,8 @@ def _draw_agreement(page: _Page, per_subject: pd.DataFrame, *, top: float, metho
         axes.axhline(agreement.bias, color="#222222", linewidth=1.2)
         for value in (agreement.lower, agreement.upper):
             axes.axhline(value, color="#222222", linewidth=0.9, linestyle=(0, (4, 3)))
-        for label, color in ((1, POSITIVE), (0, NEGATIVE)):
-            same = (group["label"] == label).to_numpy()
+        for label, color in ((1, POSITIVE), (0, NEGATIVE), (-1, UNKNOWN)):
+            same = (group["label"].fillna(-1) == label).to_numpy()
             x, y = (measured - bias / 2)[same], bias[same]
             axes.scatter(x, y, s=17, color=color, alpha=0.8, linewidths=0, zorder=3)
         axes.set_title(
@@ -309,6 +308,8 @@ def _draw_agreement(page: _Page, per_subject: pd.DataFrame, *, top: float, metho
             axes.tick_params(labelleft=False)
     legend = page.axes(LEFT + (len(methods) - 1) * (COLUMN + GAP), top, COLUMN, PLOT)
     legend.set_axis_off()
-    for name, color in (("Positive", POSITIVE), ("Negative", NEGATIVE)):
+    kinds = [("Positive", POSITIVE), ("Negative", NEGATIVE)]
+    kinds += [("Status not known", UNKNOWN)] * bool(held["label"].isna().any())
+    for name, color in kinds:
         legend.scatter([], [], s=24, color=color, label=name)
     legend.legend(loc="center left", frameon=False, fontsize=10)

@@ -102,8 +102,8 @@ def summary_table(per_subject: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     Parameters
     ----------
     per_subject
-        One row per scan and method: ``subject_id``, ``method``, ``label`` (y, 0 or 1) and metrics; NaN where
-        a metric does not apply. Scans of one subject are averaged first.
+        One row per scan and method: ``subject_id``, ``method``, ``label`` (y: 0, 1 or NaN) and metrics; NaN
+        where a metric does not apply. Scans of one subject are averaged first.
     seed
         Of the bootstrap.
 
@@ -122,7 +122,7 @@ def summary_table(per_subject: pd.DataFrame, *, seed: int) -> pd.DataFrame:
                 interval = bootstrap_mean(values.to_numpy(), n_resamples=RESAMPLES, seed=seed)
                 rows.append(_row(method, metric, interval, len(values)))
         for score in [name for name in per_subject.columns if name.endswith("_score")]:
-            held = group.dropna(subset=[score])
+            held = group.dropna(subset=[score, "label"])
             if held["label"].nunique() == 2:
                 interval = auc_interval(held[score], held["label"], held["subject_id"], seed=seed)
                 rows.append(

@@ -11,7 +11,7 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
-from medrestore.evaluation.arms import find_arms, read_on_grid
+from medrestore.evaluation.arms import find_arms, read_on_grid, restored_name
 
 if TYPE_CHECKING:
     from conftest import Cohort
@@ -30,6 +30,12 @@ def test_every_scan_has_a_file_of_every_method(cohort: Cohort, rows: pd.DataFram
     }
 
 
+def test_files_are_named_as_restoring_names_them() -> None:
+    from medrestore.inference import restore
+
+    assert restored_name("sub-01_ses-01") == restore.restored_name("sub-01_ses-01")
+
+
 def test_all_faults_are_named_at_once(cohort: Cohort, rows: pd.DataFrame, tmp_path: Path) -> None:
     folder = tmp_path / "gan"
     shutil.copytree(cohort.methods["gan"], folder)
@@ -37,6 +43,7 @@ def test_all_faults_are_named_at_once(cohort: Cohort, rows: pd.DataFrame, tmp_pa
     shutil.copy(folder / "sub-02_ses-01_restored.nii.gz", folder / "sub-99_ses-01_restored.nii.gz")
     grid = SourceGrid.from_affine((32, 32, 8), np.diag([4.0, 4.0, 6.5, 1.0]))
     write_volume(np.zeros((32, 32, 8)), grid, folder / "sub-03_ses-01_restored.nii.gz")
+    (folder / "sub-02_ses-01_restored.nii.gz").write_bytes(b"no volume")
     small = SourceGrid.from_affine((32, 32, 7), np.diag([4.0, 4.0, 6.0, 1.0]))
     write_volume(np.zeros((32, 32, 7)), small, folder / "sub-04_ses-01_restored.nii.gz")
     methods = {
@@ -55,6 +62,7 @@ def test_all_faults_are_named_at_once(cohort: Cohort, rows: pd.DataFrame, tmp_pa
         "sub-01_ses-01_restored.nii.gz is missing",
         "sub-99_ses-01_restored.nii.gz belongs to no scan",
         "sub-03_ses-01_restored.nii.gz: is not on the grid of",
+        "sub-02_ses-01_restored.nii.gz: cannot be read as NIfTI",
         "corners up to 3.5 mm apart",  # 7 steps of half a millimeter
         "shape (32, 32, 7) against (32, 32, 8)",
     ):

@@ -192,6 +192,27 @@ def test_one_scan_without_regions_has_a_table_and_a_figure(cohort: Cohort, tmp_p
     assert "data range: 2.0 SUV" in (found.output / "tables.md").read_text(encoding="utf-8")
 
 
+def test_scans_without_a_status_are_measured_all_the_same(cohort: Cohort, tmp_path: Path) -> None:
+    table = pd.read_csv(cohort.manifest, dtype=str)
+    table.loc[table["split"] == "test", "amyloid_status"] = ""
+    table.to_csv(cohort.folder / "unlabeled.csv", index=False)
+    found = evaluate(
+        cohort.folder / "unlabeled.csv",
+        methods=cohort.methods,
+        output=tmp_path / "out",
+        observers=[cohort.observer],
+        filters={},
+        dose_fraction=0.01,
+        progress=False,
+    )
+    assert found.per_subject["label"].isna().all()
+    assert found.per_subject["observer_score"].notna().all()
+    assert "observer_mae" not in found.per_subject
+    assert set(found.summary["metric"]) >= {"psnr", "suvr_bias"}
+    assert "Diagnosis" not in found.markdown
+    assert load_evaluation(tmp_path / "out").markdown == found.markdown
+
+
 def test_a_dose_series_must_hold_every_scan(cohort: Cohort, tmp_path: Path) -> None:
     table = pd.read_csv(cohort.dose_series)
     part = cohort.folder / "part.csv"

@@ -14,13 +14,7 @@ from ignite.engine import Engine, Events
 from medrestore.checks import InputError
 from medrestore.files import sha256_file
 from medrestore.tracking.runs import RUN_FILE, MLflowRun
-from medrestore.tracking.store import default_tracking_uri, experiment_id, open_client
-
-
-@pytest.fixture(scope="module")
-def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    # Making a database takes a second: the tests of this file share one and differ in experiment.
-    return default_tracking_uri(tmp_path_factory.mktemp("store"))
+from medrestore.tracking.store import experiment_id, open_client
 
 
 def make_trainer(
@@ -207,6 +201,49 @@ def test_a_resumed_training_continues_its_run_and_repeats_no_step(tmp_path: Path
     assert found.data.tags["changed.b"] == "2 -> 5 at iteration 4"
     assert found.data.tags["resumed_at_iteration"] == "4"
     assert len(client.search_runs([found.info.experiment_id])) == 1
+
+
+def test_an_engine_that_runs_on_is_recorded_once(tmp_path: Path, tracking_uri: str) -> None:
+    run = MLflowRun("on", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1)
+    trainer = make_trainer()
+    run.attach(trainer)
+    trainer.run([0] * 2, max_epochs=1)
+    trainer.run([0] * 2, max_epochs=2)
+    client = open_client(tracking_uri)
+    assert curve(client, run.run_id, "joint/pixel") == {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_only_the_first_process_records(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrestore.tracking import runs as module
+
+    monkeypatch.setattr(module, "get_rank", lambda: 1)
+    run = MLflowRun("second process", "run", output_dir=tmp_path / "run", tracking_uri=tracking_uri)
+    trainer = make_trainer()
+    run.attach(trainer)
+    trainer.run([0] * 2, max_epochs=1)
+    assert run.run_id is None
+    assert not (tmp_path / "run").exists()
+
+
+def test_points_that_could_not_be_sent_are_counted(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = MLflowRun("lost", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
+    run.start()
+    run.log({"loss": 1.0}, step=1)
+    run.flush()
+    run.log({"loss": 2.0, "other": 3.0}, step=2)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(run._client, "log_batch", refuse)
+    run.finish()
+    assert "2 points of run" in caplog.text
+    assert open_client(tracking_uri).get_run(run.run_id).info.status == "FINISHED"
 
 
 def test_a_run_that_the_store_does_not_hold_is_replaced_with_a_warning(

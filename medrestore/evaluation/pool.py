@@ -1,0 +1,53 @@
+"""One table over several evaluations of the same subjects: trainings of different seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import pandas as pd
+
+from medrestore.checks import InputError
+from medrestore.evaluation.evaluate import load_evaluation
+from medrestore.evaluation.tables import PAIRS, difference_table, render, summary_table
+
+__all__ = ["pool_evaluations"]
+
+
+def pool_evaluations(
+    folders: Sequence[str | os.PathLike[str]], *, pairs: Sequence[tuple[str, str]] = PAIRS, seed: int = 0
+) -> str:
+    """Return the tables of several evaluations taken together, as Markdown.
+
+    A subject's value is the mean over the evaluations; intervals are over subjects, as everywhere: seeds of a
+    training are no further subjects. Methods that are not in every evaluation are left out.
+
+    Parameters
+    ----------
+    folders
+        Of :func:`~medrestore.evaluation.evaluate.evaluate`, each with its own seed of the trainings.
+    pairs
+        Methods whose paired differences are reported.
+    seed
+        Of the bootstrap.
+
+    Raises
+    ------
+    InputError
+        When there is none, or they are evaluations of different subjects, data ranges or splits.
+    """
+    if not folders:
+        raise InputError("folders must name at least one evaluation")
+    evaluations = [load_evaluation(folder) for folder in folders]
+    first = evaluations[0]
+    for other in evaluations[1:]:
+        for key in ("manifest_sha256", "split", "data_range", "dose_fractions"):
+            if other.record.get(key) != first.record.get(key):
+                raise InputError(
+                    f"{other.folder}: was evaluated with {key} {other.record.get(key)}, "
+                    f"{first.folder} with {first.record.get(key)}"
+                )
+    shared = set.intersection(*(set(item.per_subject["method"]) for item in evaluations))
+    table = pd.concat([item.per_subject for item in evaluations], ignore_index=True)
+    table = table[table["method"].isin(shared)]
+    return render(summary_table(table, seed=seed), difference_table(table, pairs=pairs, seed=seed))
