@@ -278,6 +278,17 @@ def evaluate(
 
 
 @app.command()
+def pool(
+    evaluations: Annotated[list[Path], typer.Argument(help="Folders of evaluations, one for each seed.")],
+    seed: Seed = 0,
+) -> None:
+    """Print one table over evaluations of several training seeds: means over seeds, intervals over subjects."""
+    from medrestore.evaluation.pool import pool_evaluations
+
+    typer.echo(pool_evaluations(evaluations, seed=seed))
+
+
+@app.command()
 def compare(
     experiment: Annotated[str, typer.Argument(help="MLflow experiment that holds evaluations.")],
     tracking_uri: Annotated[str, typer.Option(help="MLflow store.")] = "sqlite:///mlflow.db",

@@ -14,7 +14,13 @@ from medrestore.evaluation.pool import pool_evaluations
 def evaluation(folder: Path, psnr: dict[str, list[float]], **record: object) -> Path:
     folder.mkdir()
     rows = [
-        {"subject_id": f"sub-{index}", "session_id": "ses-01", "method": method, "label": index % 2, "psnr": value}
+        {
+            "subject_id": f"sub-{index}",
+            "session_id": "ses-01",
+            "method": method,
+            "label": index % 2,
+            "psnr": value,
+        }
         for method, values in psnr.items()
         for index, value in enumerate(values)
     ]
