@@ -44,8 +44,8 @@ def pool_evaluations(
         for key in ("manifest_sha256", "split", "data_range", "dose_fractions"):
             if other.record.get(key) != first.record.get(key):
                 raise InputError(
-                    f"{other.folder}: was evaluated with {key} {other.record.get(key)}, "
-                    f"{first.folder} with {first.record.get(key)}"
+                    f"{other.output}: was evaluated with {key} {other.record.get(key)}, "
+                    f"{first.output} with {first.record.get(key)}"
                 )
     shared = set.intersection(*(set(item.per_subject["method"]) for item in evaluations))
     table = pd.concat([item.per_subject for item in evaluations], ignore_index=True)
