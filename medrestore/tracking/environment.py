@@ -50,10 +50,11 @@ def import_mlflow() -> Any:
         ``mlflow``.
     """
     imported_before = "mlflow" in sys.modules
+    undecided = "MLFLOW_DISABLE_TELEMETRY" not in os.environ
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
-    if imported_before and hasattr(mlflow, "telemetry"):
+    if undecided and imported_before and hasattr(mlflow, "telemetry"):
         mlflow.telemetry.set_telemetry_client()
     return mlflow
 
