@@ -233,11 +233,11 @@ def evaluate(
         Path | None,
         typer.Option(help="Manifest of plain reconstructions at other doses, for the dose equivalent."),
     ] = None,
-    filter: Annotated[  # noqa: A002
+    filter: Annotated[
         list[str] | None,
         typer.Option(
-            help="Classical filter and its parameter, gaussian=FWHM_MM or nlm=STRENGTH; repeat; 'none' for neither. "
-            "Tuned on the validation split when not given."
+            help="Classical filter and its parameter, gaussian=FWHM_MM or nlm=STRENGTH; repeat; "
+            "'none' for neither. Tuned on the validation split when not given."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Rows of this split are evaluated.")] = "test",
@@ -282,7 +282,7 @@ def pool(
     evaluations: Annotated[list[Path], typer.Argument(help="Folders of evaluations, one for each seed.")],
     seed: Seed = 0,
 ) -> None:
-    """Print one table over evaluations of several training seeds: means over seeds, intervals over subjects."""
+    """Print one table over evaluations of several seeds: means over seeds, intervals over subjects."""
     from medrestore.evaluation.pool import pool_evaluations
 
     typer.echo(pool_evaluations(evaluations, seed=seed))

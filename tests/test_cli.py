@@ -107,12 +107,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "task": describe(AmyloidClassifier(widen_factor=0.0625)),
     }
     features = {f"voxel_size_{axis}_mm": [1.0, 9.0] for axis in "xyz"} | {"relative_noise": [0.0, 9.0]}
-    save_file({"method": "taskgan", "neighbors": 2, "domain": {"features": features}, "networks": networks}, path)
+    save_file(
+        {"method": "taskgan", "neighbors": 2, "domain": {"features": features}, "networks": networks}, path
+    )
     return path
 
 
 # ---------------------------------------------------------------------------- help
-@pytest.mark.parametrize(("command", "parts"), COMMANDS, ids=lambda value: "-".join(value))
+@pytest.mark.parametrize(("command", "parts"), COMMANDS, ids="-".join)
 def test_help_teaches(command: Sequence[str], parts: Sequence[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
     assert result.exit_code == 0
@@ -165,7 +167,9 @@ def _text(_: Path, path: Path) -> None:
 
 def _four_dimensions(source: Path, path: Path) -> None:
     image = nibabel.load(source)
-    nibabel.save(nibabel.Nifti1Image(np.stack([image.get_fdata(dtype=np.float32)] * 2, -1), image.affine), path)
+    nibabel.save(
+        nibabel.Nifti1Image(np.stack([image.get_fdata(dtype=np.float32)] * 2, -1), image.affine), path
+    )
 
 
 def _not_a_number(source: Path, path: Path) -> None:
@@ -210,7 +214,11 @@ def test_bad_volume_is_refused_by_restore(
 
 @pytest.mark.parametrize(("spoil", "message"), BAD_VOLUMES[:4])
 def test_bad_volume_is_refused_by_low_dose_simulation(
-    spoil: Callable[[Path, Path], None], message: str, call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+    spoil: Callable[[Path, Path], None],
+    message: str,
+    call: Callable[..., Ended],
+    tiny_cohort: Path,
+    tmp_path: Path,
 ) -> None:
     bad = tmp_path / "bad.nii.gz"
     spoil(tiny_cohort / "subjects" / "sub-0000" / "target.nii.gz", bad)
@@ -243,7 +251,11 @@ def _other_affine(source: Path, path: Path) -> None:
     ("spoil", "message"), [*BAD_VOLUMES[:4], (_other_shape, "shape"), (_other_affine, "affine")]
 )
 def test_bad_pair_is_refused_by_training_and_reported_by_the_check(
-    spoil: Callable[[Path, Path], None], message: str, call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+    spoil: Callable[[Path, Path], None],
+    message: str,
+    call: Callable[..., Ended],
+    tiny_cohort: Path,
+    tmp_path: Path,
 ) -> None:
     target = spoiled_cohort(tiny_cohort, tmp_path / "cohort", spoil)
     call(*training(tmp_path / "cohort", tmp_path / "run")).refused(str(target), message)
@@ -293,17 +305,25 @@ def test_training_set_of_one_class_is_refused(
     assert "class" in checked.out
 
 
-def test_manifest_that_is_missing_or_sound(call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path) -> None:
+def test_manifest_that_is_missing_or_sound(
+    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
     call("manifest", "check", tmp_path / "none.csv").refused(str(tmp_path / "none.csv"), "no such file")
     sound = call("manifest", "check", tiny_cohort / "manifest.csv")
     assert (sound.code, sound.out) == (0, f"{tiny_cohort / 'manifest.csv'}: 0 problems\n")
 
 
 # ---------------------------------------------------------------------------- configuration
-def test_key_that_is_not_known_is_refused(call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path) -> None:
+def test_key_that_is_not_known_is_refused(
+    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
     words = training(tiny_cohort, tmp_path / "run")
-    call(*words, "--learning_rat", 0.1).refused("train.yaml", "no key 'learning_rat'", "did you mean 'learning_rate'?")
-    call(*words, "--train::trainer::sed=1").refused("train.yaml", "at 'train::trainer' has no key 'sed'", "did you mean 'seed'?")
+    call(*words, "--learning_rat", 0.1).refused(
+        "train.yaml", "no key 'learning_rat'", "did you mean 'learning_rate'?"
+    )
+    call(*words, "--train::trainer::sed=1").refused(
+        "train.yaml", "at 'train::trainer' has no key 'sed'", "did you mean 'seed'?"
+    )
     call(*words, "--seed::a=1").refused("train.yaml has no key 'seed::a': 'seed' holds no keys")
     overlay = tmp_path / "mine.yaml"
     overlay.write_text("learning_rat: 0.1\n")
@@ -335,8 +355,18 @@ def test_bundle_that_is_not_there_is_refused(call: Callable[..., Ended]) -> None
     call("train", "amyloid").refused("amyloid: is no bundle", "Bundles that ship: amyloid_pet_taskgan")
 
 
-def test_method_without_folder_is_refused(call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path) -> None:
-    words = ["evaluate", "--manifest", tiny_cohort / "manifest.csv", "--output", tmp_path / "e", "--method", "gan"]
+def test_method_without_folder_is_refused(
+    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    words = [
+        "evaluate",
+        "--manifest",
+        tiny_cohort / "manifest.csv",
+        "--output",
+        tmp_path / "e",
+        "--method",
+        "gan",
+    ]
     call(*words).refused("--method expects NAME=VALUE, got 'gan'")
 
 
@@ -379,7 +409,11 @@ def _pickle(path: Path) -> None:
     ids=["missing", "damaged", "code", "other"],
 )
 def test_weights_that_are_none_are_refused(
-    make: Callable[[Path], None] | None, message: str, call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+    make: Callable[[Path], None] | None,
+    message: str,
+    call: Callable[..., Ended],
+    tiny_cohort: Path,
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "model.pt"
     if make is not None:
@@ -409,7 +443,9 @@ def test_full_disk_ends_the_training_and_the_last_checkpoint_loads(
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "save_file", save_to_full_disk)
         ended = call(*training(tiny_cohort, run, joint_epochs=4))
-    ended.refused(str(run / "checkpoint.pt"), "the disk is full; the file from before is kept", "free some space")
+    ended.refused(
+        str(run / "checkpoint.pt"), "the disk is full; the file from before is kept", "free some space"
+    )
     assert saved == [1, 2]
     assert load_file(run / "checkpoint.pt")["epoch"] == 2
     assert not list(run.glob(".partial*"))
@@ -481,7 +517,9 @@ def test_restoration_by_other_weights_is_refused_and_left_alone(
     other = tmp_path / "model.pt"
     save_file({**model, "neighbors": 2, "label_column": "amyloid_status"}, other)
     ended = call(*words, "--weights", other)
-    ended.refused(str(output / "degraded_restored.nii.gz"), "nothing is overwritten", "name another output folder")
+    ended.refused(
+        str(output / "degraded_restored.nii.gz"), "nothing is overwritten", "name another output folder"
+    )
     (output / "degraded_restored.json").unlink()
     call(*words, "--weights", weights).refused(str(output / "degraded_restored.nii.gz"), "move it away")
     assert files(output)["degraded_restored.nii.gz"] == before["degraded_restored.nii.gz"]

@@ -201,7 +201,8 @@ class VolumeEvaluator(Evaluator):
             fail(str(error), path=item.path)
         if notes:
             self.logger.warning(
-                f"{item.name}: outside the training domain: {'; '.join(notes)}. Do not rely on this restoration"
+                f"{item.name}: outside the training domain: {'; '.join(notes)}. "
+                "Do not rely on this restoration"
             )
         deviation = restoration.standard_deviation
         if deviation is not None:

@@ -39,7 +39,7 @@ def tiny_overrides() -> dict[str, Any]:
 def tiny_training(
     tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., tuple[Path, dict[str, Any]]]:
-    """Train an overlay of the amyloid bundle in this process, once; return its folder and the step's state before."""
+    """Train an overlay of the amyloid bundle in this process, once; return its folder and the step before."""
     from medrestore.engines.bundle import open_bundle
 
     folder = tmp_path_factory.mktemp("trainings")

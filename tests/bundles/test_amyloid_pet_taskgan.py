@@ -71,9 +71,13 @@ def test_every_overlay_is_tested() -> None:
 @pytest.mark.parametrize("overlay", LEARN)
 def test_overlay_teaches_its_networks(overlay: str, tiny_training: Training) -> None:
     folder, before = tiny_training(overlay)
-    assert {"model.pt", "checkpoint.pt", "config.yaml", "mlflow_run.json"} <= {path.name for path in folder.iterdir()}
+    assert {"model.pt", "checkpoint.pt", "config.yaml", "mlflow_run.json"} <= {
+        path.name for path in folder.iterdir()
+    }
     after = load_file(folder / "checkpoint.pt")["step"]["networks"]
-    changed = {name for name in before if any(not torch.equal(v, after[name][k]) for k, v in before[name].items())}
+    changed = {
+        name for name in before if any(not torch.equal(v, after[name][k]) for k, v in before[name].items())
+    }
     assert changed == LEARN[overlay]
     assert all(value.isfinite().all() for value in tensors(after).values())
     model = load_file(folder / "model.pt")
@@ -92,7 +96,9 @@ def test_pretrained_task_network_is_where_the_training_starts(tiny_training: Tra
     run = json.loads((folder / "mlflow_run.json").read_text())["run_id"]
     recorded = open_client(f"sqlite:///{folder.parent}/mlflow.db").get_run(run).data.metrics
     assert {"validation_psnr", "validation_task_mae", "validation_observer_mae"} <= set(recorded)
-    assert {"joint/pixel", "joint/feature_matching", "joint/discriminator", "learning_rate/task"} <= set(recorded)
+    assert {"joint/pixel", "joint/feature_matching", "joint/discriminator", "learning_rate/task"} <= set(
+        recorded
+    )
 
 
 @pytest.mark.parametrize("config", ["train", "inference"])
@@ -112,14 +118,23 @@ def test_required_properties_are_there(
 
 
 def test_monai_trains_the_same_network(
-    tiny_training: Training, tiny_cohort: Path, tmp_path: Path, tiny_overrides: dict[str, Any], one_thread: dict[str, str]
+    tiny_training: Training,
+    tiny_cohort: Path,
+    tmp_path: Path,
+    tiny_overrides: dict[str, Any],
+    one_thread: dict[str, str],
 ) -> None:
     """``python -m monai.bundle run`` gives what :func:`open_bundle` gives, bit for bit."""
     output = tmp_path / "run"
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config_files("demo", "l1")]
     overrides = {**tiny_overrides, "dataset_dir": tiny_cohort, "output_dir": output}
     finished = subprocess.run(
-        [*command, *arguments(overrides)], cwd=tmp_path, env=one_thread, capture_output=True, text=True, check=False
+        [*command, *arguments(overrides)],
+        cwd=tmp_path,
+        env=one_thread,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert finished.returncode == 0, finished.stderr
     expected, _ = tiny_training("l1")
@@ -132,13 +147,20 @@ def test_restores_the_test_split_on_the_source_grid(
 ) -> None:
     weights = tiny_training(overlay)[0] / "model.pt"
     output = tmp_path / "restored"
-    overrides = {"dataset_dir": str(tiny_cohort), "weights": str(weights), "output_dir": str(output), "device": "cpu"}
+    overrides = {
+        "dataset_dir": str(tiny_cohort),
+        "weights": str(weights),
+        "output_dir": str(output),
+        "device": "cpu",
+    }
     workflow = open_bundle(BUNDLE, "inference", overrides=overrides)
     workflow.initialize()
     (written,) = workflow.run()
     workflow.finalize()
     rows = split_rows(read_manifest(tiny_cohort / "manifest.csv"), "test")
-    assert [path.name for path in written] == [f"{name}_ses-01_restored.nii.gz" for name in rows["subject_id"]]
+    assert [path.name for path in written] == [
+        f"{name}_ses-01_restored.nii.gz" for name in rows["subject_id"]
+    ]
     for path, source in zip(written, rows["degraded_path"], strict=True):
         ours, given = nibabel.load(path), nibabel.load(source)
         assert ours.get_data_dtype() == np.float32
@@ -152,7 +174,10 @@ def test_restores_the_test_split_on_the_source_grid(
         for name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
             assert getattr(ours_itk, name)() == getattr(given_itk, name)(), name
         assert np.isfinite(ours.get_fdata()).all()
-        assert json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())["method"] == "taskgan"
+        assert (
+            json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())["method"]
+            == "taskgan"
+        )
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes], *, seconds: float = 120) -> None:
@@ -192,7 +217,12 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
     tiny_cohort: Path, tmp_path: Path, tiny_overrides: dict[str, Any], one_thread: dict[str, str]
 ) -> None:
     # Instance norm and no dropout: nothing depends on which other slices a process has.
-    common = {**tiny_overrides, "generator_norm": "instance", "discriminator_norm": "instance", "generator_dropout": 0.0}
+    common = {
+        **tiny_overrides,
+        "generator_norm": "instance",
+        "discriminator_norm": "instance",
+        "generator_dropout": 0.0,
+    }
     common |= {"dataset_dir": tiny_cohort}
     monai = ["-m", "monai.bundle", "run", "--config_file"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -207,15 +237,18 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
             command, cwd=tmp_path, env=one_thread, capture_output=True, text=True, check=False
         )
         assert finished.returncode == 0, finished.stderr
-    assert [path.name for path in (tmp_path / "two").glob("*.pt")].sort() == ["checkpoint.pt", "model.pt"].sort()
+    assert [path.name for path in (tmp_path / "two").glob("*.pt")].sort() == [
+        "checkpoint.pt",
+        "model.pt",
+    ].sort()
     client = open_client(f"sqlite:///{tmp_path}/two/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("amyloid_pet").experiment_id])
     assert run.info.status == "FINISHED"
     ours, expected = (tensors(load_file(tmp_path / name / "model.pt")["networks"]) for name in ("two", "one"))
     assert ours.keys() == expected.keys()
     for name, value in expected.items():
-        # Adam's first steps are learning_rate * sign(gradient), whatever the size of the gradient: where it is zero
-        # but for rounding, a weight may move the other way, by 2 * 2 * 0.002 at most.
+        # Adam's first steps are learning_rate * sign(gradient), whatever the size of the gradient: where it
+        # is zero but for rounding, a weight may move the other way, by 2 * 2 * 0.002 at most.
         difference = (ours[name] - value).abs()
         assert difference.max() <= 0.008 + 1e-6, name
         if value.ndim == 4:  # a bias before instance norm has no gradient but rounding

@@ -136,7 +136,8 @@ def test_missing_required_key_is_found(bundle: Path, config: str, key: str, tmp_
         (tmp_path / "configs" / name).write_text((bundle / "configs" / name).read_text())
     workflow = open_bundle(tmp_path, config)
     workflow.initialize()
-    # Required properties are looked up in the order of MONAI's table; what stands before this one needs no files.
+    # Required properties are looked up in the order of MONAI's table; what stands before this one needs no
+    # files.
     with pytest.raises(KeyError, match=key):
         workflow._get_property(key, workflow.properties[key])
 
