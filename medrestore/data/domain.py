@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,6 +93,13 @@ def domain_warnings(volume: Volume, domain: Mapping[str, Any], *, tracer: str | 
     return found
 
 
-def model_information(table: pd.DataFrame, *, neighbors: int, label_column: str) -> dict[str, Any]:
+def model_information(
+    table: pd.DataFrame, *, neighbors: int, label_column: str, spatial_size: Sequence[int]
+) -> dict[str, Any]:
     """Return what inference must know of a training: kept in ``model.pt`` as plain values."""
-    return {"neighbors": neighbors, "label_column": label_column, "domain": training_domain(table)}
+    return {
+        "neighbors": neighbors,
+        "label_column": label_column,
+        "spatial_size": list(spatial_size),
+        "domain": training_domain(table),
+    }

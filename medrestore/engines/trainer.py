@@ -359,7 +359,9 @@ class RestorationTrainer(Trainer):
             self.load_checkpoint()
             if self.state.epoch >= self.state.max_epochs:
                 if not (self.output_dir / MODEL).exists():
-                    self.save_model()
+                    # Killed between the last epoch and its end: let the handlers close what they hold open.
+                    self.fire_event(Events.STARTED)
+                    self.fire_event(Events.COMPLETED)
                 self.logger.info(f"{self.output_dir}: finished before, nothing to do")
                 return
             self.logger.info(f"continuing after epoch {self.state.epoch} of {self.state.max_epochs}")
