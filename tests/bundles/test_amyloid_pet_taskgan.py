@@ -237,10 +237,8 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
             command, cwd=tmp_path, env=one_thread, capture_output=True, text=True, check=False
         )
         assert finished.returncode == 0, finished.stderr
-    assert [path.name for path in (tmp_path / "two").glob("*.pt")].sort() == [
-        "checkpoint.pt",
-        "model.pt",
-    ].sort()
+    written = sorted(path.name for path in (tmp_path / "two").glob("*.pt"))
+    assert written == ["checkpoint.pt", "model.pt"]
     client = open_client(f"sqlite:///{tmp_path}/two/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("amyloid_pet").experiment_id])
     assert run.info.status == "FINISHED"

@@ -1,0 +1,76 @@
+"""Bundles by name or path, overlays in order, unknown keys refused at every level."""
+
+from pathlib import Path
+
+import pytest
+
+from medrestore.checks import InputError
+from medrestore.engines.bundle import bundle_files, find_bundle, open_bundle
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "amyloid_pet_taskgan"
+
+
+def test_bundle_is_found_by_name_and_by_path(tmp_path: Path) -> None:
+    assert find_bundle("amyloid_pet_taskgan").resolve() == BUNDLE.resolve()
+    assert find_bundle(BUNDLE) == BUNDLE
+    with pytest.raises(InputError, match=r"is no bundle .*Bundles that ship: amyloid_pet_taskgan"):
+        find_bundle(tmp_path)
+
+
+def test_files_are_the_configuration_then_the_overlays(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("seed: 3\n")
+    files = bundle_files(BUNDLE, "train", ["demo", str(own), "gan"])
+    assert files == [
+        str(path)
+        for path in (
+            BUNDLE / "configs/train.yaml",
+            BUNDLE / "variants/demo.yaml",
+            own,
+            BUNDLE / "variants/gan.yaml",
+        )
+    ]
+    with pytest.raises(
+        InputError, match=r"l2\.yaml: there is no such overlay\. The bundle has: demo, gan, l1"
+    ):
+        bundle_files(BUNDLE, "train", ["l2"])
+    with pytest.raises(InputError, match=r"deploy\.yaml: is missing from the bundle"):
+        bundle_files(BUNDLE, "deploy", [])
+
+
+def test_later_overlay_and_override_win(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("pretrain_epochs: 5\nrun_name: mine\n")
+    parser = open_bundle(
+        BUNDLE,
+        "train",
+        variants=["demo", str(own)],
+        overrides={"run_name": "given", "train::trainer::accumulation": 4},
+    ).parser
+    assert parser["pretrain_epochs"] == 5  # demo says 18
+    assert parser["workers"] == 0  # demo
+    assert parser["run_name"] == "given"
+    assert parser["train"]["trainer"]["accumulation"] == 4
+    assert parser["bundle_root"] == str(BUNDLE)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (
+            "train::trainer::emadecay",
+            r"train\.yaml at 'train::trainer' has no key 'emadecay'; did you mean 'ema_decay'",
+        ),
+        ("trane::trainer::seed", r"train\.yaml has no key 'trane'; did you mean 'train'"),
+        ("train::handlers::9", r"at 'train::handlers' has no key '9'"),
+        ("seed::more", r"no key 'seed::more': 'seed' holds no keys"),
+    ],
+)
+def test_unknown_nested_key_is_refused(key: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_bundle(BUNDLE, "train", overrides={key: 1})
+
+
+def test_known_key_in_a_list_is_accepted() -> None:
+    parser = open_bundle(BUNDLE, "train", overrides={"train::handlers::0::interval": 9}).parser
+    assert parser["train"]["handlers"][0]["interval"] == 9

@@ -1,0 +1,144 @@
+"""Validation: figures against a plain loop, evaluation mode, and the warning when T and the observer part."""
+
+import logging
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from training_case import STAGES, Batches, build_trainer
+
+from medrestore.checks import InputError
+from medrestore.engines.validation import Validation
+from medrestore.networks.tasks.amyloid import AmyloidClassifier
+from medrestore.networks.weights import describe, save_file
+
+
+class Slices(Batches):
+    """Two batches of four slices: subjects 0 and 1, two slices of each in every batch."""
+
+    def __init__(self) -> None:
+        super().__init__(batches=2)
+        self.dataset = self
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            yield {**batch, "volume_index": torch.tensor([0, 1, 0, 1])}
+
+    def __getitems__(self, indices):
+        batches = list(self)
+        whole = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+        return {key: value[list(indices)] for key, value in whole.items()}
+
+
+@pytest.fixture
+def observer(tmp_path: Path) -> Path:
+    save_file(
+        {"networks": {"task": describe(AmyloidClassifier(widen_factor=0.0625, seed=9))}},
+        tmp_path / "observer.pt",
+    )
+    return tmp_path / "observer.pt"
+
+
+def test_figures_are_those_of_a_plain_loop(tmp_path: Path, observer: Path) -> None:
+    validation = Validation(Slices(), label_column="amyloid_status", observer=observer)
+    trainer = build_trainer(tmp_path / "run", handlers=[validation])
+    trainer.run()
+    metrics = trainer.state.metrics
+    generator, task = trainer.averaged_generator.module.eval(), trainer.step.bare("task").eval()
+    judge = validation.observer
+    batches = list(Slices())
+    with torch.no_grad():
+        restored = torch.cat([generator(batch["image"]) for batch in batches])
+        target, status, subject = (
+            torch.cat([batch[key] for batch in batches])
+            for key in ("label", "amyloid_status", "volume_index")
+        )
+        psnr = []
+        for index in (0, 1):
+            mine = subject == index
+            error = (restored[mine] - target[mine]).square().mean()
+            psnr.append(10 * math.log10(target[mine].max() ** 2 / error))
+        expected = {"psnr": sum(psnr) / 2, "l1": (restored - target).abs().mean()}
+        for name, network in (("task", task), ("observer", judge)):
+            for images, of in ((restored, ""), (target, "_target")):
+                expected[f"{name}_mae{of}"] = (torch.sigmoid(network(images)) - status).abs().mean()
+    for name, value in expected.items():
+        # Tolerance: float32 sums in another order (1e-7), through logarithm and networks.
+        assert metrics[f"validation_{name}"] == pytest.approx(float(value), rel=1e-4), name
+
+
+def test_validation_changes_nothing_of_the_training(tmp_path: Path, observer: Path) -> None:
+    """Running statistics, modes and random state: a run ends alike with and without it."""
+    plain = build_trainer(tmp_path / "plain")
+    plain.run()
+    watched = build_trainer(
+        tmp_path / "watched",
+        handlers=[Validation(Slices(), label_column="amyloid_status", observer=observer)],
+    )
+    watched.run()
+    for name, network in (("generator", "averaged_generator"), ("task", "")):
+        one, other = (
+            getattr(trainer, network) if network else trainer.step.bare(name) for trainer in (plain, watched)
+        )
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        )
+    assert not watched.averaged_generator.training
+    assert watched.step.bare("task").training
+
+
+def test_epochs_without_a_learning_generator_judge_the_target_alone(tmp_path: Path) -> None:
+    validation = Validation(Slices(), label_column="amyloid_status")
+    trainer = build_trainer(tmp_path, stages=STAGES[:1], handlers=[validation])
+    trainer.run()
+    assert set(trainer.state.metrics) == {"validation_task_mae_target"}
+    assert validation.panel(trainer) is None
+
+
+def test_interval(tmp_path: Path) -> None:
+    validation = Validation(Slices(), label_column="amyloid_status", interval=3)
+    trainer = build_trainer(tmp_path, stages=STAGES[1:], handlers=[validation])
+    seen: list[int] = []
+    validation._run = lambda *_: seen.append(trainer.state.epoch) or {}  # type: ignore[method-assign]
+    trainer.run()
+    assert seen == [3]
+    with pytest.raises(InputError, match="interval must be in"):
+        Validation(Slices(), label_column="amyloid_status", interval=0)
+
+
+@pytest.mark.parametrize(("observer_error", "warned"), [(0.4, True), (0.25, False)])
+def test_warns_when_task_and_observer_part(
+    observer_error: float, warned: bool, tmp_path: Path, observer: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """T errs by 0.05 more than on targets, the observer by 0.3 or 0.15: a gap of 0.25, or the tolerated 0.1."""
+    validation = Validation(Slices(), label_column="amyloid_status", observer=observer)
+    trainer = build_trainer(tmp_path / "run", handlers=[validation])
+    metrics = {
+        "validation_task_mae": 0.1,
+        "validation_task_mae_target": 0.05,
+        "validation_observer_mae": observer_error,
+        "validation_observer_mae_target": 0.1 + 1e-9,
+    }
+    with caplog.at_level(logging.WARNING):
+        validation._warn(trainer, metrics)
+    assert ("learning to please T" in caplog.text) is warned
+    assert trainer.state.metrics["validation_observer_task_gap"] == pytest.approx(
+        observer_error - 0.15, abs=1e-8
+    )
+
+
+def test_panel_shows_three_slices(tmp_path: Path) -> None:
+    class Set(Slices):
+        def __len__(self) -> int:
+            return 8
+
+    validation = Validation(Slices(), label_column="amyloid_status")
+    trainer = build_trainer(tmp_path, stages=STAGES[1:], handlers=[validation])
+    trainer.run()
+    validation.data_loader = Set()
+    figure = validation.panel(trainer)
+    assert len(figure.axes) == 12
+    assert [axis.get_title() for axis in figure.axes[:4]] == ["degraded", "restored", "target", "difference"]
+    assert figure._suptitle.get_text() == "validation, epoch 3"
