@@ -35,6 +35,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["train"], ["BUNDLE", "--variant", "--key value", "Example"]),
     (["restore"], ["--bundle", "--input", "--weights", "--samples", "standard deviation", "--split"]),
     (["evaluate"], ["NAME=FOLDER", "--observer", "--dose-series", "--tracking-uri"]),
+    (["pool"], ["--output"]),
     (["compare"], ["EXPERIMENT", "--tracking-uri"]),
 ]
 TINY = {

@@ -117,6 +117,7 @@ def test_required_properties_are_there(
         assert workflow.max_epochs == 3 + 90
 
 
+@pytest.mark.slow
 def test_monai_trains_the_same_network(
     tiny_training: Training,
     tiny_cohort: Path,

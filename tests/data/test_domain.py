@@ -25,8 +25,8 @@ def test_noise_is_that_which_was_put_in() -> None:
     features = volume_features(sphere(0.2))
     assert features["voxel_size_x_mm"] == 2
     assert features["voxel_size_z_mm"] == 3
-    # Tolerance: a median over about 800 wavelet details scatters by 4 %; a fifth of the box around the ball is
-    # free of noise, which lowers the median, and the foreground's rim lowers its mean.
+    # Tolerance: a median over about 800 wavelet details scatters by 4 %; a fifth of the box around the ball
+    # is free of noise, which lowers the median, and the foreground's rim lowers its mean.
     assert features["relative_noise"] == pytest.approx(0.2, rel=0.35)
     # Tolerance: the ball's rim, the same in both, is among the details: to the weaker noise it adds more.
     assert volume_features(sphere(0.4))["relative_noise"] == pytest.approx(

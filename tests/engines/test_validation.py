@@ -112,7 +112,7 @@ def test_interval(tmp_path: Path) -> None:
 def test_warns_when_task_and_observer_part(
     observer_error: float, warned: bool, tmp_path: Path, observer: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """T errs by 0.05 more than on targets, the observer by 0.3 or 0.15: a gap of 0.25, or the tolerated 0.1."""
+    """T errs by 0.05 more than on targets, the observer by 0.3 or 0.15: a gap of 0.25, or 0.1 (tolerated)."""
     validation = Validation(Slices(), label_column="amyloid_status", observer=observer)
     trainer = build_trainer(tmp_path / "run", handlers=[validation])
     metrics = {
