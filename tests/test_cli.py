@@ -35,7 +35,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["train"], ["BUNDLE", "--variant", "--key value", "Example"]),
     (["restore"], ["--bundle", "--input", "--weights", "--samples", "standard deviation", "--split"]),
     (["evaluate"], ["NAME=FOLDER", "--observer", "--dose-series", "--tracking-uri"]),
-    (["pool"], ["--output"]),
+    (["pool"], ["EVALUATIONS", "one for each seed", "--seed"]),
     (["compare"], ["EXPERIMENT", "--tracking-uri"]),
 ]
 TINY = {
