@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -194,9 +195,10 @@ def draw_evaluation(
         top += TITLE + 2 * image + GAP + BETWEEN
     if agreement:
         _draw_agreement(page, per_subject, top=top + TITLE, methods=methods)
-    page.figure.text(
-        0.5, 0.12 / height, _caption(panels, agreement=agreement), ha="center", fontsize=9, color="#444444"
-    )
+    # 13 characters of this size fit an inch.
+    lines = [wrap(line, int(13 * width)) for line in _caption(panels, agreement=agreement).split("\n")]
+    caption = "\n".join("\n".join(line) for line in lines)
+    page.figure.text(0.5, 0.12 / height, caption, ha="center", fontsize=9, color="#444444")
     page.figure.savefig(path, format="png")
 
 
