@@ -1,8 +1,13 @@
 """Medical-image restoration that keeps the diagnosis."""
 
 import os
-
-# Nothing leaves the machine unasked. MLflow reads this when it is imported, which MONAI does on its own.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+import sys
 
 __version__ = "0.1.0"
+
+# Nothing leaves the machine unasked. MLflow reads the variable when it is imported, as MONAI does by itself;
+# where that has happened, its telemetry client has sent nothing yet and is dropped before its first event.
+if "MLFLOW_DISABLE_TELEMETRY" not in os.environ:
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    if hasattr(sys.modules.get("mlflow"), "telemetry"):
+        sys.modules["mlflow"].telemetry.set_telemetry_client()

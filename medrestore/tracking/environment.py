@@ -7,7 +7,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -41,21 +40,14 @@ LONGEST_VALUE = 1000
 def import_mlflow() -> Any:
     """Import MLflow with its telemetry off, unless the user has set ``MLFLOW_DISABLE_TELEMETRY``.
 
-    MLflow reads the variable when it is imported. Where something else (``monai.handlers`` does) imported it
-    before, its telemetry client has sent nothing yet, as it starts with the first event, and is dropped here.
-
     Returns
     -------
     module
         ``mlflow``.
     """
-    imported_before = "mlflow" in sys.modules
-    undecided = "MLFLOW_DISABLE_TELEMETRY" not in os.environ
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
-    if undecided and imported_before and hasattr(mlflow, "telemetry"):
-        mlflow.telemetry.set_telemetry_client()
     return mlflow
 
 

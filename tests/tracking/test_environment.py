@@ -28,8 +28,7 @@ def in_fresh_process(code: str) -> str:
 def test_telemetry_is_off_even_where_mlflow_was_imported_before() -> None:
     code = (
         "import mlflow; from mlflow.telemetry import get_telemetry_client as client\n"
-        "from medrestore.tracking.environment import import_mlflow\n"
-        "before = client(); import_mlflow(); print(before is not None, client() is not None)"
+        "before = client(); import medrestore; print(before is not None, client() is not None)"
     )
     assert in_fresh_process(code) == "True False"
 
