@@ -9,8 +9,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from torch import nn
 
-from medrestore.data.volumes import read_volume
-from medrestore.inference.nifti import write_volume
+from medrestore.data.volumes import read_volume, write_volume
 from medrestore.inference.volume import VolumeRestorer
 
 
