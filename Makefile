@@ -7,6 +7,8 @@ DEMO_OUTPUT ?= demo_output
 TORCH ?= torch==2.13.0
 # Two default OpenMP teams that spin while they wait halve each other's speed.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Large pages: a tenth of a restoration on a CPU is page faults.
+export THP_MEM_ALLOC_ENABLE ?= 1
 
 .PHONY: demo test lint benchmarks help clean
 
