@@ -199,7 +199,7 @@ def test_accumulated_gradients_equal_the_larger_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_compiled_is_accepted_and_bf16_trains(tmp_path: Path) -> None:
+def test_bf16_trains_float32_weights(tmp_path: Path) -> None:
     trainer = build_trainer(tmp_path, precision="bf16")
     assert trainer.autocast is torch.bfloat16
     trainer.run()
