@@ -14,7 +14,7 @@ from torch import nn
 from medrestore.checks import InputError
 from medrestore.data.slice_stack import center_window
 from medrestore.files import sha256_file
-from medrestore.networks.weights import load_file, load_network
+from medrestore.networks.weights import build_network, load_file
 
 __all__ = ["Observer", "load_observer"]
 
@@ -109,7 +109,7 @@ def load_observer(path: str | os.PathLike[str], *, name: str, device: str | torc
     size = payload.get("spatial_size")
     return Observer(
         name=name,
-        network=load_network(path, held[0], device=device),
+        network=build_network(payload, held[0], path=path, device=device),
         spatial_size=(int(size[0]), int(size[1])) if size else None,
         weights_sha256=sha256_file(Path(path)),
     )

@@ -21,7 +21,7 @@ from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.volumes import nifti_stem, read_volume, write_volume
 from medrestore.files import atomic_path, sha256_file
 from medrestore.inference.volume import VolumeRestorer
-from medrestore.networks.weights import load_file, load_network
+from medrestore.networks.weights import build_network, load_file
 
 __all__ = ["VolumeEvaluator", "VolumeFile", "find_volumes", "load_restorer", "restored_name"]
 
@@ -100,9 +100,10 @@ def load_restorer(
         CUDA when available, if not given.
     """
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = load_file(weights)
     return VolumeRestorer(
-        load_network(weights, "generator"),
-        neighbors=load_file(weights)["neighbors"],
+        build_network(model, "generator", path=weights),
+        neighbors=model["neighbors"],
         batch_size=batch_size,
         device=target,
         precision=precision,

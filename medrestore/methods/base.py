@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.checks import InputError, require_in_range, require_in_set, require_known_keys
 
 __all__ = ["Minimizer", "Stage", "Step", "frozen", "make_stages"]
 
@@ -73,8 +73,6 @@ def make_stages(stages: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...]:
     InputError
         For an unknown key, or no stage at all.
     """
-    from medrestore.checks import require_known_keys
-
     if not stages:
         raise InputError("stages must hold at least one stage")
     built = []
@@ -162,13 +160,9 @@ class Step(ABC):
         }
 
 
-def frozen(*networks: nn.Module) -> AbstractContextManager[None]:
-    """Keep gradients from the weights of ``networks`` in a block; they still pass through to the input."""
-    return _frozen(*networks)
-
-
 @contextmanager
-def _frozen(*networks: nn.Module) -> Iterator[None]:
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Keep gradients from the weights of ``networks`` in a block; they still pass through to the input."""
     learned = [
         parameter for network in networks for parameter in network.parameters() if parameter.requires_grad
     ]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from medrestore.checks import InputError
 from medrestore.files import atomic_path
 
-__all__ = ["FORMAT", "describe", "load_file", "load_network", "load_state", "save_file"]
+__all__ = ["FORMAT", "build_network", "describe", "load_file", "load_network", "load_state", "save_file"]
 
 FORMAT = 1
 """Version of the layout of ``model.pt`` and ``checkpoint.pt``."""
@@ -90,14 +90,23 @@ def load_state(
 
 
 def load_network(path: str | os.PathLike[str], name: str, *, device: str | torch.device = "cpu") -> nn.Module:
+    """Read a ``model.pt`` and rebuild one of its networks: :func:`build_network` of :func:`load_file`."""
+    return build_network(load_file(path), name, path=path, device=device)
+
+
+def build_network(
+    payload: Mapping[str, Any], name: str, *, path: object, device: str | torch.device = "cpu"
+) -> nn.Module:
     """Rebuild one network of a ``model.pt`` in evaluation mode.
 
     Parameters
     ----------
-    path
-        A file with ``networks: {name: {class, architecture, state}}``.
+    payload
+        Of :func:`load_file`, with ``networks: {name: {class, architecture, state}}``.
     name
         Which of them: ``generator``, ``task``, ``observer``.
+    path
+        Where it was read from, for error messages.
 
     Raises
     ------
@@ -106,7 +115,7 @@ def load_network(path: str | os.PathLike[str], name: str, *, device: str | torch
     """
     import importlib
 
-    networks = load_file(path, device="cpu").get("networks", {})
+    networks = payload.get("networks", {})
     if name not in networks:
         raise InputError(f"{path}: has no network {name!r}; it holds {', '.join(sorted(networks)) or 'none'}")
     entry = networks[name]
