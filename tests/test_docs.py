@@ -80,7 +80,7 @@ def parse_command(words: list[str]) -> typer.Context:
 
 def require_known_training(context: typer.Context) -> None:
     """Require that overlays and keys of a training exist in the bundle."""
-    from medrestore.cli import _overrides
+    from medrestore.cli.commands import _overrides
     from medrestore.engines.bundle import bundle_files, find_bundle
 
     files = bundle_files(find_bundle(context.params["bundle"]), "train", context.params["variant"] or ())

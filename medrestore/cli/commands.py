@@ -1,22 +1,17 @@
-"""The command line: thin sub-commands over the package."""
+"""All commands but those of reader studies, and what becomes of errors."""
 
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
-
-# Before torch is imported: two OpenMP teams that spin while they wait halve each other's speed.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Large pages: a tenth of a restoration on a CPU is page faults.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import typer
 
 from medrestore import __version__
 from medrestore.checks import InputError
+from medrestore.cli.study import study_app
 
 __all__ = ["app", "main"]
 
@@ -38,6 +33,7 @@ simulate_app = typer.Typer(no_args_is_help=True, help="Simulate cohorts and low-
 manifest_app = typer.Typer(no_args_is_help=True, help="Check and inspect manifests of image pairs.")
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(study_app, name="study")
 
 Seed = Annotated[int, typer.Option(help="Names every random stream: the same seed gives the same bytes.")]
 OutputFolder = Annotated[

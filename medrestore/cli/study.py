@@ -1,0 +1,260 @@
+"""Reader studies on the command line: ``medrestore study``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medrestore.checks import InputError
+
+__all__ = ["study_app"]
+
+study_app = typer.Typer(
+    no_args_is_help=True,
+    help="Blinded reader studies: design, reading page, record of reads, multi-reader multi-case analysis.",
+    epilog="Start with: medrestore study create plan.yaml --output study",
+)
+
+StudyFolder = Annotated[Path, typer.Argument(help="Folder of a study that was made with 'study create'.")]
+Metric = Annotated[
+    str,
+    typer.Option(help="auc, error_rate, accuracy, sensitivity, specificity, mean_rating or share_at_least."),
+]
+PositiveFrom = Annotated[
+    float | None, typer.Option(help="A rating of this or more is positive (or counts as the share).")
+]
+Covariance = Annotated[str, typer.Option(help="Of the figures of merit: jackknife, delong or unbiased.")]
+
+
+@study_app.command()
+def create(
+    plan: Annotated[Path, typer.Argument(help="The plan, a YAML file; docs/reader_studies.md explains it.")],
+    output: Annotated[Path, typer.Option(help="A new folder, or that of an interrupted call.")],
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
+) -> None:
+    """Freeze a plan: blind the images, draw every reader's order, seal it with checksums."""
+    from medrestore.study.create import create_study
+
+    study = create_study(plan, output=output, workers=workers)
+    typer.echo(
+        f"study {study.design['study_id']}: {len(study.key)} images, {len(study.reading_list)} readings\n"
+        f"  plan SHA-256:         {study.plan_sha256}\n"
+        f"  reading list SHA-256: {study.design['reading_list_sha256']}\n"
+        f"  served to readers:    {study.public}\n"
+        f"  never served:         {study.private}\n"
+        f"Read with: medrestore study serve {output}"
+    )
+
+
+@study_app.command()
+def serve(
+    study: StudyFolder,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 127.0.0.1 is this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
+) -> None:
+    """Serve the reading page; prints each reader's own link. Ctrl-C ends it, and no read is lost."""
+    from medrestore.study.server import serve as run
+
+    run(study, host=host, port=port)
+
+
+@study_app.command()
+def handout(
+    study: StudyFolder,
+    reader: Annotated[str, typer.Option(help="Whose reading list.")],
+    output: Annotated[Path, typer.Option(help="A new folder.")],
+) -> None:
+    """Write a reader's images in reading order for a desktop viewer, with a CSV file to fill in."""
+    from medrestore.study.handout import write_handout
+
+    typer.echo(f"{write_handout(study, reader=reader, output=output)} readings written to {output}")
+
+
+@study_app.command("import")
+def import_(
+    study: StudyFolder,
+    reads: Annotated[
+        Path, typer.Argument(help="CSV with read_id and one column a question, as 'handout' made it.")
+    ],
+) -> None:
+    """Take reads made in another viewer; all rows are checked before the first is written."""
+    from medrestore.study.exchange import import_reads
+
+    typer.echo(f"{import_reads(study, reads)} reads taken from {reads}")
+
+
+@study_app.command()
+def export(
+    study: StudyFolder,
+    output: Annotated[Path, typer.Option(help="A new CSV file.")],
+    unblind: Annotated[
+        bool,
+        typer.Option("--unblind", help="Add arm, case and truth: breaks the blinding of whoever reads it."),
+    ] = False,
+) -> None:
+    """Write all reads as a long CSV table, one row an answer; blinded unless told otherwise."""
+    from medrestore.study.exchange import export_reads
+
+    typer.echo(f"{export_reads(study, output, unblind=unblind)} rows written to {output}")
+
+
+@study_app.command()
+def verify(
+    study: StudyFolder,
+    head: Annotated[
+        str, typer.Option(help="Hash of a row that was noted earlier: it must still be in the chain.")
+    ] = "",
+) -> None:
+    """Check the chain of reads, the frozen files and every image; ends with code 1 when one is wrong."""
+    from medrestore.study.verification import verify_study
+
+    result = verify_study(study, head=head)
+    typer.echo(str(result))
+    if result.problems:
+        raise typer.Exit(1)
+
+
+@study_app.command()
+def analyze(
+    reads: Annotated[
+        Path, typer.Argument(help="A study, or a CSV file with columns reader, method, case, truth, rating.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the results; STUDY/analysis by default.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a CSV file: auc, error_rate, accuracy, sensitivity, specificity, mean_rating or "
+            "share_at_least."
+        ),
+    ] = None,
+    positive_from: PositiveFrom = None,
+    covariance: Covariance = "jackknife",
+    reference: Annotated[str | None, typer.Option(help="Method that others are compared with.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Non-inferiority margin to the reference.")] = None,
+    alpha: Annotated[float, typer.Option(help="Level of tests and intervals.")] = 0.05,
+    correction: Annotated[
+        str, typer.Option(help="Of pairwise p values: holm, bonferroni, sidak, fdr_bh or none.")
+    ] = "holm",
+    readers: Annotated[
+        str,
+        typer.Option(
+            help="random: conclusions hold for other readers; fixed: for these alone (one will do)."
+        ),
+    ] = "random",
+    missing: Annotated[
+        str,
+        typer.Option(
+            help="When reads are missing: refuse, or declare drop_cases (leave out cases not read by all)."
+        ),
+    ] = "refuse",
+    volumes: Annotated[
+        Path | None,
+        typer.Option(help="Of a study: manifest with regions, for SUVR agreement beside the reads."),
+    ] = None,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Record the analysis in MLflow.")] = False,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store; an sqlite file beside the results by default.")
+    ] = None,
+) -> None:
+    """Analyze reads as a multi-reader multi-case study (Obuchowski-Rockette, degrees of freedom by Hillis).
+
+    A study gives the report of all pre-registered measures; a CSV file gives analysis.json of one metric.
+    """
+    settings = {"covariance": covariance, "alpha": alpha, "correction": correction, "missing": missing}
+    if reads.is_dir():
+        if metric is not None or positive_from is not None or reference is not None or margin is not None:
+            raise InputError(
+                "a study is analyzed as its plan says: --metric, --positive-from, --reference and --margin "
+                "are for CSV files. Remedy: export the reads with --unblind and analyze the CSV file"
+            )
+        from medrestore.study.analysis import analyze_study
+        from medrestore.study.report import write_report
+
+        analysis = analyze_study(reads, manifest=volumes, readers=readers, **settings)
+        folder = write_report(analysis, output or reads / "analysis")
+        if mlflow or tracking_uri:
+            from medrestore.tracking.store import default_tracking_uri
+            from medrestore.tracking.studies import log_study
+
+            log_study(analysis, folder, tracking_uri=tracking_uri or default_tracking_uri(folder.parent))
+        typer.echo(f"{analysis.summary}\n\nreport: {folder / 'report.html'}")
+        return
+    from medrestore.study.statistics.analyze import analyze_file
+
+    if metric is None or output is None:
+        raise InputError("analyzing a CSV file needs --metric and --output")
+    result = analyze_file(
+        reads,
+        output=output,
+        metric=metric,
+        positive_from=positive_from,
+        reference=reference,
+        margin=margin,
+        readers=readers,
+        **settings,
+    )
+    typer.echo(result.summary)
+
+
+@study_app.command()
+def power(
+    pilot: Annotated[
+        Path, typer.Argument(help="A study, or a CSV file with columns reader, method, case, truth, rating.")
+    ],
+    difference: Annotated[float, typer.Option(help="Difference between two methods that is to be found.")],
+    metric: Metric = "auc",
+    positive_from: PositiveFrom = None,
+    covariance: Covariance = "jackknife",
+    reader: Annotated[list[int] | None, typer.Option("--readers", help="Numbers of readers; repeat.")] = None,
+    case: Annotated[list[int] | None, typer.Option("--cases", help="Numbers of cases; repeat.")] = None,
+    target: Annotated[float, typer.Option(help="Power that the sample size is to reach.")] = 0.8,
+    alpha: Annotated[float, typer.Option(help="Level of the two-sided test.")] = 0.05,
+    output: Annotated[Path | None, typer.Option(help="Folder for power.json and power.csv.")] = None,
+) -> None:
+    """Compute power and sample size from the variance components of a pilot (Hillis 2011)."""
+    from medrestore.study.statistics.power import power_of_pilot
+
+    result = power_of_pilot(
+        pilot,
+        difference=difference,
+        metric=metric,
+        positive_from=positive_from,
+        covariance=covariance,
+        readers=reader or (),
+        cases=case or (),
+        target=target,
+        alpha=alpha,
+        output=output,
+    )
+    typer.echo(result.summary)
+
+
+@study_app.command("simulate-readers")
+def simulate_readers(
+    study: StudyFolder,
+    weights: Annotated[
+        list[Path] | None, typer.Option(help="model.pt of a task network that reads; repeat for several.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Manifest with regions, for readers by SUVR threshold.")
+    ] = None,
+    noise: Annotated[
+        float,
+        typer.Option(help="Internal noise of a reader, in standard deviations of its score over cases."),
+    ] = 0.3,
+    seed: Annotated[
+        int, typer.Option(help="Names every random stream: the same seed gives the same reads.")
+    ] = 0,
+) -> None:
+    """Let model readers read the study: a rehearsal, marked 'model' in every row, table and plot."""
+    from medrestore.study.model_readers import simulate
+
+    typer.echo(
+        f"{simulate(study, weights=weights or [], manifest=manifest, noise=noise, seed=seed)} model reads"
+    )

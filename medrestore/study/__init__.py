@@ -1,0 +1,1 @@
+"""Reader studies: design, blinded package, reading page, record of reads, statistics and report."""

@@ -1,0 +1,340 @@
+"""What a reader is asked: the protocol of a study, and the check of the answers to it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from medrestore.checks import InputError, require_in_set, require_known_keys
+
+__all__ = ["GUESS", "TYPES", "Protocol", "Question", "answer_key"]
+
+TYPES = ("choice", "yes_no", "integer", "number", "text", "point", "derived")
+"""Types of answer: a numbered option, true or false, a number, free text, a place in the image in mm, or a
+value computed from other answers."""
+
+GUESS = "guess"
+"""The question that asks which kind of image it was, where the plan wants to know if the blinding held."""
+
+LONGEST_TEXT = 2000
+"""Characters of a free text."""
+
+RULES = ("maximum_of", "signed_confidence")
+QUESTION_KEYS = ("name", "text", "help", "type", "options", "range", "required", "when", "rule")
+PROTOCOL_KEYS = (
+    *("name", "title", "modality", "dimensions", "instructions", "display", "questions"),
+    *("decision", "score", "quality", "consistent"),
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a protocol.
+
+    Parameters
+    ----------
+    name
+        Key of the answer: lower-case letters, digits and ``_``.
+    text, help
+        What the page shows.
+    type
+        One of :data:`TYPES`.
+    options
+        Of a ``choice``: number -> label, in order.
+    range
+        Of an ``integer`` or ``number``: least and greatest value.
+    required
+        Whether a read is complete without it.
+    when
+        Asked only when other answers have these values: name -> value.
+    rule
+        Of ``derived``: ``{"maximum_of": [names]}``, or ``{"signed_confidence": [decision, confidence]}``, an
+        ordered score from the surest negative to the surest positive.
+    """
+
+    name: str
+    text: str
+    type: str
+    help: str = ""
+    options: Mapping[int, str] = field(default_factory=dict)
+    range: tuple[float, float] | None = None
+    required: bool = True
+    when: Mapping[str, Any] = field(default_factory=dict)
+    rule: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, entry: Mapping[str, Any], *, where: str) -> Question:
+        """Build a question from a mapping of a YAML file.
+
+        Raises
+        ------
+        InputError
+            When a key is unknown or missing, or a value does not fit the type.
+        """
+        if not isinstance(entry, Mapping):
+            raise InputError(f"{where}: a question must be a mapping, got {entry!r}")
+        require_known_keys(f"{where}: question", entry, QUESTION_KEYS)
+        for key in ("name", "text", "type"):
+            if not isinstance(entry.get(key), str):
+                raise InputError(f"{where}: question {entry.get('name', '')!r} needs a text {key!r}")
+        name, kind = entry["name"], entry["type"]
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+            raise InputError(f"{where}: question name must be lower-case letters, digits and _, got {name!r}")
+        require_in_set(f"{where}: type of question {name!r}", kind, TYPES)
+        options = dict(entry.get("options") or {})
+        if (kind == "choice") != bool(options):
+            raise InputError(f"{where}: question {name!r}: a choice, and only a choice, has options")
+        if any(isinstance(key, bool) or not isinstance(key, int) for key in options):
+            raise InputError(f"{where}: question {name!r}: options must be numbered, e.g. 1: none")
+        limits = entry.get("range")
+        if limits is not None and (
+            kind not in ("integer", "number")
+            or not isinstance(limits, Sequence)
+            or len(limits) != 2
+            or not all(_is_number(limit) for limit in limits)
+            or not limits[0] < limits[1]
+        ):
+            raise InputError(f"{where}: question {name!r}: range must be [least, greatest] of a number")
+        rule = dict(entry.get("rule") or {})
+        if (kind == "derived") != (len(rule) == 1):
+            raise InputError(f"{where}: question {name!r}: a derived value, and only that, has one rule")
+        for key in rule:
+            require_in_set(f"{where}: rule of question {name!r}", key, RULES)
+        return cls(
+            name=name,
+            text=entry["text"],
+            type=kind,
+            help=str(entry.get("help", "")),
+            options={key: str(value) for key, value in options.items()},
+            range=None if limits is None else (float(limits[0]), float(limits[1])),
+            required=bool(entry.get("required", True)),
+            when=dict(entry.get("when") or {}),
+            rule=rule,
+        )
+
+    def check(self, value: Any) -> Any:
+        """Return the answer in its normal form.
+
+        Raises
+        ------
+        InputError
+            When the answer is none of the type, options or range.
+        """
+        good, wanted = False, self.type
+        if self.type == "choice":
+            good = isinstance(value, int) and not isinstance(value, bool) and value in self.options
+            wanted = f"one of {', '.join(map(str, self.options))}"
+        elif self.type == "yes_no":
+            good, wanted = isinstance(value, bool), "true or false"
+        elif self.type in ("integer", "number"):
+            good = _is_number(value) and (self.type == "number" or float(value).is_integer())
+            if good and self.range is not None:
+                good = self.range[0] <= value <= self.range[1]
+            wanted = self.type if self.range is None else f"{self.type} in {list(self.range)}"
+        elif self.type == "text":
+            good = isinstance(value, str) and len(value) <= LONGEST_TEXT
+            wanted = f"text of up to {LONGEST_TEXT} characters"
+        elif self.type == "point":
+            good = isinstance(value, list) and len(value) == 3 and all(_is_number(item) for item in value)
+            wanted = "[x, y, z] in mm"
+        if not good:
+            raise InputError(f"answer {self.name!r} must be {wanted}, got {str(value)[:60]!r}")
+        return value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the page needs, ready for JSON."""
+        return {
+            "name": self.name,
+            "text": self.text,
+            "help": self.help,
+            "type": self.type,
+            "options": [[number, label] for number, label in self.options.items()],
+            "range": None if self.range is None else list(self.range),
+            "required": self.required,
+            "when": dict(self.when),
+            "rule": {key: list(value) for key, value in self.rule.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All that a reader is told and asked.
+
+    Parameters
+    ----------
+    name, title, modality, dimensions, instructions, display
+        What the page shows; ``dimensions`` is 3 for volumes and 2 for single images. ``display``:
+        ``colormap``, ``colormaps`` (on choice), ``planes`` (``axial`` first).
+    questions
+        In the order in which they are asked.
+    decision
+        The yes/no question that is compared with the truth.
+    score
+        The ordered answer for ROC analysis; empty where there is none.
+    quality
+        The choice whose mean and share >= 3 are reported; empty where there is none.
+    consistent
+        ``{decision: [other, least]}``: the page asks again when the decision is not ``other >= least``.
+    """
+
+    name: str
+    title: str
+    modality: str
+    dimensions: int
+    instructions: str
+    display: Mapping[str, Any]
+    questions: tuple[Question, ...]
+    decision: str = ""
+    score: str = ""
+    quality: str = ""
+    consistent: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, entry: Mapping[str, Any], *, where: str) -> Protocol:
+        """Build a protocol from a preset or from the plan's own questions.
+
+        Raises
+        ------
+        InputError
+            When a key or a reference between questions is wrong; names the file and the question.
+        """
+        require_known_keys(where, entry, PROTOCOL_KEYS)
+        given = entry.get("questions")
+        if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+            raise InputError(f"{where}: questions must be a list of at least one question")
+        questions = tuple(Question.load(item, where=where) for item in given)
+        names = [question.name for question in questions]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"{where}: two questions are called {name!r}")
+        for place, question in enumerate(questions):
+            for other in (*question.when, *(item for part in question.rule.values() for item in part)):
+                if other not in names[:place]:
+                    raise InputError(
+                        f"{where}: question {question.name!r} refers to {other!r}, "
+                        "which does not come before it"
+                    )
+        for role in ("decision", "score", "quality"):
+            if entry.get(role) and entry[role] not in names:
+                raise InputError(f"{where}: {role} names no question: {entry[role]!r}")
+        by_name = {question.name: question for question in questions}
+        if entry.get("decision") and by_name[entry["decision"]].type != "yes_no":
+            raise InputError(f"{where}: decision {entry['decision']!r} must be a yes_no question")
+        require_in_set(f"{where}: dimensions", entry.get("dimensions", 3), (2, 3))
+        return cls(
+            name=str(entry.get("name", "own")),
+            title=str(entry.get("title", "Reader study")),
+            modality=str(entry.get("modality", "")),
+            dimensions=int(entry.get("dimensions", 3)),
+            instructions=str(entry.get("instructions", "")),
+            display=dict(entry.get("display") or {}),
+            questions=questions,
+            decision=str(entry.get("decision") or ""),
+            score=str(entry.get("score") or ""),
+            quality=str(entry.get("quality") or ""),
+            consistent=dict(entry.get("consistent") or {}),
+        )
+
+    def __getitem__(self, name: str) -> Question:
+        """Return the question of this name."""
+        for question in self.questions:
+            if question.name == name:
+                return question
+        raise InputError(
+            f"no question is called {name!r}; there are {', '.join(q.name for q in self.questions)}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the protocol ready for JSON: what the page is served."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "modality": self.modality,
+            "dimensions": self.dimensions,
+            "instructions": self.instructions,
+            "display": dict(self.display),
+            "questions": [question.as_dict() for question in self.questions],
+            "decision": self.decision,
+            "score": self.score,
+            "quality": self.quality,
+            "consistent": {key: list(value) for key, value in self.consistent.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Protocol:
+        """Build a protocol from what :meth:`as_dict` gave."""
+        questions = [{**question, "options": dict(question["options"])} for question in entry["questions"]]
+        return cls.load({**entry, "questions": questions}, where="protocol")
+
+    def check_answers(self, answers: Mapping[str, Any], *, complete: bool = True) -> dict[str, Any]:
+        """Check the answers of one read and add the derived values.
+
+        Parameters
+        ----------
+        answers
+            Question name -> value. Derived values may be given and must then be the derived ones.
+        complete
+            Whether every required question must be answered; a model reader answers what it can.
+
+        Returns
+        -------
+        dict
+            In the order of the questions; questions that are not asked are left out.
+
+        Raises
+        ------
+        InputError
+            When an answer is wrong, missing, or to no question.
+        """
+        require_known_keys("answers", answers, [question.name for question in self.questions])
+        checked: dict[str, Any] = {}
+        for question in self.questions:
+            value = answers.get(question.name)
+            if question.type == "derived":
+                derived = _derive(question, checked, self)
+                if value is not None and value != derived:
+                    raise InputError(
+                        f"answer {question.name!r} follows from others as {derived}, got {value!r}"
+                    )
+                if derived is not None:
+                    checked[question.name] = derived
+            elif any(checked.get(other) != wanted for other, wanted in question.when.items()):
+                if value is not None:
+                    raise InputError(f"answer {question.name!r} is asked only when {dict(question.when)}")
+            elif value is not None:
+                checked[question.name] = question.check(value)
+            elif complete and question.required:
+                raise InputError(f"answer {question.name!r} is missing")
+        if not checked:
+            raise InputError("a read needs at least one answer")
+        return checked
+
+
+def answer_key(value: Any) -> float:
+    """Return an answer as a number: false 0, true 1; NaN where it is none.
+
+    >>> answer_key(True), answer_key(3)
+    (1.0, 3.0)
+    """
+    return float(value) if isinstance(value, (bool, int, float)) else math.nan
+
+
+def _derive(question: Question, checked: Mapping[str, Any], protocol: Protocol) -> int | float | None:
+    ((rule, names),) = question.rule.items()
+    values = [checked.get(name) for name in names]
+    if any(value is None for value in values):
+        return None
+    if rule == "maximum_of":
+        highest: int | float = max(values)  # type: ignore[type-var,assignment]
+        return highest
+    decision, confidence = values
+    levels = len(protocol[names[1]].options)
+    assert isinstance(confidence, int)  # noqa: S101
+    return levels + confidence if decision else levels + 1 - confidence
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
