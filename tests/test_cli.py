@@ -37,6 +37,16 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["evaluate"], ["NAME=FOLDER", "--observer", "--dose-series", "--tracking-uri"]),
     (["pool"], ["EVALUATIONS", "one for each seed", "--seed"]),
     (["compare"], ["EXPERIMENT", "--tracking-uri"]),
+    (["study"], ["create", "serve", "analyze", "Start with"]),
+    (["study", "create"], ["PLAN", "--output", "--workers", "checksums"]),
+    (["study", "serve"], ["STUDY", "--host", "--port", "own link"]),
+    (["study", "handout"], ["--reader", "desktop viewer"]),
+    (["study", "import"], ["READS", "all rows are checked"]),
+    (["study", "export"], ["--output", "--unblind"]),
+    (["study", "verify"], ["--head", "chain"]),
+    (["study", "analyze"], ["--metric", "--positive-from", "--margin", "drop_cases", "--mlflow"]),
+    (["study", "power"], ["--difference", "--readers", "--cases", "pilot"]),
+    (["study", "simulate-readers"], ["--weights", "--manifest", "--noise", "rehearsal"]),
 ]
 TINY = {
     "device": "cpu",
