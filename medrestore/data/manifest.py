@@ -33,6 +33,7 @@ __all__ = [
     "Problem",
     "check_manifest",
     "read_manifest",
+    "read_text_table",
     "require_valid_manifest",
     "sha256_file",
     "split_rows",
@@ -226,7 +227,7 @@ def _refuse(path: Path, problems: Sequence[Problem]) -> NoReturn:
 def _parse(
     path: Path, label_column: str, label_values: Sequence[float]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    table = _read_text(path)
+    table = read_text_table(path)
     required = list(dict.fromkeys([*_REQUIRED, label_column]))
     missing = [name for name in required if name not in table]
     if missing:
@@ -258,7 +259,14 @@ def _parse(
     return table, sorted(problems)
 
 
-def _read_text(path: Path) -> pd.DataFrame:
+def read_text_table(path: Path) -> pd.DataFrame:
+    """Read any CSV table as text: cells that are empty stay so; ``row`` is the row of a spreadsheet.
+
+    Raises
+    ------
+    InputError
+        When there is no such file or it is no CSV table.
+    """
     if not path.is_file():
         fail("no such file, expected a manifest (CSV)", path=path)
     try:

@@ -2,10 +2,10 @@
 
 The design of one reader, subjects in random order. A *read* is one image; a subject brings ``n`` of them
 (its scans x the arms). Subjects with the same number of scans form blocks of as many subjects as there are
-sessions. A block draws one random permutation of the sessions; its first ``n`` places belong to the reads, the
-others stay free. Each subject of the block shifts it by another offset. So a full block has every read of the
-scheme once in each session, a subject is never twice in one, and only the last, incomplete block of each kind
-can make one arm more frequent in a session than another, by one for each scan of a subject.
+sessions. A block draws one random permutation of the sessions; its first ``n`` places belong to the reads,
+the others stay free. Each subject of the block shifts it by another offset. So a full block has every read of
+the scheme once in each session, a subject is never twice in one, and only the last, incomplete block of each
+kind can make one arm more frequent in a session than another, by one for each scan of a subject.
 
 Duplicates go to free places of their subjects: never into a session of that subject. Their sessions are drawn
 as even as can be, their arms by a linear program: equally often over all (within one), and in each session so
@@ -202,8 +202,8 @@ class _Scheme:
             raise InputError(f"case {case} belongs to more than one subject")
         if images.duplicated(["case", "arm"]).any() or len(images) != len(owners) * len(arms):
             raise InputError(
-                f"every case must have one image in each arm; got {len(images)} images of {len(owners)} cases "
-                f"in {len(arms)} arms"
+                f"every case must have one image in each arm; got {len(images)} images of {len(owners)} "
+                f"cases in {len(arms)} arms"
             )
         ranked = images.assign(arm=pd.Categorical(images["arm"], arms))
         for column in ("subject", "case"):
@@ -219,7 +219,9 @@ class _Scheme:
                 f"sessions must be {least} or more, got {sessions}: {len(arms)} arms{again}{many}, and no "
                 "subject may be seen twice in a session"
             )
-        return cls(ranked["image_id"].to_numpy(), scans.to_numpy(np.int64), len(arms), sessions, fraction)
+        return cls(
+            ranked["image_id"].to_numpy(), scans.to_numpy().astype(np.int64), len(arms), sessions, fraction
+        )
 
     def draw(self, random: np.random.Generator) -> pd.DataFrame:
         """Draw the readings of one reader: image, session, position, repeat."""
@@ -291,10 +293,10 @@ class _Scheme:
             clash = taken[subjects][:, tokens] >= self.scans[subjects][:, None]
             if clash.any():
                 tokens = tokens[linear_sum_assignment(clash)[1]]
-            for subject, row, token in zip(subjects, rows, tokens, strict=True):
+            for subject, row, token in zip(subjects.tolist(), rows, tokens.tolist(), strict=True):
                 arm = token
                 if taken[subject, arm] >= self.scans[subject]:  # few subjects: balance gives way
-                    arm = random.choice(np.flatnonzero(taken[subject] < self.scans[subject]))
+                    arm = int(random.choice(np.flatnonzero(taken[subject] < self.scans[subject])))
                 taken[subject, arm] += 1
                 arms[row] = arm
         reads = np.empty(len(places), dtype=np.int64)
@@ -347,4 +349,6 @@ def _even_arms(
         bounds=(0, 1),
         method="highs-ds",
     )
-    return np.rint(result.x.reshape(sessions, arms, units).sum(axis=2)).astype(np.int64)
+    whole = np.rint(result.x).astype(np.int64).reshape(sessions, arms, units)
+    counts: NDArray[np.int64] = whole.sum(axis=2)
+    return counts
