@@ -256,7 +256,7 @@ def _reading_list(
                 values = (phase, attempt, session, position, random.bytes(8).hex(), image_id, repeat)  # noqa: B023
                 rows.append(dict(zip(READING_COLUMNS, (reader, *values), strict=True)))  # noqa: B023
 
-        add(TRAINING, 1, 0, [(image, 0) for image in key.loc[key["phase"] == TRAINING, "image_id"]])
+        add(TRAINING, 0, 0, [(image, 0) for image in key.loc[key["phase"] == TRAINING, "image_id"]])
         for attempt in range(1, attempts + 1):
             test = key.loc[key["phase"] == QUALIFICATION, "image_id"]
             add(QUALIFICATION, attempt, 0, [(image, 0) for image in test])
@@ -264,11 +264,11 @@ def _reading_list(
             shown = [
                 (image_of[case, arms[(place + session) % len(arms)]], 0) for place, case in enumerate(cases)
             ]
-            add(READING, 1, session, shown)
+            add(READING, 0, session, shown)
         again = [
             (image_of[case, arms[place % len(arms)]], 1) for place, case in enumerate(cases[:duplicates])
         ]
-        add(READING, 1, len(arms) + 1, again)
+        add(READING, 0, len(arms) + 1, again)
     return pd.DataFrame(rows, columns=list(READING_COLUMNS))
 
 
