@@ -4,12 +4,13 @@ The design of one reader, subjects in random order. A *read* is one image; a sub
 (its scans x the arms). Subjects with the same number of scans form blocks of as many subjects as there are
 sessions. A block draws one random permutation of the sessions; its first ``n`` places belong to the reads,
 the others stay free. Each subject of the block shifts it by another offset. So a full block has every read of
-the scheme once in each session, a subject is never twice in one, and only the last, incomplete block of each
-kind can make one arm more frequent in a session than another, by one for each scan of a subject.
+its scheme once in each session, and a subject is never twice in one. The subjects that fill no block follow
+one by one, each by the assignment that keeps the arms of all sessions as even as can be.
 
 Duplicates go to free places of their subjects: never into a session of that subject. Their sessions are drawn
 as even as can be, their arms by a linear program: equally often over all (within one), and in each session so
-that the arms are as even as can be.
+that the arms are as even as can be. A draw in which a session still has one arm two times more often than
+another is drawn again, some times; with several scans a subject it may not be possible.
 
 Everything is drawn from the plan's seed *and* a secret salt. A reader who knows the plan, this code and the
 seed can compute neither the order nor an id.
@@ -30,6 +31,9 @@ from medrestore.rng import generator
 from medrestore.study.layout import QUALIFICATION, READING, READING_COLUMNS, TRAINING
 
 __all__ = ["duplicate_count", "least_sessions", "make_reading_list", "random_ids"]
+
+DRAWS = 20
+"""How often a reader's order is drawn when it comes out uneven."""
 
 IMAGE_COLUMNS = ("image_id", "phase", "case", "subject", "arm")
 
@@ -123,12 +127,15 @@ def make_reading_list(
     Raises
     ------
     InputError
-        When the images are not crossed, there are too few sessions, or the fraction is outside [0, 1).
+        When there is no reader or image, the images are not crossed, there are too few sessions, or the
+        fraction is outside [0, 1).
     """
     require_in_range("duplicate_fraction", duplicate_fraction, 0, 1, include_high=False)
     missing = [column for column in IMAGE_COLUMNS if column not in images]
     if missing:
         raise InputError(f"images lack the column {', '.join(missing)}")
+    if not len(readers) or not (images["phase"] == READING).any():
+        raise InputError("a reading list needs a reader, and an image of the phase reading")
     scheme = _Scheme.of(images[images["phase"] == READING], sessions, duplicate_fraction)
     parts = []
     for reader in readers:
@@ -188,7 +195,7 @@ class _Scheme:
         self.image_ids, self.scans, self.arms, self.sessions = image_ids, scans, arms, sessions
         self.first = np.concatenate([[0], np.cumsum(scans * arms)])
         self.subject = np.repeat(np.arange(len(scans)), scans * arms)
-        self.arm = np.arange(len(image_ids)) % max(arms, 1)
+        self.arm = np.arange(len(image_ids)) % arms
         self.repeats = duplicate_count(len(image_ids), fraction)
         self.most_repeats = np.array([_most_repeats(int(n) * arms, fraction) for n in scans], dtype=np.int64)
 
@@ -210,7 +217,7 @@ class _Scheme:
             ranked[column] = pd.Categorical(images[column], list(dict.fromkeys(images[column])))
         ranked = ranked.sort_values(["subject", "case", "arm"])
         scans = owners.groupby("subject", sort=False).size()
-        most = int(scans.max()) if len(scans) else 0
+        most = int(scans.max())
         least = least_sessions(len(arms), scans=most, duplicate_fraction=fraction)
         if sessions < least:
             many = f", and a subject has up to {most} scans" if most > 1 else ""
@@ -225,10 +232,17 @@ class _Scheme:
 
     def draw(self, random: np.random.Generator) -> pd.DataFrame:
         """Draw the readings of one reader: image, session, position, repeat."""
-        session = self._sessions_of_reads(random)
-        again, again_in = self._repeats(random, session)
-        read = np.concatenate([np.arange(len(self.image_ids)), again])
-        session = np.concatenate([session, again_in])
+        best, read, session = np.inf, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        for _ in range(DRAWS):
+            first = self._sessions_of_reads(random)
+            again, again_in = self._repeats(random, first)
+            spread = self._spread(np.concatenate([first, again_in]), again)
+            if spread < best:
+                best = spread
+                read = np.concatenate([np.arange(len(self.image_ids)), again])
+                session = np.concatenate([first, again_in])
+            if best <= 1:
+                break
         order = np.lexsort((random.random(len(read)), session))
         table = pd.DataFrame({"image_id": self.image_ids[read[order]], "session": session[order] + 1})
         table["phase"], table["attempt"] = READING, 0
@@ -236,20 +250,32 @@ class _Scheme:
         table["repeat"] = table["image_id"].duplicated().astype(int)
         return table
 
+    def _spread(self, session: NDArray[np.int64], again: NDArray[np.int64]) -> float:
+        """Return by how much one arm is more frequent than another, in a session or among the repeats."""
+        counts = np.zeros((self.sessions + 1, self.arms), dtype=np.int64)
+        np.add.at(counts, (session, np.concatenate([self.arm, self.arm[again]])), 1)
+        np.add.at(counts[-1], self.arm[again], 1)
+        return float(np.ptp(counts, axis=1).max())
+
     def _sessions_of_reads(self, random: np.random.Generator) -> NDArray[np.int64]:
-        """Draw the session of each read: blocks of subjects with shifted permutations of the sessions."""
+        """Draw the session of each read: whole blocks by shifted permutations, the other subjects singly."""
         sessions = np.empty(len(self.image_ids), dtype=np.int64)
-        for scans in np.unique(self.scans):
+        counts = np.zeros((self.sessions, self.arms), dtype=np.int64)
+        left: list[int] = []
+        for scans in np.unique(self.scans)[::-1]:
             subjects = random.permutation(np.flatnonzero(self.scans == scans))
-            blocks = -(-len(subjects) // self.sessions)
+            blocks = len(subjects) // self.sessions
+            left += subjects[blocks * self.sessions :].tolist()
+            subjects = subjects[: blocks * self.sessions].reshape(blocks, self.sessions)
             every = np.tile(np.arange(self.sessions), (blocks, 1))
-            places, offsets = random.permuted(every, axis=1), random.permuted(every, axis=1)
-            block, member = np.divmod(np.arange(len(subjects)), self.sessions)
-            shifted = (places[block] + offsets[block, member][:, None]) % self.sessions
-            drawn = shifted[:, : scans * self.arms].reshape(len(subjects), scans, self.arms)
-            drawn = random.permuted(drawn.swapaxes(0, 1), axis=0).swapaxes(0, 1) if scans > 1 else drawn
-            rows = self.first[subjects][:, None] + np.arange(scans * self.arms)
-            sessions[rows] = drawn.reshape(len(subjects), -1)
+            places = random.permuted(every, axis=1)[:, None, : scans * self.arms]
+            rows = self.first[subjects][:, :, None] + np.arange(scans * self.arms)
+            sessions[rows] = (places + np.arange(self.sessions)[:, None]) % self.sessions
+            counts += blocks * scans
+        for subject in left:
+            rows = np.arange(self.first[subject], self.first[subject + 1])
+            sessions[rows] = _even_sessions(counts, self.arm[rows], random)
+            counts[sessions[rows], self.arm[rows]] += 1
         return sessions
 
     def _repeats(
@@ -301,10 +327,38 @@ class _Scheme:
                 arms[row] = arm
         reads = np.empty(len(places), dtype=np.int64)
         scans_of: dict[tuple[int, int], list[int]] = {}
-        for row, ((subject, _), arm) in enumerate(zip(places.tolist(), arms.tolist(), strict=True)):
+        for place, ((subject, _), arm) in enumerate(zip(places.tolist(), arms.tolist(), strict=True)):
             left = scans_of.setdefault((subject, arm), random.permutation(self.scans[subject]).tolist())
-            reads[row] = self.first[subject] + left.pop() * self.arms + arm
+            reads[place] = self.first[subject] + left.pop() * self.arms + arm
         return reads
+
+
+def _even_sessions(
+    counts: NDArray[np.int64], arms: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return a session of its own for each read of a subject, where its arm is rarest.
+
+    Parameters
+    ----------
+    counts : (sessions, arms)
+        Reads that the sessions have already.
+    arms : (reads,)
+        Arm of each read of the subject.
+    random
+        Breaks ties.
+
+    Returns
+    -------
+    (reads,) int64
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    # First the frequency of the arm; between sessions that are equal in it, the fewest reads; then chance.
+    cost = (counts - counts.min())[:, arms].T * float(1 + counts.size)
+    load = counts.sum(axis=1)
+    cost += (load - load.min()) / (1 + np.ptp(load)) + 0.1 * random.random(cost.shape) / len(arms)
+    sessions: NDArray[np.int64] = linear_sum_assignment(cost)[1]
+    return sessions
 
 
 def _even_arms(
