@@ -10,13 +10,13 @@ __all__ = ["SECURITY_HEADERS", "Guard"]
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data: blob:; connect-src 'self' blob: data:; worker-src 'self' blob:; "
-    "font-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-"""Of every response, errors included. ``blob:`` and ``data:``: the viewer loads images and its font so."""
+"""Of every response, errors included. ``data:``: the viewer carries its font as an image."""
 
 
 class Guard:

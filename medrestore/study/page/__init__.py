@@ -17,7 +17,10 @@ MEDIA_TYPES = {
 }
 
 PAGES = {"/": "index.html", "/notices.txt": "NOTICES.txt"}
-SCRIPTS = ("api.js", "clock.js", "form.js", "keyboard.js", "outbox.js", "page.js", "screens.js", "viewer.js")
+SCRIPTS = (
+    *("api.js", "clock.js", "form.js", "keyboard.js", "outbox.js", "page.js", "screens.js", "surface.js"),
+    "viewer.js",
+)
 STYLES = ("page.css",)
 
 
