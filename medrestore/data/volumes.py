@@ -13,7 +13,7 @@ import warnings
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,9 @@ def nifti_stem(path: str | os.PathLike[str]) -> str:
     raise InputError(f"{path}: has no NIfTI name. Remedy: name it .nii.gz or .nii")
 
 
-def read_volume(path: str | os.PathLike[str], *, finite: bool = True) -> Volume:
+def read_volume(
+    path: str | os.PathLike[str], *, finite: bool = True, order: Literal["C", "F"] = "C"
+) -> Volume:
     """Read a 3D NIfTI file.
 
     Parameters
@@ -99,6 +101,9 @@ def read_volume(path: str | os.PathLike[str], *, finite: bool = True) -> Volume:
         A ``.nii`` or ``.nii.gz`` file of three dimensions; a fourth of length one is accepted.
     finite
         Refuse volumes with NaN or infinite voxels.
+    order
+        Of the array in memory: ``F`` (X fastest, as files store it) spares turning a volume that is only
+        written again.
 
     Returns
     -------
@@ -126,7 +131,7 @@ def read_volume(path: str | os.PathLike[str], *, finite: bool = True) -> Volume:
             stacklevel=2,
         )
     data = np.array(
-        source.to_canonical(_voxels(image, path).reshape(source.shape[:3])), dtype=np.float32, order="C"
+        source.to_canonical(_voxels(image, path).reshape(source.shape[:3])), dtype=np.float32, order=order
     )
     if finite and not np.isfinite(data).all():
         bad = int(np.count_nonzero(~np.isfinite(data)))

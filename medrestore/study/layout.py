@@ -169,7 +169,7 @@ def open_study(folder: str | os.PathLike[str]) -> Study:
             fail(
                 "the plan is not the one that was frozen", path=path, remedy="restore the file from a backup"
             )
-        protocol = Protocol.from_dict(entry)
+        protocol = Protocol.from_dict({name: value for name, value in entry.items() if name != "study_id"})
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         if isinstance(error, InputError):
             raise

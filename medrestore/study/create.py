@@ -1,0 +1,238 @@
+"""Making a study: the plan is resolved, images are blinded, reading orders drawn, and all of it is sealed.
+
+``private/design.json`` is written last. Until it is there the folder holds an unfinished study, which the
+same plan continues: ``private/creation.json`` keeps the secret salt from which all ids follow, and checksums
+of everything that the plan resolved to.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medrestore import __version__
+from medrestore.checks import fail, require_in_range
+from medrestore.data.phantoms.workers import available_cores
+from medrestore.files import atomic_path, require_empty_folder, sha256_file
+from medrestore.study.blinding import set_file_time
+from medrestore.study.design import make_reading_list, random_ids
+from medrestore.study.layout import FORMAT, Study, canonical_json, open_study, sha256_text
+from medrestore.study.package import package_images
+from medrestore.study.plan import Plan, read_plan
+
+__all__ = ["create_study"]
+
+logger = logging.getLogger(__name__)
+
+DESIGN, CREATION, RECORDS = "design.json", "creation.json", "creation"
+
+RESOLVED = {
+    "plan_sha256": "the plan",
+    "protocol_sha256": "the questions",
+    "truth_sha256": "the truth",
+    "sources_sha256": "the list of images",
+}
+"""What must be as before for a call to continue an interrupted one."""
+
+
+def create_study(
+    plan_path: str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str],
+    workers: int | None = None,
+    progress: bool = True,
+) -> Study:
+    """Make a study from a plan and freeze it.
+
+    Parameters
+    ----------
+    plan_path
+        YAML file; see ``docs/reader_studies.md``.
+    output
+        A new or empty folder, or one that an interrupted call with the same plan left: images that are whole
+        are kept. A frozen study of the same plan is returned as it is.
+    workers
+        Processes; one per core when None. Each holds the arms of one case.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    Study
+        Frozen: plan, seed, random generator and its version, reading list, key, truth and protocol, by their
+        checksums.
+
+    Raises
+    ------
+    InputError
+        When the plan or an image is wrong, or the folder holds other files or a study of another plan.
+    """
+    if workers is not None:
+        require_in_range("workers", workers, 1, 1024)
+    plan = read_plan(plan_path)
+    for note in plan.notes:
+        logger.warning("%s: %s", plan_path, note)
+    folder = Path(output)
+    private, images = folder / "private", folder / "public" / "images"
+    truth = _truth_text(plan)
+    resolved = {
+        "plan_sha256": sha256_text(canonical_json(plan.entry)),
+        "protocol_sha256": sha256_text(canonical_json(plan.protocol.as_dict())),
+        "truth_sha256": sha256_text(truth) if truth else "",
+        "sources_sha256": sha256_text(_sources_text(plan)),
+    }
+    if (private / DESIGN).is_file():
+        return _frozen(folder, resolved)
+    require_empty_folder(folder, belongs="study", marker=f"private/{CREATION}")
+    private.mkdir(mode=0o700, exist_ok=True)
+    private.chmod(0o700)
+    images.mkdir(parents=True, exist_ok=True)
+    creation = _begin(private / CREATION, resolved)
+    seed, salt = int(plan.entry["seed"]), str(creation["salt"])
+    sources = _named(plan.sources, seed=seed, salt=salt)
+    key, faces = package_images(
+        sources,
+        images,
+        records=private / RECORDS,
+        protocol=plan.protocol,
+        deface=bool(plan.entry["deface"]),
+        workers=workers or available_cores(),
+        progress=progress,
+    )
+    reading_list = make_reading_list(
+        sources[["image_id", "phase", "case", "subject", "arm"]],
+        readers=list(plan.entry["readers"]),
+        sessions=int(plan.entry["sessions"]),
+        duplicate_fraction=float(plan.entry["duplicate_fraction"]),
+        seed=seed,
+        salt=salt,
+        attempts=int((plan.entry["qualification"] or {}).get("attempts", 0)),
+    )
+    study_id = str(creation["study_id"])
+    served = json.dumps({**plan.protocol.as_dict(), "study_id": study_id}, indent=1, ensure_ascii=False)
+    texts = {
+        folder / "public" / "protocol.json": served + "\n",
+        private / "plan.yaml": plan.text,
+        private / "reading_list.csv": reading_list.to_csv(index=False, lineterminator="\n"),
+        private / "key.csv": key.to_csv(index=False, lineterminator="\n"),
+    }
+    if truth:
+        texts[private / "truth.csv"] = truth
+    if len(faces):
+        texts[private / "defacing.csv"] = faces.to_csv(index=False, lineterminator="\n")
+    for path, text in texts.items():
+        _write(path, text)
+    _write_tokens(private / "tokens.csv", list(plan.entry["readers"]))
+    for path in (folder / "public" / "protocol.json", images, folder / "public"):
+        set_file_time(path)
+    design = {
+        "format": FORMAT,
+        "study_id": study_id,
+        "created": creation["created"],
+        "software": {
+            "medrestore": __version__,
+            "numpy": np.__version__,
+            "pandas": pd.__version__,
+            "python": platform.python_version(),
+        },
+        "generator": {
+            "name": f"numpy.random.{np.random.PCG64.__name__}, streams named by SHA-256 of seed and keys",
+            "version": np.__version__,
+        },
+        "salt": salt,
+        "plan": plan.entry,
+        "plan_sha256": resolved["plan_sha256"],
+        "reading_list_sha256": sha256_file(private / "reading_list.csv"),
+        "protocol_sha256": sha256_file(folder / "public" / "protocol.json"),
+        "key_sha256": sha256_file(private / "key.csv"),
+        "truth_sha256": resolved["truth_sha256"],
+        "resolved": resolved,
+    }
+    _write(private / DESIGN, json.dumps(design, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    _clean(private)
+    return open_study(folder)
+
+
+def _frozen(folder: Path, resolved: Mapping[str, str]) -> Study:
+    study = open_study(folder)
+    _require_same(study.design.get("resolved", {}), resolved, folder)
+    _clean(study.private)
+    return study
+
+
+def _begin(path: Path, resolved: Mapping[str, str]) -> dict[str, Any]:
+    """Note what is being made, with a new salt; or return the note of the call that was interrupted."""
+    if not path.is_file():
+        creation = {
+            "study_id": secrets.token_hex(6),
+            "salt": secrets.token_hex(32),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "resolved": dict(resolved),
+        }
+        _write(path, json.dumps(creation, indent=1) + "\n")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    _require_same(found["resolved"], resolved, path.parents[1])
+    return found
+
+
+def _require_same(found: Mapping[str, str], resolved: Mapping[str, str], folder: Path) -> None:
+    differing = [name for key, name in RESOLVED.items() if found.get(key) != resolved[key]]
+    if differing:
+        fail(
+            f"holds another study: {', '.join(differing)} changed since it was begun",
+            path=folder,
+            remedy="name a new folder; a study that was begun is never changed",
+        )
+
+
+def _named(sources: pd.DataFrame, *, seed: int, salt: str) -> pd.DataFrame:
+    """Return the images with their random names, which depend on no order but that of the plan's names."""
+    order = sources.sort_values(["phase", "case", "arm"], kind="stable").index
+    names = pd.Series(random_ids(len(sources), seed=seed, salt=salt, stream="image_id"), index=order)
+    return sources.assign(image_id=names).reset_index(drop=True)
+
+
+def _sources_text(plan: Plan) -> str:
+    return plan.sources.to_csv(
+        index=False, lineterminator="\n", columns=["phase", "case", "subject", "arm", "path"]
+    )
+
+
+def _truth_text(plan: Plan) -> str:
+    """Return the table of the truth; empty when the reads of an arm will tell it."""
+    if not plan.truth:
+        return ""
+    table = pd.DataFrame({"case": list(plan.truth), "truth": list(plan.truth.values())})
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def _write_tokens(path: Path, readers: list[str]) -> None:
+    """Draw the secret of each reader's link, once; readable for the owner alone."""
+    if path.is_file() and list(pd.read_csv(path, dtype=str)["reader"]) == readers:
+        return
+    table = pd.DataFrame({"reader": readers, "token": [secrets.token_urlsafe(32) for _ in readers]})
+    with atomic_path(path) as temporary:
+        temporary.touch(mode=0o600)
+        temporary.write_text(table.to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+def _clean(private: Path) -> None:
+    """Remove the notes of the making; a study that is frozen needs none."""
+    shutil.rmtree(private / RECORDS, ignore_errors=True)
+    (private / CREATION).unlink(missing_ok=True)
