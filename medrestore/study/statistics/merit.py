@@ -1,0 +1,236 @@
+"""Figures of merit of a reader study: any of them as exact numbers, with their covariance over cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from medrestore.checks import InputError, fail, require_in_set
+from medrestore.study.statistics import auc
+from medrestore.study.statistics.exact import as_integers, left_out_products
+from medrestore.study.statistics.reads import ReadTable
+
+__all__ = ["COVARIANCES", "HIGHER_IS_BETTER", "METRICS", "Merit", "Metric", "figure_of_merit"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+COVARIANCES = ("jackknife", "delong", "unbiased")
+"""How the covariance over cases is estimated."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a figure of merit is.
+
+    Parameters
+    ----------
+    title
+        As it stands in a sentence.
+    higher_is_better
+        Which direction is good; decides the sign of a non-inferiority margin.
+    threshold
+        Whether ``positive_from`` must be given, may be left out when all ratings are 0 or 1, or has no
+        meaning.
+    entering
+        Truth of the cases that enter; None for all.
+    needs_truth
+        Whether cases must have a truth.
+    bounds
+        Range that intervals are clipped to; None where the scale is the reader's own.
+    """
+
+    title: str
+    higher_is_better: bool = True
+    threshold: Literal["needed", "unless binary", "refused"] = "unless binary"
+    entering: int | None = None
+    needs_truth: bool = True
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+
+
+METRICS = {
+    "auc": Metric("area under the empirical ROC curve", threshold="refused"),
+    "error_rate": Metric("error rate", higher_is_better=False),
+    "accuracy": Metric("accuracy"),
+    "sensitivity": Metric("sensitivity", entering=1),
+    "specificity": Metric("specificity", entering=0),
+    "mean_rating": Metric("mean rating", threshold="refused", needs_truth=False, bounds=None),
+    "share_at_least": Metric(
+        "share of ratings at or above the threshold", threshold="needed", needs_truth=False
+    ),
+}
+"""All figures of merit by name."""
+
+HIGHER_IS_BETTER = {name: metric.higher_is_better for name, metric in METRICS.items()}
+"""Whether more of a metric is better."""
+
+
+@dataclass(frozen=True)
+class Merit:
+    """Figures of merit of t methods and r readers.
+
+    Parameters
+    ----------
+    theta : (t, r), object
+        Fractions: equal numbers are equal.
+    covariance : (t, r, t, r), object
+        Integers; times ``unit`` they are the covariances over cases.
+    unit
+        What an integer of ``covariance`` stands for.
+    cases
+        Number of cases that enter.
+    counts : (t, r), int
+        Reads behind each figure: all cases where none is missing.
+    events : (t, r), int, or None
+        Reads counted by a proportion; None where the figure is no proportion.
+    """
+
+    theta: Array
+    covariance: Array
+    unit: Fraction
+    cases: int
+    counts: Array
+    events: Array | None = None
+
+    @property
+    def estimates(self) -> Array:
+        """(t, r) theta in floating point."""
+        return self.theta.astype(np.float64)
+
+    @property
+    def covariances(self) -> Array:
+        """(t, r, t, r) covariance over cases in floating point."""
+        scaled = [float(entry * self.unit) for entry in self.covariance.ravel()]
+        return np.array(scaled).reshape(self.covariance.shape)
+
+
+def figure_of_merit(
+    table: ReadTable, metric: str, *, positive_from: float | None = None, covariance: str = "jackknife"
+) -> Merit:
+    """Return the figures of merit of all methods and readers, and their covariance.
+
+    Parameters
+    ----------
+    table
+        Reads, resolved (:meth:`ReadTable.resolve`).
+    metric
+        A key of :data:`METRICS`.
+    positive_from
+        Ratings of this or more are positive.
+    covariance
+        One of :data:`COVARIANCES`. They coincide for means over cases, that is for all metrics but the AUC.
+
+    Raises
+    ------
+    InputError
+        When the metric cannot be had from these reads: a threshold is missing or has no meaning, or there are
+        fewer than two cases of a class that enters.
+
+    Notes
+    -----
+    A mean over n cases has the covariance ``cov / n`` with the divisor n - 1 in all three ways: the
+    jackknife's leave-one-out means differ from the mean by ``(mean - x_k) / (n - 1)``.
+    """
+    require_in_set("metric", metric, tuple(METRICS))
+    require_in_set("covariance", covariance, COVARIANCES)
+    if table.policy == "available" and covariance != "jackknife" and np.isnan(table.ratings).any():
+        raise InputError(
+            f"covariance {covariance!r} needs complete reads. Remedy: use jackknife with --missing available"
+        )
+    kind = METRICS[metric]
+    ratings = _thresholded(table, metric, positive_from)
+    t, r, _ = ratings.shape
+    rows = ratings.reshape(t * r, -1)
+    if metric == "auc":
+        truth = _truth(table)
+        _require_two(table, ~np.isnan(ratings), truth, (1, 0), metric)
+        placed = auc.placements(rows, truth)
+        if covariance == "jackknife":
+            products, unit = auc.jackknife(placed)
+        elif covariance == "delong":
+            products, unit = auc.delong(placed)
+        else:
+            products, unit = auc.unbiased(placed, rows, truth)
+        theta = np.array(placed.areas, dtype=object).reshape(t, r)
+        counts = np.add(*placed.counts).reshape(t, r)
+        return Merit(theta, products.reshape(t, r, t, r), unit, len(truth), counts)
+    if kind.needs_truth:
+        truth = _truth(table)
+        if kind.entering is None:
+            agrees = metric == "accuracy"
+            rows = np.where(np.isnan(rows), np.nan, (rows == truth) == agrees)
+        else:
+            _require_two(table, ~np.isnan(ratings), truth, (kind.entering,), metric)
+            rows = rows[:, truth == kind.entering]
+            rows = rows if kind.entering == 1 else 1 - rows
+    return _mean(rows, (t, r), table, proportion=metric != "mean_rating")
+
+
+def _mean(rows: Array, shape: tuple[int, int], table: ReadTable, *, proportion: bool) -> Merit:
+    """Return means over cases; by the jackknife over all of them where reads are missing."""
+    t, r = shape
+    cases = rows.shape[1]
+    read = ~np.isnan(rows)
+    counts = read.sum(axis=1)
+    if counts.min() < 2:
+        fail(f"a mean over cases needs two cases or more, got {counts.min()}", path=table.source)
+    values, denominator = as_integers(np.where(read, rows, 0.0))
+    total = values.astype(object).sum(axis=1)
+    theta = np.array(
+        [Fraction(int(s), int(n) * denominator) for s, n in zip(total, counts, strict=True)], dtype=object
+    )
+    products, common = left_out_products(values, read, [n * (n - 1) for n in counts.tolist()])
+    return Merit(
+        theta.reshape(shape),
+        products.reshape(t, r, t, r),
+        Fraction(cases - 1, cases * (common * denominator) ** 2),
+        cases,
+        counts.reshape(shape),
+        total.astype(np.int64).reshape(shape) if proportion else None,
+    )
+
+
+def _thresholded(table: ReadTable, metric: str, positive_from: float | None) -> Array:
+    need = METRICS[metric].threshold
+    if need == "refused":
+        if positive_from is not None:
+            raise InputError(
+                f"metric {metric!r} takes ratings as they are, got positive_from {positive_from}. "
+                "Remedy: leave --positive-from out, or choose a metric of decisions"
+            )
+        return table.ratings
+    there = ~np.isnan(table.ratings)
+    if positive_from is not None:
+        if not np.isfinite(positive_from):
+            raise InputError(f"positive_from must be a finite number, got {positive_from}")
+        return np.where(there, table.ratings >= positive_from, np.nan)
+    if need == "needed" or not np.isin(table.ratings[there], (0, 1)).all():
+        seen = np.unique(table.ratings[there])
+        raise InputError(
+            f"{table.source}: metric {metric!r} needs positive_from: ratings run from {seen[0]:g} to "
+            f"{seen[-1]:g}. Remedy: say from which rating on a read counts, such as --positive-from "
+            f"{seen[len(seen) // 2]:g}"
+        )
+    return table.ratings
+
+
+def _truth(table: ReadTable) -> Array:
+    if table.truth is None:
+        raise InputError(
+            f"{table.source}: this metric needs the truth of each case. Remedy: add column 'truth'"
+        )
+    return table.truth
+
+
+def _require_two(table: ReadTable, read: Array, truth: Array, classes: tuple[int, ...], metric: str) -> None:
+    for kind in classes:
+        least = int(read[:, :, truth == kind].sum(axis=2).min())
+        if least < 2:
+            fail(
+                f"metric {metric!r} needs two {'positive' if kind else 'negative'} cases, got {least}",
+                path=table.source,
+                remedy="add cases of known truth, or choose a metric of the cases that are there",
+            )
