@@ -1,0 +1,192 @@
+"""What model readers measure in images: log odds of task networks, composite SUVR, and the SUVR threshold."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medrestore.checks import InputError, fail
+from medrestore.files import sha256_file
+from medrestore.study.layout import READING, Study
+
+if TYPE_CHECKING:
+    from medrestore.evaluation.observers import Observer
+
+__all__ = ["best_threshold", "image_scores", "suvr_cohort"]
+
+SURE = 1e-4
+"""Probabilities nearer than this to 0 or 1 are cut off: the log odds of 1 are infinite."""
+
+LABEL_COLUMN = "amyloid_status"
+FITTING_SPLITS = ("train", "validation")
+
+_logger = logging.getLogger(__name__)
+
+
+def image_scores(study: Study, observers: Sequence[Observer], regions: Mapping[str, Path]) -> pd.DataFrame:
+    """Read every image of the study proper once, as an evaluation does, but each by itself.
+
+    Parameters
+    ----------
+    study
+        Its images are read from where they are served, and must be those that were frozen.
+    observers
+        Task networks, each with another name.
+    regions
+        Region map of each case, for the SUVR; may be empty.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an image: ``image_id``, ``arm``, log odds ``NAME_score`` of each network, and ``suvr`` with
+        regions.
+
+    Raises
+    ------
+    InputError
+        When an image is missing, changed, empty or on another grid than its region map.
+    """
+    from tqdm.auto import tqdm
+
+    rows = []
+    for image in tqdm(
+        list(study.key[study.key["phase"] == READING].itertuples()), desc="model readers look", unit="image"
+    ):
+        path = study.image_path(image.image_id)
+        if not path.is_file() or sha256_file(path) != image.sha256_served:
+            fail("is not the image that was frozen", path=path, remedy="restore it from a backup")
+        measured = _measured(path, observers, regions.get(image.case))
+        for observer in observers:
+            name = f"{observer.name}_score"
+            share = min(max(measured[name], SURE), 1 - SURE)
+            measured[name] = math.log(share / (1 - share))
+        rows.append({"image_id": image.image_id, "arm": image.arm, **measured})
+    return pd.DataFrame(rows)
+
+
+def _measured(path: Path, observers: Sequence[Observer], regions: Path | None) -> dict[str, float]:
+    """Read one image as an evaluation does, by the image alone."""
+    from medrestore.data.intensity import foreground_scale
+    from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
+    from medrestore.data.volumes import read_volume
+    from medrestore.evaluation.arms import read_on_grid
+    from medrestore.evaluation.measures import Reference, foreground_mask, reading
+
+    volume = read_volume(path)
+    try:
+        alone = Reference(
+            target=volume.data,
+            foreground=foreground_mask(volume.data, voxel_size_mm=volume.voxel_size_mm),
+            data_range=math.nan,
+            scale=foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm),
+            label=math.nan,
+            regions=None if regions is None else _codes(read_on_grid(regions, volume).data),
+        )
+        return reading(
+            volume.data,
+            alone,
+            observers,
+            target_labels=COMPOSITE_REGIONS,
+            reference_labels=(REFERENCE_REGION,),
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _codes(regions: NDArray[np.float32]) -> NDArray[np.int16]:
+    return np.rint(regions).astype(np.int16)
+
+
+def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[str, Path], float]:
+    """Return the region map of each case of a study, and an SUVR threshold that none of them has shaped.
+
+    Parameters
+    ----------
+    study
+        The study.
+    manifest
+        Holds the cases, and standard-dose scans (``target``) of its training and validation splits, with
+        regions and a class, of subjects that are in no phase of the study: the threshold is fitted to these.
+
+    Raises
+    ------
+    InputError
+        When a case has no region map, or there are no such scans of both classes.
+    """
+    from medrestore.data.manifest import read_manifest
+    from medrestore.evaluation.arms import scan_name
+
+    path = Path(manifest)
+    column = str((study.plan["truth"] or {}).get("column") or LABEL_COLUMN)
+    table = read_manifest(path, label_column=column)
+    table["case"] = [scan_name(row.subject_id, row.session_id) for row in table.itertuples()]
+    # A scan has a row for each of its dose fractions; regions and standard dose are the same in all.
+    table = table[table["regions_path"] != ""].drop_duplicates("case")
+    maps = dict(zip(table["case"], map(Path, table["regions_path"]), strict=True))
+    cases = list(dict.fromkeys(study.key.loc[study.key["phase"] == READING, "case"]))
+    missing = [case for case in cases if case not in maps]
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        fail(
+            f"has no region map of {shown}; readers by SUVR need one of every case",
+            path=path,
+            remedy="add them to the manifest, or give weights for all model readers",
+        )
+    others = ~table["case"].isin(study.key["case"]) & ~table["subject_id"].isin(study.key["subject"])
+    rows = table[others & table["split"].isin(FITTING_SPLITS) & table[column].isin((0, 1))]
+    if rows[column].nunique() < 2:
+        fail(
+            "has no standard-dose scans of both classes, with regions, in its training and validation splits "
+            "that are not in the study: there is nothing to fit the SUVR threshold to",
+            path=path,
+            remedy="add such scans, or give weights for all model readers",
+        )
+    threshold = best_threshold(_standard_dose_suvr(rows), rows[column].astype(int).tolist())
+    _logger.info("SUVR threshold %.4f, fitted to %d scans", threshold, len(rows))
+    return {case: maps[case] for case in cases}, threshold
+
+
+def _standard_dose_suvr(rows: pd.DataFrame) -> list[float]:
+    from tqdm.auto import tqdm
+
+    return [
+        _measured(Path(row.target_path), (), Path(row.regions_path))["suvr"]
+        for row in tqdm(list(rows.itertuples()), desc="fitting the SUVR threshold", unit="scan")
+    ]
+
+
+def best_threshold(values: Sequence[float], labels: Sequence[int]) -> float:
+    """Return the threshold above which most values of class 1, and fewest of class 0, lie.
+
+    Parameters
+    ----------
+    values : (N,)
+        Any number that rises with positivity.
+    labels : (N,)
+        0 or 1; both occur.
+
+    Returns
+    -------
+    float
+        Midway between two neighboring values, with the highest sensitivity + specificity (Youden 1950); of
+        several such places the one with most room.
+
+    >>> best_threshold([1.1, 1.2, 1.5, 1.9], [0, 0, 1, 1])
+    1.35
+    """
+    order = np.argsort(values, kind="stable")
+    row, truth = np.asarray(values, dtype=np.float64)[order], np.asarray(labels)[order]
+    specificity = np.cumsum(truth == 0)[:-1] / (truth == 0).sum()
+    sensitivity = 1 - np.cumsum(truth == 1)[:-1] / (truth == 1).sum()
+    room = np.diff(row)
+    youden = np.where(room > 0, np.round(sensitivity + specificity, 12), -1.0)
+    place = int(np.lexsort((room, youden))[-1])
+    return float((row[place] + row[place + 1]) / 2)
