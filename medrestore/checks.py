@@ -73,7 +73,7 @@ def require_known_keys(what: str, given: Mapping[str, Any], known: Collection[st
 
     for key in given:
         if key not in known:
-            near = get_close_matches(key, list(known), n=1)
+            near = get_close_matches(str(key), list(known), n=1)  # a key of YAML may be a number
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise InputError(f"{what} has no key {key!r}; {hint}")
 

@@ -18,8 +18,8 @@ from medrestore.study import plan_sections as sections
 from medrestore.study.design import least_sessions
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING
 from medrestore.study.plan_sections import METRICS
-from medrestore.study.protocols import find_protocol, read_yaml
-from medrestore.study.questions import GUESS, Protocol, Question
+from medrestore.study.protocols import find_protocol, read_yaml, require_neutral, with_guess
+from medrestore.study.questions import Protocol
 from medrestore.study.sources import ArmImages, find_images, listed, read_cases, read_truth, subjects_of
 
 __all__ = ["METRICS", "SOURCE_COLUMNS", "Plan", "read_plan"]
@@ -83,22 +83,27 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     faults = _Faults(path)
     faults.keep("", lambda: require_known_keys("the plan", given, KEYS))
     entry, protocol = _sections(given, path.parent.resolve(), faults)
+    images = _images(entry["arms"], protocol, faults) if protocol is not None else {}
     faults.refuse()
     assert protocol is not None  # noqa: S101 (a fault otherwise)
-    images = _images(entry["arms"], protocol, faults)
-    faults.refuse()
     cases = _cases(images, entry, faults)
-    faults.refuse()
+    if not cases:
+        faults.add("cases", "no case is left for the study")
+        faults.refuse()
     every = [*cases, *(case for phase in PREPARATIONS if entry[phase] for case in entry[phase]["cases"])]
-    subjects = faults.keep("subjects", lambda: _subjects(every, images, entry)) or {}
     truth: dict[str, int] = {}
     if entry["truth"] and "consensus_of" not in entry["truth"]:
         truth = faults.keep("truth", lambda: read_truth(entry["truth"], every)) or {}
+    subjects = faults.keep("subjects", lambda: _subjects(every, images, entry))
+    if subjects is not None:
+        for phase in PREPARATIONS:
+            with faults.at(phase):
+                _require_unseen(phase, cases, subjects, entry)
+        with faults.at("sessions"):
+            entry["sessions"] = _sessions(given, cases, subjects, entry)
     faults.refuse()
-    faults.keep("training, qualification", lambda: _require_apart(cases, subjects, entry))
+    assert subjects is not None  # noqa: S101 (a fault otherwise)
     entry["cases"] = cases
-    entry["sessions"] = faults.keep("sessions", lambda: _sessions(given, cases, subjects, entry))
-    faults.refuse()
     return Plan(
         entry=entry,
         protocol=protocol,
@@ -192,8 +197,9 @@ def _sections(
                     f"the truth by file, or leave {phase} out",
                 )
     if protocol is not None:
-        with faults.at("guess"):
-            protocol = _with_guess(protocol, entry["guess"])
+        with faults.at("questions"):
+            require_neutral(protocol, arms)
+            protocol = with_guess(protocol, entry["guess"])
         protocol = dataclasses.replace(protocol, title=entry["title"] or "")
     return entry, protocol
 
@@ -225,22 +231,6 @@ def _flag(value: object, protocol: Protocol | None) -> bool:
     if value and protocol is not None and protocol.dimensions == 2:
         raise InputError("is for volumes; these questions are about 2D images")
     return value
-
-
-def _with_guess(protocol: Protocol, labels: Mapping[str, Any] | None) -> Protocol:
-    if any(question.name == GUESS for question in protocol.questions):
-        raise InputError(f"the name {GUESS!r} is kept for the plan's own question. Remedy: rename yours")
-    if not labels:
-        return protocol
-    options = dict(enumerate([*labels, "I cannot tell"], start=1))
-    question = Question(
-        name=GUESS,
-        text="Which kind of image is this, do you think?",
-        help="Your guess tells whether the study was blinded well; it does not change your reading.",
-        type="choice",
-        options=options,
-    )
-    return dataclasses.replace(protocol, questions=(*protocol.questions, question))
 
 
 def _images(arms: Mapping[str, Any], protocol: Protocol, faults: _Faults) -> dict[str, ArmImages]:
@@ -285,9 +275,7 @@ def _cases(images: Mapping[str, ArmImages], entry: Mapping[str, Any], faults: _F
                 f"lacks {len(lacks)} of {len(chosen)} cases: {listed(lacks)}. Remedy: add the images, choose "
                 "by 'split', or list the study's cases ('cases: [...]' or 'cases: {exclude: [...]}')",
             )
-    if not chosen:
-        faults.add("cases", "no case is left for the study")
-    return chosen
+    return [case for case in chosen if case not in unknown]
 
 
 def _subjects(cases: list[str], images: Mapping[str, ArmImages], entry: Mapping[str, Any]) -> dict[str, str]:
@@ -311,17 +299,20 @@ def _subjects(cases: list[str], images: Mapping[str, ArmImages], entry: Mapping[
     return subjects_of(cases, known=known)
 
 
-def _require_apart(cases: list[str], subjects: Mapping[str, str], entry: Mapping[str, Any]) -> None:
+def _require_unseen(
+    phase: str, cases: list[str], subjects: Mapping[str, str], entry: Mapping[str, Any]
+) -> None:
     """Require that nobody whose scan prepares the readers is met again."""
-    seen = {subjects[case]: (case, "the study") for case in cases}
-    for phase in PREPARATIONS:
-        for case in entry[phase]["cases"] if entry[phase] else ():
-            other, where = seen.setdefault(subjects[case], (case, phase))
-            if where != phase:
-                raise InputError(
-                    f"{case} ({phase}) and {other} ({where}) are scans of one subject, whose truth readers "
-                    "would know. Remedy: leave one out ('cases: {exclude: [...]}') or prepare by another"
-                )
+    later = {subjects[case]: (case, "the study") for case in cases}
+    if phase == TRAINING and entry[QUALIFICATION]:
+        later |= {subjects[case]: (case, "the qualification") for case in entry[QUALIFICATION]["cases"]}
+    for case in entry[phase]["cases"] if entry[phase] else ():
+        other, where = later.get(subjects[case], (case, ""))
+        if other != case:
+            raise InputError(
+                f"{case} and {other} of {where} are scans of one subject, whose truth readers would know. "
+                "Remedy: leave one out ('cases: {exclude: [...]}'), or prepare by another"
+            )
 
 
 def _sessions(

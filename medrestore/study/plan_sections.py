@@ -17,6 +17,7 @@ __all__ = [
     "ONE_PER_CASE",
     "arm_section",
     "cases_section",
+    "contains",
     "fraction_section",
     "guess_section",
     "number",
@@ -90,12 +91,21 @@ def plain(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.casefold()))
 
 
+def contains(text: str, name: str) -> bool:
+    """Return whether a text contains a name as words of its own.
+
+    >>> contains("Low-dose PET of an organ", "low_dose"), contains("Low-dose PET of an organ", "gan")
+    (True, False)
+    """
+    return f" {plain(name)} " in f" {plain(text)} "
+
+
 def title_section(value: object, arms: Collection[str]) -> str:
     """Check the title, which readers see."""
     if not isinstance(value, str) or not value.strip() or len(value) > 200:
         raise InputError(f"must be a text of up to 200 characters, got {value!r}")
     for arm in arms:
-        if f" {plain(arm)} " in f" {plain(value)} ":
+        if contains(value, arm):
             raise InputError(
                 f"{value!r} contains the arm {arm!r}, and readers see it. Remedy: choose a neutral title"
             )

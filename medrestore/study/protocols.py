@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import yaml
 
 from medrestore.checks import InputError, fail
-from medrestore.study.questions import Protocol
+from medrestore.study.plan_sections import contains
+from medrestore.study.questions import GUESS, Protocol, Question
 
-__all__ = ["find_protocol", "presets", "read_yaml"]
+__all__ = ["find_protocol", "presets", "read_yaml", "require_neutral", "with_guess"]
 
 
 def presets() -> dict[str, Path]:
@@ -84,6 +86,50 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         fail(f"must hold keys and values, got {type(content).__name__}", path=path)
     return content
+
+
+def require_neutral(protocol: Protocol, arms: Collection[str]) -> None:
+    """Require that no arm is named in what readers are told.
+
+    Names of one or two letters are not looked for: they are part of any text.
+
+    Raises
+    ------
+    InputError
+        Naming the text and the arm.
+    """
+    texts = {"modality": protocol.modality, "instructions": protocol.instructions}
+    for question in protocol.questions:
+        words = (question.name, question.text, question.help, *question.options.values())
+        texts[f"question {question.name!r}"] = " / ".join(words)
+    for arm in arms:
+        for where, text in texts.items():
+            if len(arm) > 2 and contains(text, arm):
+                raise InputError(
+                    f"{where} contains the arm {arm!r}, and readers see it. Remedy: rename the arm"
+                )
+
+
+def with_guess(protocol: Protocol, labels: Collection[str] | None) -> Protocol:
+    """Return the protocol with the question which kind of image it was, where the plan wants to know.
+
+    Raises
+    ------
+    InputError
+        When a question has its name already.
+    """
+    if any(question.name == GUESS for question in protocol.questions):
+        raise InputError(f"the name {GUESS!r} is kept for the plan's own question. Remedy: rename yours")
+    if not labels:
+        return protocol
+    question = Question(
+        name=GUESS,
+        text="Which kind of image is this, do you think?",
+        help="Your guess tells how well the study is blinded; your reading counts in any case.",
+        type="choice",
+        options=dict(enumerate([*labels, "I cannot tell"], start=1)),
+    )
+    return dataclasses.replace(protocol, questions=(*protocol.questions, question))
 
 
 class _Loader(yaml.SafeLoader):
