@@ -108,9 +108,9 @@ def common_slope(arms: Sequence[NDArray[np.float32]], *, window: tuple[float, fl
     InputError
         When some voxel of an arm is so far above all others that the window would show steps.
 
-    >>> arms = [np.array([0, -65.534], np.float32), np.array([1, 2], np.float32)]
-    >>> common_slope(arms, window=(0, 2))
-    0.0020000000949949026
+    >>> arms = [np.array([0, -65534], np.float32), np.array([1000, 2000], np.float32)]
+    >>> common_slope(arms, window=(0, 2000))
+    2.0
     """
     peak = max(max(float(arm.max()), -float(arm.min())) for arm in arms)
     slope = float(np.float32(peak / INT16_PEAK))

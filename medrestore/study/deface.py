@@ -117,8 +117,8 @@ def face_mask(image: NDArray[np.float32], affine: NDArray[np.float64]) -> Face:
             f"no face could be found: the head template fits by {fit:.2f} (at least {LEAST_FIT} is needed), "
             f"{margin:.2f} times as well as upside down or back to front (at least {LEAST_MARGIN}), and was "
             f"scaled by {scales.min():.2f} to {scales.max():.2f}. Remedy: look at the image: is it a head, "
-            "the whole brain in it, in the right orientation? Leave the case out, or remove its face by other "
-            "software"
+            "the whole brain in it, in the right orientation? Leave the case out, or remove its face by "
+            "other software"
         )
     return Face(_faces_of_grid(image.shape, np.linalg.inv(to_image) @ affine), fit, margin)
 
