@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,13 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     if not cases:
         faults.add("cases", "no case is left for the study")
         faults.refuse()
-    every = [*cases, *(case for phase in PREPARATIONS if entry[phase] for case in entry[phase]["cases"])]
+    prepared = [
+        case
+        for phase in PREPARATIONS
+        for case in (entry[phase]["cases"] if entry[phase] else ())
+        if images[entry[phase]["arm"]].path(case)
+    ]
+    every = list(dict.fromkeys([*cases, *prepared]))
     truth: dict[str, int] = {}
     if entry["truth"] and "consensus_of" not in entry["truth"]:
         truth = faults.keep("truth", lambda: read_truth(entry["truth"], every)) or {}
@@ -144,7 +150,7 @@ class _Faults:
         if len(self.found) == 1:
             raise InputError(f"{self.path}: {self.found[0]}")
         if self.found:
-            shown = "\n".join(f"  {line}" for line in self.found)
+            shown = "\n".join("  " + line.replace("\n", "\n  ") for line in self.found)
             raise InputError(f"{self.path}: {len(self.found)} problems\n{shown}")
 
 
@@ -165,7 +171,7 @@ def _sections(
         for name, count in Counter(map(repr, readers)).items():
             if count > 1:
                 faults.add("readers", f"{name} is there twice")
-        readers = {name if isinstance(name, str) else repr(name): None for name in readers}
+        readers = {name if isinstance(name, Hashable) else repr(name): None for name in readers} or []
     entry: dict[str, Any] = dict.fromkeys(KEYS)
     checks: dict[str, Callable[[], Any]] = {
         "title": lambda: sections.title_section(given.get("title"), arms),
@@ -217,7 +223,7 @@ def _named(key: str, given: object, faults: _Faults, check: Callable[[Any], T]) 
         return {}
     checked: dict[str, T] = {}
     for name, value in given.items():
-        with faults.at(f"{key}.{name}"):
+        with faults.at(f"{key}.{name}" if str(name).isprintable() else f"{key}.{name!r}"):
             sections.require_name(name)
             if name.casefold() in {other.casefold() for other in checked}:
                 raise InputError("another one has this name, but for upper and lower case")
@@ -253,7 +259,7 @@ def _cases(images: Mapping[str, ArmImages], entry: Mapping[str, Any], faults: _F
     for phase in PREPARATIONS:
         if entry[phase]:
             arm = images[entry[phase]["arm"]]
-            absent = set(entry[phase]["cases"]) - set(arm.files) - set(arm.beyond)
+            absent = {case for case in entry[phase]["cases"] if arm.path(case) is None}
             if absent:
                 faults.add(phase, f"arm {entry[phase]['arm']!r} has no image of {listed(absent)}")
             for case in entry[phase]["cases"]:
@@ -303,12 +309,12 @@ def _require_unseen(
     phase: str, cases: list[str], subjects: Mapping[str, str], entry: Mapping[str, Any]
 ) -> None:
     """Require that nobody whose scan prepares the readers is met again."""
-    later = {subjects[case]: (case, "the study") for case in cases}
+    later = {subjects.get(case): (case, "the study") for case in cases}
     if phase == TRAINING and entry[QUALIFICATION]:
-        later |= {subjects[case]: (case, "the qualification") for case in entry[QUALIFICATION]["cases"]}
+        later |= {subjects.get(case): (case, "the qualification") for case in entry[QUALIFICATION]["cases"]}
     for case in entry[phase]["cases"] if entry[phase] else ():
-        other, where = later.get(subjects[case], (case, ""))
-        if other != case:
+        other, where = later.get(subjects.get(case), (case, ""))
+        if case in subjects and other != case:
             raise InputError(
                 f"{case} and {other} of {where} are scans of one subject, whose truth readers would know. "
                 "Remedy: leave one out ('cases: {exclude: [...]}'), or prepare by another"
@@ -347,8 +353,7 @@ def _source_table(
             name = entry[phase]["arm"]
             arm = images[name]
             for case in entry[phase]["cases"]:
-                file = arm.files.get(case) or arm.beyond[case]
-                rows.append((phase, case, subjects[case], name, str(file)))
+                rows.append((phase, case, subjects[case], name, str(arm.path(case))))
     rows += [
         (READING, case, subjects[case], name, str(arm.files[case]))
         for case in cases

@@ -42,6 +42,10 @@ class ArmImages:
     subjects: Mapping[str, str]
     beyond: Mapping[str, Path]
 
+    def path(self, case: str) -> Path | None:
+        """Return the image of a case, of any split; None where there is none."""
+        return self.files.get(case) or self.beyond.get(case)
+
 
 def listed(names: Iterable[str], most: int = 20) -> str:
     """Return names for a message.
@@ -93,6 +97,7 @@ def find_images(arm: Mapping[str, Any], *, dimensions: int) -> ArmImages:
 @lru_cache(maxsize=16)
 def _read_cases(path: Path, _stamp: tuple[int, int]) -> pd.DataFrame:
     table = read_text_table(path)
+    columns = [name for name in table.columns if name != "row"]
     if {"subject_id", "session_id"} <= set(table.columns):
         if set(COLUMNS) - {"regions", "regions_sha256"} <= set(table.columns):
             table = read_manifest(path)
@@ -109,6 +114,7 @@ def _read_cases(path: Path, _stamp: tuple[int, int]) -> pd.DataFrame:
             fail("case is empty", path=path, row=row)
     if "dose_fraction" in table:
         table["dose_fraction"] = pd.to_numeric(table["dose_fraction"], errors="coerce")
+    table.attrs["columns"] = columns
     owners = table[table["subject"] != ""].drop_duplicates(["case", "subject"])
     for row, case in owners.loc[owners["case"].duplicated(), ["row", "case"]].itertuples(index=False):
         fail(f"case {case} belongs to another subject in an earlier row", path=path, row=row)
@@ -224,7 +230,7 @@ def _require_column(table: pd.DataFrame, column: str, path: Path) -> str:
     from difflib import get_close_matches
 
     if column not in table:
-        names = [name for name in table.columns if name != "row"]
+        names = table.attrs["columns"]
         near = get_close_matches(column, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
         fail(f"has no column {column!r}; {hint}", path=path)
