@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
@@ -73,7 +74,7 @@ def make_app(
         judged.
     """
     api = _ReaderApi(study, store, clock)
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, **_no_telemetry())
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, *hosts], www_redirect=False)
     for address, (path, media_type) in (page or _installed_page()).items():
         app.add_api_route(address, _static(path.read_bytes(), media_type), methods=["GET"])
@@ -235,6 +236,13 @@ def _static(content: bytes, media_type: str) -> Callable[[], Response]:
         return Response(content, media_type=media_type)
 
     return file
+
+
+def _no_telemetry() -> dict[str, Any]:
+    """Return what keeps newer versions of FastAPI from telling others of requests, whatever is set."""
+    if "telemetry" not in inspect.signature(FastAPI).parameters:
+        return {}
+    return {"telemetry": {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}}
 
 
 def _installed_page() -> dict[str, tuple[Path, str]]:

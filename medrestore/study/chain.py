@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from medrestore.study.layout import canonical_json, sha256_text
 
-__all__ = ["COLUMNS", "SCHEMA", "chain_problems", "row_hash"]
+__all__ = ["COLUMNS", "SCHEMA", "CurrentRead", "chain_problems", "row_hash"]
 
 COLUMNS = (
     *("row", "answer_id", "read_id", "reader", "phase", "origin", "answers", "reason", "seconds", "time"),
@@ -31,6 +35,44 @@ CREATE TRIGGER IF NOT EXISTS rows_are_chained BEFORE INSERT ON reads
   BEGIN SELECT RAISE(ABORT, 'a row of reads must follow the last one'); END;
 """
 """The third trigger also stops INSERT OR REPLACE, which removes a row without asking the second."""
+
+
+@dataclass(frozen=True)
+class CurrentRead:
+    """The row of a reading that counts: its last.
+
+    Parameters
+    ----------
+    row
+        Its number.
+    text
+        Its answers as canonical JSON.
+    time
+        When it was put on record, in UTC.
+    corrections
+        Rows of this reading after its first.
+    """
+
+    row: int
+    text: str
+    time: datetime
+    corrections: int = 0
+
+    @cached_property
+    def answers(self) -> dict[str, Any]:
+        """The checked answers, derived values among them."""
+        answers: dict[str, Any] = json.loads(self.text)
+        return answers
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], before: CurrentRead | None) -> CurrentRead:
+        """Return a row as the one that counts from now on, in the place of the one before."""
+        return cls(
+            row=row["row"],
+            text=row["answers"],
+            time=datetime.fromisoformat(row["time"]),
+            corrections=0 if before is None else before.corrections + 1,
+        )
 
 
 def row_hash(row: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from medrestore.checks import fail
 from medrestore.study.chain import SCHEMA
 
-__all__ = ["connect_to_read", "connect_to_write", "file_identity"]
+__all__ = ["connect_to_read", "connect_to_write", "damage_of", "file_identity"]
 
 BUSY_S = 10.0
 """How long a connection waits for another one (a program that looks at the file)."""
@@ -45,17 +45,19 @@ def connect_to_read(path: Path) -> sqlite3.Connection | None:
     if not path.exists() or path.stat().st_size == 0:
         return None
     address = f"{path.resolve().as_uri()}?mode=ro"
-    look = "SELECT name FROM sqlite_master WHERE name = 'reads'"
-    connection = sqlite3.connect(address, uri=True, timeout=BUSY_S, check_same_thread=False)
     try:
-        made = connection.execute(look).fetchone()
+        return _look(address)
     except sqlite3.OperationalError:
-        connection.close()
         if path.with_name(f"{path.name}-wal").exists():
             raise
         # On a medium that cannot be written, SQLite needs to be told that nobody else writes either.
-        connection = sqlite3.connect(f"{address}&immutable=1", uri=True, check_same_thread=False)
-        made = connection.execute(look).fetchone()
+        return _look(f"{address}&immutable=1")
+
+
+def _look(address: str) -> sqlite3.Connection | None:
+    connection = sqlite3.connect(address, uri=True, timeout=BUSY_S, check_same_thread=False)
+    try:
+        made = connection.execute("SELECT name FROM sqlite_master WHERE name = 'reads'").fetchone()
     except BaseException:
         connection.close()
         raise
@@ -63,6 +65,15 @@ def connect_to_read(path: Path) -> sqlite3.Connection | None:
         connection.close()
         return None
     return connection
+
+
+def damage_of(connection: sqlite3.Connection) -> list[str]:
+    """Return what SQLite finds wrong with its file; nothing when it is whole."""
+    try:
+        found = [text for (text,) in connection.execute("PRAGMA integrity_check")]
+    except sqlite3.Error as error:
+        found = [str(error)]
+    return [f"the file of reads is damaged: {text}" for text in found if text != "ok"]
 
 
 def file_identity(path: Path) -> tuple[int, int]:

@@ -13,9 +13,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import filelock
@@ -23,10 +22,10 @@ import pandas as pd
 
 import medrestore
 from medrestore.checks import InputError, fail
-from medrestore.study.chain import COLUMNS, chain_problems, row_hash
+from medrestore.study.chain import COLUMNS, CurrentRead, chain_problems, row_hash
 from medrestore.study.entry import ORIGINS, ReadConflictError, UnknownReadError, checked_entry
 from medrestore.study.layout import Study
-from medrestore.study.record import connect_to_read, connect_to_write, file_identity
+from medrestore.study.record import connect_to_read, connect_to_write, damage_of, file_identity
 
 __all__ = [
     "ORIGINS",
@@ -52,34 +51,6 @@ class Receipt(NamedTuple):
     row: int
     hash: str
     created: bool
-
-
-@dataclass(frozen=True)
-class CurrentRead:
-    """The row of a reading that counts: its last.
-
-    Parameters
-    ----------
-    row
-        Its number.
-    text
-        Its answers as canonical JSON.
-    time
-        When it was put on record, in UTC.
-    corrections
-        Rows of this reading after its first.
-    """
-
-    row: int
-    text: str
-    time: datetime
-    corrections: int = 0
-
-    @cached_property
-    def answers(self) -> dict[str, Any]:
-        """The checked answers, derived values among them."""
-        answers: dict[str, Any] = json.loads(self.text)
-        return answers
 
 
 class ReadStore:
@@ -133,10 +104,7 @@ class ReadStore:
             self._connection = connect_to_read(path) if self.read_only else self._open_to_write()
         except sqlite3.Error as error:
             self.close()
-            raise InputError(
-                f"{path}: cannot be read as a record of reads ({error}). "
-                "Remedy: restore it from a backup, and check it with medrestore study verify"
-            ) from error
+            raise _unreadable(path, error) from error
         except BaseException:
             self.close()
             raise
@@ -215,13 +183,7 @@ class ReadStore:
         return self.append_many([entry])[0]
 
     def append_many(self, entries: Iterable[Mapping[str, Any]]) -> list[Receipt]:
-        """Put reads on record in one transaction, all of them or none.
-
-        Parameters
-        ----------
-        entries
-            What :meth:`append` takes, as mappings.
-        """
+        """Put reads, each a mapping of what :meth:`append` takes, on record: all of them or none."""
         if self.read_only:
             raise RuntimeError("these reads were opened to read only")
         checked = [checked_entry(self.study.protocol, self._owner, **entry) for entry in entries]
@@ -243,7 +205,7 @@ class ReadStore:
                             [row[column] for column in COLUMNS],
                         )
                         number, head = row["row"], row["hash"]
-                        new[read_id] = (reader, _current_read(row, before))
+                        new[read_id] = (reader, CurrentRead.of(row, before))
                         receipt = Receipt(number, head, created=True)
                     receipts.append(receipt)
             # After the commit: memory is never ahead of the disk.
@@ -264,8 +226,16 @@ class ReadStore:
             return dict(self._current[reader])
 
     def rows(self) -> pd.DataFrame:
-        """Return all rows in their order, with the columns of the file; ``answers`` as dictionaries."""
-        table = pd.DataFrame(self.stored_rows(), columns=list(COLUMNS))
+        """Return all rows in their order, with the columns of the file; ``answers`` as dictionaries.
+
+        Raises
+        ------
+        InputError
+            When the chain is broken: such reads are not analyzed.
+        """
+        rows = self.stored_rows()
+        self._require_whole(list(chain_problems(rows, self.study.plan_sha256)))
+        table = pd.DataFrame(rows, columns=list(COLUMNS))
         table["answers"] = pd.Series([json.loads(text) for text in table["answers"]], dtype=object)
         return table.astype({"row": "int64", "seconds": "float64"})
 
@@ -276,12 +246,19 @@ class ReadStore:
         return table.drop_duplicates("read_id", keep="last").reset_index(drop=True)
 
     def stored_rows(self) -> list[dict[str, Any]]:
-        """Return all rows in their order, exactly as they are stored."""
+        """Return all rows in their order, exactly as they are stored and unchecked."""
         with self._lock:
             if self._connection is None and self.read_only:
                 return []
-            found = self._require_open().execute(f"SELECT {','.join(COLUMNS)} FROM reads ORDER BY row")  # noqa: S608
-            return [dict(zip(COLUMNS, row, strict=True)) for row in found]
+            try:
+                return _all_rows(self._require_open())
+            except sqlite3.Error as error:
+                raise _unreadable(self.study.reads_path, error) from error
+
+    def damage(self) -> list[str]:
+        """Return what SQLite finds wrong with its file; nothing when it is whole."""
+        with self._lock:
+            return [] if self._connection is None else damage_of(self._connection)
 
     def _open_to_write(self) -> sqlite3.Connection:
         path = self.study.reads_path
@@ -302,23 +279,25 @@ class ReadStore:
         return connection
 
     def _load(self, connection: sqlite3.Connection) -> None:
-        found = connection.execute(f"SELECT {','.join(COLUMNS)} FROM reads ORDER BY row")  # noqa: S608
-        rows = [dict(zip(COLUMNS, row, strict=True)) for row in found]
+        rows = _all_rows(connection)
         problems = list(chain_problems(rows, self.study.plan_sha256))
         for row in rows:
             if self._owner.get(row["read_id"]) != (row["reader"], row["phase"]):
                 problems.append(f"row {row['row']} belongs to no reading of its reader")
                 continue
             reads = self._current[row["reader"]]
-            reads[row["read_id"]] = _current_read(row, reads.get(row["read_id"]))
+            reads[row["read_id"]] = CurrentRead.of(row, reads.get(row["read_id"]))
+        self._require_whole(problems)
+        if rows:
+            self._rows, self._head = rows[-1]["row"], rows[-1]["hash"]
+
+    def _require_whole(self, problems: list[str]) -> None:
         if problems:
             fail(
                 f"the chain of reads is broken: {problems[0]}",
                 path=self.study.reads_path,
                 remedy="restore the file from a backup; medrestore study verify lists all problems",
             )
-        if rows:
-            self._rows, self._head = rows[-1]["row"], rows[-1]["hash"]
 
     def _require_open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -356,6 +335,18 @@ class ReadStore:
         return {**row, "hash": row_hash(row)}
 
 
+def _all_rows(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    found = connection.execute(f"SELECT {','.join(COLUMNS)} FROM reads ORDER BY row")  # noqa: S608
+    return [dict(zip(COLUMNS, row, strict=True)) for row in found]
+
+
+def _unreadable(path: Path, error: sqlite3.Error) -> InputError:
+    return InputError(
+        f"{path}: cannot be read as a record of reads ({error}). "
+        "Remedy: restore it from a backup, and check it with medrestore study verify"
+    )
+
+
 def _repeated(connection: sqlite3.Connection, entry: Mapping[str, Any]) -> Receipt | None:
     """Return the receipt of an answer that is on record; refuse other content under its id."""
     found = connection.execute(
@@ -374,12 +365,3 @@ def _require_reason(entry: Mapping[str, Any], before: CurrentRead | None) -> Non
         raise ReadConflictError("this reading is answered: a correction needs a reason")
     if before is None and entry["reason"] is not None:
         raise ReadConflictError("a reason is of a correction, and this reading is not answered yet")
-
-
-def _current_read(row: Mapping[str, Any], before: CurrentRead | None) -> CurrentRead:
-    return CurrentRead(
-        row=row["row"],
-        text=row["answers"],
-        time=datetime.fromisoformat(row["time"]),
-        corrections=0 if before is None else before.corrections + 1,
-    )

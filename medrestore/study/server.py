@@ -12,6 +12,7 @@ from pathlib import Path
 
 import typer
 import uvicorn
+from starlette.types import ASGIApp
 
 from medrestore.checks import InputError, fail, require_in_range
 from medrestore.study.application import LOOPBACK, make_app
@@ -19,7 +20,7 @@ from medrestore.study.layout import Study, open_study
 from medrestore.study.responses import ReadStore
 from medrestore.study.tokens import read_tokens
 
-__all__ = ["make_app", "serve"]
+__all__ = ["make_app", "make_server", "serve"]
 
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
 GRACE_S = 5
@@ -61,25 +62,30 @@ def serve(
             _announce(study, store, f"http://{name}:{listener.getsockname()[1]}")
             if host not in (*LOOPBACK, "::1"):
                 _warn(host)
-            # h11 is strict: what it does not understand it refuses, and so two parsers never disagree.
-            config = uvicorn.Config(
-                app,
-                http="h11",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_level="warning",
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=GRACE_S,
-            )
             try:
                 with _terminated_as_interrupted():
                     typer.echo("ready")
-                    uvicorn.Server(config).run(sockets=[listener])
+                    make_server(app).run(sockets=[listener])
             except KeyboardInterrupt:
                 pass
         typer.echo(f"stopped; the last row of the reads has the hash {store.head}")
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """Return the server of an application: no access log, no name of itself, no trust in proxies' headers."""
+    # h11 is strict: what it does not understand it refuses.
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    return uvicorn.Server(config)
 
 
 def _require_images(study: Study) -> None:

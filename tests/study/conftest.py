@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import http.client
 import json
-from collections.abc import Callable, Mapping, Sequence
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +33,7 @@ from medrestore.study.layout import (
     sha256_text,
 )
 from medrestore.study.questions import Protocol
+from medrestore.study.responses import ReadStore
 
 ARMS = ("armstandardzz", "armlowdosezz", "armtaskganzz")
 SHAPE = (12, 12, 6)
@@ -270,6 +279,131 @@ def _reading_list(
         ]
         add(READING, 0, len(arms) + 1, again)
     return pd.DataFrame(rows, columns=list(READING_COLUMNS))
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response, as it came over the wire."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body's content."""
+        return json.loads(self.body)
+
+
+class LiveServer:
+    """A server of a study on a free port of this machine, run by a thread; the page is a stub."""
+
+    def __init__(self, study: Study, store: ReadStore, port: int) -> None:
+        self.study, self.store, self.port = study, store, port
+        with (study.private / "tokens.csv").open(encoding="utf-8", newline="") as stream:
+            self.tokens = {row["reader"]: row["token"] for row in csv.DictReader(stream)}
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        reader: str | None = "reader_1",
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send a request with a reader's token; a body that is no bytes goes as JSON."""
+        sent = {} if reader is None else {"Authorization": f"Bearer {self.tokens.get(reader, reader)}"}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, body=body, headers={**sent, **(headers or {})})
+            response = connection.getresponse()
+            return Reply(response.status, tuple(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+    def raw(self, content: bytes) -> bytes:
+        """Send bytes as they are; return all that comes back until the server closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+    def state(self, reader: str = "reader_1") -> dict[str, Any]:
+        """Return a reader's state."""
+        reply = self.ask("GET", "/api/state", reader=reader)
+        assert reply.status == 200, reply
+        state: dict[str, Any] = reply.json
+        return state
+
+    def answer(self, read_id: str, *, reader: str = "reader_1", **changes: Any) -> Reply:
+        """Send good answers to a reading."""
+        return self.ask("POST", "/api/answers", reader=reader, body=submission(read_id, **changes))
+
+    def answer_next(self, reader: str = "reader_1") -> Reply:
+        """Send good answers to the reading whose turn it is."""
+        return self.answer(self.state(reader)["next"]["read_id"], reader=reader)
+
+
+def submission(read_id: str, **changes: Any) -> dict[str, Any]:
+    """Return what the page sends."""
+    entry = {
+        "answer_id": str(uuid.uuid4()),
+        "read_id": read_id,
+        "answers": dict(GOOD_ANSWERS),
+        "seconds": 3.25,
+    }
+    return {**entry, "image_sha256": None, "reason": None, **changes}
+
+
+def stub_page(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Write a page that needs no viewer: address -> (file, media type)."""
+    folder.mkdir(exist_ok=True)
+    page = {"/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript")}
+    for name, _ in page.values():
+        (folder / name).write_text(f"stub {name}", encoding="utf-8")
+    return {address: (folder / name, media_type) for address, (name, media_type) in page.items()}
+
+
+@contextmanager
+def running_server(
+    study: Study, *, clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+) -> Iterator[LiveServer]:
+    """Serve a study as ``medrestore study serve`` does, but by a thread and with a stub as page."""
+    from medrestore.study.server import make_app, make_server
+
+    with ReadStore(study, clock=clock) as store, socket.create_server(("127.0.0.1", 0)) as listener:
+        page = stub_page(study.folder.with_name(f"{study.folder.name}-page"))
+        server = make_server(make_app(study, store, page=page, clock=clock))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield LiveServer(study, store, listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def serve_study() -> Iterator[Callable[..., LiveServer]]:
+    """Return a function that serves a study until the test ends: ``serve_study(study).ask("GET", "/")``."""
+    with ExitStack() as stack:
+        yield lambda study, **settings: stack.enter_context(running_server(study, **settings))
+
+
+@pytest.fixture(scope="session")
+def make_submission() -> Callable[..., dict[str, Any]]:
+    """Return :func:`submission`: ``make_submission(read_id, seconds=...)``."""
+    return submission
+
+
+@pytest.fixture(scope="session")
+def make_stub_page() -> Callable[[Path], dict[str, tuple[Path, str]]]:
+    """Return :func:`stub_page`."""
+    return stub_page
 
 
 @pytest.fixture(scope="session")
