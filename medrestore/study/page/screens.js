@@ -84,7 +84,7 @@ export function introduction(state, { full }) {
   const about = {
     training: "These images are for practice.",
     qualification: "These images decide whether the study is opened to you.",
-    reading: `${left} image${left === 1 ? "" : "s"} to read. Read each on its own. You can take a break at any ` +
+    reading: `Images to read: ${left}. Read each on its own. You can take a break at any ` +
       "time, and close this page and come back.",
   }[phase];
   return {

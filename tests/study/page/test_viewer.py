@@ -1,0 +1,81 @@
+"""The image on the screen: window, planes, places, and nothing but what the server gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def test_the_image_is_shown_in_the_window_of_its_header(server: Any, watch: Callable[..., Any]) -> None:
+    sight = watch()
+    sight.open(server.link("window"))
+    sight.begin()
+    # Values are 0.8 or 1.2 with noise, the window is 0 to 3: gray 68 or 102 of 255, nothing clipped. A window
+    # of the viewer's own choice (2nd to 98th percentile) would spread the noise from black to white.
+    pixels = sight.pixels()
+    assert min(abs(np.median(pixels) - 68), abs(np.median(pixels) - 102)) < 5
+    assert pixels.max() < 160
+    assert pixels.std() > 0.5
+    sight.press(*["Shift+ArrowUp"] * 5)
+    sight.page.wait_for_timeout(200)
+    brighter = np.median(sight.pixels())
+    assert brighter > np.median(pixels) + 30
+    assert sight.page.inner_text("#window-text") == "Window -0.75 to 2.25"
+    sight.press("r")
+    sight.page.wait_for_timeout(200)
+    np.testing.assert_array_equal(sight.pixels(), pixels)
+    # Inverted gray turns the same values around; three planes and scrolling draw something else.
+    sight.press("c")
+    sight.page.wait_for_timeout(200)
+    assert np.median(sight.pixels()) == pytest.approx(255 - np.median(pixels), abs=5)
+    sight.press("r", "v")
+    assert sight.page.inner_text("#slice-text") == "Coronal 7 / 12"
+    sight.press("v", "v")
+    assert sight.page.locator("#overlay line").count() == 12
+    sight.press("v", "PageDown")
+    assert sight.page.inner_text("#slice-text") == "Axial 1 / 6"
+
+
+def test_a_click_marks_the_place_that_was_clicked(server: Any, watch: Callable[..., Any]) -> None:
+    sight = watch()
+    sight.open(server.link("mouse"))
+    sight.begin()
+    stage = sight.page.locator("#stage").bounding_box()
+    middle = (stage["x"] + stage["width"] / 2, stage["y"] + stage["height"] / 2)
+    sight.page.mouse.wheel(0, -100)
+    sight.page.mouse.click(*middle)  # no place is asked for yet
+    sight.type("1111n44y")
+    # 12 x 12 voxels of 2 mm fill the height, the first one's center is the origin: the middle is at 11 mm,
+    # and a quarter of the height to the right and up are 6 mm, to the person's left and to the front.
+    sight.page.mouse.click(middle[0] + stage["height"] / 4, middle[1] - stage["height"] / 4)
+    circle = sight.page.locator("#overlay circle")
+    assert circle.count() == 1
+    assert float(circle.get_attribute("cx")) == pytest.approx(stage["width"] / 2 + stage["height"] / 4, abs=2)
+    sight.press("Enter")
+    place = sight.wait_for_rows(server, "mouse", 1)["answers"][0]["artefact_location"]
+    assert place == pytest.approx([5, 17, 9], abs=0.2)
+
+
+def test_a_dropped_file_is_left_alone(server: Any, watch: Callable[..., Any]) -> None:
+    sight = watch()
+    sight.open(server.link("drops"))
+    sight.begin()
+    before = sight.pixels()
+    prevented = sight.page.evaluate(
+        """() => {
+          const data = new DataTransfer();
+          data.items.add(new File([new Uint8Array(1000)], "other.nii"));
+          return ["dragover", "drop"].map((kind) => {
+            const event = new DragEvent(kind, {dataTransfer: data, bubbles: true, cancelable: true});
+            document.getElementById("canvas").dispatchEvent(event);
+            return event.defaultPrevented;
+          });
+        }"""
+    )
+    assert prevented == [True, True]
+    sight.page.wait_for_timeout(300)
+    np.testing.assert_array_equal(sight.pixels(), before)
+    assert sight.page.url == f"{server.address}/"
