@@ -52,6 +52,11 @@ SHIFTS_MM = (-20.0, 0.0, 20.0)
 PITCHES_DEGREES = (-20.0, 0.0, 20.0)
 """Starts of the registration about the first guess, up and down, and about the left-right axis."""
 
+REMEDY = (
+    "Remedy: look at the image: is it a head, the whole brain in it, in the right orientation? Leave the case "
+    "out, or remove its face by other software"
+)
+
 HEAD_HEIGHT_MM = 150.0
 """From the top of the head, what lies below is neck or chin."""
 
@@ -107,18 +112,20 @@ def face_mask(image: NDArray[np.float32], affine: NDArray[np.float64]) -> Face:
     moving = _working_image(image, affine)
     transform = _register(template, moving)
     fit, information = _similarity(template, moving, transform)
+    to_image = _matrix(transform)
+    scales = np.linalg.svd(to_image[:3, :3], compute_uv=False)
+    if fit < LEAST_FIT or scales.min() < SCALES[0] or scales.max() > SCALES[1]:
+        raise InputError(
+            f"no face could be found: the head template, scaled by {scales.min():.2f} to {scales.max():.2f}, "
+            f"fits by {fit:.2f} (at least {LEAST_FIT} is needed). {REMEDY}"
+        )
     turned = [_turned(moving, axis) for axis in (0, 1)]
     others = [_similarity(template, other, _register(template, other))[1] for other in turned]
     margin = information / max(*others, 1e-6)
-    to_image = _matrix(transform)
-    scales = np.linalg.svd(to_image[:3, :3], compute_uv=False)
-    if fit < LEAST_FIT or margin < LEAST_MARGIN or scales.min() < SCALES[0] or scales.max() > SCALES[1]:
+    if margin < LEAST_MARGIN:
         raise InputError(
-            f"no face could be found: the head template fits by {fit:.2f} (at least {LEAST_FIT} is needed), "
-            f"{margin:.2f} times as well as upside down or back to front (at least {LEAST_MARGIN}), and was "
-            f"scaled by {scales.min():.2f} to {scales.max():.2f}. Remedy: look at the image: is it a head, "
-            "the whole brain in it, in the right orientation? Leave the case out, or remove its face by "
-            "other software"
+            f"no face could be found: the head template fits {margin:.2f} times as well as upside down or back "
+            f"to front (at least {LEAST_MARGIN} is needed). {REMEDY}"
         )
     return Face(_faces_of_grid(image.shape, np.linalg.inv(to_image) @ affine), fit, margin)
 
