@@ -111,7 +111,7 @@ def _store(content: bytes, page: Path) -> None:
 
 if BuildHookInterface is not None:
 
-    class NiivueBuildHook(BuildHookInterface):  # type: ignore[misc]
+    class NiivueBuildHook(BuildHookInterface):
         """Hatchling's hook: runs before a wheel, also an editable one, is put together."""
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
