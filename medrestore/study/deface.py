@@ -53,8 +53,8 @@ PITCHES_DEGREES = (-20.0, 0.0, 20.0)
 """Starts of the registration about the first guess, up and down, and about the left-right axis."""
 
 REMEDY = (
-    "Remedy: look at the image: is it a head, the whole brain in it, in the right orientation? Leave the case "
-    "out, or remove its face by other software"
+    "Remedy: look at the image: is it a head, the whole brain in it, in the right orientation? Leave the "
+    "case out, or remove its face by other software"
 )
 
 HEAD_HEIGHT_MM = 150.0
@@ -124,8 +124,8 @@ def face_mask(image: NDArray[np.float32], affine: NDArray[np.float64]) -> Face:
     margin = information / max(*others, 1e-6)
     if margin < LEAST_MARGIN:
         raise InputError(
-            f"no face could be found: the head template fits {margin:.2f} times as well as upside down or back "
-            f"to front (at least {LEAST_MARGIN} is needed). {REMEDY}"
+            f"no face could be found: the head template fits {margin:.2f} times as well as upside down or "
+            f"back to front (at least {LEAST_MARGIN} is needed). {REMEDY}"
         )
     return Face(_faces_of_grid(image.shape, np.linalg.inv(to_image) @ affine), fit, margin)
 
