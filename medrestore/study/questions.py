@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from medrestore.checks import InputError, require_in_set, require_known_keys
+from medrestore.study.protocol_checks import is_number, require_coherent, require_mapping
 
 __all__ = ["GUESS", "TYPES", "Protocol", "Question", "answer_key"]
 
@@ -22,7 +24,9 @@ GUESS = "guess"
 LONGEST_TEXT = 2000
 """Characters of a free text."""
 
-RULES = ("maximum_of", "signed_confidence")
+RULES = {"maximum_of": (1, math.inf), "signed_confidence": (2, 2)}
+"""Rules of derived values, and of how many answers they are made."""
+
 QUESTION_KEYS = ("name", "text", "help", "type", "options", "range", "required", "when", "rule")
 PROTOCOL_KEYS = (
     *("name", "title", "modality", "dimensions", "instructions", "display", "questions"),
@@ -84,35 +88,22 @@ class Question:
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
             raise InputError(f"{where}: question name must be lower-case letters, digits and _, got {name!r}")
         require_in_set(f"{where}: type of question {name!r}", kind, TYPES)
-        options = dict(entry.get("options") or {})
-        if (kind == "choice") != bool(options):
-            raise InputError(f"{where}: question {name!r}: a choice, and only a choice, has options")
-        if any(isinstance(key, bool) or not isinstance(key, int) for key in options):
-            raise InputError(f"{where}: question {name!r}: options must be numbered, e.g. 1: none")
-        limits = entry.get("range")
-        if limits is not None and (
-            kind not in ("integer", "number")
-            or not isinstance(limits, Sequence)
-            or len(limits) != 2
-            or not all(_is_number(limit) for limit in limits)
-            or not limits[0] < limits[1]
-        ):
-            raise InputError(f"{where}: question {name!r}: range must be [least, greatest] of a number")
-        rule = dict(entry.get("rule") or {})
-        if (kind == "derived") != (len(rule) == 1):
-            raise InputError(f"{where}: question {name!r}: a derived value, and only that, has one rule")
-        for key in rule:
-            require_in_set(f"{where}: rule of question {name!r}", key, RULES)
+        where = f"{where}: question {name!r}"
+        required = entry.get("required", True)
+        if not isinstance(required, bool):
+            raise InputError(f"{where}: required must be true or false, got {required!r}")
+        if not isinstance(entry.get("help", ""), str):
+            raise InputError(f"{where}: help must be a text, got {entry['help']!r}")
         return cls(
             name=name,
             text=entry["text"],
             type=kind,
-            help=str(entry.get("help", "")),
-            options={key: str(value) for key, value in options.items()},
-            range=None if limits is None else (float(limits[0]), float(limits[1])),
-            required=bool(entry.get("required", True)),
-            when=dict(entry.get("when") or {}),
-            rule=rule,
+            help=entry.get("help", ""),
+            options=_options(entry.get("options"), kind, where),
+            range=_range(entry.get("range"), kind, where),
+            required=required,
+            when=require_mapping(f"{where}: when", entry.get("when")),
+            rule=_rule(entry.get("rule"), kind, where),
         )
 
     def check(self, value: Any) -> Any:
@@ -130,19 +121,19 @@ class Question:
         elif self.type == "yes_no":
             good, wanted = isinstance(value, bool), "true or false"
         elif self.type in ("integer", "number"):
-            good = _is_number(value) and (self.type == "number" or float(value).is_integer())
+            good = is_number(value) and (self.type == "number" or float(value).is_integer())
             if good and self.range is not None:
                 good = self.range[0] <= value <= self.range[1]
             wanted = self.type if self.range is None else f"{self.type} in {list(self.range)}"
         elif self.type == "text":
-            good = isinstance(value, str) and len(value) <= LONGEST_TEXT
+            good = isinstance(value, str) and len(value) <= LONGEST_TEXT and _is_unicode(value)
             wanted = f"text of up to {LONGEST_TEXT} characters"
         elif self.type == "point":
-            good = isinstance(value, list) and len(value) == 3 and all(_is_number(item) for item in value)
+            good = isinstance(value, list) and len(value) == 3 and all(is_number(item) for item in value)
             wanted = "[x, y, z] in mm"
         if not good:
-            raise InputError(f"answer {self.name!r} must be {wanted}, got {str(value)[:60]!r}")
-        return value
+            raise InputError(f"answer {self.name!r} must be {wanted}, got {reprlib.repr(value)}")
+        return int(value) if self.type == "integer" else value
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the page needs, ready for JSON."""
@@ -206,37 +197,26 @@ class Protocol:
         if not isinstance(given, Sequence) or isinstance(given, str) or not given:
             raise InputError(f"{where}: questions must be a list of at least one question")
         questions = tuple(Question.load(item, where=where) for item in given)
-        names = [question.name for question in questions]
-        for name in names:
-            if names.count(name) > 1:
-                raise InputError(f"{where}: two questions are called {name!r}")
-        for place, question in enumerate(questions):
-            for other in (*question.when, *(item for part in question.rule.values() for item in part)):
-                if other not in names[:place]:
-                    raise InputError(
-                        f"{where}: question {question.name!r} refers to {other!r}, "
-                        "which does not come before it"
-                    )
-        for role in ("decision", "score", "quality"):
-            if entry.get(role) and entry[role] not in names:
-                raise InputError(f"{where}: {role} names no question: {entry[role]!r}")
-        by_name = {question.name: question for question in questions}
-        if entry.get("decision") and by_name[entry["decision"]].type != "yes_no":
-            raise InputError(f"{where}: decision {entry['decision']!r} must be a yes_no question")
         require_in_set(f"{where}: dimensions", entry.get("dimensions", 3), (2, 3))
-        return cls(
-            name=str(entry.get("name", "own")),
-            title=str(entry.get("title", "Reader study")),
-            modality=str(entry.get("modality", "")),
+        texts = {"name": "own", "title": "Reader study", "modality": "", "instructions": ""}
+        texts |= {"decision": "", "score": "", "quality": ""}
+        for key, default in texts.items():
+            texts[key] = entry.get(key, default)
+            if not isinstance(texts[key], str):
+                raise InputError(f"{where}: {key} must be a text, got {texts[key]!r}")
+        consistent = require_mapping(f"{where}: consistent", entry.get("consistent"))
+        for key, rule in consistent.items():
+            if not isinstance(rule, (list, tuple)):
+                raise InputError(f"{where}: consistent: {key} must be a list, got {rule!r}")
+        protocol = cls(
+            **texts,
             dimensions=int(entry.get("dimensions", 3)),
-            instructions=str(entry.get("instructions", "")),
-            display=dict(entry.get("display") or {}),
+            display=require_mapping(f"{where}: display", entry.get("display")),
             questions=questions,
-            decision=str(entry.get("decision") or ""),
-            score=str(entry.get("score") or ""),
-            quality=str(entry.get("quality") or ""),
-            consistent=dict(entry.get("consistent") or {}),
+            consistent={key: tuple(rule) for key, rule in consistent.items()},
         )
+        require_coherent(protocol, where)
+        return protocol
 
     def __getitem__(self, name: str) -> Question:
         """Return the question of this name."""
@@ -293,9 +273,11 @@ class Protocol:
         checked: dict[str, Any] = {}
         for question in self.questions:
             value = answers.get(question.name)
+            if question.type == "text" and isinstance(value, str) and not value.strip():
+                value = None  # blanks answer nothing
             if question.type == "derived":
                 derived = _derive(question, checked, self)
-                if value is not None and value != derived:
+                if value is not None and (isinstance(value, bool) or value != derived):
                     raise InputError(
                         f"answer {question.name!r} follows from others as {derived}, got {value!r}"
                     )
@@ -336,5 +318,53 @@ def _derive(question: Question, checked: Mapping[str, Any], protocol: Protocol) 
     return levels + confidence if decision else levels + 1 - confidence
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _options(value: Any, kind: str, where: str) -> dict[int, str]:
+    options = require_mapping(f"{where}: options", value)
+    if (kind == "choice") != bool(options):
+        raise InputError(f"{where}: a choice, and only a choice, has options")
+    if any(isinstance(key, bool) or not isinstance(key, int) for key in options):
+        raise InputError(f"{where}: options must be numbered, e.g. 1: none")
+    for key, label in options.items():
+        if isinstance(label, bool) or not isinstance(label, (str, int, float)) or label == "":
+            raise InputError(f"{where}: option {key} needs a text, got {label!r}. Remedy: put it in quotes")
+    return {key: str(label) for key, label in options.items()}
+
+
+def _range(value: Any, kind: str, where: str) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    if (
+        kind not in ("integer", "number")
+        or not isinstance(value, Sequence)
+        or len(value) != 2
+        or not all(is_number(limit) for limit in value)
+        or not value[0] < value[1]
+    ):
+        raise InputError(f"{where}: range must be [least, greatest] of a number, got {value!r}")
+    return float(value[0]), float(value[1])
+
+
+def _rule(value: Any, kind: str, where: str) -> dict[str, tuple[str, ...]]:
+    rule = require_mapping(f"{where}: rule", value)
+    if (kind == "derived") != (len(rule) == 1):
+        raise InputError(f"{where}: a derived value, and only that, has one rule")
+    for key, names in rule.items():
+        require_in_set(f"{where}: rule", key, tuple(RULES))
+        low, high = RULES[key]
+        if (
+            not isinstance(names, (list, tuple))
+            or not all(isinstance(name, str) for name in names)
+            or not low <= len(names) <= high
+        ):
+            many = "two questions" if high == low else "questions"
+            raise InputError(f"{where}: {key} must be a list of {many}, got {names!r}")
+    return {key: tuple(names) for key, names in rule.items()}
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: JSON may carry halves of characters, which cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

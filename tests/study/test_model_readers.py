@@ -387,10 +387,10 @@ SCORES: dict[str, list[dict[str, Any]]] = {
     "integer": [{"name": "score", "text": "Score", "type": "integer", "range": [0, 100]}],
     "number": [{"name": "score", "text": "Score", "type": "number", "range": [-1, 1]}],
     "open": [{"name": "score", "text": "Score", "type": "number"}],
-    "asked": [
-        {"name": "score", "text": "Score", "type": "choice", "options": LEVELS, "when": {"positive": True}}
+    "maximum": [
+        {"name": "sure", "text": "Sure?", "type": "choice", "options": LEVELS},
+        {"name": "score", "text": "Score", "type": "derived", "rule": {"maximum_of": ["sure"]}},
     ],
-    "maximum": [{"name": "score", "text": "Score", "type": "derived", "rule": {"maximum_of": ["positive"]}}],
 }
 
 
@@ -410,8 +410,6 @@ SCORES: dict[str, list[dict[str, Any]]] = {
         ("integer", 1.0, {"positive": True, "score": 84}),
         ("number", -1.5, {"positive": False, "score": pytest.approx(2 * 0.0668072 - 1, abs=1e-6)}),
         ("open", 1.0, {"positive": True}),
-        ("asked", -1.0, {"positive": False}),
-        ("asked", 1.0, {"positive": True, "score": 5}),
         ("maximum", 1.0, {"positive": True}),
         ("none", 1.0, {"positive": True}),
     ],
