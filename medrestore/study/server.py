@@ -20,9 +20,10 @@ from medrestore.study.layout import Study, open_study
 from medrestore.study.responses import ReadStore
 from medrestore.study.tokens import read_tokens
 
-__all__ = ["make_app", "make_server", "serve"]
+__all__ = ["listen", "make_app", "make_server", "serve"]
 
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
+BACKLOG = 128
 GRACE_S = 5
 """How long requests may take to end when the server is stopped."""
 
@@ -57,7 +58,7 @@ def serve(
     with ReadStore(study) as store:
         hosts = [socket.gethostname()] if host in WILDCARDS else [f"[{host}]" if ":" in host else host]
         app = make_app(study, store, hosts=hosts, page=page)
-        with _listening(host, port) as listener:
+        with listen(host, port) as listener:
             name = hosts[0] if host in WILDCARDS or host not in LOOPBACK else host
             _announce(study, store, f"http://{name}:{listener.getsockname()[1]}")
             if host not in (*LOOPBACK, "::1"):
@@ -86,6 +87,31 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
         timeout_graceful_shutdown=GRACE_S,
     )
     return uvicorn.Server(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises
+    ------
+    InputError
+        When the address is not there, or taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named TCP: otherwise asyncio does not switch off the delay of small packets, 40 ms a response.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}. "
+            "Remedy: choose another one with --port (0 takes a free one) or --host"
+        ) from error
+    return listener
 
 
 def _require_images(study: Study) -> None:
@@ -120,20 +146,6 @@ def _warn(host: str) -> None:
         "header 127.0.0.1 and no Origin header",
         err=True,
     )
-
-
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on {host}, port {port}: {error.strerror or error}. "
-            "Remedy: choose another one with --port (0 takes a free one) or --host"
-        ) from error
-    with listener:
-        yield listener
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -325,12 +325,15 @@ class LiveServer:
         finally:
             connection.close()
 
-    def raw(self, content: bytes) -> bytes:
-        """Send bytes as they are; return all that comes back until the server closes the connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
-            connection.sendall(content)
-            connection.shutdown(socket.SHUT_WR)
-            return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    def raw(self, content: bytes, *, patience_s: float = 10) -> bytes:
+        """Send bytes as they are; return what comes back until the server closes, or says nothing more."""
+        parts: list[bytes] = []
+        with socket.create_connection(("127.0.0.1", self.port), timeout=patience_s) as connection:
+            with suppress(OSError):  # the server may refuse before it has heard all
+                connection.sendall(content)
+            with suppress(OSError):
+                parts.extend(iter(lambda: connection.recv(1 << 16), b""))
+        return b"".join(parts)
 
     def state(self, reader: str = "reader_1") -> dict[str, Any]:
         """Return a reader's state."""
@@ -373,9 +376,9 @@ def running_server(
     study: Study, *, clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
 ) -> Iterator[LiveServer]:
     """Serve a study as ``medrestore study serve`` does, but by a thread and with a stub as page."""
-    from medrestore.study.server import make_app, make_server
+    from medrestore.study.server import listen, make_app, make_server
 
-    with ReadStore(study, clock=clock) as store, socket.create_server(("127.0.0.1", 0)) as listener:
+    with ReadStore(study, clock=clock) as store, listen("127.0.0.1", 0) as listener:
         page = stub_page(study.folder.with_name(f"{study.folder.name}-page"))
         server = make_server(make_app(study, store, page=page, clock=clock))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -385,6 +388,12 @@ def running_server(
         finally:
             server.should_exit = True
             thread.join()
+
+
+@pytest.fixture(scope="session")
+def run_server() -> Callable[..., Any]:
+    """Return :func:`running_server`: ``with run_server(study) as server: ...``."""
+    return running_server
 
 
 @pytest.fixture
