@@ -86,8 +86,10 @@ def create_study(
     folder = Path(output)
     private, images = folder / "private", folder / "public" / "images"
     truth = _truth_text(plan)
+    # As it comes back from the file: there, the number of an option is a text, and sorted as one.
+    entry = json.loads(json.dumps(plan.entry, allow_nan=False))
     resolved = {
-        "plan_sha256": sha256_text(canonical_json(plan.entry)),
+        "plan_sha256": sha256_text(canonical_json(entry)),
         "protocol_sha256": sha256_text(canonical_json(plan.protocol.as_dict())),
         "truth_sha256": sha256_text(truth) if truth else "",
         "sources_sha256": sha256_text(_sources_text(plan)),
@@ -99,25 +101,25 @@ def create_study(
     private.chmod(0o700)
     images.mkdir(parents=True, exist_ok=True)
     creation = _begin(private / CREATION, resolved)
-    seed, salt = int(plan.entry["seed"]), str(creation["salt"])
+    seed, salt = int(entry["seed"]), str(creation["salt"])
     sources = _named(plan.sources, seed=seed, salt=salt)
     key, faces = package_images(
         sources,
         images,
         records=private / RECORDS,
         protocol=plan.protocol,
-        deface=bool(plan.entry["deface"]),
+        deface=bool(entry["deface"]),
         workers=workers or available_cores(),
         progress=progress,
     )
     reading_list = make_reading_list(
         sources[["image_id", "phase", "case", "subject", "arm"]],
-        readers=list(plan.entry["readers"]),
-        sessions=int(plan.entry["sessions"]),
-        duplicate_fraction=float(plan.entry["duplicate_fraction"]),
+        readers=list(entry["readers"]),
+        sessions=int(entry["sessions"]),
+        duplicate_fraction=float(entry["duplicate_fraction"]),
         seed=seed,
         salt=salt,
-        attempts=int((plan.entry["qualification"] or {}).get("attempts", 0)),
+        attempts=int((entry["qualification"] or {}).get("attempts", 0)),
     )
     study_id = str(creation["study_id"])
     served = json.dumps({**plan.protocol.as_dict(), "study_id": study_id}, indent=1, ensure_ascii=False)
@@ -133,7 +135,7 @@ def create_study(
         texts[private / "defacing.csv"] = faces.to_csv(index=False, lineterminator="\n")
     for path, text in texts.items():
         _write(path, text)
-    _write_tokens(private / "tokens.csv", list(plan.entry["readers"]))
+    _write_tokens(private / "tokens.csv", list(entry["readers"]))
     for path in (folder / "public" / "protocol.json", images, folder / "public"):
         set_file_time(path)
     design = {
@@ -151,7 +153,7 @@ def create_study(
             "version": np.__version__,
         },
         "salt": salt,
-        "plan": plan.entry,
+        "plan": entry,
         "plan_sha256": resolved["plan_sha256"],
         "reading_list_sha256": sha256_file(private / "reading_list.csv"),
         "protocol_sha256": sha256_file(folder / "public" / "protocol.json"),
