@@ -18,8 +18,8 @@ MEDIA_TYPES = {
 
 PAGES = {"/": "index.html", "/notices.txt": "NOTICES.txt"}
 SCRIPTS = (
-    *("api.js", "clock.js", "form.js", "keyboard.js", "outbox.js", "page.js", "screens.js", "surface.js"),
-    "viewer.js",
+    *("api.js", "clock.js", "dialogs.js", "form.js", "keyboard.js", "outbox.js", "overlay.js", "page.js"),
+    *("screens.js", "surface.js", "viewer.js"),
 )
 STYLES = ("page.css",)
 

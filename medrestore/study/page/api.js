@@ -1,7 +1,18 @@
 // What the server is asked, and what its answers mean.
 
+const TOKEN = "medrestore/token";
 const QUICK_MS = 30_000;
 const IMAGE_MS = 300_000;
+
+/** The token of the link; it leaves the address bar, and stays in this tab. */
+export function takeToken() {
+  const given = location.hash.slice(1).trim();
+  if (given) {
+    sessionStorage.setItem(TOKEN, given);
+    history.replaceState(null, "", location.pathname);
+  }
+  return sessionStorage.getItem(TOKEN);
+}
 
 /** The server answered, and refused. */
 export class Refused extends Error {

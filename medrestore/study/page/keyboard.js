@@ -1,12 +1,13 @@
 // The whole page by keyboard: which key does what, for the listener and for the help.
 
-export const KEYS = [
+const KEYS = [
   ["1 – 9", "answer the active question; the next one becomes active"],
   ["N  Y", "no, yes"],
   ["Tab", "next question; Shift + Tab: the one before"],
   ["Delete", "take an answer back"],
   ["Enter", "save and go on"],
   ["↑ ↓", "slice by slice; Page Up, Page Down: five"],
+  ["↑ ↓ ← →", "move the picture"],
   ["Shift + ↑ ↓ ← →", "brightness and contrast"],
   ["V", "axial, coronal, sagittal, three planes"],
   ["C", "colors"],
@@ -20,9 +21,19 @@ export const KEYS = [
   ["H", "instructions and these keys"],
 ];
 
-export const FLAT_KEYS = new Set(["↑ ↓", "Shift + ↑ ↓ ← →", "V", "C"]); // of no use for a single image
+// Of volumes, and of single pictures.
+const VOLUME_KEYS = new Set(["↑ ↓", "Shift + ↑ ↓ ← →", "V", "C"]);
+const FLAT_KEYS = new Set(["↑ ↓ ← →"]);
 
-const STEPS = { arrowup: 1, arrowright: 1, arrowdown: -1, arrowleft: -1, pageup: 5, pagedown: -5 };
+export function keysOf(flat) {
+  return KEYS.filter(([keys]) => !(flat ? VOLUME_KEYS : FLAT_KEYS).has(keys));
+}
+
+// Slices, and where a picture is looked at: right, up.
+const STEPS = {
+  arrowup: [1, 0, 1], arrowdown: [-1, 0, -1], arrowright: [1, 1, 0], arrowleft: [-1, -1, 0], pageup: [5, 0, 5],
+  pagedown: [-5, 0, -5],
+};
 const WINDOW = { arrowup: [0, 1], arrowdown: [0, -1], arrowright: [1, 0], arrowleft: [-1, 0] };
 const CROSSHAIR = { w: [0, 1], s: [0, -1], a: [-1, 0], d: [1, 0] };
 const SIMPLE = {
@@ -56,7 +67,7 @@ function actionOf(event) {
   const digit = digitOf(event);
   if (digit !== null) return ["digit", digit];
   if (event.shiftKey && key in WINDOW) return ["window", ...WINDOW[key]];
-  if (key in STEPS) return ["scroll", STEPS[key]];
+  if (key in STEPS) return ["scroll", ...STEPS[key]];
   if (key in CROSSHAIR) return ["moveCrosshair", ...CROSSHAIR[key].map((step) => step * (event.shiftKey ? 5 : 1))];
   if (key === "y" || key === "n") return ["yesNo", key === "y"];
   return key in SIMPLE ? [SIMPLE[key]] : null;

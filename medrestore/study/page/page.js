@@ -1,22 +1,22 @@
 // The reading page: one image, its questions, the next image.
 
-import { Api, Refused, Unreachable } from "./api.js";
+import { Api, Refused, takeToken, Unreachable } from "./api.js";
 import { Clock } from "./clock.js";
+import { Dialogs } from "./dialogs.js";
 import { Form } from "./form.js";
 import { listen } from "./keyboard.js";
 import { newId, Outbox, Store } from "./outbox.js";
-import { introduction, keyTable, leaveScreen, prose, screen, waiting } from "./screens.js";
+import { introduction, leaveScreen, screen, waiting } from "./screens.js";
 import { buildTools, curtain, say, showBanner, showButtons, showProgress, showTools } from "./surface.js";
 import { Viewer, ViewerError } from "./viewer.js";
 
-const TOKEN = "medrestore/token";
 const WAITS_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
 const DRAFT_MS = 2_000;
 
 const node = (id) => document.getElementById(id);
 const sleep = (milliseconds) => new Promise((resolve) => { setTimeout(resolve, milliseconds); });
 
-let api, store, outbox, viewer, form, state;
+let api, store, outbox, viewer, form, dialogs, state;
 const clock = new Clock();
 
 // What is being read: {readId, image, correction, answers, sha256, ready, busy, confirmed}
@@ -28,16 +28,6 @@ let finish = () => {}; // ends the reading of the current image
 let leaveRest = () => {};
 
 // ---- start ----
-
-/** The token of the link; it leaves the address bar, and stays in this tab. */
-function takeToken() {
-  const given = location.hash.slice(1).trim();
-  if (given) {
-    sessionStorage.setItem(TOKEN, given);
-    history.replaceState(null, "", location.pathname);
-  }
-  return sessionStorage.getItem(TOKEN);
-}
 
 async function main() {
   addEventListener("hashchange", () => location.reload());
@@ -319,7 +309,7 @@ function keepDraft() {
   store.set(`draft/${current.readId}`, { answers: form.answers(), seconds: clock.seconds });
 }
 
-// ---- breaks, help, corrections ----
+// ---- places, corrections, keys ----
 
 function showMarks() {
   if (!current?.ready) return;
@@ -327,43 +317,9 @@ function showMarks() {
   viewer.setPointing(form.pointing !== null);
 }
 
-function onBreak() {
-  return !node("break").hidden;
-}
-
-function takeBreak(on) {
-  if (on && !current) return;
-  node("break").hidden = !on;
-  node("reading").inert = on;
-  clock.pause("break", on);
-  keepDraft();
-  if (on) node("break-end").focus();
-  else form.focus(form.active?.name);
-}
-
-function showHelp() {
-  node("help-text").replaceChildren(prose(state.protocol.instructions));
-  node("help-keys").replaceChildren(keyTable({ flat: viewer.flat }));
-  node("help").showModal();
-  clock.pause("help", true);
-}
-
-function showEarlier() {
-  if (!state.earlier?.length || (current && (!current.ready || current.busy || current.feedback))) return;
-  node("earlier-list").replaceChildren(...state.earlier.map((item, index) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(`Image ${index + 1}`);
-    button.addEventListener("click", () => {
-      node("earlier").close();
-      openEarlier({ ...item, number: index + 1 });
-    });
-    const entry = document.createElement("li");
-    entry.append(button);
-    return entry;
-  }));
-  node("earlier").showModal();
-  clock.pause("help", true);
+function mark() {
+  if (!current?.ready || !form.pointing) return false;
+  return form.mark(viewer.place());
 }
 
 function openEarlier(item) {
@@ -374,11 +330,6 @@ function openEarlier(item) {
   } else {
     leaveRest();
   }
-}
-
-function mark() {
-  if (!current?.ready || !form.pointing) return false;
-  return form.mark(viewer.place());
 }
 
 function wire() {
@@ -397,16 +348,15 @@ function wire() {
     if (outbox.unsaved.length) event.preventDefault();
   });
   node("save").addEventListener("click", save);
-  node("break-button").addEventListener("click", () => takeBreak(true));
-  node("break-end").addEventListener("click", () => takeBreak(false));
-  node("instructions-button").addEventListener("click", showHelp);
-  node("earlier-button").addEventListener("click", showEarlier);
-  for (const dialog of [node("help"), node("earlier")]) {
-    dialog.addEventListener("close", () => {
-      clock.pause("help", false);
-      if (current && !current.busy) form.focus(form.active?.name);
-    });
-  }
+  dialogs = new Dialogs({
+    clock,
+    stateNow: () => state,
+    mayBreak: () => current !== null,
+    mayCorrect: () => !current || (current.ready && !current.busy && !current.feedback),
+    onPause: keepDraft,
+    onBack: () => current && !current.busy && form.focus(form.active?.name),
+    onEarlier: openEarlier,
+  });
   node("correction-cancel").addEventListener("click", () => current?.correction && !current.busy && finish(state));
   node("banner-retry").addEventListener("click", () => {
     outbox.retryNow();
@@ -419,7 +369,7 @@ function wire() {
       yesNo: (value) => form.yesNo(value),
       clear: () => form.clear(),
       save,
-      scroll: (steps) => viewer.scroll(steps),
+      scroll: (steps, right, up) => viewer.scroll(steps, right, up),
       window: (contrast, brightness) => viewer.window(contrast, brightness),
       moveCrosshair: (right, up) => viewer.moveCrosshair(right, up),
       toggleCrosshair: () => viewer.toggleCrosshair(),
@@ -429,18 +379,12 @@ function wire() {
       zoomOut: () => viewer.zoom(0.8),
       resetView: () => viewer.reset(),
       mark: () => { mark(); },
-      break: () => takeBreak(true),
-      help: showHelp,
-      earlier: showEarlier,
+      break: () => dialogs.takeBreak(true),
+      help: () => dialogs.showHelp(),
+      earlier: () => dialogs.showEarlier(),
     },
-    () => current !== null && !onBreak() && !document.querySelector("dialog[open]"),
+    () => current !== null && !dialogs.open,
   );
-  document.addEventListener("keydown", (event) => {
-    if (onBreak() && ["Enter", "Escape", "b", "B"].includes(event.key)) {
-      event.preventDefault();
-      takeBreak(false);
-    }
-  });
 }
 
 main().catch((error) => {

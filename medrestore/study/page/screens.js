@@ -1,6 +1,6 @@
 // What fills the page when no image is read: instructions, waiting, and the ends of a session.
 
-import { FLAT_KEYS, KEYS } from "./keyboard.js";
+import { keysOf } from "./keyboard.js";
 
 const node = (id) => document.getElementById(id);
 
@@ -8,8 +8,7 @@ const node = (id) => document.getElementById(id);
 export function keyTable({ flat = false } = {}) {
   const table = document.createElement("table");
   table.className = "keys";
-  for (const [keys, does] of KEYS) {
-    if (flat && FLAT_KEYS.has(keys)) continue;
+  for (const [keys, does] of keysOf(flat)) {
     const row = table.insertRow();
     row.insertCell().append(keys);
     row.insertCell().append(does);

@@ -1,16 +1,15 @@
 // One image on the screen, drawn by NiiVue. All mouse and key handling is here and in keyboard.js: NiiVue's own
 // would open dropped files, and set a window of its own on a double click.
 
+import { AXIS_OF, Overlay } from "./overlay.js";
+
 const VIEWS = [["axial", "Axial"], ["coronal", "Coronal"], ["sagittal", "Sagittal"], ["three", "Three planes"]];
 const SLICE_TYPES = { axial: 0, coronal: 1, sagittal: 2, three: 3 };
-const AXIS_OF = [2, 1, 0]; // of NiiVue's axial, coronal, sagittal: the voxel axis that is scrolled
 const PLANES = ["Sagittal", "Coronal", "Axial"];
 const IN_PLANE = { 2: [0, 1], 1: [0, 2], 0: [1, 2] };
 const COLOR_NAMES = { gray: "Gray", gray_inverted: "Gray, inverted" };
 const BLACK = [0, 0, 0, 1];
 const WHITE = [1, 1, 1, 1];
-const GAP = 14; // pixels around the crosshair's center that stay free
-const SVG = "http://www.w3.org/2000/svg";
 const ZOOM_LIMITS = [0.5, 12];
 
 export class ViewerError extends Error {}
@@ -25,10 +24,12 @@ export class Viewer {
   #pointing = false;
   #marks = [];
   #redraw = 0;
+  #overlay;
 
   /** nodes: canvas, overlay, slice, window, convention. onClick: a place in the image was clicked. */
   constructor(nodes, { onClick, onChange, onLost }) {
     this.nodes = nodes;
+    this.#overlay = new Overlay(nodes.overlay, nodes.canvas);
     this.handlers = { onClick, onChange, onLost };
   }
 
@@ -111,6 +112,7 @@ export class Viewer {
     this.#window = [image.cal_min, image.cal_max];
     image.colormapInvert = this.#inverted;
     if (!this.flat) image.colormap = this.#mapName;
+    this.#crosshair = this.#pointing;
     this.#nv.scene.crosshairPos = [0.5, 0.5, 0.5];
     this.#nv.scene.pan2Dxyzmm = [0, 0, 0, 1];
     this.#nv.addVolume(image);
@@ -173,11 +175,15 @@ export class Viewer {
     return this.#inverted ? "gray" : this.#colors;
   }
 
-  /** Move through slices of the active plane. */
-  scroll(steps) {
+  /** Move through slices of the active plane; look further right or up on a picture. */
+  scroll(steps, right = 0, up = 0) {
     if (!this.image) return;
     if (this.flat) {
-      this.#pan(0, steps * 10);
+      const pan = [...this.#nv.scene.pan2Dxyzmm];
+      const step = (this.image.dimsRAS[1] * this.image.pixDimsRAS[1]) / 20;
+      pan[0] -= right * step;
+      pan[1] -= up * step;
+      this.#nv.setPan2Dxyzmm(pan);
       return;
     }
     const move = [0, 0, 0];
@@ -212,9 +218,12 @@ export class Viewer {
 
   zoom(factor) {
     if (!this.image) return;
+    // Around the crosshair, which stays where it is on the screen.
     const pan = [...this.#nv.scene.pan2Dxyzmm];
-    pan[3] = Math.min(Math.max(pan[3] * factor, ZOOM_LIMITS[0]), ZOOM_LIMITS[1]);
-    this.#nv.setPan2Dxyzmm(pan);
+    const zoom = Math.min(Math.max(pan[3] * factor, ZOOM_LIMITS[0]), ZOOM_LIMITS[1]);
+    const center = this.#nv.frac2mm(this.#nv.scene.crosshairPos);
+    for (const axis of [0, 1, 2]) pan[axis] += (pan[3] - zoom) * center[axis];
+    this.#nv.setPan2Dxyzmm([pan[0], pan[1], pan[2], zoom]);
   }
 
   reset() {
@@ -268,14 +277,6 @@ export class Viewer {
     this.#nv.scene.crosshairPos = position;
     this.#nv.drawScene();
     return true;
-  }
-
-  #pan(x, y) {
-    const pan = [...this.#nv.scene.pan2Dxyzmm];
-    const [horizontal, vertical] = IN_PLANE[this.#axis];
-    pan[horizontal] += x;
-    pan[vertical] += y;
-    this.#nv.setPan2Dxyzmm(pan);
   }
 
   #planeAt(event) {
@@ -338,7 +339,7 @@ export class Viewer {
     if (!this.image) {
       slice.textContent = "";
       window.textContent = "";
-      this.nodes.overlay.replaceChildren();
+      this.#overlay.clear();
       return;
     }
     this.#drawOverlay();
@@ -350,49 +351,9 @@ export class Viewer {
   }
 
   #drawOverlay() {
-    const { overlay, canvas } = this.nodes;
-    overlay.replaceChildren();
-    if (!this.image) return;
-    const scale = canvas.getBoundingClientRect().width / canvas.width;
-    for (const tile of this.#nv.screenSlices) {
-      if (AXIS_OF[tile.axCorSag] === undefined) continue;
-      // Three planes are navigated by the crosshair.
-      if (this.#crosshair || this.#view === "three") this.#drawCrosshair(tile, scale);
-      for (const mark of this.#marks) this.#drawMark(this.#nv.mm2frac(mark, 0, true), tile, scale);
-    }
-  }
-
-  #positionIn(tile, fraction) {
-    const found = this.#nv.frac2canvasPosWithTile(fraction, tile.axCorSag);
-    return found && this.#nv.screenSlices[found.tileIndex] === tile ? found.pos : null;
-  }
-
-  #drawCrosshair(tile, scale) {
-    const center = this.#positionIn(tile, this.#nv.scene.crosshairPos);
-    if (!center) return;
-    const [x, y] = center.map((value) => Math.round(value * scale) + 0.5);
-    const [left, top, width, height] = tile.leftTopWidthHeight.map((value) => value * scale);
-    for (const [x1, y1, x2, y2] of [
-      [left, y, x - GAP, y], [x + GAP, y, left + width, y], [x, top, x, y - GAP], [x, y + GAP, x, top + height],
-    ]) this.#draw("line", { x1, y1, x2, y2, class: "crosshair" });
-  }
-
-  #drawMark(fraction, tile, scale) {
-    // A mark on another slice is shown where it would be, dashed.
-    const axis = AXIS_OF[tile.axCorSag];
-    const { crosshairPos } = this.#nv.scene;
-    const distance = this.#nv.frac2vox(fraction)[axis] - this.#nv.frac2vox(crosshairPos)[axis];
-    const position = this.#positionIn(tile, fraction.map((value, index) => (index === axis ? crosshairPos[axis] : value)));
-    if (!position) return;
-    this.#draw("circle", {
-      cx: position[0] * scale, cy: position[1] * scale, r: 9, class: Math.abs(distance) < 0.75 ? "mark" : "mark away",
-    });
-  }
-
-  #draw(shape, attributes) {
-    const node = document.createElementNS(SVG, shape);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    this.nodes.overlay.append(node);
+    // Three planes are navigated by the crosshair.
+    const crosshair = this.#crosshair || this.#view === "three";
+    this.#overlay.draw(this.#nv, { crosshair, marks: this.#marks });
   }
 }
 

@@ -156,8 +156,15 @@ class Sight:
     def active(self) -> str:
         return str(self.page.inner_text(".question.active legend"))
 
+    def stage(self) -> np.ndarray:
+        """Return the image as it is on the screen: (rows, columns, red green blue), 0 to 255."""
+        from PIL import Image
+
+        content = self.page.locator("#stage").screenshot()
+        return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), dtype=float)
+
     def pixels(self) -> np.ndarray:
-        """Return the image as it is on the screen: (rows, columns), 0 to 255, the middle half."""
+        """Return the middle half of the stage in gray, whatever covers it: (rows, columns), 0 to 255."""
         from PIL import Image
 
         box = self.page.locator("#stage").bounding_box()
@@ -199,20 +206,30 @@ def server(make_study: Callable[..., Study], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def serve_study(make_study: Callable[..., Study], tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Serve a study of a test's own, for the one reader ``reader``."""
+def serve_folder() -> Iterator[Callable[[Study], Server]]:
+    """Serve a study of a test's own."""
     running = []
 
-    def serve(**settings: Any) -> Server:
-        study = make_study(
-            tmp_path / "study", readers=["reader"], duplicates=0, questions=FLORBETABEN, **settings
-        )
+    def serve(study: Study) -> Server:
         running.append(Server(study))
         return running[-1]
 
     yield serve
     for server in running:
         server.stop()
+
+
+@pytest.fixture
+def serve_study(
+    make_study: Callable[..., Study], serve_folder: Callable[[Study], Server], tmp_path: Path
+) -> Callable[..., Server]:
+    """Write and serve a study, for the one reader ``reader``."""
+
+    def serve(**settings: Any) -> Server:
+        settings = {"questions": FLORBETABEN, "readers": ["reader"], "duplicates": 0, **settings}
+        return serve_folder(make_study(tmp_path / "study", **settings))
+
+    return serve
 
 
 @pytest.fixture

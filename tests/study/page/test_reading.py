@@ -75,6 +75,46 @@ def test_other_keyboards_and_held_keys(server: Any, watch: Callable[..., Any]) -
     assert [row["answers"][name] for name in ("rctu_lateral_temporal", "rctu_frontal", "bapl")] == [1, 2, 2]
 
 
+def test_typed_answers_conditions_and_the_guess_last(
+    serve_study: Callable[..., Any], watch: Callable[..., Any]
+) -> None:
+    questions = [
+        {"name": "guess", "text": "Which kind?", "type": "choice", "options": {1: "One", 2: "Another"}},
+        {"name": "lesions", "text": "How many?", "type": "integer", "range": [0, 20]},
+        {"name": "size", "text": "Largest?", "type": "number", "when": {"lesions": 2}},
+        {"name": "remark", "text": "Remark", "type": "text", "required": False},
+        {"name": "again", "text": "Repeat?", "type": "yes_no", "required": False},
+    ]
+    own = serve_study(cases=2, questions={"name": "own", "questions": questions})
+    sight = watch()
+    sight.open(own.link("reader"))
+    sight.begin()
+    assert sight.active() == "How many?"
+    sight.type("21")  # digits of a number are typed, not chosen
+    sight.press("Enter")
+    assert sight.status() == "“How many?” must be from 0 to 20."
+    sight.press("Backspace", "Tab")
+    assert sight.active() == "Largest?"
+    sight.type("1,5")
+    sight.press("Tab")
+    sight.page.keyboard.type("bright rim, pvc")  # no key of these does anything else
+    sight.press("Tab", "y")
+    assert sight.active() == "Which kind?"
+    sight.press("Shift+Tab", "Delete", "Tab", "2", "Enter")
+    answers = sight.wait_for_rows(own, "reader", 1)["answers"][0]
+    assert answers == {"guess": 2, "lesions": 2, "size": 1.5, "remark": "bright rim, pvc"}
+    sight.page.wait_for_selector("text=image 2 of 2")
+    sight.wait_for_image()
+    sight.type("2")
+    sight.press("Tab")
+    sight.type("9")
+    sight.press("Shift+Tab", "Backspace", "3", "Tab")  # another number: the size is not asked, nor sent
+    assert sight.active() == "Remark optional"
+    sight.press("Tab", "Tab", "1", "Enter")
+    answers = sight.wait_for_rows(own, "reader", 2)["answers"][1]
+    assert answers == {"guess": 1, "lesions": 3}
+
+
 def test_training_and_qualification_come_before_the_study(
     serve_study: Callable[..., Any], watch: Callable[..., Any]
 ) -> None:

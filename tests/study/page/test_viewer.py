@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from medrestore.study.create import create_study
 
 
 def test_the_image_is_shown_in_the_window_of_its_header(server: Any, watch: Callable[..., Any]) -> None:
@@ -79,3 +82,42 @@ def test_a_dropped_file_is_left_alone(server: Any, watch: Callable[..., Any]) ->
     sight.page.wait_for_timeout(300)
     np.testing.assert_array_equal(sight.pixels(), before)
     assert sight.page.url == f"{server.address}/"
+
+
+def test_a_picture_is_shown_upright_and_in_its_colors(
+    tmp_path: Path, serve_folder: Callable[..., Any], watch: Callable[..., Any]
+) -> None:
+    from PIL import Image
+
+    picture = np.zeros((60, 80, 3), np.uint8)
+    picture[:30, :40] = (200, 40, 40)  # red top left, green top right, blue bottom left, white bottom right
+    picture[:30, 40:] = (40, 200, 40)
+    picture[30:, :40] = (40, 40, 200)
+    picture[30:, 40:] = (230, 230, 230)
+    for arm in ("qqone", "qqtwo"):
+        (tmp_path / arm).mkdir()
+        for case in ("a", "b"):
+            Image.fromarray(picture).save(tmp_path / arm / f"{case}.png")
+    (tmp_path / "truth.csv").write_text("case,truth\na,0\nb,1\n", encoding="utf-8")
+    (tmp_path / "plan.yaml").write_text(
+        "title: Sections\nseed: 1\nquestions: histology\nreaders: [reader, other]\nduplicate_fraction: 0\n"
+        "arms: {qqone: qqone, qqtwo: qqtwo}\ntruth: {file: truth.csv}\n",
+        encoding="utf-8",
+    )
+    own = serve_folder(create_study(tmp_path / "plan.yaml", output=tmp_path / "study"))
+    sight = watch()
+    sight.open(own.link("reader"))
+    sight.begin()
+    shown = sight.stage()
+    rows, columns = shown.shape[0] // 2, shown.shape[1] // 2
+    for down, right, color in (
+        (-100, -100, (200, 40, 40)),
+        (-100, 100, (40, 200, 40)),
+        (100, -100, (40, 40, 200)),
+        (100, 100, (230, 230, 230)),
+    ):
+        np.testing.assert_allclose(shown[rows + down, columns + right], color, atol=3)
+    # Look up and left, larger: the middle of the stage is now in the red quarter.
+    sight.press("+", "ArrowUp", "ArrowLeft")
+    sight.page.wait_for_timeout(200)
+    np.testing.assert_allclose(sight.stage()[rows, columns], (200, 40, 40), atol=3)
