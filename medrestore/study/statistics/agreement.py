@@ -37,6 +37,7 @@ Array: TypeAlias = npt.NDArray[Any]
 RESAMPLES = 1000
 SEED = 0
 BLOCK = 100
+VARIANCE_ROUNDING = 1e-12
 MOST_CATEGORIES = 200
 WEIGHTS = ("identity", "ordinal", "linear", "quadratic")
 LEVELS = ("nominal", "ordinal", "ordinal weights", "interval")
@@ -216,11 +217,14 @@ def cohen(first: Array, second: Array, *, weights: str = "identity", alpha: floa
         return _undefined(name, ratings)
     table = np.zeros((len(values), len(values)))
     np.add.at(table, (codes[:, 0], codes[:, 1]), 1)
-    if weights == "identity":
-        found = cohens_kappa(table)
-    else:
-        found = cohens_kappa(table, weights=1 - _weights(values, weights))
-    value, half = float(found.kappa), float(found.std_kappa) * float(stats.norm.ppf(1 - alpha / 2))
+    loss = None if weights == "identity" else 1 - _weights(values, weights)
+    with np.errstate(invalid="ignore"):  # a variance of 0 may be -1e-15
+        found = cohens_kappa(table, weights=loss)
+    value = float(found.kappa)
+    if not found.var_kappa > VARIANCE_ROUNDING:
+        note = "its standard error is 0 in these ratings, which tells no interval"
+        return Agreement(name, value, None, None, "none", len(ratings), 2, note)
+    half = float(found.std_kappa) * float(stats.norm.ppf(1 - alpha / 2))
     return Agreement(
         name, value, max(value - half, -1.0), min(value + half, 1.0), "asymptotic", len(ratings), 2
     )

@@ -93,6 +93,7 @@ def analyze_table(
     correction: str = "holm",
     readers: str = "random",
     missing: str = "refuse",
+    agreement: bool = True,
 ) -> Analysis:
     """Analyze one figure of merit of a multi-reader multi-case study.
 
@@ -118,6 +119,8 @@ def analyze_table(
         ``random``: conclusions hold for readers like these; ``fixed``: for these alone.
     missing
         One of :data:`MISSING`.
+    agreement
+        Whether to compute the agreement between readers too; it is that of the ratings, whatever the metric.
 
     Returns
     -------
@@ -182,7 +185,9 @@ def analyze_table(
         ),
         "per_reader": found.per_reader(),
         "per_reader_differences": found.per_reader_differences() if several else [],
-        "agreement": agreement_between_readers(used, positive_from=positive_from, alpha=alpha),
+        "agreement": (
+            agreement_between_readers(used, positive_from=positive_from, alpha=alpha) if agreement else []
+        ),
         "software": f"medrestore {medrestore.__version__}",
     }
     entry["notes"] = notes_on(entry, found, used)

@@ -31,6 +31,8 @@ READERS = (3, 4, 5, 6, 8, 10, 12, 15, 20)
 CASES = (25, 50, 75, 100, 150, 200, 300, 500, 1000)
 MOST_CASES = 100_000
 LEAST_CASES = 4
+CERTAIN = 1e12
+"""A noncentrality of this or more is found for sure; its distribution cannot be computed."""
 
 
 class Pilot(NamedTuple):
@@ -114,7 +116,7 @@ def power(
         shift = np.where(d > 0, readers * difference**2 / (2 * d), np.inf)
         ddf = np.where(own != 0, d**2 * (readers - 1) / own**2, np.inf)
     found = np.ones(np.shape(shift))
-    finite = np.isfinite(shift)
+    finite = shift < CERTAIN
     normal = finite & (ddf > 1e9)  # closer to the normal distribution than its functions are to F
     other = finite & ~normal
     found[normal] = stats.ncx2.sf(stats.chi2.isf(alpha, 1), 1, shift[normal])
@@ -329,7 +331,7 @@ def power_of_pilot(
         from medrestore.study.analysis import study_reads
         from medrestore.study.layout import open_study
 
-        source = study_reads(open_study(pilot))
+        source = study_reads(open_study(pilot), metric=metric)
     found = power_of_table(
         read_table(source, needs_truth=METRICS[metric].needs_truth),
         difference=difference,
