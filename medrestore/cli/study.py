@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -166,7 +166,7 @@ def analyze(
 
     A study gives the report of all pre-registered measures; a CSV file gives analysis.json of one metric.
     """
-    settings = {"covariance": covariance, "alpha": alpha, "correction": correction, "missing": missing}
+    settings: dict[str, Any] = {"covariance": covariance, "alpha": alpha, "correction": correction, "missing": missing}
     if reads.is_dir():
         if metric is not None or positive_from is not None or reference is not None or margin is not None:
             raise InputError(

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import time
 from typing import Any
 
 import pandas as pd
 
 from medrestore.evaluation.evaluate import Evaluation
 from medrestore.evaluation.tables import label_of
-from medrestore.tracking.environment import describe_environment, flatten, git_commit, import_mlflow
+from medrestore.tracking.environment import flatten
+from medrestore.tracking.recording import (
+    KIND,
+    environment_tags,
+    fingerprint_of,
+    metric_points,
+    new_run,
+    recorded_run,
+)
 from medrestore.tracking.store import experiment_id, log_values, open_client
 
 __all__ = ["DIFFERENCE", "KIND", "log_evaluation"]
 
-KIND = "kind"
 EVALUATION, METHOD = "evaluation", "evaluation of a method"
 DIFFERENCE = "difference"
 """Paired differences are metrics of the whole evaluation: ``difference/taskgan/gan/psnr``."""
@@ -56,38 +61,27 @@ def log_evaluation(
     """
     client = open_client(tracking_uri)
     experiment_key = experiment_id(client, experiment, tracking_uri)
-    fingerprint = _fingerprint(evaluation)
-    for run in client.search_runs([experiment_key], f"tags.fingerprint = '{fingerprint}'"):
-        if run.info.status == "FINISHED":
-            return str(run.info.run_id)
-    parent = client.create_run(experiment_key, run_name=run_name).info.run_id
-    try:
+    fingerprint = fingerprint_of(evaluation.record)
+    found = recorded_run(client, experiment_key, fingerprint)
+    if found is not None:
+        return found
+    with new_run(client, experiment_key, run_name) as parent:
         _record_whole(client, parent, evaluation, fingerprint)
         for order, method in enumerate(evaluation.summary["method"].unique()):
-            child = client.create_run(
-                experiment_key, run_name=label_of(method), tags={"mlflow.parentRunId": parent}
-            ).info.run_id
-            tags = {KIND: METHOD, "method": str(method), "order": str(order)}
-            rows = evaluation.summary[evaluation.summary["method"] == method]
-            log_values(client, child, parameters=_settings(evaluation), tags=tags, metrics=_points(rows, ""))
-            client.set_terminated(child, status="FINISHED")
-    except BaseException:
-        client.set_terminated(parent, status="FAILED")
-        raise
-    client.set_terminated(parent, status="FINISHED")
-    return str(parent)
+            with new_run(client, experiment_key, label_of(method), parent=parent) as child:
+                tags = {KIND: METHOD, "method": str(method), "order": str(order)}
+                rows = evaluation.summary[evaluation.summary["method"] == method]
+                points = metric_points(_numbers(rows, ""))
+                log_values(client, child, parameters=_settings(evaluation), tags=tags, metrics=points)
+    return parent
 
 
 def _record_whole(client: Any, run_id: str, evaluation: Evaluation, fingerprint: str) -> None:
-    tags = {KIND: EVALUATION, "fingerprint": fingerprint}
-    tags |= {f"environment.{name}": value for name, value in describe_environment().items()}
-    commit = git_commit()
-    if commit is not None:
-        tags["mlflow.source.git.commit"] = commit
-    points: list[Any] = []
+    tags = {KIND: EVALUATION, "fingerprint": fingerprint, **environment_tags()}
+    values: dict[str, float] = {}
     for (first, second), rows in evaluation.differences.groupby(["first", "second"], sort=False):
-        points += _points(rows, f"{DIFFERENCE}/{first}/{second}/")
-    log_values(client, run_id, parameters=_settings(evaluation), tags=tags, metrics=points)
+        values |= _numbers(rows, f"{DIFFERENCE}/{first}/{second}/")
+    log_values(client, run_id, parameters=_settings(evaluation), tags=tags, metrics=metric_points(values))
     for name in FILES:
         if (evaluation.output / name).is_file():
             client.log_artifact(run_id, str(evaluation.output / name))
@@ -104,24 +98,9 @@ def _settings(evaluation: Evaluation) -> dict[str, str]:
     return flatten({**kept, "filters": tuned})
 
 
-def _points(rows: pd.DataFrame, prefix: str) -> list[Any]:
-    import_mlflow()
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    points = []
+def _numbers(rows: pd.DataFrame, prefix: str) -> dict[str, float]:
+    values: dict[str, float] = {}
     for row in rows.to_dict("records"):
-        values = {"": row["mean"], "_low": row["low"], "_high": row["high"], "_subjects": row["subjects"]}
-        points += [
-            Metric(f"{prefix}{row['metric']}{end}", float(value), now, 0)
-            for end, value in values.items()
-            if not math.isnan(value)
-        ]
-    return points
-
-
-def _fingerprint(evaluation: Evaluation) -> str:
-    import hashlib
-    import json
-
-    return hashlib.sha256(json.dumps(evaluation.record, sort_keys=True).encode()).hexdigest()
+        ends = {"": row["mean"], "_low": row["low"], "_high": row["high"], "_subjects": row["subjects"]}
+        values |= {f"{prefix}{row['metric']}{end}": float(value) for end, value in ends.items()}
+    return values

@@ -1,0 +1,301 @@
+"""Forest plots of a study: differences between arms, estimates of each reader, coefficients of agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from medrestore.study.figure_style import (
+    DARK,
+    GRAY,
+    LIGHT,
+    WIDTH,
+    arm_styles,
+    clean_axis,
+    legend_of_arms,
+    new_figure,
+    svg_of,
+)
+from medrestore.study.measures import MEASURES, Measure, arm_label, reader_label
+from medrestore.study.statistics.merit import HIGHER_IS_BETTER
+from medrestore.study.tables import ALL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from medrestore.study.reader_group import ReaderGroup
+
+__all__ = ["draw_agreement", "draw_differences", "draw_readers"]
+
+ROW = 0.2
+"""Height of a row in inches."""
+
+
+def draw_differences(group: ReaderGroup) -> bytes | None:
+    """Draw the difference of every arm to the reference, measure by measure; None when there is none.
+
+    The primary comparison comes first, with its margin.
+    """
+    blocks = _blocks(group)
+    if not blocks:
+        return None
+    # Differences in ratings and in shares of them are far larger than those in decisions: axes of their own.
+    scales = dict.fromkeys(block["scale"] for block in blocks)
+    parts = [[block for block in blocks if block["scale"] == scale] for scale in scales]
+    heights = [sum(1.25 + len(block["rows"]) for block in part) * ROW for part in parts]
+    gap, top = 0.5, 0.22
+    height = sum(heights) + gap * len(parts) + top
+    with new_figure(WIDTH, height) as figure:
+        start = top
+        for part, size in zip(parts, heights, strict=True):
+            axes = figure.add_axes((0.31, 1 - (start + size) / height, 0.34, size / height))
+            _difference_axes(axes, part)
+            start += size + gap
+        figure.text(0.665, 1 - 0.12 / height, "Difference (interval)", fontsize=8, color=GRAY)
+        figure.text(0.985, 1 - 0.12 / height, "p", fontsize=8, color=GRAY, ha="right", style="italic")
+        return svg_of(figure)
+
+
+def _blocks(group: ReaderGroup) -> list[dict[str, Any]]:
+    blocks = []
+    if (
+        group.verdict is not None
+        and group.primary is not None
+        and group.verdict.difference["low"] is not None
+    ):
+        verdict = group.verdict
+        entry = group.primary.entry
+        bound = None
+        if entry["margin"] is not None:
+            bound = -entry["margin"] if HIGHER_IS_BETTER[entry["metric"]] else entry["margin"]
+        blocks.append(
+            _block(verdict.measure, [verdict.difference], primary=True) | {"bound": bound, "p": "p"}
+        )
+    for measure in MEASURES:
+        if measure.name in group.measures and measure.name != "accuracy":
+            entry = group.measures[measure.name].entry
+            rows = entry["differences_from_reference"] or entry["differences"]
+            shown = [row for row in rows if row["low"] is not None]
+            if shown:
+                blocks.append(_block(measure, shown, primary=False))
+    return blocks
+
+
+def _block(measure: Measure, rows: Sequence[Mapping[str, Any]], *, primary: bool) -> dict[str, Any]:
+    """Return a measure's rows; those of one ``scale`` share an axis."""
+    better = "higher" if HIGHER_IS_BETTER[measure.metric] else "lower"
+    title = f"{'Primary: ' if primary else ''}{measure.title}"
+    scale = "" if measure.judged else measure.name
+    return {
+        "measure": measure,
+        "title": title,
+        "better": better,
+        "rows": rows,
+        "scale": scale,
+        "bound": None,
+        "p": "p_adjusted",
+    }
+
+
+def _difference_axes(axes: Axes, blocks: Sequence[Mapping[str, Any]]) -> None:
+    place = 0.0
+    reach = 0.0
+    text = axes.get_yaxis_transform()
+    for block in blocks:
+        heading = place + 0.55
+        axes.text(-0.9, heading, block["title"], transform=text, fontweight="bold", va="center")
+        axes.text(
+            -0.02,
+            heading,
+            f"{block['better']} is better",
+            transform=text,
+            va="center",
+            ha="right",
+            color=GRAY,
+            fontsize=7.5,
+        )
+        place += 1.1
+        digits = block["measure"].digits
+        if block["bound"] is not None:
+            bound = float(block["bound"])
+            axes.plot(
+                [bound, bound],
+                [place - 0.45, place + len(block["rows"]) - 0.05],
+                color="#D55E00",
+                linewidth=1,
+                linestyle=(0, (3, 2)),
+            )
+            side = "left" if bound > 0 else "right"
+            axes.text(
+                bound,
+                place - 0.5,
+                f"margin {bound:+g}".replace("-", "−"),
+                color="#D55E00",
+                fontsize=7.5,
+                ha=side,
+            )
+            reach = max(reach, abs(bound))
+        for row in block["rows"]:
+            y = place + 0.35
+            axes.plot([row["low"], row["high"]], [y, y], color=DARK, linewidth=1.3, solid_capstyle="butt")
+            axes.plot(row["difference"], y, "s", color=DARK, markersize=5)
+            name = f"{arm_label(row['first'])} − {arm_label(row['second'])}"
+            axes.text(-0.87, y, name, transform=text, va="center")
+            cell = f"{row['difference']:+.{digits}f} ({row['low']:+.{digits}f}, {row['high']:+.{digits}f})"
+            axes.text(1.045, y, cell.replace("-", "−"), transform=text, va="center")
+            p = row[block["p"]] if row.get(block["p"]) is not None else row["p"]
+            axes.text(1.985, y, _short_p(p), transform=text, va="center", ha="right")
+            reach = max(reach, abs(row["low"]), abs(row["high"]))
+            place += 1
+        place += 0.15
+    axes.axvline(0, color=GRAY, linewidth=0.8, zorder=0)
+    axes.set_xlim(-1.08 * reach, 1.08 * reach)
+    axes.set_ylim(place, 0)
+    axes.set_yticks([])
+    axes.locator_params(axis="x", nbins=6)
+    clean_axis(axes)
+    axes.set_xlabel("Difference in rating" if blocks[0]["measure"].metric == "mean_rating" else "Difference")
+
+
+def draw_readers(group: ReaderGroup, names: Sequence[str]) -> bytes | None:
+    """Draw the estimates of each reader and of all together, one panel a measure; None when there is none.
+
+    Parameters
+    ----------
+    group
+        Of the readers.
+    names
+        Measures; those that were not analyzed are left out.
+    """
+    measures = [measure for measure in MEASURES if measure.name in names and measure.name in group.measures]
+    if not measures:
+        return None
+    arms = [arm for arm in group.arms if any(arm in _methods(group, measure) for measure in measures)]
+    readers = [ALL, *group.readers]
+    step = 0.13
+    line = step * len(arms) + 0.14
+    top, bottom = 0.62, 0.42
+    height = top + bottom + line * len(readers)
+    left = 0.155
+    with new_figure(WIDTH, height) as figure:
+        styles = arm_styles(group.arms)
+        width = (0.985 - left) / len(measures)
+        for column, measure in enumerate(measures):
+            box = (left + column * width, bottom / height, width * 0.9, (height - top - bottom) / height)
+            axes = figure.add_axes(box)
+            entry = group.measures[measure.name].entry
+            rows = [{**row, "reader": ALL, "estimate": row["mean"]} for row in entry["methods"]]
+            for row in [*rows, *entry["per_reader"]]:
+                if row["reader"] not in readers:
+                    continue
+                whole = row["reader"] == ALL
+                style = styles[row["method"]]
+                y = readers.index(row["reader"]) * line + arms.index(row["method"]) * step
+                if row["low"] is not None:
+                    axes.plot(
+                        [row["low"], row["high"]], [y, y], color=style.color, linewidth=1.8 if whole else 1.0
+                    )
+                axes.plot(
+                    row["estimate"],
+                    y,
+                    style.marker,
+                    color=style.color,
+                    markersize=5.5 if whole else 4,
+                    clip_on=False,
+                )
+            for place in range(1, len(readers)):
+                axes.axhline(
+                    place * line - (line - step * (len(arms) - 1)) / 2, color=LIGHT, linewidth=0.6, zorder=0
+                )
+            middle = step * (len(arms) - 1) / 2
+            axes.set_ylim(len(readers) * line - 0.1, -0.12)
+            labels = ["All readers", *(reader_label(reader, group.kind) for reader in group.readers)]
+            axes.set_yticks(
+                [place * line + middle for place in range(len(readers))], labels if column == 0 else []
+            )
+            if column == 0:
+                axes.get_yticklabels()[0].set_fontweight("bold")
+            axes.set_title(measure.title, pad=5)
+            axes.locator_params(axis="x", nbins=5)
+            axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
+            axes.set_axisbelow(True)
+            clean_axis(axes)
+        legend_of_arms(figure, {arm: arm_label(arm) for arm in group.arms}, height=height)
+        return svg_of(figure)
+
+
+def _methods(group: ReaderGroup, measure: Measure) -> list[str]:
+    return [row["method"] for row in group.measures[measure.name].entry["methods"]]
+
+
+def draw_agreement(group: ReaderGroup, titles: Mapping[str, str]) -> bytes | None:
+    """Draw the coefficients of agreement between all readers, one panel a question; None when there is none.
+
+    Parameters
+    ----------
+    group
+        Of the readers.
+    titles
+        Question -> title of its panel.
+    """
+    table = group.table("agreement_between_readers")
+    if table.empty:
+        return None
+    table = table[(table["readers"] == "all") & table["value"].notna()]
+    questions = [question for question in titles if question in set(table["question"])]
+    if not questions:
+        return None
+    styles = arm_styles(group.arms)
+    of = {
+        question: list(table.loc[table["question"] == question, "coefficient"].unique())
+        for question in questions
+    }
+    step = 0.13
+    line = step * len(group.arms) + 0.13
+    top, bottom = 0.62, 0.42
+    most = max(map(len, of.values()))
+    height = top + bottom + line * most
+    with new_figure(WIDTH, height) as figure:
+        width = 1 / len(questions)
+        for column, question in enumerate(questions):
+            size = line * len(of[question]) / height
+            box = (column * width + 0.21, 1 - top / height - size, width - 0.235, size)
+            axes = figure.add_axes(box)
+            held = table[table["question"] == question]
+            for row in held.to_dict("records"):
+                style = styles[row["arm"]]
+                y = of[question].index(row["coefficient"]) * line + group.arms.index(row["arm"]) * step
+                axes.plot([row["low"], row["high"]], [y, y], color=style.color, linewidth=1.2)
+                axes.plot(row["value"], y, style.marker, color=style.color, markersize=4.5, clip_on=False)
+            for place in range(1, len(of[question])):
+                axes.axhline(place * line - 0.13, color=LIGHT, linewidth=0.6, zorder=0)
+            axes.set_ylim(len(of[question]) * line - 0.1, -0.12)
+            middle = step * (len(group.arms) - 1) / 2
+            names = [_coefficient(name) for name in of[question]]
+            axes.set_yticks([place * line + middle for place in range(len(names))], names)
+            low = float(pd.to_numeric(held["low"]).min())
+            axes.set_xlim(min(0.0, low - 0.03), 1.0)
+            axes.set_title(titles[question], pad=5)
+            axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
+            axes.set_axisbelow(True)
+            clean_axis(axes)
+        legend_of_arms(figure, {arm: arm_label(arm) for arm in group.arms}, height=height)
+        return svg_of(figure)
+
+
+def _coefficient(name: str) -> str:
+    """Return a coefficient's name in two lines."""
+    text = name[0].upper() + name[1:]
+    return (
+        text.replace(" alpha, ", "\nalpha, ")
+        .replace(", quadratic", ",\nquadratic")
+        .replace("Percent ", "Percent\n")
+    )
+
+
+def _short_p(p: float | None) -> str:
+    if p is None:
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

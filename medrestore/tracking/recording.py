@@ -1,0 +1,95 @@
+"""What evaluations and studies share in MLflow: runs that end in a state, results recorded once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from medrestore.tracking.environment import describe_environment, git_commit, import_mlflow
+
+__all__ = ["KIND", "environment_tags", "fingerprint_of", "metric_points", "new_run", "recorded_run"]
+
+KIND = "kind"
+"""Tag of every run: what it is a record of."""
+
+
+@contextmanager
+def new_run(
+    client: Any, experiment_key: str, name: str, *, parent: str = "", tags: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Make a run for the block: FINISHED when it ends well, else FAILED.
+
+    Parameters
+    ----------
+    client
+        An ``MlflowClient``.
+    experiment_key
+        Id of the experiment.
+    name
+        Of the run.
+    parent
+        Id of the run that it is nested in.
+    tags
+        Further tags.
+
+    Yields
+    ------
+    str
+        Id of the run.
+    """
+    nested = {"mlflow.parentRunId": parent} if parent else {}
+    run_id = str(
+        client.create_run(experiment_key, run_name=name, tags={**nested, **(tags or {})}).info.run_id
+    )
+    try:
+        yield run_id
+    except BaseException:
+        client.set_terminated(run_id, status="FAILED")
+        raise
+    client.set_terminated(run_id, status="FINISHED")
+
+
+def fingerprint_of(record: Mapping[str, Any]) -> str:
+    """Return a checksum that tells one result from another."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def recorded_run(client: Any, experiment_key: str, fingerprint: str) -> str | None:
+    """Return the finished run that holds a result already; None when there is none."""
+    for run in client.search_runs([experiment_key], f"tags.fingerprint = '{fingerprint}'"):
+        if run.info.status == "FINISHED":
+            return str(run.info.run_id)
+    return None
+
+
+def environment_tags() -> dict[str, str]:
+    """Return the tags that say with which versions, and from which commit, a result was computed."""
+    tags = {f"environment.{name}": value for name, value in describe_environment().items()}
+    commit = git_commit()
+    return tags if commit is None else {**tags, "mlflow.source.git.commit": commit}
+
+
+def metric_points(values: Mapping[str, float], *, keep_nan: bool = False) -> list[Any]:
+    """Return numbers as MLflow metrics of now.
+
+    Parameters
+    ----------
+    values
+        By name.
+    keep_nan
+        Record NaN too, so that runs have metrics of the same names; left out otherwise.
+    """
+    import_mlflow()
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [
+        Metric(name, float(value), now, 0)
+        for name, value in values.items()
+        if keep_nan or not math.isnan(value)
+    ]
