@@ -161,6 +161,8 @@ def _sections(
     arms: dict[str, Any] = _named(
         "arms", given.get("arms"), faults, lambda x: sections.arm_section(x, folder)
     )
+    if len(arms) == 1 == len(given["arms"]):
+        faults.add("arms", f"a comparison needs two or more, got {', '.join(arms)} alone")
     protocol, questions = None, None
     with faults.at("questions"):
         if "questions" not in given:

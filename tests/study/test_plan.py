@@ -353,8 +353,8 @@ def test_what_is_wrong_with_a_table(plan, folder, text, message):
 
 
 def test_one_file_in_two_arms_is_refused(plan, folder):
-    assert refused(plan, arms={"one": "standard", "two": "standard"}) == [
-        f"arms.two: {CASES[0]} is the very file of arm 'one': {folder / 'standard' / f'{CASES[0]}.nii.gz'}"
+    assert refused(plan, arms={"a1": "standard", "a2": "standard"}) == [
+        f"arms.a2: {CASES[0]} is the very file of arm 'a1': {folder / 'standard' / f'{CASES[0]}.nii.gz'}"
     ]
 
 
@@ -368,7 +368,8 @@ def test_an_arm_that_is_not_there(plan, folder):
     assert refused(plan, arms={"standard": "standard", "gan": "gone"}) == [
         f"arms.gan: {folder / 'gone'}: no such folder"
     ]
-    assert refused(plan, arms={"gan": {"manifest": "gone.csv", "column": "x"}}) == [
+    gone = {"manifest": "gone.csv", "column": "x"}
+    assert refused(plan, arms={"standard": "standard", "gan": gone}) == [
         f"arms.gan: {folder / 'gone.csv'}: no such file, expected a manifest or a CSV table of cases"
     ]
 
@@ -376,7 +377,9 @@ def test_an_arm_that_is_not_there(plan, folder):
 def test_a_split_of_a_table_without_splits(plan, folder):
     pd.DataFrame({"case": CASES, "x": ""}).to_csv(folder / "t.csv", index=False)
     arm = {"manifest": "t.csv", "column": "x", "split": "test"}
-    assert refused(plan, arms={"full": arm}) == [f"arms.full: {folder / 't.csv'}: has no column 'split'"]
+    assert refused(plan, arms={"full": arm, "gan": "gan"}) == [
+        f"arms.full: {folder / 't.csv'}: has no column 'split'"
+    ]
 
 
 def test_a_split_that_holds_nothing(plan, folder, tiny_cohort):
@@ -585,6 +588,7 @@ def test_questions_must_not_name_an_arm(plan):
         ({"seed": True}, "seed: it must be a whole number, 0 or more, got True"),
         ({"seed": "7"}, "seed: it must be a whole number, 0 or more, got '7'"),
         ({"arms": None}, "arms: is missing or empty, got None"),
+        ({"arms": {"gan": "gan"}}, "arms: a comparison needs two or more, got gan alone"),
         ({"arms": {"a": 7}}, "arms.a: must be a folder or a mapping with manifest and column, got 7"),
         ({"arms": {"a": {"manifest": "m"}}}, "arms.a: needs a column, got None"),
         ({"arms": {"a": {"colum": "m"}}}, "arms.a: it has no key 'colum'; did you mean 'column'?"),
