@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,8 @@ def package_case(
     """
     paths = [source.path for source in sources]
     fingerprints = [_fingerprint(path) for path in paths]
-    checksums = [sha256_file(path) for path in paths]
+    with ThreadPoolExecutor(len(paths)) as pool:  # the disk is asked for all files at once
+        checksums = list(pool.map(sha256_file, paths))
     if dimensions == 2:
         blinded = _blind_pictures(paths)
     else:
@@ -190,22 +192,28 @@ def package_case(
     for path, fingerprint in zip(paths, fingerprints, strict=True):
         if _fingerprint(path) != fingerprint:
             fail("changed while it was read", path=path, remedy="run again when it is complete")
-    rows: dict[str, dict[str, Any]] = {}
-    for place in sorted(range(len(sources)), key=lambda index: sources[index].image_id):
-        source = sources[place]
-        path = images / f"{source.image_id}.nii"
-        scrubbed, served = write_blinded(blinded.header, blinded.voxels(place), path)
-        rows[source.image_id] = {
-            **{name: str(getattr(source, name)) for name in NAMES},
-            "source": str(source.path),
-            "sha256_source": checksums[place],
-            "sha256_scrubbed": scrubbed,
-            "sha256_served": served,
-            "bytes": path.stat().st_size,
-            "window_low": blinded.window[0],
-            "window_high": blinded.window[1],
-        }
-    packaged = PackagedCase(tuple(rows[source.image_id] for source in sources), blinded.face)
+    written: dict[str, Future[tuple[str, str]]] = {}
+    with ThreadPoolExecutor(len(paths)) as pool:  # while an image is flushed, the next one is made
+        for place in sorted(range(len(sources)), key=lambda index: sources[index].image_id):
+            path = images / f"{sources[place].image_id}.nii"
+            voxels = blinded.voxels(place)
+            written[sources[place].image_id] = pool.submit(write_blinded, blinded.header, voxels, path)
+    rows: list[dict[str, Any]] = []
+    for source, checksum in zip(sources, checksums, strict=True):
+        scrubbed, served = written[source.image_id].result()
+        rows.append(
+            {
+                **{name: str(getattr(source, name)) for name in NAMES},
+                "source": str(source.path),
+                "sha256_source": checksum,
+                "sha256_scrubbed": scrubbed,
+                "sha256_served": served,
+                "bytes": (images / f"{source.image_id}.nii").stat().st_size,
+                "window_low": blinded.window[0],
+                "window_high": blinded.window[1],
+            }
+        )
+    packaged = PackagedCase(tuple(rows), blinded.face)
     record = {"rows": packaged.rows, "face": packaged.face, "fingerprints": fingerprints}
     with atomic_path(_record_path(records, sources)) as temporary:
         temporary.write_text(json.dumps(record), encoding="utf-8")

@@ -476,10 +476,3 @@ class TestNothingIsTold:
             mean = places[readings["arm"] == arm].mean()
             # Uniform in (0, 1]: SD 0.29 a reading, 90 readings an arm.
             assert abs(mean - 0.5) < 3.5 * 0.29 / np.sqrt(90) + 0.02
-
-    def test_files_are_written_in_the_order_of_their_names(self, folder: Path) -> None:
-        """Not of the arms: a file system that tells when a file was made tells nothing else."""
-        study = open_study(folder)
-        for _, rows in study.key[study.key["phase"] == "reading"].groupby("case"):
-            made = {name: study.image_path(name).stat().st_ctime_ns for name in rows["image_id"]}
-            assert sorted(made, key=lambda name: (made[name], name)) == sorted(made)
