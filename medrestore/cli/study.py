@@ -84,7 +84,7 @@ def import_(
     """Take reads made in another viewer; all rows are checked before the first is written."""
     from medrestore.study.exchange import import_reads
 
-    typer.echo(f"{import_reads(study, reads)} reads taken from {reads}")
+    typer.echo(f"{reads}: {import_reads(study, reads)}")
 
 
 @study_app.command()
@@ -150,7 +150,8 @@ def analyze(
     missing: Annotated[
         str,
         typer.Option(
-            help="When reads are missing: refuse, or declare drop_cases (leave out cases not read by all)."
+            help="When reads are missing: refuse, or declare drop_cases (leave out cases not read by all), "
+            "or, of a CSV file, available (each estimate from the reads that are there)."
         ),
     ] = "refuse",
     volumes: Annotated[
@@ -166,7 +167,12 @@ def analyze(
 
     A study gives the report of all pre-registered measures; a CSV file gives analysis.json of one metric.
     """
-    settings: dict[str, Any] = {"covariance": covariance, "alpha": alpha, "correction": correction, "missing": missing}
+    settings: dict[str, Any] = {
+        "covariance": covariance,
+        "alpha": alpha,
+        "correction": correction,
+        "missing": missing,
+    }
     if reads.is_dir():
         if metric is not None or positive_from is not None or reference is not None or margin is not None:
             raise InputError(

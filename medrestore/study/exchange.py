@@ -49,11 +49,11 @@ class Imported:
     empty: int = 0
 
     def __str__(self) -> str:
-        more = {"corrections among them": self.corrections, "on record already": self.known}
-        notes = [
-            f"{count} {what}" for what, count in (more | {"rows left empty": self.empty}).items() if count
-        ]
-        return f"{self.new}" + (f" ({', '.join(notes)})" if notes else "")
+        notes = [f"{self.new} reads taken"]
+        notes += [f"{self.corrections} corrections among them"] if self.corrections else []
+        notes += [f"{self.known} on record already"] if self.known else []
+        notes += [f"{self.empty} left empty"] if self.empty else []
+        return ", ".join(notes)
 
 
 def export_reads(

@@ -269,6 +269,11 @@ class ReadStore:
                 f"{path}: another process is writing reads to this study (a server that runs?). "
                 "Remedy: end it first; nothing was changed"
             ) from error
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror or error}). "
+                "Remedy: work as the owner of the study's folder, on a disk that can be written"
+            ) from error
         connection = connect_to_write(path)
         try:
             self._load(connection)

@@ -181,7 +181,7 @@ def test_reads_of_another_viewer_come_in_by_number_label_and_word(study: Study, 
     )
     imported = import_reads(study.folder, path)
     assert (imported.new, imported.empty, imported.known, imported.corrections) == (4, 1, 0, 0)
-    assert str(imported) == "4 (1 rows left empty)"
+    assert str(imported) == "4 reads taken, 1 left empty"
     rows = stored(study)
     assert list(rows["origin"]) == ["import"] * 4
     assert list(rows["reader"]) == ["reader_1"] * 3 + ["reader_2"]
@@ -205,16 +205,16 @@ def test_an_import_can_be_repeated_and_continued(study: Study, tmp_path: Path) -
     import_reads(study.folder, write(tmp_path / "one.csv", [{"read_id": first, **GOOD}, {"read_id": second}]))
     both = write(tmp_path / "two.csv", [{"read_id": first, **GOOD}, {"read_id": second, **GOOD}])
     imported = import_reads(study.folder, both)
-    assert str(imported) == "1 (1 on record already)"
-    assert str(import_reads(study.folder, both)) == "0 (2 on record already)"
+    assert str(imported) == "1 reads taken, 1 on record already"
+    assert str(import_reads(study.folder, both)) == "0 reads taken, 2 on record already"
     changed = [{"read_id": first, **GOOD, "quality": "1"}]
     with pytest.raises(InputError, match=r"row 2, column 'reason': .*a correction needs a reason"):
         import_reads(study.folder, write(tmp_path / "three.csv", changed))
     assert len(stored(study)) == 2
     corrected = write(tmp_path / "four.csv", [{**changed[0], "reason": "slipped"}], (*COLUMNS, "reason"))
-    assert str(import_reads(study.folder, corrected)) == "1 (1 corrections among them)"
+    assert str(import_reads(study.folder, corrected)) == "1 reads taken, 1 corrections among them"
     assert list(stored(study)["reason"].fillna("")) == ["", "", "slipped"]
-    assert str(import_reads(study.folder, corrected)) == "0 (1 on record already)"
+    assert str(import_reads(study.folder, corrected)) == "0 reads taken, 1 on record already"
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,17 @@ def test_a_broken_chain_is_neither_continued_nor_analyzed(
         store.rows()
 
 
+def test_a_study_that_cannot_be_written_is_refused_by_name(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"), ReadStore(study):
+        pass
+
+
 def test_a_file_that_is_no_database_is_refused_by_name(study: Study) -> None:
     study.reads_path.write_bytes(b"no database at all, but long enough to look at" * 40)
     for read_only in (False, True):

@@ -277,6 +277,15 @@ def test_a_bug_shows_readers_no_trace(
         printed += capsys.readouterr().err
 
 
+def test_a_model_reader_has_no_way_in(
+    make_study: Callable[..., Study], tmp_path: Path, serve_study: Callable[..., Any]
+) -> None:
+    study = make_study(tmp_path / "study", readers={"anna": "human", "net": "model"})
+    server = serve_study(study)
+    assert server.ask("GET", "/api/state", reader="anna").status == 200
+    assert server.ask("GET", "/api/state", reader="net").status == 401
+
+
 def start(study: Study, folder: Path, port: int = 0) -> tuple[subprocess.Popen[str], list[str]]:
     page = folder / "index.html"
     page.write_text("stub", encoding="utf-8")

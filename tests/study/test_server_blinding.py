@@ -7,13 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
+import yaml
+
+from medrestore import rng
+from medrestore.study.create import create_study
 from medrestore.study.guard import SECURITY_HEADERS
 from medrestore.study.layout import Study
 
 HEADERS = {name.lower(): value for name, value in SECURITY_HEADERS.items()}
 
 
-def read_through(server: Any, reader: str) -> list[tuple[str, Any]]:
+def read_through(server: Any, reader: str, **changes: Any) -> list[tuple[str, Any]]:
     """Read a whole study as the page does, with what it asks; return each request's name and response."""
     replies = [("page", server.ask("GET", path, reader=None)) for path in ("/", "/page.js")]
     while True:
@@ -26,9 +32,9 @@ def read_through(server: Any, reader: str) -> list[tuple[str, Any]]:
                 path = f"/api/images/{item['read_id']}"
                 replies.append(("image", server.ask("GET", path, reader=reader)))
         read_id = state["next"]["read_id"]
-        replies.append(("answer", server.answer(read_id, reader=reader)))
+        replies.append(("answer", server.answer(read_id, reader=reader, **changes)))
         assert replies[-1][1].status == 201
-        replies.append(("refusal", server.answer(read_id, reader=reader)))
+        replies.append(("refusal", server.answer(read_id, reader=reader, **changes)))
         replies.append(("unknown", server.ask("GET", "/api/images/0000000000000000", reader=reader)))
         replies.append(("stranger", server.ask("GET", "/api/state", reader=None)))
 
@@ -66,6 +72,51 @@ def test_nothing_that_is_served_tells_what_is_hidden(
         if dict(reply.headers).get("content-type") == "application/json":
             keys |= set(re.findall(r'"(\w+)":', reply.body.decode()))
     assert not keys & {"arm", "case", "subject", "repeat", "image_id", "key", "source", "attempt", "position"}
+
+
+def test_nothing_is_told_of_scans_whose_headers_and_names_tell_all(
+    tmp_path: Path, serve_study: Callable[..., Any]
+) -> None:
+    """The whole way: sources with identifiers, made into a study, served and read to the end."""
+    arms, secrets = (
+        ("zebrastandard", "quokkagan"),
+        ("hospitalmercy", "DOE^JANE", "scanroom7", "axolotl-v3.pt"),
+    )
+    random = rng.generator(4, "sources")
+    for arm in arms:
+        for number in range(3):
+            volume = random.normal(1 + (arm == arms[0]), 0.1, (12, 12, 6)).astype(np.float32)
+            image = nibabel.Nifti1Image(volume, np.diag([2.0, 2.0, 3.0, 1.0]))
+            image.header["descrip"], image.header["aux_file"] = b"DOE^JANE scanroom7", b"axolotl-v3.pt"
+            image.header.extensions.append(
+                nibabel.nifti1.Nifti1Extension("comment", b"hospitalmercy DOE^JANE")
+            )
+            path = tmp_path / "scanroom7" / arm / f"hospitalmercy{number}_ses-1_restored.nii"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.save(image, path)
+    (tmp_path / "truth.csv").write_text(
+        "case,truth\n" + "".join(f"hospitalmercy{number}_ses-1,{number % 2}\n" for number in range(3)),
+        encoding="utf-8",
+    )
+    plan = {
+        "title": "Brain scans",
+        "seed": 5,
+        "arms": {arm: f"scanroom7/{arm}" for arm in arms},
+        "truth": {"file": "truth.csv"},
+        "readers": ["reader_1"],
+        "questions": {"questions": [{"name": "positive", "text": "Positive?", "type": "yes_no"}]},
+        "washout_days": 0,
+        "duplicate_fraction": 0.2,
+    }
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
+    study = create_study(tmp_path / "plan.yaml", output=tmp_path / "study", workers=1, progress=False)
+    replies = read_through(serve_study(study), "reader_1", answers={"positive": True})
+    images = [reply for name, reply in replies if name == "image"]
+    assert len({reply.body for reply in images}) == 6
+    assert len({(len(reply.body), reply.body[:348]) for reply in images}) <= 3  # one header a case
+    content = b"".join(repr(reply.headers).encode() + reply.body for _, reply in replies)
+    hidden = [*arms, *secrets, "_restored", "ses-1", str(tmp_path), *study.key["image_id"]]
+    assert not [name for name in hidden if name.encode() in content]
 
 
 def test_sizes_and_headers_are_the_same_for_all_arms(
