@@ -27,7 +27,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --progress-bar on "$(TORCH)" --editable ".[dev]"
 	@touch $@
 
-demo: $(VENV)/.installed  ## Simulate a cohort, train Task-GAN and its baselines, restore, evaluate: about 9 minutes on two cores, and the installation
+demo: $(VENV)/.installed  ## Simulate a cohort, train Task-GAN and its baselines, restore, evaluate, rehearse a reader study: about 11 minutes on two cores, and the installation
 	$(BIN)/medrestore demo --output $(DEMO_OUTPUT)
 
 lint: $(VENV)/.installed-dev  ## Style, types, layers

@@ -1,4 +1,4 @@
-"""The main job on an embedded cohort: simulate, train, restore, evaluate; every step is kept."""
+"""The main job on an embedded cohort: simulate, train, restore, evaluate, rehearse a reader study."""
 
 from __future__ import annotations
 
@@ -6,18 +6,64 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from medrestore.files import require_empty_folder
+from medrestore.files import atomic_path, require_empty_folder
 
-__all__ = ["BUNDLE", "EXPERIMENT", "METHODS", "run_demo"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["BUNDLE", "EXPERIMENT", "METHODS", "NETWORK_READERS", "SUVR_READERS", "run_demo"]
 
 BUNDLE = "amyloid_pet_taskgan"
 EXPERIMENT = "amyloid_pet_evaluation"
 METHODS = ("l1", "l1_task", "gan", "taskgan")
 """Overlays of the bundle that are trained and compared."""
+
+STUDY_METHODS = ("gan", "taskgan")
+"""Methods that readers compare with standard and low dose, as in the paper's table 3."""
+
+NETWORK_READERS = {"network_1": 7002, "network_2": 7003}
+"""Model readers that are task networks, and the seeds of their trainings. No generator has met them: T is
+part of Task-GAN's loss, and the observer was watched while the methods were trained."""
+
+SUVR_READERS = ("suvr_1", "suvr_2", "suvr_3")
+
+REHEARSAL_FILE, HUMAN_FILE = "study_plan.yaml", "study_plan_human.yaml"
+
+REHEARSAL_PLAN = """\
+# The study that the demo rehearses: all readers are models. docs/reader_studies.md explains every key.
+title: Brain PET
+seed: {seed}
+arms:
+{arms}
+truth: {{manifest: cohort/manifest.csv, column: amyloid_status}}
+readers:
+{readers}
+questions: florbetaben
+washout_days: 0              # models forget
+duplicate_fraction: 0.1      # shown again without notice: do readers agree with themselves?
+primary: {{metric: error_rate, arm: {primary}, reference: standard, margin: 0.05}}
+"""
+
+HUMAN_PLAN = """\
+# A short study for you to try, without days between sessions. docs/reader_studies.md explains every key.
+title: Brain PET
+seed: {seed}
+arms:
+{arms}
+truth: {{manifest: cohort/manifest.csv, column: amyloid_status}}
+cases: [{cases}]
+readers: [reader_1]
+questions: florbetaben
+washout_days: 0              # in earnest 14 or more
+duplicate_fraction: 0.1
+training: {{arm: standard, cases: [{training}]}}
+qualification: {{arm: standard, cases: [{qualification}], pass_mark: 0.5}}
+primary: {{metric: error_rate, arm: {primary}, reference: standard, margin: 0.05}}
+"""
 
 
 def run_demo(
@@ -28,7 +74,7 @@ def run_demo(
     variants: Sequence[str] = ("demo",),
     methods: Sequence[str] = METHODS,
 ) -> Path:
-    """Simulate a cohort, train Task-GAN and its baselines, restore the test subjects and evaluate them.
+    """Simulate a cohort, train Task-GAN and its baselines, restore, evaluate, and rehearse a reader study.
 
     Parameters
     ----------
@@ -54,7 +100,6 @@ def run_demo(
         When ``output`` holds other things.
     """
     from medrestore.data.phantoms.cohort import simulate_cohort
-    from medrestore.engines.bundle import open_bundle
     from medrestore.evaluation.evaluate import evaluate
     from medrestore.inference.restore import VolumeEvaluator, find_volumes, load_restorer
     from medrestore.tracking.evaluations import log_evaluation
@@ -62,28 +107,21 @@ def run_demo(
     began = time.monotonic()
     folder = require_empty_folder(output, belongs="demo", marker="cohort").resolve()
     tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
-    _say(f"1 of 4: simulating the cohort ({size})")
+    _say(f"1 of 5: simulating the cohort ({size})")
     manifest = simulate_cohort(folder / "cohort", size=size, seed=seed)
     observer, task = (folder / "runs" / name / "model.pt" for name in ("observer", "task"))
     runs = ("observer", "task", *methods)
     for number, method in enumerate(runs, start=1):
-        _say(f"2 of 4: training {method} ({number} of {len(runs)})")
-        overrides: dict[str, Any] = {
-            "dataset_dir": str(folder / "cohort"),
-            "output_dir": str(folder / "runs" / method),
-            "tracking_uri": tracking_uri,
-        }
+        _say(f"2 of 5: training {method} ({number} of {len(runs)})")
+        overrides: dict[str, Any] = {}
         overlays = [*variants, method]
         if method != "observer":
             overrides |= {"seed": seed, "observer": str(observer)}
         if method in ("l1_task", "taskgan"):
             overrides |= {"task_weights": str(task)}
             overlays.insert(-1, "pretrained")
-        workflow = open_bundle(BUNDLE, "train", variants=overlays, overrides=overrides)
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-    _say("3 of 4: restoring the test subjects")
+        _train(folder, method, overlays, overrides, tracking_uri=tracking_uri)
+    _say("3 of 5: restoring the test subjects")
     restored = {method: folder / "restored" / method for method in methods}
     for method, place in restored.items():
         weights = folder / "runs" / method / "model.pt"
@@ -94,7 +132,7 @@ def run_demo(
             output_dir=place,
             bundle=BUNDLE,
         ).run()
-    _say("4 of 4: evaluating")
+    _say("4 of 5: evaluating")
     evaluation = evaluate(
         manifest,
         methods=restored,
@@ -105,15 +143,108 @@ def run_demo(
     )
     log_evaluation(evaluation, experiment=EXPERIMENT, tracking_uri=tracking_uri)
     typer.echo(evaluation.markdown)
+    _say("5 of 5: rehearsing the reader study")
+    arms = [method for method in methods if method in STUDY_METHODS] or list(methods[-1:])
+    report = _rehearse(folder, arms, variants=variants, seed=seed, tracking_uri=tracking_uri)
+    trial = folder / "study_human"
     minutes = (time.monotonic() - began) / 60
     typer.echo(
         f"\nDone in {minutes:.1f} minutes.\n"
         f"  table and figure:   {folder / 'evaluation'}\n"
         f"  restored NIfTI:     {folder / 'restored'}\n"
         f"  compare in MLflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {tracking_uri}\n"
-        f"  or on the terminal: medrestore compare {EXPERIMENT} --tracking-uri {tracking_uri}"
+        f"  or on the terminal: medrestore compare {EXPERIMENT} --tracking-uri {tracking_uri}\n"
+        f"  rehearsed study:    {report}\n"
+        f"  be a reader:        medrestore study create {folder / HUMAN_FILE} --output {trial}\n"
+        f"                      medrestore study serve {trial}"
     )
     return folder / "evaluation"
+
+
+def _train(
+    folder: Path, run: str, overlays: Sequence[str], overrides: dict[str, Any], *, tracking_uri: str
+) -> Path:
+    """Train one run of the bundle, or keep it when it is finished; return its weights."""
+    from medrestore.engines.bundle import open_bundle
+
+    places = {
+        "dataset_dir": str(folder / "cohort"),
+        "output_dir": str(folder / "runs" / run),
+        "tracking_uri": tracking_uri,
+    }
+    workflow = open_bundle(BUNDLE, "train", variants=overlays, overrides=places | overrides)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    return folder / "runs" / run / "model.pt"
+
+
+def _rehearse(
+    folder: Path, methods: Sequence[str], *, variants: Sequence[str], seed: int, tracking_uri: str
+) -> Path:
+    """Let model readers read the restored test subjects, analyze their reads; return the report."""
+    from medrestore.data.manifest import read_manifest
+    from medrestore.study.analysis import analyze_study
+    from medrestore.study.create import create_study
+    from medrestore.study.model_readers import simulate
+    from medrestore.study.report import write_report
+    from medrestore.tracking.studies import log_study
+
+    manifest = folder / "cohort" / "manifest.csv"
+    for name, text in _plans(read_manifest(manifest), methods, seed=seed).items():
+        if not (folder / name).exists():  # whoever has changed a plan keeps it
+            with atomic_path(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    weights = [
+        _train(
+            folder,
+            name,
+            [*variants, "observer"],
+            {"seed": reader_seed, "run_name": name},
+            tracking_uri=tracking_uri,
+        )
+        for name, reader_seed in NETWORK_READERS.items()
+    ]
+    study = create_study(folder / REHEARSAL_FILE, output=folder / "study")
+    simulate(study.folder, weights=weights, manifest=manifest, seed=seed)
+    analysis = analyze_study(study.folder, manifest=manifest)
+    report = write_report(analysis, study.folder / "analysis")
+    log_study(analysis, report, tracking_uri=tracking_uri)
+    errors = analysis.main.table("errors")
+    errors["wrong"] = [f"{row.errors} of {row.reads}" for row in errors.itertuples()]
+    by_reader = errors.pivot_table(index="reader", columns="arm", values="wrong", aggfunc="first", sort=False)
+    typer.echo(f"{analysis.summary}\n\nWrong decisions\n{by_reader.rename_axis(index=None, columns=None)}")
+    return report / "report.html"
+
+
+def _plans(table: pd.DataFrame, methods: Sequence[str], *, seed: int) -> dict[str, str]:
+    """Return the plans of the rehearsal and of a short study for a person, by the name of their file."""
+    from medrestore.evaluation.arms import scan_name
+
+    names = {
+        split: {
+            label: [scan_name(row.subject_id, row.session_id) for row in rows.itertuples()]
+            for label, rows in part.groupby("amyloid_status")
+        }
+        for split, part in table.groupby("split")
+    }
+
+    def some(split: str, count: int) -> str:
+        """Name as many scans of each class."""
+        return ", ".join(name for scans in names[split].values() for name in scans[:count])
+
+    arms = "".join(
+        f"  {arm}: {{manifest: cohort/manifest.csv, column: {column}, split: test}}\n"
+        for arm, column in (("standard", "target"), ("low_dose", "degraded"))
+    ) + "\n".join(f"  {method}: restored/{method}" for method in methods)
+    readers = "\n".join(f"  {name}: {{kind: model}}" for name in (*NETWORK_READERS, *SUVR_READERS))
+    common = {"seed": seed, "arms": arms, "primary": methods[-1]}
+    return {
+        REHEARSAL_FILE: REHEARSAL_PLAN.format(**common, readers=readers),
+        HUMAN_FILE: HUMAN_PLAN.format(
+            **common, cases=some("test", 2), training=some("train", 1), qualification=some("validation", 1)
+        ),
+    }
 
 
 def _say(text: str) -> None:

@@ -26,7 +26,7 @@ from medrestore.networks.unet import UNetGenerator
 from medrestore.networks.weights import describe, load_file, save_file
 
 COMMANDS: list[tuple[list[str], list[str]]] = [
-    (["demo"], ["--output", "--seed", "9 minutes"]),
+    (["demo"], ["--output", "--seed", "11 minutes"]),
     (["simulate"], ["amyloid-pet", "low-dose"]),
     (["simulate", "amyloid-pet"], ["--output", "--size", "reference", "--dose-fraction", "--workers"]),
     (["simulate", "low-dose"], ["--image", "--mu-map", "1/cm", "repeat for several"]),

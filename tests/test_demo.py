@@ -1,11 +1,13 @@
-"""The demo end to end, on the tiny cohort with tiny networks; a second call keeps all."""
+"""The demo end to end, on a tiny cohort with tiny networks; a second call keeps all."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,10 +15,16 @@ from medrestore import demo
 from medrestore.checks import InputError
 from medrestore.data.manifest import with_checksums
 from medrestore.data.volumes import read_volume, write_volume
-from medrestore.demo import BUNDLE, EXPERIMENT, METHODS, run_demo
+from medrestore.demo import BUNDLE, EXPERIMENT, METHODS, NETWORK_READERS, SUVR_READERS, run_demo
 from medrestore.engines.bundle import find_bundle
 from medrestore.networks.weights import load_file
+from medrestore.study.create import create_study
+from medrestore.study.layout import open_study
+from medrestore.study.verification import verify_study
 from medrestore.tracking.store import open_client
+
+TESTED = ("0006", "0007", "1006", "1007", "2006", "2007")
+FROZEN = ("design.json", "reading_list.csv", "key.csv", "reads.sqlite", "manifest.csv", "per_subject.csv")
 
 TINY = """
 device: cpu
@@ -34,7 +42,7 @@ joint_epochs: 1
 
 @pytest.fixture
 def simulated(tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Put the tiny cohort in the place of a simulated one; note what was asked for."""
+    """Put the tiny cohort, with regions and more test scans, in the place of a simulated one."""
     from medrestore.data.phantoms import cohort
 
     asked: list[tuple[str, int]] = []
@@ -44,6 +52,9 @@ def simulated(tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
         if not output.exists():
             shutil.copytree(tiny_cohort, output, ignore=shutil.ignore_patterns(".cache"))
             table = pd.read_csv(output / "manifest.csv", dtype=str, keep_default_na=False)
+            table = pd.concat([table, *_more_test_scans(table, output)], ignore_index=True)
+            table["regions"] = [_write_regions(output, row.target) for row in table.itertuples()]
+            with_checksums(table, output).to_csv(output / "manifest.csv", index=False)
             test = table[table["split"] == "test"]
             higher = test.assign(
                 degraded=test["degraded"].str.replace("degraded", "higher"), dose_fraction="0.25"
@@ -60,6 +71,34 @@ def simulated(tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
 
     monkeypatch.setattr(cohort, "simulate_cohort", simulate)
     return asked
+
+
+def _more_test_scans(table: pd.DataFrame, folder: Path) -> list[pd.DataFrame]:
+    """Give each class of the test split two more subjects: a study of one of a class has no variance."""
+    test, more = table[table["split"] == "test"], []
+    for number in (1, 2):
+        again = test.assign(subject_id=[f"{name[:-4]}{number}{name[-3:]}" for name in test["subject_id"]])
+        for column in ("target", "degraded"):
+            again[column] = [f"subjects/{name}/{column}.nii.gz" for name in again["subject_id"]]
+            for source, target in zip(test[column], again[column], strict=True):
+                volume = read_volume(folder / source)
+                noise = np.random.default_rng(number).normal(0, 0.05, volume.data.shape)
+                noisy = np.maximum(volume.data + noise, 0).astype(np.float32)
+                write_volume(noisy, volume.source, folder / target)
+        more.append(again)
+    return more
+
+
+def _write_regions(folder: Path, target: str) -> str:
+    """Cerebellum in front, four cortical regions behind: the blob of positive scans is in one of them."""
+    volume = read_volume(folder / target)
+    regions = np.zeros(volume.data.shape, dtype=np.int16)
+    regions[8:24, 6:14, 3:7] = 1
+    for number in range(4):
+        regions[6 + 5 * number : 11 + 5 * number, 15:24, 3:7] = 2 + number
+    path = target.replace("target", "regions")
+    write_volume(regions, volume.source, folder / path, dtype="int16")
+    return path
 
 
 def test_methods_are_overlays_of_the_bundle() -> None:
@@ -92,14 +131,19 @@ def test_demo_trains_restores_evaluates_and_continues(
     assert load_file(output / "runs" / "taskgan" / "checkpoint.pt")["epoch"] == 1  # T came pretrained
     for method in ("l1", "taskgan"):
         names = {path.name for path in (output / "restored" / method).glob("*.nii.gz")}
-        assert names == {"sub-0006_ses-01_restored.nii.gz", "sub-0007_ses-01_restored.nii.gz"}
+        assert names == {f"sub-{number}_ses-01_restored.nii.gz" for number in TESTED}
     table = pd.read_csv(evaluation / "per_subject.csv")
     assert {"input", "l1", "taskgan"} <= set(table["method"])
     assert (evaluation / "figure.png").stat().st_size > 10_000
     assert (evaluation / "tables.md").read_text().splitlines()[0] in said
     for part in (
-        "1 of 4",
-        "4 of 4",
+        "1 of 5",
+        "5 of 5",
+        "REHEARSAL WITH MODEL READERS",
+        "Error rate was",
+        f"medrestore study create {output / 'study_plan_human.yaml'} --output {output / 'study_human'}",
+        f"medrestore study serve {output / 'study_human'}",
+        str(output / "study" / "analysis" / "report.html"),
         str(evaluation),
         f"medrestore compare {EXPERIMENT} --tracking-uri sqlite:///",
     ):
@@ -107,18 +151,49 @@ def test_demo_trains_restores_evaluates_and_continues(
     client = open_client(f"sqlite:///{output}/mlflow.db")
     experiment = client.get_experiment_by_name("amyloid_pet")
     runs = client.search_runs([experiment.experiment_id])
-    assert {run.info.run_name for run in runs} == {"observer", "task", "l1", "taskgan"}
+    assert {run.info.run_name for run in runs} == {"observer", "task", "l1", "taskgan", *NETWORK_READERS}
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert client.get_experiment_by_name(EXPERIMENT) is not None
+    _require_rehearsal(output)
+    experiments = {found.name: _run_ids(client, found) for found in client.search_experiments()}
+    assert len(experiments) == 4  # MLflow's own empty one; trainings, evaluation, study
 
     kept = {
         path: path.stat().st_mtime_ns
         for path in output.rglob("*")
-        if path.suffix in {".pt", ".gz", ".csv", ".png"}
+        if path.suffix in {".pt", ".gz", ".png", ".nii", ".yaml"} or path.name in FROZEN
     }
     assert call() == evaluation
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert len(client.search_runs([experiment.experiment_id])) == len(runs)
+    assert {found.name: _run_ids(client, found) for found in client.search_experiments()} == experiments
+
+
+def _run_ids(client: Any, experiment: Any) -> set[str]:
+    return {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+
+
+def _require_rehearsal(output: Path) -> None:
+    """Require a study of all arms, read by networks that no generator knows and by SUVR, and its report."""
+    study = open_study(output / "study")
+    assert study.arms == ["standard", "low_dose", "taskgan"]
+    assert study.readers == dict.fromkeys((*NETWORK_READERS, *SUVR_READERS), "model")
+    assert len(study.plan["cases"]) == len(TESTED)
+    verified = verify_study(output / "study")
+    # 3 arms of 6 cases and a tenth of these again, by 5 readers.
+    assert (verified.rows, verified.problems) == (5 * (18 + 2), ())
+    weights = {(output / "runs" / name / "model.pt").read_bytes() for name in ("observer", *NETWORK_READERS)}
+    assert len(weights) == 3
+    for name, seed in NETWORK_READERS.items():
+        assert f"seed: {seed}" in (output / "runs" / name / "config.yaml").read_text()
+    report = (output / "study" / "analysis" / "report.html").read_text()
+    assert "Rehearsal with model readers" in report
+    assert (output / "study" / "analysis" / "suvr_agreement.csv").is_file()
+    # The plan for a person can be carried out, and prepares by scans that are not in its study.
+    human = create_study(output / "study_plan_human.yaml", output=output / "study_human")
+    assert human.readers == {"reader_1": "human"}
+    phases = human.key.drop_duplicates("case")["phase"].value_counts()
+    assert phases.to_dict() == {"reading": 4, "training": 2, "qualification": 2}
+    assert sorted(human.truth.values()) == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_folder_of_others_is_refused_before_anything_is_simulated(

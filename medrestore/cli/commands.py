@@ -55,7 +55,8 @@ def demo(
 ) -> None:
     """Run the main job on an embedded cohort: simulate, train Task-GAN and its baselines, restore, evaluate.
 
-    Takes about 9 minutes on two cores. A call on the same folder continues where the last one ended.
+    Ends with the rehearsal of a reader study. Takes about 11 minutes on two cores. A call on the same folder
+    continues where the last one ended.
     """
     from medrestore.demo import run_demo
 
