@@ -308,7 +308,7 @@ def _finished(
 
 def _until(ended: datetime) -> str:
     """Say how long the reads of a session that ended may be corrected."""
-    return f" Its reads can be corrected until {_words(ended + GRACE)}."
+    return f" The last session's reads can be corrected until {_words(ended + GRACE)}."
 
 
 def _words(time: datetime) -> str:

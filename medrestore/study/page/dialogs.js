@@ -25,9 +25,13 @@ export class Dialogs {
       });
     }
     document.addEventListener("keydown", (event) => {
-      if (!this.#onBreak || event.repeat || !BACK_KEYS.includes(event.key)) return;
-      event.preventDefault();
-      this.takeBreak(false);
+      if (event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
+      if (this.#onBreak && BACK_KEYS.includes(event.key)) {
+        event.preventDefault();
+        this.takeBreak(false);
+      } else if (!this.open && !given.mayBreak() && event.key.toLowerCase() === "e") {
+        this.showEarlier(); // where nothing is read, keyboard.js is silent
+      }
     });
   }
 

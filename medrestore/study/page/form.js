@@ -1,7 +1,8 @@
 // The questions of one read: shown, answered, checked. The server checks all of it again.
 
 const LONGEST_TEXT = 2000;
-const COLUMNS_FIT = 150; // characters of all options that fit side by side
+// Characters of the longest option that fits when so many stand side by side.
+const FITS = { 1: 99, 2: 80, 3: 62, 4: 34, 5: 24, 6: 12 };
 
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -269,7 +270,7 @@ export class Form {
   }
 
   #options(question, options, valueOf) {
-    const long = options.reduce((sum, [, label]) => sum + label.length, 0) > COLUMNS_FIT;
+    const long = Math.max(...options.map(([, label]) => label.length)) > (FITS[options.length] ?? 0);
     const box = element("div", { class: `options ${long ? "rows" : "columns"}` });
     const inputs = options.map(([number, label]) => {
       const input = element("input", { type: "radio", name: `answer-${question.name}`, value: number });
