@@ -294,7 +294,8 @@ def _reads(analysis: StudyAnalysis) -> pd.DataFrame:
     answers = pd.DataFrame(list(table["answers"]), index=table.index)
     order = [question.name for question in held.study.protocol.questions if question.name in answers]
     plain = answers[order].map(lambda value: canonical_json(value) if isinstance(value, list) else value)
-    joined = table[columns].assign(truth=table["case"].map(dict(held.truth))).join(plain, rsuffix="_answer")
+    joined = table[columns].assign(truth=table["case"].map(dict(held.truth)))
+    joined = joined.merge(plain, how="left", left_index=True, right_index=True, suffixes=("", "_answer"))
     return joined.sort_values(["kind", "reader", "session", "position"], kind="stable")
 
 
