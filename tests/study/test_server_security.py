@@ -343,6 +343,28 @@ CHANGES: dict[str, str] = {
 }
 
 
+DETAILS = {
+    "no UTF-8": "no valid UTF-8",
+    "deep lists, closed": "nested too deeply",
+    "a huge integer": "too many digits",
+    "a key twice": "a key occurs twice",
+    "an answer twice": "a key occurs twice",
+    "NaN": "NaN is no JSON number",
+    "an infinite number": "out of range",
+    "a huge integer as answer": "too many digits",
+    "a nested answer": "nested too deeply",
+    "a deep answer": "nested too deeply",
+    "an unknown answer": "no key 'arm'",
+    "no answers": "'frontal' is missing",
+    "a lone surrogate": "no valid UTF-8",
+    "no time": "seconds:",
+    "a uuid in capitals": "answer_id:",
+    "a long reason": "reason:",
+    "an unknown key": "origin: Extra inputs are not permitted",
+}
+"""What the sender is told, where several checks could have refused."""
+
+
 @pytest.mark.parametrize("what", [*BODIES, *CHANGES])
 def test_what_is_no_answer_is_refused(
     attacked: Attacked, make_submission: Callable[..., Any], what: str
@@ -357,6 +379,7 @@ def test_what_is_no_answer_is_refused(
     reply = attacked.server.ask("POST", "/api/answers", body=body)
     assert reply.status == 422, reply
     assert len(reply.json["detail"]) <= 500
+    assert DETAILS.get(what, "") in reply.json["detail"]
     assert "Traceback" not in reply.body.decode()
     attacked.require_unchanged()
 
