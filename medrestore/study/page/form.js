@@ -2,7 +2,7 @@
 
 const LONGEST_TEXT = 2000;
 // Characters of the longest option that fits when so many stand side by side.
-const FITS = { 1: 99, 2: 80, 3: 62, 4: 34, 5: 24, 6: 12 };
+const FITS = { 1: 99, 2: 80, 3: 72, 4: 34, 5: 24, 6: 12 };
 
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
