@@ -218,7 +218,7 @@ def cohen(first: Array, second: Array, *, weights: str = "identity", alpha: floa
     table = np.zeros((len(values), len(values)))
     np.add.at(table, (codes[:, 0], codes[:, 1]), 1)
     loss = None if weights == "identity" else 1 - _weights(values, weights)
-    with np.errstate(invalid="ignore"):  # a variance of 0 may be -1e-15
+    with np.errstate(divide="ignore", invalid="ignore"):  # variances of 0, or of -1e-15
         found = cohens_kappa(table, weights=loss)
     value = float(found.kappa)
     if not found.var_kappa > VARIANCE_ROUNDING:
@@ -252,23 +252,35 @@ def icc(ratings: Array, *, alpha: float = 0.05) -> Agreement:
     n, k = ratings.shape
     if n < 2 or k < 2:
         raise InputError(f"an ICC needs two cases and two raters or more, got {n} and {k}")
+    width = np.ptp(ratings)
+    if width == 0:
+        return _undefined("ICC(2,1)", ratings)
+    ratings = (ratings - ratings.min()) / width  # of any scale without overflow: it does not matter
     mean, rows, columns = ratings.mean(), ratings.mean(axis=1), ratings.mean(axis=0)
     msr = k * ((rows - mean) ** 2).sum() / (n - 1)
     msc = n * ((columns - mean) ** 2).sum() / (k - 1)
     rest = ratings - rows[:, None] - columns[None, :] + mean
     mse = (rest**2).sum() / ((n - 1) * (k - 1))
-    if np.ptp(ratings) == 0:
-        return _undefined("ICC(2,1)", ratings)
-    value = (msr - mse) / (msr + (k - 1) * mse + k * (msc - mse) / n)
-    low = high = float(value)
-    if value < 1 - 1e-12:
-        a = k * value / (n * (1 - value))
-        b = 1 + k * value * (n - 1) / (n * (1 - value))
+    total = msr + (k - 1) * mse + k * (msc - mse) / n
+    if total < VARIANCE_ROUNDING:
+        note = "cases and raters vary less than chance lets them: not defined"
+        return Agreement("ICC(2,1)", None, None, None, "none", n, k, note)
+    value = (msr - mse) / total
+    if value > 1 - VARIANCE_ROUNDING:
+        return Agreement("ICC(2,1)", 1.0, None, None, "none", n, k, "raters agree in all: no interval")
+    a = k * value / (n * (1 - value))
+    b = 1 + k * value * (n - 1) / (n * (1 - value))
+    with np.errstate(divide="ignore", invalid="ignore"):  # few ratings may leave F without a quantile
         v = (a * msc + b * mse) ** 2 / ((a * msc) ** 2 / (k - 1) + (b * mse) ** 2 / ((n - 1) * (k - 1)))
         f_low, f_high = stats.f.ppf(1 - alpha / 2, n - 1, v), stats.f.ppf(1 - alpha / 2, v, n - 1)
         spread = k * msc + (k * n - k - n) * mse
-        low = float(n * (msr - f_low * mse) / (f_low * spread + n * msr))
-        high = float(n * (f_high * msr - mse) / (spread + n * f_high * msr))
+        low = n * (msr / f_low - mse) / (spread + n * msr / f_low)
+        high = n * (msr - mse / f_high) / (spread / f_high + n * msr)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return Agreement(
+            "ICC(2,1)", float(value), None, None, "none", n, k, "too few ratings for an interval"
+        )
+    low, high = float(low), float(high)
     return Agreement("ICC(2,1)", float(value), low, high, "F", n, k)
 
 

@@ -40,8 +40,9 @@ def as_integers(values: Array) -> tuple[Array, int]:
     (array([370, -25]), 100)
     """
     for decimals in range(MOST_DECIMALS + 1):
-        scaled = np.rint(values * 10**decimals)
-        if (np.abs(scaled) < 2.0**SIGNIFICAND_BITS).all() and (scaled / 10**decimals == values).all():
+        with np.errstate(over="ignore"):
+            scaled = np.rint(values * 10.0**decimals)
+        if (np.abs(scaled) < 2.0**SIGNIFICAND_BITS).all() and (scaled / 10.0**decimals == values).all():
             return scaled.astype(np.int64), 10**decimals
     ratios = [Fraction(value) for value in values.ravel().tolist()]
     denominator = max(ratio.denominator for ratio in ratios)  # powers of two: the largest is common to all

@@ -18,6 +18,8 @@ __all__ = ["COVARIANCES", "HIGHER_IS_BETTER", "METRICS", "Merit", "Metric", "fig
 
 Array: TypeAlias = npt.NDArray[Any]
 
+LEAST_RATING, LARGEST_RATING = 1e-50, 1e50
+
 COVARIANCES = ("jackknife", "delong", "unbiased")
 """How the covariance over cases is estimated."""
 
@@ -177,6 +179,13 @@ def _mean(rows: Array, shape: tuple[int, int], table: ReadTable, *, proportion: 
     counts = read.sum(axis=1)
     if counts.min() < 2:
         fail(f"a mean over cases needs two cases or more, got {counts.min()}", path=table.source)
+    size = np.abs(rows[read & (rows != 0)])
+    if len(size) and not (size.min() >= LEAST_RATING and size.max() <= LARGEST_RATING):
+        fail(
+            f"ratings from {size.min():g} to {size.max():g} in size: their variances are beyond computing",
+            path=table.source,
+            remedy="write ratings in another unit",
+        )
     values, denominator = as_integers(np.where(read, rows, 0.0))
     total = values.astype(object).sum(axis=1)
     theta = np.array(

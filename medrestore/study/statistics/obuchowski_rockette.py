@@ -162,7 +162,8 @@ class ErrorTerm(NamedTuple):
 
     def standard_error(self, times: int = 1) -> float | None:
         """Return ``sqrt(times * value / readers)``; None where the value is not above 0."""
-        return math.sqrt(times * self.value / self.readers) if self.value > 0 else None
+        variance = float(times * self.value / self.readers)
+        return math.sqrt(variance) if variance > 0 else None
 
 
 def error_term(analysis: str, parts: Components) -> ErrorTerm | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -185,13 +186,11 @@ class Findings:
 
 def adjusted(rows: list[Section], correction: str) -> list[Section]:
     """Return the rows with ``p_adjusted`` behind ``p``; the family is all rows that have a p value."""
-    from statsmodels.stats.multitest import multipletests
-
     require_in_set("correction", correction, CORRECTIONS)
     tested = [row for row in rows if row["p"] is not None]
     values = [row["p"] for row in tested]
-    if values and correction != "none":
-        values = multipletests(values, method=correction)[1].tolist()
+    if len(values) > 1 and correction != "none":
+        values = _corrected(values, correction)
     by_row = {id(row): value for row, value in zip(tested, values, strict=True)}
     complete = []
     for row in rows:
@@ -200,6 +199,21 @@ def adjusted(rows: list[Section], correction: str) -> list[Section]:
         items.insert(place, ("p_adjusted", by_row.get(id(row))))
         complete.append(dict(items))
     return complete
+
+
+def _corrected(values: list[float], correction: str) -> list[float]:
+    from statsmodels.stats.multitest import multipletests
+
+    # multipletests collects garbage, which takes long beside large libraries: keep them out of its sight.
+    frozen = gc.get_freeze_count()
+    if not frozen:
+        gc.freeze()
+    try:
+        corrected: list[float] = multipletests(values, method=correction)[1].tolist()
+    finally:
+        if not frozen:
+            gc.unfreeze()
+    return corrected
 
 
 def wilson(events: int, n: int, *, alpha: float) -> tuple[float, float]:

@@ -64,6 +64,15 @@ def test_icc_is_made_of_the_mean_squares_of_an_analysis_of_variance(ratings: np.
     assert icc(ratings).value == pytest.approx(expected, rel=1e-10)
 
 
+def test_icc_where_no_interval_can_be_told() -> None:
+    agreed = icc(np.array([[1, 1], [3, 3], [2, 2.0]]))
+    assert (agreed.value, agreed.low, agreed.note) == (1, None, "raters agree in all: no interval")
+    crossed = icc(np.array([[1, 2], [2, 1.0]]))  # MSR and MSC are 0, and n (k - 1) = k: a denominator of 0
+    assert (crossed.value, crossed.low) == (None, None)
+    tiny, huge = icc(SHROUT_FLEISS_1979 * 1e-200), icc(SHROUT_FLEISS_1979 * 1e200)
+    assert tiny.value == pytest.approx(huge.value, rel=1e-9)
+
+
 @pytest.mark.parametrize(("level", "expected"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
 def test_alpha_of_krippendorff(level: str, expected: float) -> None:
     """Krippendorff 2011, example C: four observers, missing ratings, one case with a single rating."""

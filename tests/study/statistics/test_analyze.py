@@ -281,6 +281,50 @@ def test_available_reads_are_declared_and_counted(make_reads: Callable[..., pd.D
         analyze_table(table, metric="auc", covariance="delong", missing="available")
 
 
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_any_study_gives_numbers_or_words(seed: int, covariance: str) -> None:
+    """Small studies of every kind of ratings: all finite or null, every null explained, nothing raised."""
+    random = np.random.default_rng(seed)
+    t, r, n = random.integers(1, 4), random.integers(1, 4), 7
+    truth = random.permutation([0, 0, 0, 1, 1, 1, 1])
+    ratings = [
+        random.integers(0, 2, size=(t, r, n)),
+        np.ones((t, r, n)),
+        2.5 * truth + random.integers(0, 2, size=(t, 1, 1)) + np.zeros((t, r, n)),
+        random.normal(size=(t, r, n)) * 1e-30,
+    ][seed % 4]
+    rows = [
+        {"reader": j, "method": f"m{i}", "case": k, "truth": truth[k], "rating": ratings[i, j, k]}
+        for i in range(t)
+        for j in range(r)
+        for k in range(n)
+    ]
+    table = read_table(pd.DataFrame(rows))
+    for metric, kind in METRICS.items():
+        analysis = analyze_table(
+            table,
+            metric=metric,
+            covariance=covariance,
+            positive_from=None if kind.threshold == "refused" else float(np.median(ratings)),
+            readers="fixed" if r == 1 else "random",
+            reference="m0" if t > 1 else None,
+            margin=0.1 if t > 1 else None,
+        )
+        assert all(math.isfinite(number) for number in numbers(analysis.as_dict()))
+        if any(row["p"] is None for row in analysis.entry["differences"]):
+            assert "no test and no interval" in analysis.summary or "infinite" in analysis.summary
+        assert len(analysis.summary) > 500
+
+
+def test_ratings_whose_squares_no_computer_holds_are_refused(make_reads: Callable[..., pd.DataFrame]) -> None:
+    reads = make_reads(0, levels=None)
+    table = read_table(reads.assign(rating=reads["rating"] * 1e60))
+    with pytest.raises(InputError, match="variances are beyond computing"):
+        analyze_table(table, metric="mean_rating")
+    assert analyze_table(table, metric="auc").entry["components"]["var"] > 0
+
+
 def test_a_negative_unbiased_variance_is_said() -> None:
     """By hand: areas 1/4 and 1/2 of two cases of each class; their difference has variance -1/16."""
     ratings = {"a": [3, 1, 4, 2], "b": [3, 2, 3, 2]}

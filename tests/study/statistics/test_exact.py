@@ -29,7 +29,7 @@ def test_decimals_are_taken_as_written_and_floats_as_they_are() -> None:
         Fraction(-17, 8),
         Fraction(4),
     ]
-    odd = np.array([1 / 3, 1e-12, 5.0])
+    odd = np.array([1 / 3, 1e-12, 5.0, -1e306])
     integers, denominator = as_integers(odd)
     assert [Fraction(int(x), denominator) for x in integers] == [Fraction(float(x)) for x in odd]
 

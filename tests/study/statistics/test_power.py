@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from medrestore.checks import InputError
 from medrestore.cli import app
+from medrestore.study.analysis import study_reads
+from medrestore.study.responses import ReadStore
 from medrestore.study.statistics.power import (
     Pilot,
     power,
@@ -93,6 +95,36 @@ def test_the_command_writes_table_and_sizes(make_reads: Callable[..., pd.DataFra
     pilot = Pilot(*(entry["pilot"][name] for name in Pilot._fields))
     expected = slow_power(pilot, 0.05, 8, 400, 0.05)
     assert entry["power"][-1]["power"] == pytest.approx(expected, rel=1e-8)
+
+
+def test_a_study_is_a_pilot(
+    make_study: Callable[..., Any], good_answers: dict[str, Any], tmp_path: Path
+) -> None:
+    """The same numbers as of its reads in a long table."""
+    study = make_study(tmp_path / "study", cases=6, duplicates=0)
+    random = np.random.default_rng(2)
+    with ReadStore(study) as store:
+        store.append_many(
+            [
+                {
+                    "answer_id": f"00000000-0000-4000-8000-{number:012}",
+                    "read_id": row.read_id,
+                    "reader": row.reader,
+                    "answers": {
+                        **good_answers,
+                        "positive": bool(random.integers(2)),
+                        "confidence": int(random.integers(1, 6)),
+                    },
+                    "origin": "import",
+                }
+                for number, row in enumerate(study.reading_list.itertuples())
+            ]
+        )
+    found = power_of_pilot(study.folder, difference=0.1, metric="auc")
+    reads = study_reads(study, metric="auc")
+    assert len(reads) == 2 * 3 * 6
+    assert found.as_dict() == power_of_table(read_table(reads), difference=0.1).as_dict()
+    assert found.entry["pilot"]["cases"] == 6
 
 
 def test_sensitivity_counts_positive_cases(make_reads: Callable[..., pd.DataFrame]) -> None:
