@@ -95,11 +95,15 @@ def export(
         bool,
         typer.Option("--unblind", help="Add arm, case and truth: breaks the blinding of whoever reads it."),
     ] = False,
+    question: Annotated[
+        str, typer.Option(help="With --unblind: this question alone, as a table that 'analyze' takes.")
+    ] = "",
 ) -> None:
     """Write all reads as a long CSV table, one row an answer; blinded unless told otherwise."""
     from medrestore.study.exchange import export_reads
 
-    typer.echo(f"{export_reads(study, output, unblind=unblind)} rows written to {output}")
+    rows = export_reads(study, output, unblind=unblind, question=question)
+    typer.echo(f"{rows} rows written to {output}")
 
 
 @study_app.command()
@@ -177,7 +181,7 @@ def analyze(
         if metric is not None or positive_from is not None or reference is not None or margin is not None:
             raise InputError(
                 "a study is analyzed as its plan says: --metric, --positive-from, --reference and --margin "
-                "are for CSV files. Remedy: export the reads with --unblind and analyze the CSV file"
+                "are for CSV files. Remedy: export with --unblind and --question NAME, and analyze that"
             )
         from medrestore.study.analysis import analyze_study
         from medrestore.study.report import write_report

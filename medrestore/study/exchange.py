@@ -14,11 +14,18 @@ from typing import Any
 
 from medrestore.checks import InputError, fail, require_known_keys
 from medrestore.files import atomic_path
-from medrestore.study.layout import PHASES, Study, canonical_json, open_study
+from medrestore.study.layout import PHASES, READING, Study, canonical_json, open_study
 from medrestore.study.questions import Protocol, Question
 from medrestore.study.responses import CurrentRead, ReadStore
 
-__all__ = ["EXPORT_COLUMNS", "UNBLINDED_COLUMNS", "Imported", "export_reads", "import_reads"]
+__all__ = [
+    "ANALYSIS_COLUMNS",
+    "EXPORT_COLUMNS",
+    "UNBLINDED_COLUMNS",
+    "Imported",
+    "export_reads",
+    "import_reads",
+]
 
 EXPORT_COLUMNS = (
     *("reader", "kind", "phase", "attempt", "session", "position", "read_id", "origin"),
@@ -29,6 +36,9 @@ EXPORT_COLUMNS = (
 
 UNBLINDED_COLUMNS = ("arm", "case", "truth", "image_id", "repeat")
 """Further columns of an unblinded export."""
+
+ANALYSIS_COLUMNS = ("reader", "kind", "method", "case", "truth", "rating")
+"""Columns of an unblinded export of one question, which ``medrestore study analyze`` takes as it is."""
 
 INFORMATION = ("reader", "phase", "attempt", "session", "position", "file")
 """Columns of a handout that tell the reader where they are; they are not read."""
@@ -57,7 +67,11 @@ class Imported:
 
 
 def export_reads(
-    folder: str | os.PathLike[str], output: str | os.PathLike[str], *, unblind: bool = False
+    folder: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    unblind: bool = False,
+    question: str = "",
 ) -> int:
     """Write all reads as a long CSV table: the last row of each reading, one line an answer.
 
@@ -70,6 +84,9 @@ def export_reads(
     unblind
         Add :data:`UNBLINDED_COLUMNS`. Without them nothing in the table tells an arm, a case, or that a
         reading was a hidden duplicate.
+    question
+        Write the answers to this question alone, of the study proper and without hidden duplicates, as a
+        table with :data:`ANALYSIS_COLUMNS`; only unblinded.
 
     Returns
     -------
@@ -79,9 +96,16 @@ def export_reads(
     Raises
     ------
     InputError
-        When the output exists or the study is not whole.
+        When the output exists, the study is not whole, or there is no such question.
     """
     study = open_study(folder)
+    if question:
+        study.protocol[question]
+        if not unblind:
+            raise InputError(
+                "a table of one question is made for the analysis, which needs arm and truth. "
+                "Remedy: --unblind too, or leave --question out"
+            )
     path = Path(output)
     if path.exists():
         fail("exists, and nothing is overwritten", path=path, remedy="name a new file")
@@ -90,6 +114,13 @@ def export_reads(
     reads = {str(row["read_id"]): {str(column): row[column] for column in row} for row in records}
     columns = (*EXPORT_COLUMNS, *(UNBLINDED_COLUMNS if unblind else ()))
     lines = list(_lines(study, reads))
+    if question:
+        columns = ANALYSIS_COLUMNS
+        lines = [
+            {**line, "method": line["arm"], "rating": line["value"]}
+            for line in lines
+            if line["question"] == question and line["phase"] == READING and not line["repeat"]
+        ]
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

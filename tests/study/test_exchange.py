@@ -12,7 +12,13 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.study.exchange import EXPORT_COLUMNS, UNBLINDED_COLUMNS, export_reads, import_reads
+from medrestore.study.exchange import (
+    ANALYSIS_COLUMNS,
+    EXPORT_COLUMNS,
+    UNBLINDED_COLUMNS,
+    export_reads,
+    import_reads,
+)
 from medrestore.study.layout import Study
 from medrestore.study.responses import ReadStore
 
@@ -148,6 +154,38 @@ def test_a_blinded_export_tells_neither_arm_nor_case_nor_repetition(
         assert (row["arm"], row["case"], row["image_id"]) == (image["arm"], image["case"], image.name)
         assert int(row["truth"]) == study.truth[image["case"]]
     assert table["repeat"].value_counts().to_dict() == {"0": 24, "1": 2}
+
+
+def test_an_export_of_one_question_is_a_table_for_the_analysis(
+    make_study: Callable[..., Study], tmp_path: Path
+) -> None:
+    study = make_study(tmp_path / "study")
+    read = study.reading_list[study.reading_list["phase"] == "reading"]
+    arm = study.key.set_index("image_id")["arm"]
+    with ReadStore(study) as store:
+        store.append_many(
+            {
+                "answer_id": str(uuid.uuid4()),
+                "read_id": row["read_id"],
+                "reader": row["reader"],
+                "answers": {"positive": arm[row["image_id"]] == study.arms[0]},
+                "origin": "model",
+            }
+            for row in read.to_dict("records")
+        )
+    path = tmp_path / "positive.csv"
+    with pytest.raises(InputError, match="Remedy: --unblind too"):
+        export_reads(study.folder, path, question="positive")
+    with pytest.raises(InputError, match="no question is called 'posit'"):
+        export_reads(study.folder, path, unblind=True, question="posit")
+    cases = study.key.loc[study.key["phase"] == "reading", "case"].nunique()
+    crossed = len(study.readers) * len(study.arms) * cases
+    assert export_reads(study.folder, path, unblind=True, question="positive") == crossed
+    frame = pd.read_csv(path)
+    assert tuple(frame) == ANALYSIS_COLUMNS
+    assert (frame["rating"] == (frame["method"] == study.arms[0])).all()
+    assert (frame["truth"] == frame["case"].map(study.truth)).all()
+    assert not frame.duplicated(["reader", "method", "case"]).any()
 
 
 def test_an_export_overwrites_nothing(read_study: Study, tmp_path: Path) -> None:
