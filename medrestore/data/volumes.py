@@ -130,7 +130,7 @@ def read_volume(
             f"{path}: states no orientation (qform and sform codes are 0); which side is left is a guess",
             stacklevel=2,
         )
-    data = np.array(
+    data: NDArray[np.float32] = np.asarray(
         source.to_canonical(_voxels(image, path).reshape(source.shape[:3])), dtype=np.float32, order=order
     )
     if finite and not np.isfinite(data).all():

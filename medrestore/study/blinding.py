@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medrestore.checks import InputError, fail
 from medrestore.data.grid import SourceGrid
-from medrestore.files import atomic_path, sha256_file
+from medrestore.files import atomic_path
 
 __all__ = [
     "FILE_TIME",
@@ -195,10 +195,8 @@ def blinded_header(
     return block + bytes(4)  # four zeros: no extension follows
 
 
-def write_blinded(
-    header: bytes, voxels: NDArray[np.int16] | NDArray[np.uint8], path: Path
-) -> tuple[str, str]:
-    """Write an image and read it back.
+def write_blinded(header: bytes, voxels: NDArray[np.int16] | NDArray[np.uint8], path: Path) -> str:
+    """Write an image, and read it back.
 
     Parameters
     ----------
@@ -211,8 +209,8 @@ def write_blinded(
 
     Returns
     -------
-    sha256_scrubbed, sha256_served : str
-        Of the bytes in memory, and of those that the file then holds.
+    str
+        SHA-256 of the bytes that the file then holds; they were compared with those in memory.
 
     Raises
     ------
@@ -220,19 +218,16 @@ def write_blinded(
         When the disk is full, or does not give back what was written.
     """
     # X fastest, and the three colors of a pixel together.
-    content = np.ascontiguousarray(voxels.transpose(2, 1, 0, *range(3, voxels.ndim)))
-    digest = hashlib.sha256(header)
-    digest.update(content.data)
+    stored = np.ascontiguousarray(voxels.transpose(2, 1, 0, *range(3, voxels.ndim)))
+    content = b"".join((header, stored.data))
     with atomic_path(path) as temporary:
-        with temporary.open("wb") as stream:
-            stream.write(header)
-            stream.write(content.data)
+        temporary.write_bytes(content)
         set_file_time(temporary)
-    scrubbed, served = digest.hexdigest(), sha256_file(path)
-    if scrubbed != served:
+    served = path.read_bytes()
+    if served != content:
         path.unlink()
         fail("the disk gives back other bytes than were written", path=path, remedy="use another disk")
-    return scrubbed, served
+    return hashlib.sha256(served).hexdigest()
 
 
 def set_file_time(path: Path) -> None:

@@ -192,7 +192,7 @@ def package_case(
     for path, fingerprint in zip(paths, fingerprints, strict=True):
         if _fingerprint(path) != fingerprint:
             fail("changed while it was read", path=path, remedy="run again when it is complete")
-    written: dict[str, Future[tuple[str, str]]] = {}
+    written: dict[str, Future[str]] = {}
     with ThreadPoolExecutor(len(paths)) as pool:  # while an image is flushed, the next one is made
         for place in sorted(range(len(sources)), key=lambda index: sources[index].image_id):
             path = images / f"{sources[place].image_id}.nii"
@@ -200,13 +200,13 @@ def package_case(
             written[sources[place].image_id] = pool.submit(write_blinded, blinded.header, voxels, path)
     rows: list[dict[str, Any]] = []
     for source, checksum in zip(sources, checksums, strict=True):
-        scrubbed, served = written[source.image_id].result()
+        served = written[source.image_id].result()
         rows.append(
             {
                 **{name: str(getattr(source, name)) for name in NAMES},
                 "source": str(source.path),
                 "sha256_source": checksum,
-                "sha256_scrubbed": scrubbed,
+                "sha256_scrubbed": served,  # the same bytes: the file is sent as it is
                 "sha256_served": served,
                 "bytes": (images / f"{source.image_id}.nii").stat().st_size,
                 "window_low": blinded.window[0],

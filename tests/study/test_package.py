@@ -17,7 +17,7 @@ from PIL import Image
 from medrestore.checks import InputError
 from medrestore.data.volumes import SourceGrid, write_volume
 from medrestore.files import sha256_file
-from medrestore.study import blinding, deface, package
+from medrestore.study import deface, package
 from medrestore.study.blinding import FILE_TIME, read_picture
 from medrestore.study.layout import KEY_COLUMNS
 from medrestore.study.package import package_images
@@ -208,9 +208,16 @@ class TestKey:
     def test_disk_that_returns_other_bytes(
         self, sources: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(blinding, "sha256_file", lambda path: "0" * 64)
+        read = Path.read_bytes
+
+        def read_bytes(path: Path) -> bytes:
+            content = read(path)
+            return content[:-1] + bytes([content[-1] ^ 1]) if path.parent.name == "images" else content
+
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
         with pytest.raises(InputError, match="the disk gives back other bytes than were written"):
             run(sources, tmp_path / "study")
+        assert len(list((tmp_path / "study" / "images").iterdir())) < 4  # what was found out is not left
 
     def test_times_are_equal(self, key: pd.DataFrame, tmp_path: Path) -> None:
         times = {image_of(key, row, tmp_path).stat().st_mtime for row in range(4)}
