@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from medrestore.checks import InputError, fail, require_in_set
+from medrestore.checks import InputError, require_in_set
 from medrestore.study import tables
 from medrestore.study.layout import Study, open_study
 from medrestore.study.measures import measure_of_metric
 from medrestore.study.reader_group import ReaderGroup, Settings, analyze_group, reference_of
 from medrestore.study.statistics.merit import METRICS
-from medrestore.study.suvr_agreement import SuvrAgreement, suvr_agreement
 from medrestore.study.unblinded import MODEL, Unblinded, unblind
-from medrestore.study.verification import verify_study
-from medrestore.study.wording import number_of, summary_text
+from medrestore.study.wording import summary_text
+
+if TYPE_CHECKING:
+    from medrestore.study.suvr_agreement import SuvrAgreement
 
 __all__ = ["StudyAnalysis", "analyze_study", "study_reads"]
-
-SHOWN = 10
-"""Problems of the record that an error names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,22 +160,21 @@ def analyze_study(
     Raises
     ------
     InputError
-        When the record is damaged, readings are missing and were not declared, or a setting is wrong.
+        When the chain of reads is broken or a frozen file was changed, readings are missing and were not
+        declared, or a setting is wrong.
+
+    Notes
+    -----
+    Images are not read again: each was checked as it was served, and ``medrestore study verify`` checks all.
     """
     settings = Settings(readers, covariance, alpha, correction, missing)
     opened = study if isinstance(study, Study) else open_study(study)
-    # Images are left to medrestore study verify: every read was checked against its image as it was served.
-    found = verify_study(opened.folder, images=False)
-    if found.problems:
-        fail(
-            f"{number_of(len(found.problems), 'problem')}: {'; '.join(found.problems[:SHOWN])}",
-            path=opened.folder,
-            remedy="restore the study from a backup; medrestore study verify lists all. Nothing was analyzed",
-        )
     held = unblind(opened, missing=missing)
     groups = tuple(analyze_group(held, kind, settings) for kind in held.kinds)
     suvr = None
     if manifest is not None:
+        from medrestore.study.suvr_agreement import suvr_agreement
+
         reference = reference_of(opened)
         suvr = suvr_agreement(opened, manifest, reference=reference, truth=dict(held.truth))
     return StudyAnalysis(held, settings, groups, suvr, _notes(held))

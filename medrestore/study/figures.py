@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medrestore.evaluation.figures import NEGATIVE, POSITIVE, UNKNOWN
 from medrestore.study.figure_style import (
     DARK,
     LIGHT,
@@ -20,18 +19,21 @@ from medrestore.study.figure_style import (
 )
 from medrestore.study.measures import arm_label
 from medrestore.study.roc import RocCurve, mean_roc
-from medrestore.study.suvr_agreement import SuvrAgreement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from medrestore.study.reader_group import ReaderGroup
+    from medrestore.study.suvr_agreement import SuvrAgreement
 
 __all__ = ["draw_roc", "draw_suvr", "draw_times"]
 
 COLUMNS = 3
 
 FASTEST_S, SLOWEST_S = 1.0, 3600.0
+POSITIVE, NEGATIVE, UNKNOWN = "#c0392b", "#2c6fbb", "#888888"
+"""As in the figure of an evaluation, whose module loads torch."""
+
 TICKS_S = (0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60, 90, 120, 180, 300, 600, 1200, 3600)
 
 
@@ -176,6 +178,7 @@ def draw_suvr(suvr: SuvrAgreement) -> bytes | None:
         1.15 * float(held["difference"].abs().max()),
         float(suvr.agreement[["lower", "upper"]].abs().max().max()) * 1.2,
     )
+    reach = reach or 0.1  # images that are all the same
     kinds = [
         (1.0, POSITIVE, "o", "Positive"),
         (0.0, NEGATIVE, "^", "Negative"),

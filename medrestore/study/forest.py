@@ -151,6 +151,7 @@ def _difference_axes(axes: Axes, blocks: Sequence[Mapping[str, Any]]) -> None:
             place += 1
         place += 0.15
     axes.axvline(0, color=GRAY, linewidth=0.8, zorder=0)
+    reach = reach or 1.0  # identical arms: differences of 0 without any spread
     axes.set_xlim(-1.08 * reach, 1.08 * reach)
     axes.set_ylim(place, 0)
     axes.set_yticks([])
@@ -275,8 +276,8 @@ def draw_agreement(group: ReaderGroup, titles: Mapping[str, str]) -> bytes | Non
             middle = step * (len(group.arms) - 1) / 2
             names = [_coefficient(name) for name in of[question]]
             axes.set_yticks([place * line + middle for place in range(len(names))], names)
-            low = float(pd.to_numeric(held["low"]).min())
-            axes.set_xlim(min(0.0, low - 0.03), 1.0)
+            lowest = min(float(pd.to_numeric(held[name]).min()) for name in ("value", "low"))
+            axes.set_xlim(min(0.0, lowest - 0.03), 1.0)
             axes.set_title(titles[question], pad=5)
             axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
             axes.set_axisbelow(True)

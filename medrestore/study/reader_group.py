@@ -141,7 +141,7 @@ def analyze_group(held: Unblinded, kind: str, settings: Settings) -> ReaderGroup
         try:
             measures[measure.name] = _analyze_measure(held, kind, measure, settings)
         except InputError as error:
-            notes.append(f"{measure.title}: not analyzed. {error}.")
+            notes.append(f"{measure.title}: not analyzed: {_reason(error)}.")
     primary, verdict = _primary(held, kind, settings, notes)
     reads = held.reads(kind)
     times = reads[["reader", "arm", "session", "position", "repeat", "seconds"]]
@@ -238,7 +238,7 @@ def _primary(
             held, kind, measure, own, reference=plan["reference"], margin=plan["margin"]
         )
     except InputError as error:
-        notes.append(f"The primary endpoint could not be analyzed. {error}.")
+        notes.append(f"The primary endpoint could not be analyzed: {_reason(error)}.")
         return None, None
     return analysis, verdict_of(analysis, measure, arm=plan["arm"], reference=plan["reference"])
 
@@ -255,7 +255,7 @@ def _agreement_tables(
             between.append(between_readers(held, question, kind, alpha=settings.alpha))
             within.append(within_readers(held, question, kind, alpha=settings.alpha))
         except InputError as error:
-            notes.append(f"Agreement of {role}: not analyzed. {error}.")
+            notes.append(f"Agreement of {role}: not analyzed: {_reason(error)}.")
     found = {"agreement_between_readers": between, "agreement_within_readers": within}
     return {name: pd.concat(some) for name, parts in found.items() if (some := [t for t in parts if len(t)])}
 
@@ -288,3 +288,8 @@ def _arm_order(study: Study, truth_arm: str) -> tuple[str, ...]:
     """Return the arms as tables show them: the truth first, else the reference."""
     first = truth_arm or reference_of(study)
     return (first, *(arm for arm in study.arms if arm != first))
+
+
+def _reason(error: InputError) -> str:
+    """Return why something could not be had, without the remedy, which is for whoever runs the study."""
+    return str(error).removeprefix("reads: ").partition(". Remedy")[0]

@@ -107,18 +107,18 @@ class ReportPage:
     subtitle: str
     figures: dict[str, bytes] = field(default_factory=dict)
     _head: list[str] = field(default_factory=list)
-    _sections: list[tuple[str, str, str]] = field(default_factory=list)
+    _sections: list[tuple[str, str, str, bool]] = field(default_factory=list)
     _tables: int = 0
 
     def lead(self, html: str) -> None:
         """Add to what stands before the contents."""
         self._head.append(html)
 
-    def section(self, anchor: str, title: str, *parts: str) -> None:
-        """Add a section; one without content is left out."""
+    def section(self, anchor: str, title: str, *parts: str, listed: bool = True) -> None:
+        """Add a section, ``listed`` in the contents or not; one without content is left out."""
         body = "\n".join(part for part in parts if part)
         if body:
-            self._sections.append((anchor, title, body))
+            self._sections.append((anchor, title, body, listed))
 
     def table(
         self,
@@ -180,10 +180,14 @@ class ReportPage:
 
     def html(self) -> str:
         """Return the page."""
-        contents = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in self._sections)
+        contents = "".join(
+            f'<a href="#{anchor}">{escape(title)}</a>'
+            for anchor, title, _, listed in self._sections
+            if listed
+        )
         body = "\n".join(
             f'<section id="{anchor}">\n<h2>{escape(title)}</h2>\n{html}\n</section>'
-            for anchor, title, html in self._sections
+            for anchor, title, html, _ in self._sections
         )
         head = "\n".join(self._head)
         return (

@@ -31,9 +31,11 @@ def error_section(page: ReportPage, analysis: StudyAnalysis) -> str:
         cells = {(row["reader"], row["arm"]): row for row in records(table)}
         whole = "Human experts" if group.kind == "human" else "Model readers (model)"
         whole += f", {number_of(len(group.readers), 'reader')}"
-        rows.append(Row((whole, *(_errors(cells.get((ALL, arm)), arm, truth_arm) for arm in arms)), "strong"))
+        # What is the truth for those whose consensus it is, is not for others.
+        own = truth_arm if group is analysis.main else ""
+        rows.append(Row((whole, *(_errors(cells.get((ALL, arm)), arm, own) for arm in arms)), "strong"))
         for reader in group.readers:
-            texts = [_errors(cells.get((reader, arm)), arm, truth_arm) for arm in arms]
+            texts = [_errors(cells.get((reader, arm)), arm, own) for arm in arms]
             rows.append(Row((reader_label(reader, group.kind), *texts), "sub"))
     foot = "Errors are decisions that differ from the truth."
     if truth_arm:
@@ -56,10 +58,10 @@ def _errors(row: Mapping[str, Any] | None, arm: str, truth_arm: str) -> str:
 def add_group(page: ReportPage, group: ReaderGroup, analysis: StudyAnalysis) -> None:
     """Add all sections on one kind of readers."""
     apart = group is not analysis.main
-    mark, behind = (f"{group.kind}-", f": {KIND_TITLES[group.kind].lower()}") if apart else ("", "")
+    mark, behind = (f"{group.kind}-", f" ({KIND_TITLES[group.kind].lower()})") if apart else ("", "")
 
     def section(anchor: str, title: str, *parts: str) -> None:
-        page.section(f"{mark}{anchor}", f"{title}{behind}", *parts)
+        page.section(f"{mark}{anchor}", f"{title}{behind}", *parts, listed=not apart)
 
     name = f"{group.kind}_"
     section("primary", "Primary endpoint", *_primary(page, group))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -71,6 +71,7 @@ class Unblinded:
     dropped: Mapping[str, tuple[str, ...]]
     silent: tuple[str, ...]
     missing: str
+    _asked: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict, repr=False)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -95,6 +96,8 @@ class Unblinded:
         Ratings are numbers: false 0, true 1. A reading whose reader left the question out has NaN; readers
         who never answered it are left out.
         """
+        if (question, kind) in self._asked:
+            return self._asked[question, kind]
         self.study.protocol[question]
         reads = self.reads(kind)
         rating = pd.Series([answer_key(item.get(question)) for item in reads["answers"]], reads.index, float)
@@ -102,7 +105,8 @@ class Unblinded:
             rating=rating, truth=reads["case"].map(dict(self.truth)).astype(float), method=reads["arm"]
         )
         heard = table.groupby("reader")["rating"].transform("count") > 0
-        return table[heard].reset_index(drop=True)
+        self._asked[question, kind] = table[heard].reset_index(drop=True)
+        return self._asked[question, kind]
 
     def long(self, question: str, kind: str, *, judged: bool) -> pd.DataFrame:
         """Return the crossed table of a figure of merit: :data:`LONG`.
@@ -162,8 +166,9 @@ def unblind(study: Study, *, missing: str = "refuse") -> Unblinded:
     """
     require_in_set("missing", missing, MISSING)
     with ReadStore(study, read_only=True) as store:
-        stored = store.stored_rows()
-    problems = list(chain_problems(stored, study.plan_sha256))
+        problems = store.damage()
+        stored = [] if problems else store.stored_rows()
+    problems += chain_problems(stored, study.plan_sha256)
     if problems:
         listed = "; ".join(problems[:SHOWN])
         fail(

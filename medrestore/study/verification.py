@@ -53,7 +53,7 @@ class Verification:
         return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])
 
 
-def verify_study(folder: str | os.PathLike[str], *, head: str = "", images: bool = True) -> Verification:
+def verify_study(folder: str | os.PathLike[str], *, head: str = "") -> Verification:
     """Check frozen files, images, and every row of the reads; also while a server runs.
 
     Parameters
@@ -63,8 +63,6 @@ def verify_study(folder: str | os.PathLike[str], *, head: str = "", images: bool
     head
         A hash that was noted earlier: of a row, or the plan's before the first one. Whoever can write to the
         file could write the whole chain anew; that its end is no longer the one that was noted tells.
-    images
-        Check the images too; they take as long as reading them all.
 
     Raises
     ------
@@ -77,7 +75,7 @@ def verify_study(folder: str | os.PathLike[str], *, head: str = "", images: bool
         study = open_study(folder)
     except InputError as error:
         return Verification(rows=0, head="", problems=(str(error), "the reads were not checked"))
-    problems = [*_image_problems(study)] if images else []
+    problems = [*_image_problems(study)]
     rows: list[dict[str, Any]] = []
     try:
         with ReadStore(study, read_only=True) as store:

@@ -118,8 +118,8 @@ def _design(analysis: StudyAnalysis) -> str:
 
 
 def _truth(analysis: StudyAnalysis) -> str:
-    held = analysis.unblinded
-    if not held.truth:
+    held, protocol = analysis.unblinded, analysis.study.protocol
+    if not held.truth or not (protocol.decision or protocol.score):
         return ""
     cases = held.study.plan["cases"]
     positive = sum(held.truth.get(case, 0) for case in cases)
