@@ -1,9 +1,9 @@
 """Blinded package of a study against its floor: reading and unpacking the sources, writing as many bytes.
 
 Run: ``python benchmarks/study_package.py`` (``--cases 200`` for a whole study: 4 arms of 23 MB a case).
-Target: 1.3 times the floor or less. Both read from the disk, not from its cache, and flush what they write. The
-second floor computes the checksums too that a study must have (SHA-256 of every source and image): on a disk of
-more than 1 GB/s these alone take longer than reading and writing.
+Target: 1.3 times the floor or less. Both read from the disk, not from its cache, and flush what they write.
+The second floor computes the checksums too that a study must have (SHA-256 of every source and image): on a
+disk of more than 1 GB/s these alone take longer than reading and writing.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ def report(ending: str, cases: int, seconds: dict[str, float]) -> None:
     print(
         f"{cases} cases x {len(ARMS)} arms of {SHAPE}, {ending}: package {seconds['package']:.1f} s "
         f"({gigabytes / seconds['package']:.2f} GB/s written), floor {seconds['floor']:.1f} s, "
-        f"ratio {ratio:.2f} (target {TARGET}: {'met' if ratio <= TARGET else 'MISSED'}); floor with checksums "
-        f"{seconds['checksums']:.1f} s, ratio {seconds['package'] / seconds['checksums']:.2f}"
+        f"ratio {ratio:.2f} (target {TARGET}: {'met' if ratio <= TARGET else 'MISSED'}); "
+        f"floor with checksums {seconds['checksums']:.1f} s, ratio {seconds['package'] / seconds['checksums']:.2f}"
     )
 
 
