@@ -90,7 +90,7 @@ def _quality_bars(
             number = number_of.get((arm, level["rating"]), 0)
             share = number / total if total else 0
             axes.barh(place, share, left=start, height=0.78, color=color, edgecolor="white", linewidth=0.6)
-            if counts and share >= 0.035:
+            if counts and share >= 0.012 * (1 + len(str(number))):
                 axes.text(
                     start + share / 2,
                     place,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
 __all__ = [
     "DARK",
     "GRAY",
+    "LEGEND_LINE",
     "LIGHT",
     "WIDTH",
     "ArmStyle",
     "arm_styles",
     "clean_axis",
+    "legend_lines",
     "legend_of_arms",
     "new_figure",
     "svg_of",
@@ -27,6 +30,9 @@ __all__ = [
 
 WIDTH = 7.2
 """Inches: the text width of a journal's page."""
+
+LEGEND_CHARACTERS, LEGEND_LINE = 104, 0.17
+"""Characters that fit into a line of a legend, and its height in inches."""
 
 DARK, GRAY, LIGHT = "#222222", "#666666", "#cccccc"
 
@@ -128,11 +134,17 @@ def legend_of_arms(figure: Figure, labels: dict[str, str], *, height: float, lin
     figure.legend(
         handles=handles,
         loc="upper center",
-        ncols=min(len(handles), 5),
+        ncols=math.ceil(len(handles) / legend_lines(labels)),
         bbox_to_anchor=(0.5, 1 - 0.02 / height),
         handlelength=2.4 if lines else 1.2,
         columnspacing=1.6,
     )
+
+
+def legend_lines(labels: dict[str, str]) -> int:
+    """Return the lines that the legend of all arms takes; each is LEGEND_LINE inches high."""
+    wide = max(len(label) for label in labels.values()) + 7
+    return math.ceil(len(labels) / max(1, LEGEND_CHARACTERS // wide))
 
 
 def clean_axis(axes: Axes) -> None:

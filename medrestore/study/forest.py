@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -10,13 +11,16 @@ import pandas as pd
 from medrestore.study.figure_style import (
     DARK,
     GRAY,
+    LEGEND_LINE,
     LIGHT,
     WIDTH,
     arm_styles,
     clean_axis,
+    legend_lines,
     legend_of_arms,
     new_figure,
     svg_of,
+    wrapped,
 )
 from medrestore.study.measures import MEASURES, Measure, arm_label, reader_label
 from medrestore.study.statistics.merit import HIGHER_IS_BETTER
@@ -42,74 +46,84 @@ def draw_differences(group: ReaderGroup) -> bytes | None:
     if not blocks:
         return None
     # Differences in ratings and in shares of them are far larger than those in decisions: axes of their own.
-    scales = dict.fromkeys(block["scale"] for block in blocks)
-    parts = [[block for block in blocks if block["scale"] == scale] for scale in scales]
-    heights = [sum(1.25 + len(block["rows"]) for block in part) * ROW for part in parts]
+    scales = dict.fromkeys(block.scale for block in blocks)
+    parts = [[block for block in blocks if block.scale == scale] for scale in scales]
+    reference = next((block.reference for block in blocks if block.reference), "")
+    heights = [sum(1.25 + len(block.rows) for block in part) * ROW for part in parts]
     gap, top = 0.5, 0.22
     height = sum(heights) + gap * len(parts) + top
     with new_figure(WIDTH, height) as figure:
         start = top
         for part, size in zip(parts, heights, strict=True):
             axes = figure.add_axes((0.31, 1 - (start + size) / height, 0.34, size / height))
-            _difference_axes(axes, part)
+            _difference_axes(axes, part, reference)
             start += size + gap
+        if reference:
+            title = f"Difference to {arm_label(reference)}"
+            figure.text(0.005, 1 - 0.12 / height, title, fontsize=8, color=GRAY)
         figure.text(0.665, 1 - 0.12 / height, "Difference (interval)", fontsize=8, color=GRAY)
         figure.text(0.985, 1 - 0.12 / height, "p", fontsize=8, color=GRAY, ha="right", style="italic")
         return svg_of(figure)
 
 
-def _blocks(group: ReaderGroup) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Block:
+    """Differences in one measure; those of one ``scale`` share an axis.
+
+    ``reference`` is empty where all pairs are shown; ``bound`` is what the interval of the primary endpoint
+    must not reach; ``p`` names the p value.
+    """
+
+    measure: Measure
+    rows: Sequence[Mapping[str, Any]]
+    reference: str
+    primary: bool = False
+    bound: float | None = None
+    p: str = "p_adjusted"
+
+    @property
+    def title(self) -> str:
+        return f"{'Primary: ' if self.primary else ''}{self.measure.title}"
+
+    @property
+    def better(self) -> str:
+        return f"{'higher' if HIGHER_IS_BETTER[self.measure.metric] else 'lower'} is better"
+
+    @property
+    def scale(self) -> str:
+        return "" if self.measure.judged else self.measure.name
+
+
+def _blocks(group: ReaderGroup) -> list[_Block]:
     blocks = []
-    if (
-        group.verdict is not None
-        and group.primary is not None
-        and group.verdict.difference["low"] is not None
-    ):
-        verdict = group.verdict
-        entry = group.primary.entry
-        bound = None
-        if entry["margin"] is not None:
-            bound = -entry["margin"] if HIGHER_IS_BETTER[entry["metric"]] else entry["margin"]
-        blocks.append(
-            _block(verdict.measure, [verdict.difference], primary=True) | {"bound": bound, "p": "p"}
-        )
+    verdict = group.verdict
+    if verdict is not None and group.primary is not None and verdict.difference["low"] is not None:
+        bound = group.primary.entry["margin"]
+        if bound is not None and HIGHER_IS_BETTER[verdict.measure.metric]:
+            bound = -bound
+        rows = [verdict.difference]
+        blocks.append(_Block(verdict.measure, rows, verdict.reference, primary=True, bound=bound, p="p"))
     for measure in MEASURES:
         if measure.name in group.measures and measure.name != "accuracy":
             entry = group.measures[measure.name].entry
             rows = entry["differences_from_reference"] or entry["differences"]
             shown = [row for row in rows if row["low"] is not None]
             if shown:
-                blocks.append(_block(measure, shown, primary=False))
+                blocks.append(_Block(measure, shown, entry["reference"] or ""))
     return blocks
 
 
-def _block(measure: Measure, rows: Sequence[Mapping[str, Any]], *, primary: bool) -> dict[str, Any]:
-    """Return a measure's rows; those of one ``scale`` share an axis."""
-    better = "higher" if HIGHER_IS_BETTER[measure.metric] else "lower"
-    title = f"{'Primary: ' if primary else ''}{measure.title}"
-    scale = "" if measure.judged else measure.name
-    return {
-        "measure": measure,
-        "title": title,
-        "better": better,
-        "rows": rows,
-        "scale": scale,
-        "bound": None,
-        "p": "p_adjusted",
-    }
-
-
-def _difference_axes(axes: Axes, blocks: Sequence[Mapping[str, Any]]) -> None:
+def _difference_axes(axes: Axes, blocks: Sequence[_Block], reference: str) -> None:
     place = 0.0
     reach = 0.0
     text = axes.get_yaxis_transform()
     for block in blocks:
         heading = place + 0.55
-        axes.text(-0.9, heading, block["title"], transform=text, fontweight="bold", va="center")
+        axes.text(-0.9, heading, block.title, transform=text, fontweight="bold", va="center")
         axes.text(
             -0.02,
             heading,
-            f"{block['better']} is better",
+            block.better,
             transform=text,
             va="center",
             ha="right",
@@ -117,12 +131,12 @@ def _difference_axes(axes: Axes, blocks: Sequence[Mapping[str, Any]]) -> None:
             fontsize=7.5,
         )
         place += 1.1
-        digits = block["measure"].digits
-        if block["bound"] is not None:
-            bound = float(block["bound"])
+        digits = block.measure.digits
+        if block.bound is not None:
+            bound = float(block.bound)
             axes.plot(
                 [bound, bound],
-                [place - 0.45, place + len(block["rows"]) - 0.05],
+                [place - 0.45, place + len(block.rows) - 0.05],
                 color="#D55E00",
                 linewidth=1,
                 linestyle=(0, (3, 2)),
@@ -137,15 +151,18 @@ def _difference_axes(axes: Axes, blocks: Sequence[Mapping[str, Any]]) -> None:
                 ha=side,
             )
             reach = max(reach, abs(bound))
-        for row in block["rows"]:
+        for row in block.rows:
             y = place + 0.35
             axes.plot([row["low"], row["high"]], [y, y], color=DARK, linewidth=1.3, solid_capstyle="butt")
             axes.plot(row["difference"], y, "s", color=DARK, markersize=5)
-            name = f"{arm_label(row['first'])} − {arm_label(row['second'])}"
-            axes.text(-0.87, y, name, transform=text, va="center")
+            name = arm_label(row["first"])
+            if row["second"] != reference:
+                name = f"{name} − {arm_label(row['second'])}"
+            size = 8.5 * min(1.0, 34 / len(name))  # long names get smaller rather than longer
+            axes.text(-0.87, y, name, transform=text, va="center", fontsize=size)
             cell = f"{row['difference']:+.{digits}f} ({row['low']:+.{digits}f}, {row['high']:+.{digits}f})"
             axes.text(1.045, y, cell.replace("-", "−"), transform=text, va="center")
-            p = row[block["p"]] if row.get(block["p"]) is not None else row["p"]
+            p = row[block.p] if row.get(block.p) is not None else row["p"]
             axes.text(1.985, y, _short_p(p), transform=text, va="center", ha="right")
             reach = max(reach, abs(row["low"]), abs(row["high"]))
             place += 1
@@ -157,7 +174,7 @@ def _difference_axes(axes: Axes, blocks: Sequence[Mapping[str, Any]]) -> None:
     axes.set_yticks([])
     axes.locator_params(axis="x", nbins=6)
     clean_axis(axes)
-    axes.set_xlabel("Difference in rating" if blocks[0]["measure"].metric == "mean_rating" else "Difference")
+    axes.set_xlabel("Difference in rating" if blocks[0].measure.metric == "mean_rating" else "Difference")
 
 
 def draw_readers(group: ReaderGroup, names: Sequence[str]) -> bytes | None:
@@ -177,7 +194,8 @@ def draw_readers(group: ReaderGroup, names: Sequence[str]) -> bytes | None:
     readers = [ALL, *group.readers]
     step = 0.13
     line = step * len(arms) + 0.14
-    top, bottom = 0.62, 0.42
+    labels = {arm: arm_label(arm) for arm in group.arms}
+    top, bottom = 0.45 + LEGEND_LINE * legend_lines(labels), 0.42
     height = top + bottom + line * len(readers)
     left = 0.155
     with new_figure(WIDTH, height) as figure:
@@ -212,9 +230,9 @@ def draw_readers(group: ReaderGroup, names: Sequence[str]) -> bytes | None:
                 )
             middle = step * (len(arms) - 1) / 2
             axes.set_ylim(len(readers) * line - 0.1, -0.12)
-            labels = ["All readers", *(reader_label(reader, group.kind) for reader in group.readers)]
+            names_of = ["All readers", *(wrapped(reader_label(name, group.kind)) for name in group.readers)]
             axes.set_yticks(
-                [place * line + middle for place in range(len(readers))], labels if column == 0 else []
+                [place * line + middle for place in range(len(readers))], names_of if column == 0 else []
             )
             if column == 0:
                 axes.get_yticklabels()[0].set_fontweight("bold")
@@ -223,7 +241,7 @@ def draw_readers(group: ReaderGroup, names: Sequence[str]) -> bytes | None:
             axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
             axes.set_axisbelow(True)
             clean_axis(axes)
-        legend_of_arms(figure, {arm: arm_label(arm) for arm in group.arms}, height=height)
+        legend_of_arms(figure, labels, height=height)
         return svg_of(figure)
 
 
@@ -255,7 +273,8 @@ def draw_agreement(group: ReaderGroup, titles: Mapping[str, str]) -> bytes | Non
     }
     step = 0.13
     line = step * len(group.arms) + 0.13
-    top, bottom = 0.62, 0.42
+    labels = {arm: arm_label(arm) for arm in group.arms}
+    top, bottom = 0.45 + LEGEND_LINE * legend_lines(labels), 0.42
     most = max(map(len, of.values()))
     height = top + bottom + line * most
     with new_figure(WIDTH, height) as figure:
@@ -282,7 +301,7 @@ def draw_agreement(group: ReaderGroup, titles: Mapping[str, str]) -> bytes | Non
             axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
             axes.set_axisbelow(True)
             clean_axis(axes)
-        legend_of_arms(figure, {arm: arm_label(arm) for arm in group.arms}, height=height)
+        legend_of_arms(figure, labels, height=height)
         return svg_of(figure)
 
 

@@ -87,10 +87,10 @@ def arm_label(arm: str) -> str:
     """Return an arm's name as tables and figures show it.
 
     >>> arm_label("taskgan"), arm_label("low_dose"), arm_label("my_arm")
-    ('Task-GAN', 'Low dose', 'my arm')
+    ('Task-GAN', 'Low dose', 'My arm')
     """
     known = ARM_LABELS.get(arm, label_of(arm))
-    return known.replace("_", " ") if known == arm else known
+    return f"{arm[:1].upper()}{arm[1:]}".replace("_", " ") if known == arm else known
 
 
 def reader_label(reader: str, kind: str) -> str:

@@ -41,6 +41,7 @@ table { border-collapse: collapse; font-size: .86rem; line-height: 1.35; font-va
 th, td { padding: .26rem 1.25rem .26rem 0; text-align: right; vertical-align: top; white-space: nowrap; }
 th:first-child, td:first-child, .left { text-align: left; }
 th:last-child, td:last-child { padding-right: .1rem; }
+td.left:not(:first-child) { white-space: normal; max-width: 34rem; overflow-wrap: anywhere; }
 thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom; font-weight: 600; }
 tr.strong td { font-weight: 600; }
 tr.sub td:first-child { padding-left: 1.1rem; }

@@ -10,6 +10,7 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.study.analysis import StudyAnalysis, analyze_study
+from medrestore.study.measures import arm_label
 from medrestore.study.report import PRIVATE_FILES, RECORD, write_report
 from medrestore.tracking.store import open_client
 from medrestore.tracking.studies import log_study
@@ -74,7 +75,7 @@ def test_a_nested_run_for_every_reader_and_arm_with_metrics_of_the_same_names(
         assert math.isnan(run.data.metrics["error_rate"]) == (arm == STANDARD)  # it is the truth
         assert run.data.metrics["reads"] == 10
         assert run.data.metrics["reading_seconds_median"] == 30
-    assert cells["net_1", RESTORED].info.run_name == f"net 1 (model), {RESTORED}"
+    assert cells["net_1", RESTORED].info.run_name == f"net 1 (model), {arm_label(RESTORED)}"
     group = mixed[0].main
     for row in group.measures["auc"].entry["per_reader"]:
         assert cells[row["reader"], row["method"]].data.metrics["auc"] == row["estimate"]

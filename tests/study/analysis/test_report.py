@@ -14,6 +14,7 @@ from medrestore.checks import InputError
 from medrestore.study import report
 from medrestore.study.analysis import StudyAnalysis, analyze_study
 from medrestore.study.layout import Study
+from medrestore.study.measures import arm_label
 from medrestore.study.report import PRIVATE_FILES, RECORD, render_report, write_report
 from medrestore.study.unblinded import unblind
 
@@ -86,7 +87,7 @@ def test_contents_lead_to_sections(files: dict[str, bytes], page: Page) -> None:
 
 def test_the_first_table_is_that_of_the_paper(page: Page, read_example: Study) -> None:
     table = page.tables[0]
-    assert table[0] == ["Error rate (errors/reads)", *read_example.arms]
+    assert table[0] == ["Error rate (errors/reads)", *map(arm_label, read_example.arms)]
     reads = unblind(read_example).long("positive", "human", judged=True)
     wrong = reads[reads["rating"] != reads["truth"]]
     assert table[1][0] == "Human experts, 3 readers"
@@ -114,7 +115,7 @@ def test_the_ground_truth_comes_first(
     fill(study, noisy_answer)
     rendered = render_report(analyze_study(study))
     table = Page(rendered["report.html"].decode()).tables[0]
-    assert table[0][1] == f"{STANDARD} (ground truth)"
+    assert table[0][1] == f"{arm_label(STANDARD)} (ground truth)"
     assert [row[1] for row in table[1:5]] == ["0 (ground truth)"] * 4
     assert table[5][:2] == ["Model readers (model), 2 readers", "–"]  # the truth of others is not theirs
     assert table[6][0] == "net 1 (model)"
@@ -161,7 +162,7 @@ def test_methods_say_what_was_done(files: dict[str, bytes], analysis: StudyAnaly
         "3 readers read 20 cases under 3 conditions",
         "with a washout of at least 14 days",
         "10 of 20 cases were positive",
-        "error rate with armtaskganzz against armstandardzz, two-sided alpha 0.05",
+        "error rate with Armtaskganzz against Armstandardzz, two-sided alpha 0.05",
         "one-sided at 0.025 against a margin of 0.3",
         "Holm's correction",
         "12 hidden duplicates",
