@@ -136,6 +136,7 @@ def create_study(
     for path, text in texts.items():
         _write(path, text)
     _write_tokens(private / "tokens.csv", list(entry["readers"]))
+    _require_only_ours(folder)
     for path in (folder / "public" / "protocol.json", images, folder / "public"):
         set_file_time(path)
     design = {
@@ -232,6 +233,15 @@ def _write_tokens(path: Path, readers: list[str]) -> None:
 def _write(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def _require_only_ours(folder: Path) -> None:
+    """Remove what killed calls left half written; refuse what somebody put beside the files that are served."""
+    for path in folder.rglob(".partial-*"):
+        path.unlink()
+    for path in (folder / "public").iterdir():
+        if path.name not in ("images", "protocol.json"):
+            fail("is no file of this study", path=path, remedy="move it elsewhere: this folder is served")
 
 
 def _clean(private: Path) -> None:

@@ -311,6 +311,17 @@ class TestInterrupted:
         assert (tmp_path / "study" / "private" / "key.csv").read_bytes() == key
         assert states(tmp_path / "study" / "public" / "images") == images
 
+    def test_nothing_half_written_or_foreign_is_served(self, stopped: tuple[Path, Path]) -> None:
+        plan, folder = stopped
+        for name in ("public/.partial-7-protocol.json", "private/.partial-7-key.csv"):
+            (folder / name).write_text("half")
+        (folder / "public" / "notes.txt").write_text("patient")
+        with pytest.raises(InputError, match=r"notes.txt: is no file of this study"):
+            make(plan, folder)
+        (folder / "public" / "notes.txt").unlink()
+        make(plan, folder)
+        assert not list(folder.rglob(".partial-*"))
+
     @pytest.mark.slow
     def test_killed_again_and_again(self, tmp_path: Path) -> None:
         """SIGKILL at random moments: in the end the study is the one that an undisturbed call makes."""
@@ -339,6 +350,7 @@ class TestInterrupted:
         assert list(study.key["sha256_served"]) == list(undisturbed.key["sha256_served"])
         for image_id, checksum in zip(study.key["image_id"], study.key["sha256_served"], strict=True):
             assert sha256_file(study.image_path(image_id)) == checksum
+        assert not list((tmp_path / "study").rglob(".partial-*"))
 
 
 def spellings(word: str) -> Iterator[bytes]:
