@@ -236,7 +236,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _require_only_ours(folder: Path) -> None:
-    """Remove what killed calls left half written; refuse what somebody put beside the files that are served."""
+    """Remove what killed calls left half written; refuse what was put beside the files that are served."""
     for path in folder.rglob(".partial-*"):
         path.unlink()
     for path in (folder / "public").iterdir():
