@@ -26,7 +26,7 @@ from timing import machine
 
 from medrestore.data.phantoms.workers import run_tasks
 from medrestore.data.volumes import SourceGrid, write_volume
-from medrestore.study.package import package_images
+from medrestore.study.images.package import package_images
 from medrestore.study.questions import Protocol
 
 SHAPE = (256, 256, 89)

@@ -32,7 +32,7 @@ from timing import machine
 from medrestore.data.volumes import SourceGrid, write_volume
 from medrestore.study.create import create_study
 from medrestore.study.layout import Study
-from medrestore.study.tokens import read_tokens
+from medrestore.study.server.tokens import read_tokens
 
 SHAPE = (256, 256, 89)
 NOISE = {"standard": 0.0, "low_dose": 1.0, "restored": 0.02}
@@ -48,7 +48,7 @@ QUESTIONS = {
 SERVE = """
 import sys
 from pathlib import Path
-from medrestore.study.server import serve
+from medrestore.study.server.serve import serve
 serve(sys.argv[1], port=0, page={"/": (Path(sys.argv[2]), "text/html")})
 """
 TARGET_MS = 10.0

@@ -184,10 +184,10 @@ def _rehearse(
 ) -> Path:
     """Let model readers read the restored test subjects, analyze their reads; return the report."""
     from medrestore.data.manifest import read_manifest
-    from medrestore.study.analysis import analyze_study
+    from medrestore.study.analysis.analyze import analyze_study
     from medrestore.study.create import create_study
-    from medrestore.study.model_readers import simulate
-    from medrestore.study.report import write_report
+    from medrestore.study.models.readers import simulate
+    from medrestore.study.report.report import write_report
     from medrestore.tracking.studies import log_study
 
     manifest = folder / "cohort" / "manifest.csv"

@@ -20,7 +20,7 @@ from medrestore.engines.bundle import find_bundle
 from medrestore.networks.weights import load_file
 from medrestore.study.create import create_study
 from medrestore.study.layout import open_study
-from medrestore.study.verification import verify_study
+from medrestore.study.record.verification import verify_study
 from medrestore.tracking.store import open_client
 
 TESTED = ("0006", "0007", "1006", "1007", "2006", "2007")

@@ -57,7 +57,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8080,
 ) -> None:
     """Serve the reading page; prints each reader's own link. Ctrl-C ends it, and no read is lost."""
-    from medrestore.study.server import serve as run
+    from medrestore.study.server.serve import serve as run
 
     run(study, host=host, port=port)
 
@@ -82,7 +82,7 @@ def import_(
     ],
 ) -> None:
     """Take reads made in another viewer; all rows are checked before the first is written."""
-    from medrestore.study.exchange import import_reads
+    from medrestore.study.record.exchange import import_reads
 
     typer.echo(f"{reads}: {import_reads(study, reads)}")
 
@@ -100,7 +100,7 @@ def export(
     ] = "",
 ) -> None:
     """Write all reads as a long CSV table, one row an answer; blinded unless told otherwise."""
-    from medrestore.study.exchange import export_reads
+    from medrestore.study.record.exchange import export_reads
 
     rows = export_reads(study, output, unblind=unblind, question=question)
     typer.echo(f"{rows} rows written to {output}")
@@ -114,7 +114,7 @@ def verify(
     ] = "",
 ) -> None:
     """Check the chain of reads, the frozen files and every image; ends with code 1 when one is wrong."""
-    from medrestore.study.verification import verify_study
+    from medrestore.study.record.verification import verify_study
 
     result = verify_study(study, head=head)
     typer.echo(str(result))
@@ -183,8 +183,8 @@ def analyze(
                 "a study is analyzed as its plan says: --metric, --positive-from, --reference and --margin "
                 "are for CSV files. Remedy: export with --unblind and --question NAME, and analyze that"
             )
-        from medrestore.study.analysis import analyze_study
-        from medrestore.study.report import write_report
+        from medrestore.study.analysis.analyze import analyze_study
+        from medrestore.study.report.report import write_report
 
         analysis = analyze_study(reads, manifest=volumes, readers=readers, **settings)
         folder = write_report(analysis, output or reads / "analysis")
@@ -263,7 +263,7 @@ def simulate_readers(
     ] = 0,
 ) -> None:
     """Let model readers read the study: a rehearsal, marked 'model' in every row, table and plot."""
-    from medrestore.study.model_readers import simulate
+    from medrestore.study.models.readers import simulate
 
     typer.echo(
         f"{simulate(study, weights=weights or [], manifest=manifest, noise=noise, seed=seed)} model reads"

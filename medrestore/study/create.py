@@ -25,11 +25,11 @@ from medrestore import __version__
 from medrestore.checks import fail, require_in_range
 from medrestore.data.phantoms.workers import available_cores
 from medrestore.files import atomic_path, require_empty_folder, sha256_file
-from medrestore.study.blinding import set_file_time
-from medrestore.study.design import make_reading_list, random_ids
+from medrestore.study.images.blinding import set_file_time
+from medrestore.study.images.package import package_images
 from medrestore.study.layout import FORMAT, Study, canonical_json, open_study, sha256_text
-from medrestore.study.package import package_images
-from medrestore.study.plan import Plan, read_plan
+from medrestore.study.planning.design import make_reading_list, random_ids
+from medrestore.study.planning.plan import Plan, read_plan
 
 __all__ = ["create_study"]
 

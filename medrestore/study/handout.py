@@ -14,7 +14,7 @@ import pandas as pd
 
 from medrestore.checks import InputError, fail, require_in_set
 from medrestore.files import require_empty_folder, sha256_file
-from medrestore.study.blinding import set_file_time
+from medrestore.study.images.blinding import set_file_time
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING, Study, open_study
 from medrestore.study.questions import Protocol, Question
 

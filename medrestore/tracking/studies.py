@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medrestore.study.analysis import StudyAnalysis
-from medrestore.study.measures import arm_label, reader_label
-from medrestore.study.reader_group import ReaderGroup
-from medrestore.study.report import PRIVATE_FILES, RECORD, analysis_record
-from medrestore.study.tables import ALL, records
-from medrestore.study.unblinded import MODEL
+from medrestore.study.analysis.analyze import StudyAnalysis
+from medrestore.study.analysis.measures import arm_label, reader_label
+from medrestore.study.analysis.reader_group import ReaderGroup
+from medrestore.study.analysis.tables import ALL, records
+from medrestore.study.analysis.unblinded import MODEL
+from medrestore.study.report.report import PRIVATE_FILES, RECORD, analysis_record
 from medrestore.tracking.environment import flatten
 from medrestore.tracking.recording import (
     KIND,
@@ -37,9 +37,9 @@ def log_study(analysis: StudyAnalysis, folder: str | os.PathLike[str], *, tracki
     Parameters
     ----------
     analysis
-        Of :func:`~medrestore.study.analysis.analyze_study`.
+        Of :func:`~medrestore.study.analysis.analyze.analyze_study`.
     folder
-        Where :func:`~medrestore.study.report.write_report` has written its report.
+        Where :func:`~medrestore.study.report.report.write_report` has written its report.
     tracking_uri
         Any that MLflow knows.
 

@@ -33,7 +33,7 @@ from medrestore.study.layout import (
     sha256_text,
 )
 from medrestore.study.questions import Protocol
-from medrestore.study.responses import ReadStore
+from medrestore.study.record.store import ReadStore
 
 ARMS = ("armstandardzz", "armlowdosezz", "armtaskganzz")
 SHAPE = (12, 12, 6)
@@ -376,7 +376,7 @@ def running_server(
     study: Study, *, clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
 ) -> Iterator[LiveServer]:
     """Serve a study as ``medrestore study serve`` does, but by a thread and with a stub as page."""
-    from medrestore.study.server import listen, make_app, make_server
+    from medrestore.study.server.serve import listen, make_app, make_server
 
     with ReadStore(study, clock=clock) as store, listen("127.0.0.1", 0) as listener:
         page = stub_page(study.folder.with_name(f"{study.folder.name}-page"))

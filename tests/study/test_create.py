@@ -27,9 +27,10 @@ import yaml
 
 from medrestore.checks import InputError
 from medrestore.files import sha256_file
-from medrestore.study import create, package
+from medrestore.study import create
 from medrestore.study.create import create_study
 from medrestore.study.handout import write_handout
+from medrestore.study.images import package
 from medrestore.study.layout import canonical_json, open_study, sha256_text
 
 ARMS = ("zebrastandard", "quokkalowdose", "axolotlgan")

@@ -11,8 +11,8 @@ import yaml
 
 from medrestore.data.manifest import COLUMNS
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING
-from medrestore.study.plan import KEYS, read_plan
-from medrestore.study.plan_sections import METRICS
+from medrestore.study.planning.plan import KEYS, read_plan
+from medrestore.study.planning.sections import METRICS
 from medrestore.study.questions import TYPES, Protocol
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def test_own_questions_are_accepted() -> None:
 
 
 def test_presets_are_those_of_the_package() -> None:
-    presets = {path.stem for path in (ROOT / "medrestore" / "study" / "presets").glob("*.yaml")}
+    presets = {path.stem for path in (ROOT / "medrestore" / "study" / "planning" / "presets").glob("*.yaml")}
     assert set(re.findall(r"^\| `(\w+)`(?: \(2D\))? \|", GUIDE, re.MULTILINE)) >= presets
     assert len(presets) == 3
 

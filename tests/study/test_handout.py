@@ -11,10 +11,10 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.files import sha256_file
-from medrestore.study.exchange import import_reads
 from medrestore.study.handout import write_handout
 from medrestore.study.layout import Study
-from medrestore.study.responses import ReadStore
+from medrestore.study.record.exchange import import_reads
+from medrestore.study.record.store import ReadStore
 
 
 def hand_out(study: Study, output: Path, reader: str = "reader_1") -> int:

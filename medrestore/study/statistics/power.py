@@ -328,7 +328,7 @@ def power_of_pilot(
     require_in_set("metric", metric, tuple(METRICS))
     source: str | os.PathLike[str] | pd.DataFrame = pilot
     if not isinstance(pilot, pd.DataFrame) and Path(pilot).is_dir():
-        from medrestore.study.analysis import study_reads
+        from medrestore.study.analysis.analyze import study_reads
         from medrestore.study.layout import open_study
 
         source = study_reads(open_study(pilot), metric=metric)

@@ -11,7 +11,7 @@ import pytest
 
 from medrestore import rng
 from medrestore.study.layout import READING, Study
-from medrestore.study.responses import ReadStore
+from medrestore.study.record.store import ReadStore
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 

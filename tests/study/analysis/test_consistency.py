@@ -8,9 +8,9 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from medrestore.checks import InputError
-from medrestore.study.consistency import between_readers, within_readers
+from medrestore.study.analysis.consistency import between_readers, within_readers
+from medrestore.study.analysis.unblinded import unblind
 from medrestore.study.layout import Study
-from medrestore.study.unblinded import unblind
 
 
 def test_pairs_of_readers_have_cohens_kappa(read_example: Study) -> None:

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from medrestore.metrics.quantitative import bland_altman
-from medrestore.study import bars, figures, forest
-from medrestore.study.analysis import analyze_study
-from medrestore.study.figure_style import arm_styles
+from medrestore.study.analysis.analyze import analyze_study
+from medrestore.study.analysis.reader_group import ReaderGroup
+from medrestore.study.analysis.suvr_agreement import SuvrAgreement
 from medrestore.study.layout import Study
-from medrestore.study.reader_group import ReaderGroup
-from medrestore.study.suvr_agreement import SuvrAgreement
+from medrestore.study.report import bars, figures, forest
+from medrestore.study.report.figure_style import arm_styles
 
 SVG = "{http://www.w3.org/2000/svg}"
 QUESTIONS = {"positive": "Decision", "quality": "Image quality"}

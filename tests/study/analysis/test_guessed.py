@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from medrestore.checks import InputError
-from medrestore.study.guessed import blinding_index, guessed_arms
+from medrestore.study.analysis.guessed import blinding_index, guessed_arms
 
 LABELS = {"full": ["standard"], "restored": ["gan", "taskgan"]}
 

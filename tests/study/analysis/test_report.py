@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.study import report
-from medrestore.study.analysis import StudyAnalysis, analyze_study
+from medrestore.study.analysis.analyze import StudyAnalysis, analyze_study
+from medrestore.study.analysis.measures import arm_label
+from medrestore.study.analysis.unblinded import unblind
 from medrestore.study.layout import Study
-from medrestore.study.measures import arm_label
-from medrestore.study.report import PRIVATE_FILES, RECORD, render_report, write_report
-from medrestore.study.unblinded import unblind
+from medrestore.study.report import report
+from medrestore.study.report.report import PRIVATE_FILES, RECORD, render_report, write_report
 
 STANDARD, LOW, RESTORED = "armstandardzz", "armlowdosezz", "armtaskganzz"
 

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from medrestore.checks import InputError
-from medrestore.study.roc import RocCurve, mean_roc, roc_curves
+from medrestore.study.analysis.roc import RocCurve, mean_roc, roc_curves
 
 
 def ratings(seed: int, *, readers: int = 4, cases: int = 31) -> pd.DataFrame:

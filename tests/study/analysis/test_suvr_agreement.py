@@ -14,11 +14,11 @@ from medrestore.data.manifest import read_manifest, with_checksums, write_manife
 from medrestore.data.volumes import read_volume, write_volume
 from medrestore.evaluation.arms import scan_name
 from medrestore.metrics.quantitative import bland_altman
-from medrestore.study.analysis import analyze_study
+from medrestore.study.analysis.analyze import analyze_study
+from medrestore.study.analysis.suvr_agreement import suvr_agreement
 from medrestore.study.create import create_study
 from medrestore.study.layout import Study
-from medrestore.study.report import PRIVATE_FILES, render_report
-from medrestore.study.suvr_agreement import suvr_agreement
+from medrestore.study.report.report import PRIVATE_FILES, render_report
 
 CORTEX, CEREBELLUM = 2, 7
 PLAN = """
@@ -103,7 +103,7 @@ def test_what_is_gone_is_named(created: Study, cohort: Path, tmp_path: Path) -> 
 def test_the_report_shows_it_beside_the_reads(
     created: Study, cohort: Path, monkeypatch: pytest.MonkeyPatch, fill: Any
 ) -> None:
-    from medrestore.study import suvr_agreement as module
+    from medrestore.study.analysis import suvr_agreement as module
 
     def measured(*args: Any, **settings: Any) -> Any:
         labels = {"target_labels": (CORTEX,), "reference_labels": (CEREBELLUM,)}

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medrestore.study import tables
+from medrestore.study.analysis import tables
+from medrestore.study.analysis.unblinded import unblind
 from medrestore.study.layout import QUALIFICATION, Study
-from medrestore.study.unblinded import unblind
 
 
 def test_errors_are_counted_as_in_the_paper() -> None:

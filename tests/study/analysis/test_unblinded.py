@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from medrestore.checks import InputError
+from medrestore.study.analysis.unblinded import unblind
 from medrestore.study.layout import READING, Study, open_study
-from medrestore.study.unblinded import unblind
 
 
 def of_phase(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

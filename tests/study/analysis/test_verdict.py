@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from medrestore.study.measures import measure_of_metric
+from medrestore.study.analysis.measures import measure_of_metric
+from medrestore.study.analysis.verdict import verdict_of
 from medrestore.study.statistics.analyze import Analysis
-from medrestore.study.verdict import verdict_of
 
 
 def found(

@@ -26,7 +26,7 @@ import yaml
 
 from medrestore.study.layout import Study
 from medrestore.study.page import niivue_missing
-from medrestore.study.responses import ReadStore
+from medrestore.study.record.store import ReadStore
 
 CHROMIUM_ARGUMENTS = [
     *("--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -34,7 +34,7 @@ CHROMIUM_ARGUMENTS = [
     "--enable-unsafe-swiftshader",
 ]
 FLORBETABEN = yaml.safe_load(
-    (files("medrestore.study") / "presets" / "florbetaben.yaml").read_text(encoding="utf-8")
+    (files("medrestore.study.planning") / "presets" / "florbetaben.yaml").read_text(encoding="utf-8")
 )
 READERS = [
     *("keyboard", "phases", "reload", "corrects", "pauses", "careless", "drops", "window", "refused", "lost"),
@@ -66,9 +66,8 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        code = (
-            f"from medrestore.study.server import serve; serve({str(self.study.folder)!r}, port={self.port})"
-        )
+        call = f"serve({str(self.study.folder)!r}, port={self.port})"
+        code = f"from medrestore.study.server.serve import serve; {call}"
         self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         for line in self.process.stdout:

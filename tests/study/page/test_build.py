@@ -175,7 +175,7 @@ def test_a_wheel_holds_page_viewer_license_and_presets(tmp_path: Path) -> None:
         assert viewer == (PAGE / "vendor" / "niivue.umd.js").read_bytes()
         assert f"{inside}vendor/niivue.json" in names
         assert any(name.endswith(f"dist-info/licenses/{inside}NOTICES.txt") for name in names)
-        assert "medrestore/study/presets/florbetaben.yaml" in names
+        assert "medrestore/study/planning/presets/florbetaben.yaml" in names
 
 
 def test_git_does_not_hold_the_viewer() -> None:

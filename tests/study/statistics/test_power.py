@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from medrestore.checks import InputError
 from medrestore.cli import app
-from medrestore.study.analysis import study_reads
-from medrestore.study.responses import ReadStore
+from medrestore.study.analysis.analyze import study_reads
+from medrestore.study.record.store import ReadStore
 from medrestore.study.statistics.power import (
     Pilot,
     power,

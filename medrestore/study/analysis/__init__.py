@@ -1,0 +1,1 @@
+"""From the record of reads to figures of merit, agreement, times and the verdict."""

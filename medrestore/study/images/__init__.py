@@ -1,0 +1,1 @@
+"""Blinded images: one header, one slope, one window, and no face if wanted."""

@@ -1,0 +1,1 @@
+"""Model readers, which rehearse a study before people read it."""

@@ -1,0 +1,1 @@
+"""From the user's plan to what each reader reads, and when."""

@@ -1,0 +1,1 @@
+"""The record of reads: append-only, chained, checked, exchanged as tables."""

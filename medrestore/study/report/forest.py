@@ -1,0 +1,321 @@
+"""Forest plots of a study: differences between arms, estimates of each reader, coefficients of agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from medrestore.study.analysis.measures import MEASURES, Measure, arm_label, reader_label
+from medrestore.study.analysis.tables import ALL
+from medrestore.study.report.figure_style import (
+    DARK,
+    GRAY,
+    LEGEND_LINE,
+    LIGHT,
+    WIDTH,
+    arm_styles,
+    clean_axis,
+    legend_lines,
+    legend_of_arms,
+    new_figure,
+    svg_of,
+    wrapped,
+)
+from medrestore.study.statistics.merit import HIGHER_IS_BETTER
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from medrestore.study.analysis.reader_group import ReaderGroup
+
+__all__ = ["draw_agreement", "draw_differences", "draw_readers"]
+
+ROW = 0.2
+"""Height of a row in inches."""
+
+
+def draw_differences(group: ReaderGroup) -> bytes | None:
+    """Draw the difference of every arm to the reference, measure by measure; None when there is none.
+
+    The primary comparison comes first, with its margin.
+    """
+    blocks = _blocks(group)
+    if not blocks:
+        return None
+    # Differences in ratings and in shares of them are far larger than those in decisions: axes of their own.
+    scales = dict.fromkeys(block.scale for block in blocks)
+    parts = [[block for block in blocks if block.scale == scale] for scale in scales]
+    reference = next((block.reference for block in blocks if block.reference), "")
+    heights = [sum(1.25 + len(block.rows) for block in part) * ROW for part in parts]
+    gap, top = 0.5, 0.22
+    height = sum(heights) + gap * len(parts) + top
+    with new_figure(WIDTH, height) as figure:
+        start = top
+        for part, size in zip(parts, heights, strict=True):
+            axes = figure.add_axes((0.31, 1 - (start + size) / height, 0.34, size / height))
+            _difference_axes(axes, part, reference)
+            start += size + gap
+        if reference:
+            title = f"Difference to {arm_label(reference)}"
+            figure.text(0.005, 1 - 0.12 / height, title, fontsize=8, color=GRAY)
+        figure.text(0.665, 1 - 0.12 / height, "Difference (interval)", fontsize=8, color=GRAY)
+        figure.text(0.985, 1 - 0.12 / height, "p", fontsize=8, color=GRAY, ha="right", style="italic")
+        return svg_of(figure)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Differences in one measure; those of one ``scale`` share an axis.
+
+    ``reference`` is empty where all pairs are shown; ``bound`` is what the interval of the primary endpoint
+    must not reach; ``p`` names the p value.
+    """
+
+    measure: Measure
+    rows: Sequence[Mapping[str, Any]]
+    reference: str
+    primary: bool = False
+    bound: float | None = None
+    p: str = "p_adjusted"
+
+    @property
+    def title(self) -> str:
+        return f"{'Primary: ' if self.primary else ''}{self.measure.title}"
+
+    @property
+    def better(self) -> str:
+        return f"{'higher' if HIGHER_IS_BETTER[self.measure.metric] else 'lower'} is better"
+
+    @property
+    def scale(self) -> str:
+        return "" if self.measure.judged else self.measure.name
+
+
+def _blocks(group: ReaderGroup) -> list[_Block]:
+    blocks = []
+    verdict = group.verdict
+    if verdict is not None and group.primary is not None and verdict.difference["low"] is not None:
+        bound = group.primary.entry["margin"]
+        if bound is not None and HIGHER_IS_BETTER[verdict.measure.metric]:
+            bound = -bound
+        rows = [verdict.difference]
+        blocks.append(_Block(verdict.measure, rows, verdict.reference, primary=True, bound=bound, p="p"))
+    for measure in MEASURES:
+        if measure.name in group.measures and measure.name != "accuracy":
+            entry = group.measures[measure.name].entry
+            rows = entry["differences_from_reference"] or entry["differences"]
+            shown = [row for row in rows if row["low"] is not None]
+            if shown:
+                blocks.append(_Block(measure, shown, entry["reference"] or ""))
+    return blocks
+
+
+def _difference_axes(axes: Axes, blocks: Sequence[_Block], reference: str) -> None:
+    place = 0.0
+    reach = 0.0
+    text = axes.get_yaxis_transform()
+    for block in blocks:
+        heading = place + 0.55
+        axes.text(-0.9, heading, block.title, transform=text, fontweight="bold", va="center")
+        axes.text(
+            -0.02,
+            heading,
+            block.better,
+            transform=text,
+            va="center",
+            ha="right",
+            color=GRAY,
+            fontsize=7.5,
+        )
+        place += 1.1
+        digits = block.measure.digits
+        if block.bound is not None:
+            bound = float(block.bound)
+            axes.plot(
+                [bound, bound],
+                [place - 0.45, place + len(block.rows) - 0.05],
+                color="#D55E00",
+                linewidth=1,
+                linestyle=(0, (3, 2)),
+            )
+            side = "left" if bound > 0 else "right"
+            axes.text(
+                bound,
+                place - 0.5,
+                f"margin {bound:+g}".replace("-", "−"),
+                color="#D55E00",
+                fontsize=7.5,
+                ha=side,
+            )
+            reach = max(reach, abs(bound))
+        for row in block.rows:
+            y = place + 0.35
+            axes.plot([row["low"], row["high"]], [y, y], color=DARK, linewidth=1.3, solid_capstyle="butt")
+            axes.plot(row["difference"], y, "s", color=DARK, markersize=5)
+            name = arm_label(row["first"])
+            if row["second"] != reference:
+                name = f"{name} − {arm_label(row['second'])}"
+            size = 8.5 * min(1.0, 34 / len(name))  # long names get smaller rather than longer
+            axes.text(-0.87, y, name, transform=text, va="center", fontsize=size)
+            cell = f"{row['difference']:+.{digits}f} ({row['low']:+.{digits}f}, {row['high']:+.{digits}f})"
+            axes.text(1.045, y, cell.replace("-", "−"), transform=text, va="center")
+            p = row[block.p] if row.get(block.p) is not None else row["p"]
+            axes.text(1.985, y, _short_p(p), transform=text, va="center", ha="right")
+            reach = max(reach, abs(row["low"]), abs(row["high"]))
+            place += 1
+        place += 0.15
+    axes.axvline(0, color=GRAY, linewidth=0.8, zorder=0)
+    reach = reach or 1.0  # identical arms: differences of 0 without any spread
+    axes.set_xlim(-1.08 * reach, 1.08 * reach)
+    axes.set_ylim(place, 0)
+    axes.set_yticks([])
+    axes.locator_params(axis="x", nbins=6)
+    clean_axis(axes)
+    axes.set_xlabel("Difference in rating" if blocks[0].measure.metric == "mean_rating" else "Difference")
+
+
+def draw_readers(group: ReaderGroup, names: Sequence[str]) -> bytes | None:
+    """Draw the estimates of each reader and of all together, one panel a measure; None when there is none.
+
+    Parameters
+    ----------
+    group
+        Of the readers.
+    names
+        Measures; those that were not analyzed are left out.
+    """
+    measures = [measure for measure in MEASURES if measure.name in names and measure.name in group.measures]
+    if not measures:
+        return None
+    arms = [arm for arm in group.arms if any(arm in _methods(group, measure) for measure in measures)]
+    readers = [ALL, *group.readers]
+    step = 0.13
+    line = step * len(arms) + 0.14
+    labels = {arm: arm_label(arm) for arm in group.arms}
+    top, bottom = 0.45 + LEGEND_LINE * legend_lines(labels), 0.42
+    height = top + bottom + line * len(readers)
+    left = 0.155
+    with new_figure(WIDTH, height) as figure:
+        styles = arm_styles(group.arms)
+        width = (0.985 - left) / len(measures)
+        for column, measure in enumerate(measures):
+            box = (left + column * width, bottom / height, width * 0.9, (height - top - bottom) / height)
+            axes = figure.add_axes(box)
+            entry = group.measures[measure.name].entry
+            rows = [{**row, "reader": ALL, "estimate": row["mean"]} for row in entry["methods"]]
+            for row in [*rows, *entry["per_reader"]]:
+                if row["reader"] not in readers:
+                    continue
+                whole = row["reader"] == ALL
+                style = styles[row["method"]]
+                y = readers.index(row["reader"]) * line + arms.index(row["method"]) * step
+                if row["low"] is not None:
+                    axes.plot(
+                        [row["low"], row["high"]], [y, y], color=style.color, linewidth=1.8 if whole else 1.0
+                    )
+                axes.plot(
+                    row["estimate"],
+                    y,
+                    style.marker,
+                    color=style.color,
+                    markersize=5.5 if whole else 4,
+                    clip_on=False,
+                )
+            for place in range(1, len(readers)):
+                axes.axhline(
+                    place * line - (line - step * (len(arms) - 1)) / 2, color=LIGHT, linewidth=0.6, zorder=0
+                )
+            middle = step * (len(arms) - 1) / 2
+            axes.set_ylim(len(readers) * line - 0.1, -0.12)
+            names_of = ["All readers", *(wrapped(reader_label(name, group.kind)) for name in group.readers)]
+            axes.set_yticks(
+                [place * line + middle for place in range(len(readers))], names_of if column == 0 else []
+            )
+            if column == 0:
+                axes.get_yticklabels()[0].set_fontweight("bold")
+            axes.set_title(measure.title, pad=5)
+            axes.locator_params(axis="x", nbins=5)
+            axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
+            axes.set_axisbelow(True)
+            clean_axis(axes)
+        legend_of_arms(figure, labels, height=height)
+        return svg_of(figure)
+
+
+def _methods(group: ReaderGroup, measure: Measure) -> list[str]:
+    return [row["method"] for row in group.measures[measure.name].entry["methods"]]
+
+
+def draw_agreement(group: ReaderGroup, titles: Mapping[str, str]) -> bytes | None:
+    """Draw the coefficients of agreement between all readers, one panel a question; None when there is none.
+
+    Parameters
+    ----------
+    group
+        Of the readers.
+    titles
+        Question -> title of its panel.
+    """
+    table = group.table("agreement_between_readers")
+    if table.empty:
+        return None
+    table = table[(table["readers"] == "all") & table["value"].notna()]
+    questions = [question for question in titles if question in set(table["question"])]
+    if not questions:
+        return None
+    styles = arm_styles(group.arms)
+    of = {
+        question: list(table.loc[table["question"] == question, "coefficient"].unique())
+        for question in questions
+    }
+    step = 0.13
+    line = step * len(group.arms) + 0.13
+    labels = {arm: arm_label(arm) for arm in group.arms}
+    top, bottom = 0.45 + LEGEND_LINE * legend_lines(labels), 0.42
+    most = max(map(len, of.values()))
+    height = top + bottom + line * most
+    with new_figure(WIDTH, height) as figure:
+        width = 1 / len(questions)
+        for column, question in enumerate(questions):
+            size = line * len(of[question]) / height
+            box = (column * width + 0.21, 1 - top / height - size, width - 0.235, size)
+            axes = figure.add_axes(box)
+            held = table[table["question"] == question]
+            for row in held.to_dict("records"):
+                style = styles[row["arm"]]
+                y = of[question].index(row["coefficient"]) * line + group.arms.index(row["arm"]) * step
+                axes.plot([row["low"], row["high"]], [y, y], color=style.color, linewidth=1.2)
+                axes.plot(row["value"], y, style.marker, color=style.color, markersize=4.5, clip_on=False)
+            for place in range(1, len(of[question])):
+                axes.axhline(place * line - 0.13, color=LIGHT, linewidth=0.6, zorder=0)
+            axes.set_ylim(len(of[question]) * line - 0.1, -0.12)
+            middle = step * (len(group.arms) - 1) / 2
+            names = [_coefficient(name) for name in of[question]]
+            axes.set_yticks([place * line + middle for place in range(len(names))], names)
+            lowest = min(float(pd.to_numeric(held[name]).min()) for name in ("value", "low"))
+            axes.set_xlim(min(0.0, lowest - 0.03), 1.0)
+            axes.set_title(titles[question], pad=5)
+            axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
+            axes.set_axisbelow(True)
+            clean_axis(axes)
+        legend_of_arms(figure, labels, height=height)
+        return svg_of(figure)
+
+
+def _coefficient(name: str) -> str:
+    """Return a coefficient's name in two lines."""
+    text = name[0].upper() + name[1:]
+    return (
+        text.replace(" alpha, ", "\nalpha, ")
+        .replace(", quadratic", ",\nquadratic")
+        .replace("Percent ", "Percent\n")
+    )
+
+
+def _short_p(p: float | None) -> str:
+    if p is None:
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,354 @@
+"""Writes the report of a study: a page that stands alone, CSV tables, analysis.json, methods paragraph."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+import medrestore
+from medrestore.checks import InputError, fail
+from medrestore.files import atomic_path, require_empty_folder
+from medrestore.study.analysis.analyze import StudyAnalysis
+from medrestore.study.analysis.measures import arm_label, reader_label
+from medrestore.study.analysis.tables import records
+from medrestore.study.layout import canonical_json
+from medrestore.study.report import figures
+from medrestore.study.report.page import ReportPage, paragraph, typeset
+from medrestore.study.report.sections import add_group, error_section
+from medrestore.study.report.wording import KIND_TITLES, listed, methods_text, number_of
+
+__all__ = ["PRIVATE_FILES", "RECORD", "analysis_record", "render_report", "write_report"]
+
+RECORD = "study_analysis.json"
+"""What was analyzed and how, and which files came of it: a folder that holds it belongs to a study."""
+
+PRIVATE_FILES = ("reads.csv", "suvr_per_case.csv", "left_out_cases.csv")
+"""Files that name cases: they stay in the folder and are recorded nowhere else."""
+
+
+def write_report(analysis: StudyAnalysis, folder: str | os.PathLike[str]) -> Path:
+    """Write the report into a folder.
+
+    Parameters
+    ----------
+    analysis
+        Of :func:`~medrestore.study.analysis.analyze.analyze_study`.
+    folder
+        A new folder, or that of an earlier analysis of the same study, whose files are brought up to date.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder: ``report.html``, ``methods.txt``, ``analysis.json`` (primary endpoint), a folder of
+        tables and analyses for each kind of readers, ``figures/*.svg``, ``reads.csv`` (unblinded).
+
+    Raises
+    ------
+    InputError
+        When the folder holds other things, or the analysis of another study; nothing is overwritten.
+
+    Notes
+    -----
+    The same reads give the same bytes. All is computed before the first file is written; each file is whole
+    or not there, and the page comes last.
+    """
+    files = render_report(analysis)
+    output = require_empty_folder(folder, belongs="analysis of a study", marker=RECORD)
+    record = analysis_record(analysis)
+    before = _own_files(output, record)
+    for name in files:
+        if (output / name).exists() and name not in before:
+            fail(
+                "is there already and is no file of this analysis",
+                path=output / name,
+                remedy="name a new folder",
+            )
+    # From here on a killed process leaves a folder that knows its files.
+    _write(output / RECORD, _json({**record, "files": sorted({*files, *before})}))
+    for name in tqdm(
+        sorted(files, key=lambda name: name == "report.html"), desc="report", unit="file", leave=False
+    ):
+        _write(output / name, files[name])
+    for name in set(before) - set(files):
+        (output / name).unlink(missing_ok=True)
+    _write(output / RECORD, _json({**record, "files": sorted(files)}))
+    return output
+
+
+def analysis_record(analysis: StudyAnalysis) -> dict[str, Any]:
+    """Return what tells one analysis from another: study, reads and settings."""
+    study, settings = analysis.study, analysis.settings
+    return {
+        "study_id": study.design["study_id"],
+        "plan_sha256": study.plan_sha256,
+        "reading_list_sha256": study.design["reading_list_sha256"],
+        "rows": len(analysis.unblinded.rows),
+        "chain_head": analysis.chain_head,
+        "settings": dict(vars(settings)),
+        "suvr": analysis.suvr is not None,
+        "software": f"medrestore {medrestore.__version__}",
+    }
+
+
+def render_report(analysis: StudyAnalysis) -> dict[str, bytes]:
+    """Return all files of the report by their names."""
+    page = _page(analysis)
+    paragraphs, references = methods_text(analysis)
+    methods = "\n\n".join([*paragraphs, "References", "\n".join(references)]) + "\n"
+    files = {"report.html": page.html().encode(), "methods.txt": methods.encode()}
+    files |= {f"figures/{name}.svg": svg for name, svg in page.figures.items()}
+    if analysis.main.primary is not None:
+        files["analysis.json"] = _json(analysis.main.primary.as_dict())
+    tables = {"completeness": analysis.completeness, "qualification": analysis.qualification}
+    if analysis.suvr is not None:
+        tables |= {"suvr_agreement": analysis.suvr.agreement, "suvr_per_case": analysis.suvr.per_case}
+    for group in analysis.groups:
+        for name, table in group.tables.items():
+            tables[f"{group.kind}/{name}"] = table
+        for name, found in group.measures.items():
+            files[f"{group.kind}/analysis_{name}.json"] = _json(found.as_dict())
+        if group.primary is not None and group is not analysis.main:
+            files[f"{group.kind}/analysis_primary.json"] = _json(group.primary.as_dict())
+        if group.curves:
+            tables[f"{group.kind}/roc"] = _roc_table(group.curves)
+    tables["reads"] = _reads(analysis)
+    tables["left_out_cases"] = _left_out(analysis)
+    files |= {f"{name}.csv": _csv(table) for name, table in tables.items() if len(table)}
+    return files
+
+
+def _page(analysis: StudyAnalysis) -> ReportPage:
+    study, main = analysis.study, analysis.main
+    title = str(study.plan["title"]) or "Reader study"
+    kind = "Rehearsal with model readers" if analysis.is_rehearsal else "Reader study"
+    dates = analysis.completeness[analysis.completeness["read"] > 0]
+    first, last = dates["first"].min(), dates["last"].max()
+    when = f"on {first}" if first == last else f"from {first} to {last}"
+    page = ReportPage(
+        title=f"{kind}: {title}",
+        subtitle=f"{number_of(len(main.readers), KIND_TITLES[main.kind].lower()[:-1])}, {main.cases} cases, "
+        f"{len(main.arms)} conditions ({listed([arm_label(arm) for arm in main.arms])}); read "
+        f"{when}; study {study.design['study_id']}",
+    )
+    if analysis.is_rehearsal:
+        page.lead(
+            '<div class="model"><b>Rehearsal with model readers.</b> No human has read these images. The '
+            "numbers show "
+            "how the study would be analyzed; they say nothing of what radiologists would see.</div>"
+        )
+    if main.verdict is not None:
+        estimates, conclusion = main.verdict.sentences
+        page.lead(f'<div class="key"><b>{typeset(conclusion)}</b>{typeset(estimates)}</div>')
+    notes = [*analysis.notes, *main.notes]
+    if notes:
+        items = "".join(f"<li>{typeset(note)}</li>" for note in notes)
+        page.lead(f'<div class="notes"><ul>{items}</ul></div>')
+    page.section("errors", "Errors", error_section(page, analysis))
+    add_group(page, main, analysis)
+    if analysis.suvr is not None:
+        page.section("suvr", "Regional quantification", *_suvr(page, analysis))
+    for group in analysis.groups[1:]:
+        page.section(
+            "models",
+            "Model readers",
+            '<div class="model">What follows was read by models, not by humans; nothing of it enters the '
+            "results "
+            "above.</div>",
+            "".join(paragraph(note) for note in group.notes),
+        )
+        add_group(page, group, analysis)
+    page.section("record", "Completeness and integrity", *_record(page, analysis))
+    paragraphs, references = methods_text(analysis)
+    listing = "".join(f"<li>{typeset(text)}</li>" for text in references)
+    page.section(
+        "methods",
+        "Methods",
+        f'<div class="methods">{"".join(paragraph(text) for text in paragraphs)}</div>',
+        f'<h3>References</h3><ul class="references">{listing}</ul>',
+    )
+    return page
+
+
+def _suvr(page: ReportPage, analysis: StudyAnalysis) -> list[str]:
+    suvr = analysis.suvr
+    assert suvr is not None  # noqa: S101
+    reference = arm_label(suvr.reference)
+    rows = [
+        (
+            arm_label(row["arm"]),
+            f"{row['cases']}",
+            f"{row['bias']:+.3f}",
+            f"{row['sd']:.3f}",
+            f"{row['lower']:+.3f} to {row['upper']:+.3f}",
+        )
+        for row in records(suvr.agreement)
+    ]
+    caption = (
+        f"Composite SUVR of each condition against {reference}: bias (line) and 95 % limits of agreement "
+        "(dashed)."
+    )
+    return [
+        page.figure("suvr", figures.draw_suvr(suvr), caption),
+        page.table(
+            ["Condition", "Cases", "Bias", "SD", "Limits of agreement"],
+            rows,
+            f"Agreement of the composite SUVR with {reference} (Bland and Altman).",
+        ),
+    ]
+
+
+def _record(page: ReportPage, analysis: StudyAnalysis) -> list[str]:
+    study, rows = analysis.study, analysis.unblinded.rows
+    kinds = study.readers
+    washout = float(study.plan["washout_days"] or 0)
+    reads = []
+    for row in records(analysis.completeness):
+        gap = row["least_days_between_sessions"]
+        dates = row["first"] if row["first"] == row["last"] else f"{row['first']} to {row['last']}"
+        reads.append(
+            (
+                reader_label(row["reader"], row["kind"]),
+                *(
+                    f"{row[name]}"
+                    for name in ("planned", "read", "missing", "duplicates", "corrected", "without_time")
+                ),
+                "–" if pd.isna(gap) else f"{gap:.1f}" + (" *" if gap < washout - 1e-6 else ""),
+                dates,
+            )
+        )
+    header = [
+        "Reader",
+        "Planned",
+        "Read",
+        "Missing",
+        "Duplicates",
+        "Corrected",
+        "Without time",
+        "Least days between",
+        "Dates",
+    ]
+    attempts = [
+        (
+            reader_label(row["reader"], kinds[row["reader"]]),
+            f"{row['attempt']}",
+            f"{row['right']}/{row['read']}",
+            "yes" if row["passed"] else "no",
+        )
+        for row in records(analysis.qualification)
+    ]
+    reasons = []
+    for group in analysis.groups:
+        table = group.table("corrections")
+        if len(table):
+            counted = table.groupby(["reader", "reason"])["corrections"].sum().reset_index()
+            reasons += [
+                (reader_label(row["reader"], group.kind), row["reason"] or "–", f"{row['corrections']}")
+                for row in records(counted)
+            ]
+    planned = analysis.unblinded.planned
+    told = planned[planned["image_sha256"].notna()]
+    served = told["image_id"].map(study.key.set_index("image_id")["sha256_served"])
+    same = int((told["image_sha256"] == served).sum())
+    software = study.design["software"]
+    facts = {
+        "Study": study.design["study_id"],
+        "Frozen": study.design["created"],
+        "Plan SHA-256": study.plan_sha256,
+        "Reading list SHA-256": study.design["reading_list_sha256"],
+        "Rows of reads": f"{len(rows)}, chain intact",
+        "Hash of the last row": analysis.chain_head,
+        "Origin of reads": listed(
+            [f"{count} {name}" for name, count in rows["origin"].value_counts(sort=False).items()]
+        ),
+        "Images": f"{same} of {len(told)} reads that told what was shown have the frozen image's checksum",
+        "Made with": ", ".join(f"{name} {version}" for name, version in software.items()),
+        "Read with": ", ".join(f"medrestore {version}" for version in sorted(rows["version"].unique())),
+        "Analyzed with": f"medrestore {medrestore.__version__}",
+        "Random order": f"{study.design['generator']['name']} {study.design['generator']['version']}",
+    }
+    listing = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
+    )
+    foot = "* less than the washout of the plan." if any(row[-2].endswith("*") for row in reads) else ""
+    return [
+        page.table(header, reads, "What each reader has read.", foot=foot),
+        page.table(["Reader", "Attempt", "Right", "Passed"], attempts, "Qualification."),
+        page.table(["Reader", "Reason", "Corrections"], reasons, "Corrections; the last one counts.", left=2),
+        f"<dl>{listing}</dl>",
+    ]
+
+
+def _reads(analysis: StudyAnalysis) -> pd.DataFrame:
+    """Return every read with the blinding lifted, one column a question."""
+    held = analysis.unblinded
+    table = held.planned[held.planned["answered"]]
+    columns = ["reader", "kind", "arm", "case", "subject", "session", "position", "repeat", "seconds", "time"]
+    columns += ["corrections", "read_id"]
+    answers = pd.DataFrame(list(table["answers"]), index=table.index)
+    order = [question.name for question in held.study.protocol.questions if question.name in answers]
+    plain = answers[order].map(lambda value: canonical_json(value) if isinstance(value, list) else value)
+    joined = table[columns].assign(truth=table["case"].map(dict(held.truth)))
+    joined = joined.merge(plain, how="left", left_index=True, right_index=True, suffixes=("", "_answer"))
+    return joined.sort_values(["kind", "reader", "session", "position"], kind="stable")
+
+
+def _left_out(analysis: StudyAnalysis) -> pd.DataFrame:
+    held = analysis.unblinded
+    rows = [
+        {"case": case, "readers": kind, "why": "not read by all"}
+        for kind in held.kinds
+        for case in held.dropped[kind]
+    ]
+    rows += [{"case": case, "readers": "all", "why": "no consensus"} for case in held.tied]
+    return pd.DataFrame(rows)
+
+
+def _roc_table(curves: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    from medrestore.study.analysis.roc import mean_roc
+
+    parts = []
+    for arm, readers in curves.items():
+        for reader, curve in {**readers, "all": mean_roc(list(readers.values()))}.items():
+            false_positive, true_positive = curve
+            points = {"false_positive_rate": false_positive, "true_positive_rate": true_positive}
+            parts.append(pd.DataFrame({"arm": arm, "reader": reader, **points}))
+    return pd.concat(parts)
+
+
+def _own_files(output: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return the files of the analysis that the folder holds; refuse another study's."""
+    path = output / RECORD
+    if not path.exists():
+        return []
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        files, study = [str(name) for name in held["files"]], held["study_id"]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: is damaged ({error}). Remedy: name a new folder") from error
+    if study != record["study_id"]:
+        fail(
+            f"holds the analysis of study {study}, not of {record['study_id']}",
+            path=output,
+            remedy="name a new folder; nothing is overwritten",
+        )
+    return files
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)

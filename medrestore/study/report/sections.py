@@ -1,0 +1,268 @@
+"""Sections of a study's report: what each table and figure shows of one kind of readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medrestore.study.analysis.analyze import StudyAnalysis
+from medrestore.study.analysis.measures import MEASURES, arm_label, reader_label
+from medrestore.study.analysis.reader_group import ReaderGroup
+from medrestore.study.analysis.tables import ALL, records
+from medrestore.study.report import bars, figures, forest
+from medrestore.study.report.besides import agreement_parts, answer_parts, blinding_parts, time_parts
+from medrestore.study.report.cells import NONE, interval_cell, number_cell, p_cell, share_cell
+from medrestore.study.report.page import ReportPage, Row, paragraph, typeset
+from medrestore.study.report.wording import KIND_TITLES, number_of
+
+__all__ = ["add_group", "error_section"]
+
+
+def error_section(page: ReportPage, analysis: StudyAnalysis) -> str:
+    """Return the table of errors as the paper has it: readers by row, arms by column, the truth first."""
+    arms = analysis.main.arms
+    truth_arm = analysis.main.truth_arm
+    header = ["Error rate (errors/reads)", *(_truth_title(arm, truth_arm) for arm in arms)]
+    rows: list[Sequence[str] | Row] = []
+    for group in analysis.groups:
+        table = group.table("errors")
+        if table.empty:
+            continue
+        cells = {(row["reader"], row["arm"]): row for row in records(table)}
+        whole = "Human experts" if group.kind == "human" else "Model readers (model)"
+        whole += f", {number_of(len(group.readers), 'reader')}"
+        # What is the truth for those whose consensus it is, is not for others.
+        own = truth_arm if group is analysis.main else ""
+        rows.append(Row((whole, *(_errors(cells.get((ALL, arm)), arm, own) for arm in arms)), "strong"))
+        for reader in group.readers:
+            texts = [_errors(cells.get((reader, arm)), arm, own) for arm in arms]
+            rows.append(Row((reader_label(reader, group.kind), *texts), "sub"))
+    foot = "Errors are decisions that differ from the truth."
+    if truth_arm:
+        foot += (
+            f" The truth is the consensus read of the {arm_label(truth_arm)} image: no errors by definition."
+        )
+    return page.table(header, rows, "Diagnostic errors of readers under each condition.", foot=foot)
+
+
+def _truth_title(arm: str, truth_arm: str) -> str:
+    return f"{arm_label(arm)} (ground truth)" if arm == truth_arm else arm_label(arm)
+
+
+def _errors(row: Mapping[str, Any] | None, arm: str, truth_arm: str) -> str:
+    if arm == truth_arm:
+        return "0 (ground truth)"
+    return NONE if row is None else share_cell(row["errors"], row["reads"])
+
+
+def add_group(page: ReportPage, group: ReaderGroup, analysis: StudyAnalysis) -> None:
+    """Add all sections on one kind of readers."""
+    apart = group is not analysis.main
+    mark, behind = (f"{group.kind}-", f" ({KIND_TITLES[group.kind].lower()})") if apart else ("", "")
+
+    def section(anchor: str, title: str, *parts: str) -> None:
+        page.section(f"{mark}{anchor}", f"{title}{behind}", *parts, listed=not apart)
+
+    name = f"{group.kind}_"
+    section("primary", "Primary endpoint", *_primary(page, group))
+    section("measures", "All measures", _measures(page, group), *_differences(page, group, name))
+    section("readers", "Each reader", *_readers(page, group, name))
+    section("roc", "ROC curves", page.figure(f"{name}roc", figures.draw_roc(group), ROC_CAPTION))
+    section(
+        "quality",
+        "Image quality",
+        page.figure(f"{name}quality", bars.draw_quality(group), QUALITY_CAPTION),
+    )
+    section("agreement", "Agreement", *agreement_parts(page, group, analysis, name))
+    section("times", "Reading times", *time_parts(page, group, name))
+    section("blinding", "Was the blinding kept?", *blinding_parts(page, group, name))
+    section("answers", "All answers", answer_parts(page, group))
+
+
+ROC_CAPTION = (
+    "Empirical ROC curves: each reader (thin) and the mean of all readers (thick), averaged along lines of "
+    "constant sum of both rates, so that its area is the readers' mean area."
+)
+QUALITY_CAPTION = (
+    "Ratings of image quality: number of reads in the upper panel, shares for each reader below."
+)
+
+
+def _primary(page: ReportPage, group: ReaderGroup) -> list[str]:
+    verdict, analysis = group.verdict, group.primary
+    if verdict is None or analysis is None:
+        return []
+    entry = analysis.entry
+    digits = verdict.measure.digits
+    level = f"{100 * (1 - entry['alpha']):g} % interval"
+    row, tested = verdict.difference, verdict.non_inferiority
+    rows = []
+    for arm in (verdict.arm, verdict.reference):
+        own = next(item for item in entry["methods"] if item["method"] == arm)
+        rows.append((arm_label(arm), number_cell(own["mean"], digits), interval_cell(own, digits), ""))
+    rows.append(
+        (
+            "Difference",
+            number_cell(row["difference"], digits, "+"),
+            interval_cell(row, digits, "+"),
+            p_cell(row["p"]),
+        )
+    )
+    if tested is not None:
+        verb = "non-inferior" if tested["non_inferior"] else "not shown"
+        rows.append(
+            (f"Non-inferiority, margin {entry['margin']:g}", verb, "", f"{p_cell(tested['p'])} (one-sided)")
+        )
+    parts = [
+        "".join(paragraph(text) for text in verdict.sentences),
+        page.table(
+            ["", verdict.measure.title, level, "p"], rows, f"Primary endpoint: {verdict.measure.noun}."
+        ),
+        _tests(page, entry),
+    ]
+    notes = [note for note in entry["notes"] if note]
+    if notes:
+        parts.append(
+            '<div class="notes"><ul>' + "".join(f"<li>{typeset(note)}</li>" for note in notes) + "</ul></div>"
+        )
+    return parts
+
+
+def _tests(page: ReportPage, entry: Mapping[str, Any]) -> str:
+    titles = {
+        "random_readers_random_cases": "Random readers, random cases",
+        "fixed_readers": "Fixed readers, random cases",
+        "fixed_cases": "Random readers, fixed cases",
+    }
+    rows = []
+    for name, title in titles.items():
+        test = entry[name]
+        statistic = "F" if "f" in test else "χ²"
+        value = test.get("f", test.get("chi2"))
+        degrees = [test.get("df1", test.get("df")), test.get("ddf")]
+        if value is None:
+            continue
+        shown = ", ".join(f"{number:.4g}" for number in degrees if number is not None)
+        rows.append((title, f"{statistic} = {value:.3f}", shown, p_cell(test["p"])))
+    parts = entry["components"]
+    values = [f"{label} {parts[key]:.3g}" for key, label in COMPONENTS.items() if parts.get(key) is not None]
+    return page.table(
+        ["Equality of all conditions", "Statistic", "df", "p"],
+        rows,
+        "Tests that all conditions are equal in the primary measure.",
+        foot=f"Components: {', '.join(values)}.",
+    )
+
+
+COMPONENTS = {
+    "var": "Var(ε)",
+    "cov1": "Cov1",
+    "cov2": "Cov2",
+    "cov3": "Cov3",
+    "ms_t": "MS(T)",
+    "ms_r": "MS(R)",
+    "ms_tr": "MS(TR)",
+}
+
+
+def _measures(page: ReportPage, group: ReaderGroup) -> str:
+    held = [measure for measure in MEASURES if measure.name in group.measures]
+    if not held:
+        return ""
+    alpha = group.measures[held[0].name].entry["alpha"]
+    rows = []
+    for arm in group.arms:
+        texts = [arm_label(arm)]
+        for measure in held:
+            found = [row for row in group.measures[measure.name].entry["methods"] if row["method"] == arm]
+            texts.append(
+                f"{found[0]['mean']:.{measure.digits}f}\n{interval_cell(found[0], measure.digits)}"
+                if found
+                else NONE
+            )
+        rows.append(texts)
+    taken = "random" if group.taken_as == "random" else "fixed"
+    return page.table(
+        ["Condition", *(measure.title for measure in held)],
+        rows,
+        f"Means over readers with {100 * (1 - alpha):g} % intervals (readers {taken}, cases random).",
+    )
+
+
+def _differences(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
+    caption = (
+        "Differences between conditions with intervals. p: adjusted within each measure; of the primary "
+        "endpoint as it was pre-registered."
+    )
+    rows: list[Sequence[str] | Row] = []
+    for measure in MEASURES:
+        if measure.name not in group.measures or measure.name == "accuracy":
+            continue
+        section = group.measures[measure.name].entry["differences"]
+        if not section:
+            continue
+        rows.append(Row((measure.title,), "group"))
+        for row in section:
+            pair = f"{arm_label(row['first'])} − {arm_label(row['second'])}"
+            digits = measure.digits
+            rows.append(
+                (
+                    pair,
+                    number_cell(row["difference"], digits, "+"),
+                    interval_cell(row, digits, "+"),
+                    p_cell(row["p"]),
+                    p_cell(row["p_adjusted"]),
+                )
+            )
+    return [
+        page.figure(f"{name}differences", forest.draw_differences(group), caption),
+        page.table(
+            ["Difference", "Estimate", "Interval", "p", "p adjusted"], rows, "All pairwise differences."
+        ),
+    ]
+
+
+def _readers(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
+    decisions, rest = (
+        ("error_rate", "sensitivity", "specificity"),
+        ("auc", "mean_quality", "share_quality_at_least_3"),
+    )
+    caption = "Estimates of each reader (proportions: Wilson intervals) and means over all readers"
+    parts = [
+        page.figure(
+            f"{name}readers_decisions", forest.draw_readers(group, decisions), f"{caption}: decisions."
+        ),
+        page.figure(f"{name}readers_ratings", forest.draw_readers(group, rest), f"{caption}: ratings."),
+    ]
+    if group.primary is not None and group.verdict is not None:
+        entry, verdict = group.primary.entry, group.verdict
+        found = {(row["reader"], row["method"]): row for row in entry["per_reader"]}
+        pairs = {(row["reader"], row["first"], row["second"]): row for row in entry["per_reader_differences"]}
+        digits = verdict.measure.digits
+        rows = []
+        for reader in entry["readers"]["names"]:
+            texts = [reader_label(reader, group.kind)]
+            for arm in (verdict.arm, verdict.reference):
+                row = found[reader, arm]
+                texts.append(f"{row['estimate']:.{digits}f} {interval_cell(row, digits)}".strip())
+            texts.append(
+                number_cell(
+                    found[reader, verdict.arm]["estimate"] - found[reader, verdict.reference]["estimate"],
+                    digits,
+                    "+",
+                )
+            )
+            row = pairs.get((reader, verdict.arm, verdict.reference)) or pairs.get(
+                (reader, verdict.reference, verdict.arm)
+            )
+            texts.append(p_cell(row["p"]) if row else NONE)
+            rows.append(texts)
+        header = [
+            "Reader",
+            arm_label(verdict.arm),
+            arm_label(verdict.reference),
+            "Difference",
+            "p (this reader alone)",
+        ]
+        parts.append(page.table(header, rows, f"Primary endpoint of each reader: {verdict.measure.noun}."))
+    return parts

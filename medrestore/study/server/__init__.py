@@ -1,0 +1,1 @@
+"""What serves the reading page, and decides who may see and answer what."""
