@@ -211,6 +211,13 @@ def _sections(
                     "needs the truth beforehand, but a consensus is known after the study only. Remedy: give "
                     f"the truth by file, or leave {phase} out",
                 )
+        primary, arm = entry["primary"], entry["truth"]["consensus_of"]
+        if primary and arm in (primary["arm"], primary["reference"]) and primary["metric"] in sections.JUDGED:
+            faults.add(
+                "primary",
+                f"{primary['metric']} cannot be compared with arm {arm!r}, whose consensus is the truth: "
+                "it is right by definition. Remedy: compare two other arms, or give the truth by file",
+            )
     if protocol is not None:
         with faults.at("questions"):
             require_neutral(protocol, arms)

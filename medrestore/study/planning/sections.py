@@ -13,6 +13,7 @@ from medrestore.checks import InputError, require_in_range, require_in_set, requ
 from medrestore.study.questions import Protocol
 
 __all__ = [
+    "JUDGED",
     "METRICS",
     "ONE_PER_CASE",
     "arm_section",
@@ -42,6 +43,9 @@ METRICS = {
     "share_at_least": "quality",
 }
 """Primary endpoints, and the part of a protocol that each is computed from."""
+
+JUDGED = tuple(metric for metric, part in METRICS.items() if part != "quality")
+"""Primary endpoints that compare reads with the truth."""
 
 COVARIANCES = ("jackknife", "delong", "unbiased")
 TIES = ("refuse", "exclude", "positive", "negative")

@@ -185,6 +185,13 @@ def test_a_consensus_needs_no_truth_beforehand(plan):
     assert plan(truth={"consensus_of": "gan", "ties": "exclude"}).entry["truth"]["ties"] == "exclude"
 
 
+def test_the_arm_that_is_the_truth_cannot_be_judged_by_it(plan):
+    truth = {"consensus_of": PRIMARY["reference"]}
+    with pytest.raises(InputError, match=r"primary: error_rate cannot be compared with arm '\w+', whose"):
+        plan(truth=truth, primary={**PRIMARY, "metric": "error_rate"})
+    assert plan(truth=truth, primary={**PRIMARY, "metric": "mean_rating"}).entry["primary"] is not None
+
+
 # Images
 
 
