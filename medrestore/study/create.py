@@ -28,7 +28,8 @@ from medrestore.files import atomic_path, require_empty_folder, sha256_file
 from medrestore.study.images.blinding import set_file_time
 from medrestore.study.images.package import package_images
 from medrestore.study.layout import FORMAT, Study, canonical_json, open_study, sha256_text
-from medrestore.study.planning.design import make_reading_list, random_ids
+from medrestore.study.planning.design import make_reading_list
+from medrestore.study.planning.ids import random_ids
 from medrestore.study.planning.plan import Plan, read_plan
 
 __all__ = ["create_study"]

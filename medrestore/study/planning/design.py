@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from medrestore.checks import InputError, require_in_range
 from medrestore.rng import generator
 from medrestore.study.layout import QUALIFICATION, READING, READING_COLUMNS, TRAINING
+from medrestore.study.planning.ids import random_ids
 
-__all__ = ["duplicate_count", "least_sessions", "make_reading_list", "random_ids"]
+__all__ = ["duplicate_count", "least_sessions", "make_reading_list"]
 
 DRAWS = 20
 """How often a reader's order is drawn when it comes out uneven."""
@@ -71,20 +72,6 @@ def duplicate_count(reads: int, duplicate_fraction: float) -> int:
 def _most_repeats(reads: int, duplicate_fraction: float) -> int:
     """Return how many reads of a subject with so many reads may be asked twice."""
     return math.ceil(duplicate_fraction * reads - 1e-9)  # 0.1 * 30 is 3.0000000000000004
-
-
-def random_ids(count: int, *, seed: int, salt: str, stream: str) -> list[str]:
-    """Return different ids of 16 hexadecimal digits that cannot be computed without the salt.
-
-    >>> [len(name) for name in random_ids(2, seed=0, salt="secret", stream="doctest")]
-    [16, 16]
-    """
-    random = generator(seed, "study", stream, salt)
-    ids: dict[str, None] = {}
-    while len(ids) < count:
-        numbers = random.integers(0, 2**64, count - len(ids), dtype=np.uint64)
-        ids.update(dict.fromkeys(f"{int(number):016x}" for number in numbers))
-    return list(ids)
 
 
 def make_reading_list(

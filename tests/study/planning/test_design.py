@@ -13,7 +13,8 @@ from scipy.stats import chisquare
 
 from medrestore.checks import InputError
 from medrestore.study.layout import READING_COLUMNS
-from medrestore.study.planning.design import duplicate_count, least_sessions, make_reading_list, random_ids
+from medrestore.study.planning.design import duplicate_count, least_sessions, make_reading_list
+from medrestore.study.planning.ids import random_ids
 
 READERS = ["reader_1", "reader_2"]
 
