@@ -326,7 +326,7 @@ class TestInterrupted:
     @pytest.mark.slow
     def test_killed_again_and_again(self, tmp_path: Path) -> None:
         """SIGKILL at random moments: in the end the study is the one that an undisturbed call makes."""
-        plan = write_plan(tmp_path, cases=24, shape=(48, 48, 30))
+        plan = write_plan(tmp_path, cases=40, shape=(64, 64, 40))
         random = np.random.default_rng(0)
         call = (
             "import sys; from medrestore.study.create import create_study;"
@@ -340,7 +340,7 @@ class TestInterrupted:
             )
             assert process.stdout is not None
             process.stdout.readline()
-            time.sleep(float(random.uniform(0.1, 1.2)))
+            time.sleep(float(random.uniform(0.1, 0.6)))
             process.send_signal(signal.SIGKILL)
             process.wait()
             process.stdout.close()

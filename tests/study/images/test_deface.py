@@ -130,7 +130,8 @@ class TestFaceMask:
 
     @pytest.mark.parametrize("axis", [1, pytest.param(2, marks=pytest.mark.slow)])
     def test_refuses_a_wrong_orientation(self, head: dict[str, Any], axis: int) -> None:
-        with pytest.raises(InputError, match=r"no face could be found.* times as well as upside down"):
+        # By the fit itself, or since it fits as well upside down.
+        with pytest.raises(InputError, match=r"no face could be found"):
             face_mask(np.flip(head["image"], axis), head["affine"])
 
     def test_refuses_noise(self) -> None:
