@@ -15,7 +15,7 @@ from medrestore.data.volumes import Volume, grid_difference, read_grid, read_vol
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["INPUT", "RESERVED", "STANDARD_DOSE", "find_arms", "read_on_grid", "scan_name"]
+__all__ = ["INPUT", "RESERVED", "STANDARD_DOSE", "find_arms", "read_on_grid", "region_maps", "scan_name"]
 
 INPUT = "input"
 STANDARD_DOSE = "standard_dose"
@@ -39,6 +39,18 @@ def scan_name(subject_id: object, session_id: object) -> str:
     'sub-0001_ses-01'
     """
     return f"{subject_id}_{session_id}"
+
+
+def region_maps(table: pd.DataFrame) -> dict[str, Path]:
+    """Return the region map of each scan of a manifest that has one.
+
+    A scan has a row for each of its dose fractions; the regions are the same in all.
+    """
+    with_regions = table[table["regions_path"] != ""]
+    return {
+        scan_name(row.subject_id, row.session_id): Path(str(row.regions_path))
+        for row in with_regions.itertuples()
+    }
 
 
 def find_arms(

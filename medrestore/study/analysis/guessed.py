@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from medrestore.checks import InputError
-from medrestore.study.analysis.verdict import p_text
+from medrestore.study.analysis.verdict import listed, p_text
 
 __all__ = ["BANG_LIMIT", "BlindingIndex", "GuessedArms", "blinding_index", "guessed_arms"]
 
@@ -120,7 +120,8 @@ class GuessedArms:
         )
         lost = list(self.indices.loc[self.indices["low"] > 0, "kind"])
         if lost:
-            return text + f"The blinding was not fully kept: readers recognized {_listed(lost)}."
+            quoted = listed([f"“{kind}”" for kind in lost])
+            return text + f"The blinding was not fully kept: readers recognized {quoted}."
         if (self.indices["verdict"] == "kept").all():
             return text + "The blinding was kept."
         return text + "There is no sign that the blinding was lost."
@@ -196,8 +197,3 @@ def guessed_arms(
         shares.append(row)
     columns = ["reader", "guesses", "right", "share", "low", "high", "chance", "p"]
     return GuessedArms(pd.DataFrame(rows), pd.DataFrame(indices), pd.DataFrame(shares, columns=columns))
-
-
-def _listed(names: Sequence[str]) -> str:
-    quoted = [f"“{name}”" for name in names]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"

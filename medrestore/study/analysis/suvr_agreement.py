@@ -16,7 +16,7 @@ from medrestore.checks import InputError, fail
 from medrestore.data.manifest import read_manifest
 from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
 from medrestore.data.volumes import Volume, read_volume
-from medrestore.evaluation.arms import read_on_grid, scan_name
+from medrestore.evaluation.arms import read_on_grid, region_maps
 from medrestore.metrics.quantitative import bland_altman, composite_suvr
 from medrestore.study.analysis.tables import records
 from medrestore.study.layout import READING, Study
@@ -131,14 +131,10 @@ def suvr_agreement(
     return SuvrAgreement(reference, per_case, pd.DataFrame(rows, columns=columns))
 
 
-def _regions(study: Study, manifest: Path) -> dict[str, str]:
-    table = read_manifest(manifest)
-    found = {
-        scan_name(row["subject_id"], row["session_id"]): str(row["regions_path"])
-        for row in table.to_dict("records")
-    }
+def _regions(study: Study, manifest: Path) -> dict[str, Path]:
+    found = region_maps(read_manifest(manifest))
     cases = study.key.loc[study.key["phase"] == READING, "case"].unique()
-    absent = [case for case in cases if not found.get(case)]
+    absent = [case for case in cases if case not in found]
     if absent:
         fail(
             f"{len(absent)} of {len(cases)} cases are not in it or have no region map, such as {absent[0]!r}",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from medrestore.study.analysis.measures import Measure, arm_label
 from medrestore.study.statistics.analyze import Analysis
 
-__all__ = ["Verdict", "p_text", "verdict_of"]
+__all__ = ["Verdict", "listed", "p_text", "verdict_of"]
 
 
 @dataclass(frozen=True)
@@ -116,3 +116,12 @@ def p_text(p: float) -> str:
     ('= 0.041', '< 0.001', '= 1.000')
     """
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)

@@ -122,7 +122,7 @@ def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[st
         When a case has no region map, or there are no such scans of both classes.
     """
     from medrestore.data.manifest import read_manifest
-    from medrestore.evaluation.arms import scan_name
+    from medrestore.evaluation.arms import region_maps, scan_name
 
     path = Path(manifest)
     column = str((study.plan["truth"] or {}).get("column") or LABEL_COLUMN)
@@ -130,7 +130,7 @@ def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[st
     table["case"] = [scan_name(row.subject_id, row.session_id) for row in table.itertuples()]
     # A scan has a row for each of its dose fractions; regions and standard dose are the same in all.
     table = table[table["regions_path"] != ""].drop_duplicates("case")
-    maps = dict(zip(table["case"], map(Path, table["regions_path"]), strict=True))
+    maps = region_maps(table)
     cases = list(dict.fromkeys(study.key.loc[study.key["phase"] == READING, "case"]))
     missing = [case for case in cases if case not in maps]
     if missing:

@@ -18,11 +18,12 @@ from medrestore.files import atomic_path, require_empty_folder
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.measures import arm_label, reader_label
 from medrestore.study.analysis.tables import records
+from medrestore.study.analysis.verdict import listed
 from medrestore.study.layout import canonical_json
 from medrestore.study.report import figures
 from medrestore.study.report.page import ReportPage, paragraph, typeset
 from medrestore.study.report.sections import add_group, error_section
-from medrestore.study.report.wording import KIND_TITLES, listed, methods_text, number_of
+from medrestore.study.report.wording import KIND_TITLES, methods_text, number_of
 
 __all__ = ["PRIVATE_FILES", "RECORD", "analysis_record", "render_report", "write_report"]
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 import medrestore
 from medrestore.study.analysis.measures import MEASURES, arm_label, measure_of_metric
 from medrestore.study.analysis.tables import ALL
+from medrestore.study.analysis.verdict import listed
 from medrestore.study.report.references import Citations
 
 if TYPE_CHECKING:
     from medrestore.study.analysis.analyze import StudyAnalysis
     from medrestore.study.analysis.reader_group import ReaderGroup
 
-__all__ = ["KIND_TITLES", "listed", "methods_text", "number_of", "summary_text"]
+__all__ = ["KIND_TITLES", "methods_text", "number_of", "summary_text"]
 
 KIND_TITLES = {"human": "Human readers", "model": "Model readers"}
 CORRECTIONS = {
@@ -252,15 +252,6 @@ def _software(analysis: StudyAnalysis) -> str:
         f"Software: medrestore {medrestore.__version__} with {versions}; random order by {generator['name']} "
         f"({generator['version']})."
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them.
-
-    >>> listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
 
 
 def number_of(count: int, noun: str) -> str:
