@@ -40,6 +40,7 @@ def work(rank: int, world_size: int, folder: str) -> None:
         Batches(batch_size=2, size=40, dtype=torch.float64, rank=rank, world_size=world_size),
     )
     torch.save(result, f"{folder}/rank{rank}.pt")
+    torch.distributed.barrier()  # no process ends while another still computes
     torch.distributed.destroy_process_group()
 
 
