@@ -26,10 +26,15 @@ from medrestore.networks.unet import UNetGenerator
 from medrestore.networks.weights import describe, load_file, save_file
 
 COMMANDS: list[tuple[list[str], list[str]]] = [
-    (["demo"], ["--output", "--seed", "11 minutes"]),
-    (["simulate"], ["amyloid-pet", "low-dose"]),
+    (["demo"], ["--output", "--seed", "11 minutes", "multicontrast-mri"]),
+    (["simulate"], ["amyloid-pet", "low-dose", "mdme-mri"]),
     (["simulate", "amyloid-pet"], ["--output", "--size", "reference", "--dose-fraction", "--workers"]),
     (["simulate", "low-dose"], ["--image", "--mu-map", "1/cm", "repeat for several"]),
+    (["simulate", "mdme-mri"], ["--output", "--size", "reference", "--workers", "mri coregister"]),
+    (["mri"], ["check", "coregister", "evaluate"]),
+    (["mri", "check"], ["FILE", "--contrast", "all faults"]),
+    (["mri", "coregister"], ["MANIFEST", "--output", "--component", "resampled once", "left_out.csv"]),
+    (["mri", "evaluate"], ["NAME=FOLDER", "--segmenter", "--observer", "grid artefacts", "--tracking-uri"]),
     (["manifest"], ["check"]),
     (["manifest", "check"], ["FILE", "--label-column", "all faulty rows"]),
     (["train"], ["BUNDLE", "--variant", "--key value", "Example"]),

@@ -11,6 +11,8 @@ import typer
 
 from medrestore import __version__
 from medrestore.checks import InputError
+from medrestore.cli.mri import mri_app
+from medrestore.cli.options import OutputFolder, Seed, named_pairs
 from medrestore.cli.study import study_app
 
 __all__ = ["app", "main"]
@@ -33,12 +35,8 @@ simulate_app = typer.Typer(no_args_is_help=True, help="Simulate cohorts and low-
 manifest_app = typer.Typer(no_args_is_help=True, help="Check and inspect manifests of image pairs.")
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(mri_app, name="mri")
 app.add_typer(study_app, name="study")
-
-Seed = Annotated[int, typer.Option(help="Names every random stream: the same seed gives the same bytes.")]
-OutputFolder = Annotated[
-    Path, typer.Option(help="A new folder, or one of an interrupted run, which is continued.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -50,17 +48,23 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def demo(
+    subject: Annotated[
+        str, typer.Argument(help="amyloid-pet, or multicontrast-mri: six contrasts from one acquisition.")
+    ] = "amyloid-pet",
     output: OutputFolder = Path("demo_output"),
     seed: Seed = 0,
 ) -> None:
-    """Run the main job on an embedded cohort: simulate, train Task-GAN and its baselines, restore, evaluate.
+    """Run the main job on a simulated cohort: simulate, train Task-GAN and its baselines, restore, evaluate.
 
-    Ends with the rehearsal of a reader study. Takes about 11 minutes on two cores. A call on the same folder
-    continues where the last one ended.
+    amyloid-pet ends with the rehearsal of a reader study. Each takes about 11 minutes on two cores. A call on
+    the same folder continues where the last one ended.
     """
-    from medrestore.demo import run_demo
+    from medrestore.checks import require_in_set
+    from medrestore.demo import amyloid_pet, multicontrast_mri
 
-    run_demo(output, seed=seed)
+    runs = {"amyloid-pet": amyloid_pet.run_demo, "multicontrast-mri": multicontrast_mri.run_demo}
+    require_in_set("SUBJECT", subject, tuple(runs))
+    runs[subject](output, seed=seed)
 
 
 @simulate_app.command("amyloid-pet")
@@ -82,6 +86,26 @@ def simulate_amyloid_pet(
     from medrestore.data.phantoms.cohort import simulate_cohort
 
     manifest = simulate_cohort(output, size=size, seed=seed, dose_fraction=dose_fraction, workers=workers)
+    typer.echo(f"manifest: {manifest}")
+
+
+@simulate_app.command("mdme-mri")
+def simulate_mdme_mri(
+    output: OutputFolder,
+    size: Annotated[
+        str,
+        typer.Option(help="demo (34 subjects), large (110), or reference: the paper's 67, full resolution."),
+    ] = "demo",
+    seed: Seed = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
+) -> None:
+    """Simulate a cohort of multi-contrast MRI: an MDME acquisition, six conventional contrasts, lesions.
+
+    As in real life, subjects move between the scans: [bold]medrestore mri coregister[/bold] comes next.
+    """
+    from medrestore.data.phantoms.mri.cohort import simulate_mdme_cohort
+
+    manifest = simulate_mdme_cohort(output, size=size, seed=seed, workers=workers)
     typer.echo(f"manifest: {manifest}")
 
 
@@ -250,10 +274,10 @@ def evaluate(
     """Compare restorations: image quality, T and observers, SUVR, dose equivalent; table, CSV, figure."""
     from medrestore.evaluation.evaluate import evaluate as run
 
-    folders = {name: Path(folder) for name, folder in _pairs("method", method or []).items()}
+    folders = {name: Path(folder) for name, folder in named_pairs("method", method or []).items()}
     filters = None
     if filter:
-        given = _pairs("filter", [item for item in filter if item != "none"])
+        given = named_pairs("filter", [item for item in filter if item != "none"])
         filters = {name: float(value) for name, value in given.items()}
     evaluation = run(
         manifest,
@@ -295,17 +319,6 @@ def compare(
     from medrestore.tracking.compare import render
 
     typer.echo(render(run(experiment, tracking_uri=tracking_uri)))
-
-
-def _pairs(option: str, items: list[str]) -> dict[str, str]:
-    """Turn NAME=VALUE items of an option into a mapping."""
-    pairs = {}
-    for item in items:
-        name, joined, value = item.partition("=")
-        if not joined:
-            raise InputError(f"--{option} expects NAME=VALUE, got {item!r}")
-        pairs[name] = value
-    return pairs
 
 
 def _overrides(arguments: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The main job on an embedded cohort: simulate, train, restore, evaluate, rehearse a reader study."""
+"""The main job on a simulated amyloid PET cohort: train, restore, evaluate, rehearse a reader study."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from medrestore.demo.runs import say, train_run
 from medrestore.files import atomic_path, require_empty_folder
 
 if TYPE_CHECKING:
@@ -107,12 +108,12 @@ def run_demo(
     began = time.monotonic()
     folder = require_empty_folder(output, belongs="demo", marker="cohort").resolve()
     tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
-    _say(f"1 of 5: simulating the cohort ({size})")
+    say(f"1 of 5: simulating the cohort ({size})")
     manifest = simulate_cohort(folder / "cohort", size=size, seed=seed)
     observer, task = (folder / "runs" / name / "model.pt" for name in ("observer", "task"))
     runs = ("observer", "task", *methods)
     for number, method in enumerate(runs, start=1):
-        _say(f"2 of 5: training {method} ({number} of {len(runs)})")
+        say(f"2 of 5: training {method} ({number} of {len(runs)})")
         overrides: dict[str, Any] = {}
         overlays = [*variants, method]
         if method != "observer":
@@ -120,8 +121,8 @@ def run_demo(
         if method in ("l1_task", "taskgan"):
             overrides |= {"task_weights": str(task)}
             overlays.insert(-1, "pretrained")
-        _train(folder, method, overlays, overrides, tracking_uri=tracking_uri)
-    _say("3 of 5: restoring the test subjects")
+        train_run(BUNDLE, folder, method, overlays, overrides, tracking_uri=tracking_uri)
+    say("3 of 5: restoring the test subjects")
     restored = {method: folder / "restored" / method for method in methods}
     for method, place in restored.items():
         weights = folder / "runs" / method / "model.pt"
@@ -132,7 +133,7 @@ def run_demo(
             output_dir=place,
             bundle=BUNDLE,
         ).run()
-    _say("4 of 5: evaluating")
+    say("4 of 5: evaluating")
     evaluation = evaluate(
         manifest,
         methods=restored,
@@ -143,7 +144,7 @@ def run_demo(
     )
     log_evaluation(evaluation, experiment=EXPERIMENT, tracking_uri=tracking_uri)
     typer.echo(evaluation.markdown)
-    _say("5 of 5: rehearsing the reader study")
+    say("5 of 5: rehearsing the reader study")
     arms = [method for method in methods if method in STUDY_METHODS] or list(methods[-1:])
     report = _rehearse(folder, arms, variants=variants, seed=seed, tracking_uri=tracking_uri)
     trial = folder / "study_human"
@@ -159,24 +160,6 @@ def run_demo(
         f"                      medrestore study serve {trial}"
     )
     return folder / "evaluation"
-
-
-def _train(
-    folder: Path, run: str, overlays: Sequence[str], overrides: dict[str, Any], *, tracking_uri: str
-) -> Path:
-    """Train one run of the bundle, or keep it when it is finished; return its weights."""
-    from medrestore.engines.bundle import open_bundle
-
-    places = {
-        "dataset_dir": str(folder / "cohort"),
-        "output_dir": str(folder / "runs" / run),
-        "tracking_uri": tracking_uri,
-    }
-    workflow = open_bundle(BUNDLE, "train", variants=overlays, overrides=places | overrides)
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
-    return folder / "runs" / run / "model.pt"
 
 
 def _rehearse(
@@ -196,7 +179,8 @@ def _rehearse(
             with atomic_path(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
     weights = [
-        _train(
+        train_run(
+            BUNDLE,
             folder,
             name,
             [*variants, "observer"],
@@ -245,7 +229,3 @@ def _plans(table: pd.DataFrame, methods: Sequence[str], *, seed: int) -> dict[st
             **common, cases=some("test", 2), training=some("train", 1), qualification=some("validation", 1)
         ),
     }
-
-
-def _say(text: str) -> None:
-    typer.secho(f"\n{text}", bold=True)

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medrestore import demo
 from medrestore.checks import InputError
 from medrestore.data.manifest import with_checksums
 from medrestore.data.volumes import read_volume, write_volume
-from medrestore.demo import BUNDLE, EXPERIMENT, METHODS, NETWORK_READERS, SUVR_READERS, run_demo
+from medrestore.demo import amyloid_pet
+from medrestore.demo.amyloid_pet import BUNDLE, EXPERIMENT, METHODS, NETWORK_READERS, SUVR_READERS, run_demo
 from medrestore.engines.bundle import find_bundle
 from medrestore.networks.weights import load_file
 from medrestore.study.create import create_study
@@ -203,4 +203,4 @@ def test_folder_of_others_is_refused_before_anything_is_simulated(
     with pytest.raises(InputError, match="holds other files and no demo; nothing is overwritten"):
         run_demo(tmp_path)
     assert simulated == []
-    assert demo.METHODS == ("l1", "l1_task", "gan", "taskgan")
+    assert amyloid_pet.METHODS == ("l1", "l1_task", "gan", "taskgan")

@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medrestore.checks import InputError
+
+__all__ = ["OutputFolder", "Seed", "named_pairs"]
+
+Seed = Annotated[int, typer.Option(help="Names every random stream: the same seed gives the same bytes.")]
+OutputFolder = Annotated[
+    Path, typer.Option(help="A new folder, or one of an interrupted run, which is continued.")
+]
+
+
+def named_pairs(option: str, items: list[str]) -> dict[str, str]:
+    """Turn NAME=VALUE items of an option into a mapping."""
+    pairs = {}
+    for item in items:
+        name, joined, value = item.partition("=")
+        if not joined:
+            raise InputError(f"--{option} expects NAME=VALUE, got {item!r}")
+        pairs[name] = value
+    return pairs
