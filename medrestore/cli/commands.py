@@ -199,7 +199,12 @@ def train(
 @app.command()
 def restore(
     bundle: Annotated[str, typer.Option(help="Folder or name of a bundle.")],
-    input: Annotated[Path, typer.Option(help="A NIfTI volume, a folder of them, or a manifest (CSV).")],
+    input: Annotated[
+        Path,
+        typer.Option(
+            help="A NIfTI volume (3D; of several channels 4D), a folder of them, or a manifest (CSV)."
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Folder for the restored volumes.")],
     weights: Annotated[
         Path | None, typer.Option(help="model.pt of a finished training; else the bundle's models/model.pt.")
@@ -212,7 +217,11 @@ def restore(
     ] = 0,
     split: Annotated[str | None, typer.Option(help="Of a manifest, restore this split only.")] = None,
     dose_fraction: Annotated[
-        float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
+        float | None, typer.Option(help="PET: of a manifest, the rows at this dose fraction only.")
+    ] = None,
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(help="MRI: a contrast to restore; repeat. All that were trained when not given."),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     seed: Seed = 0,
@@ -225,12 +234,16 @@ def restore(
         "output_dir": str(output),
         "samples": samples,
         "split": split,
-        "dose_fraction": dose_fraction,
         "precision": precision,
         "seed": seed,
     }
-    if weights is not None:
-        overrides["weights"] = str(weights)
+    # Keys of some bundles only: a bundle that has none of them says so.
+    given = {
+        "weights": None if weights is None else str(weights),
+        "dose_fraction": dose_fraction,
+        "contrasts": contrast,
+    }
+    overrides |= {key: value for key, value in given.items() if value is not None}
     workflow = open_bundle(bundle, "inference", overrides=overrides)
     workflow.initialize()
     (written,) = workflow.run()
