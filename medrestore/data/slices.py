@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from medrestore import rng
-from medrestore.checks import InputError, require_in_range
+from medrestore.checks import InputError, require_in_range, require_in_set
 from medrestore.data.slice_stack import SliceStack, center_window
 
 __all__ = [
@@ -24,6 +24,9 @@ __all__ = [
     "make_sequential_loader",
     "make_slice_loader",
 ]
+
+BATCHES = ("mixed", "one_class")
+"""How :class:`BalancedBatchSampler` shares out an epoch's batches among the classes."""
 
 T = TypeVar("T")
 
@@ -48,6 +51,8 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
     ----------
     labels : (N,) float32
         y of every slice.
+    shown_channel : int
+        Channel of ``image`` that a picture shows: the slice itself.
 
     Raises
     ------
@@ -73,7 +78,7 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
         if not np.isfinite(labels).all():
             raise InputError(f"label_column {label_column!r} holds values that are no numbers")
         self.stack = stack
-        self.neighbors = int(neighbors)
+        self.neighbors = self.shown_channel = int(neighbors)
         self.label_column = label_column
         self.chosen = _slices_in_range(stack, slice_range)
         self.labels: NDArray[np.float32] = labels[stack.volume_index[self.chosen]]
@@ -183,32 +188,49 @@ class BalancedBatchSampler(Sampler[list[int]]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.batches = BATCHES[0]
         self.epoch = 0
         self.position = 0
 
     def __len__(self) -> int:
         return self.batches_per_epoch
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch to draw; a new one starts at its first batch."""
+    def set_epoch(self, epoch: int, *, batches: str = "mixed") -> None:
+        """Choose the epoch to draw; a new one starts at its first batch.
+
+        Parameters
+        ----------
+        epoch
+            Number of the epoch.
+        batches
+            ``mixed``: equally many slices of every class in every batch. ``one_class``: the whole epoch of
+            one class; the classes take turns in an order that the seed shuffles, so that as many epochs in a
+            row as there are classes hold every class once, wherever they begin.
+        """
+        require_in_set("batches", batches, BATCHES)
+        self.batches = batches
         if epoch != self.epoch:
             self.epoch, self.position = int(epoch), 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches = self.draw(self.epoch)[:, self.rank :: self.world_size].tolist()
+        batches = self.draw(self.epoch, batches=self.batches)[:, self.rank :: self.world_size].tolist()
         start = self.position if self.position < self.batches_per_epoch else 0
         for index in range(start, self.batches_per_epoch):
             self.position = index + 1  # before the yield: a loop that stops early never comes back here
             yield batches[index]
 
-    def draw(self, epoch: int) -> NDArray[np.int64]:
+    def draw(self, epoch: int, *, batches: str = "mixed") -> NDArray[np.int64]:
         """Return the slices that all processes see in an epoch, a row (batch_size * world_size) per batch."""
         random = rng.generator(self.seed, "sampler", epoch)
         size, classes = self.batch_size * self.world_size, len(self._members)
-        # Taking classes in turn across batches shares out the surplus; class after class within a batch,
-        # every world_size-th place holds all classes alike.
-        turn = np.arange(self.batches_per_epoch * size).reshape(self.batches_per_epoch, size) % classes
-        kind = np.sort(turn, axis=1).reshape(-1)
+        if batches == "one_class":
+            turns = rng.generator(self.seed, "sampler", "turns").permutation(classes)
+            kind = np.full(self.batches_per_epoch * size, turns[epoch % classes])
+        else:
+            # Taking classes in turn across batches shares out the surplus; class after class within a batch,
+            # every world_size-th place holds all classes alike.
+            turn = np.arange(self.batches_per_epoch * size).reshape(self.batches_per_epoch, size) % classes
+            kind = np.sort(turn, axis=1).reshape(-1)
         order = np.empty(kind.shape, dtype=np.int64)
         for index, members in enumerate(self._members):
             places = np.flatnonzero(kind == index)

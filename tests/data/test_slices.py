@@ -99,6 +99,12 @@ def test_other_label_column_names_the_key(stack: SliceStack) -> None:
     assert "amyloid_status" not in dataset[5]
 
 
+def test_shown_channel_is_the_slice_itself(stack: SliceStack) -> None:
+    dataset = SliceDataset(stack, neighbors=2)
+    image = dataset.__getitems__([12])["image"]
+    np.testing.assert_array_equal(image[0, dataset.shown_channel], stack.degraded[12])
+
+
 def test_wrong_arguments_of_the_dataset_are_refused(stack: SliceStack) -> None:
     with pytest.raises(InputError, match=r"neighbors must be in \[0, 1000\], got -1"):
         SliceDataset(stack, neighbors=-1)
@@ -223,6 +229,75 @@ def test_one_class_is_refused() -> None:
 def test_wrong_arguments_of_the_sampler_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         sampler_of(**options)
+
+
+# ---------------------------------------------------------------- epochs of one class
+CONTRASTS = np.repeat([0, 1, 2, 4], [9, 30, 5, 12])  # class 3 does not occur
+
+
+def contrast_sampler(**options: int) -> BalancedBatchSampler:
+    return BalancedBatchSampler(CONTRASTS, **{"batch_size": 4, "batches_per_epoch": 3, "seed": 0, **options})
+
+
+def class_of_epoch(sampler: BalancedBatchSampler, epoch: int) -> int:
+    (kind,) = set(CONTRASTS[sampler.draw(epoch, batches="one_class")].reshape(-1).tolist())
+    return int(kind)
+
+
+def test_as_many_epochs_as_classes_hold_every_class_once() -> None:
+    orders = set()
+    for seed in range(8):
+        kinds = [class_of_epoch(contrast_sampler(seed=seed), epoch) for epoch in range(13)]
+        for start in range(10):  # wherever the stage begins
+            assert sorted(kinds[start : start + 4]) == [0, 1, 2, 4]
+        orders.add(tuple(kinds[:4]))
+    assert len(orders) > 1  # the seed's order, not the classes'
+
+
+def test_epoch_of_one_class_uses_it_up_before_a_slice_comes_again() -> None:
+    sampler = contrast_sampler(batches_per_epoch=5)
+    epoch = next(epoch for epoch in range(4) if class_of_epoch(sampler, epoch) == 0)
+    drawn = sampler.draw(epoch, batches="one_class").reshape(-1)  # 20 of 9 slices
+    assert sorted(drawn[:9]) == sorted(drawn[9:18]) == list(range(9))
+    again = sampler.draw(epoch + 4, batches="one_class").reshape(-1)  # the same class, in another order
+    assert sorted(again[:9]) == list(range(9))
+    assert again.tolist() != drawn.tolist()
+
+
+def test_iteration_follows_the_kind_of_batches_of_its_epoch() -> None:
+    sampler = contrast_sampler()
+    sampler.set_epoch(5, batches="one_class")
+    assert list(sampler) == sampler.draw(5, batches="one_class").tolist()
+    sampler.set_epoch(6)
+    assert list(sampler) == sampler.draw(6).tolist()
+    assert all(len(set(CONTRASTS[batch])) == 4 for batch in sampler.draw(6))
+
+
+def test_processes_share_an_epoch_of_one_class() -> None:
+    samplers = [contrast_sampler(batch_size=8), *(contrast_sampler(rank=r, world_size=2) for r in range(2))]
+    for sampler in samplers:
+        sampler.set_epoch(3, batches="one_class")
+    for batch, first, second in zip(*samplers, strict=True):
+        assert batch[0::2] == first
+        assert batch[1::2] == second
+
+
+def test_interrupted_epoch_of_one_class_continues_where_it_stopped() -> None:
+    sampler = contrast_sampler()
+    sampler.set_epoch(2, batches="one_class")
+    whole = list(sampler)
+    sampler.set_epoch(1, batches="one_class")
+    sampler.set_epoch(2, batches="one_class")
+    begun = [next(iter(sampler))]
+    resumed = contrast_sampler()
+    resumed.load_state_dict(sampler.state_dict())
+    resumed.set_epoch(2, batches="one_class")  # as the stage says
+    assert begun + list(resumed) == whole
+
+
+def test_unknown_kind_of_batches_is_refused() -> None:
+    with pytest.raises(InputError, match="batches must be one of 'mixed', 'one_class', got 'one class'"):
+        contrast_sampler().set_epoch(0, batches="one class")
 
 
 # ---------------------------------------------------------------- loaders
