@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from medrestore import __version__, rng
 from medrestore.checks import fail, require_in_range, require_in_set
-from medrestore.data.phantoms.subject import degraded_name, write_json
+from medrestore.data.phantoms.folder import write_json
+from medrestore.data.phantoms.subject import degraded_name
 from medrestore.data.volumes import Volume, grid_difference, nifti_stem, read_volume, write_volume
 from medrestore.files import require_empty_folder, sha256_file
 from medrestore.operators.pet_scan import STANDARD_DOSE, ScanSettings, simulate_scans

@@ -30,6 +30,7 @@ __all__ = [
     "nifti_stem",
     "read_grid",
     "read_volume",
+    "write_channels",
     "write_volume",
 ]
 
@@ -287,7 +288,49 @@ def write_volume(
             f"data of shape {data.shape} do not fit the source's grid, {source.canonical_shape} in RAS+ axes",
             path=path,
         )
-    content = _header(source, dtype) + _stored_bytes(data, source, dtype, path)
+    return _write(_header(source, dtype, source.shape) + _stored_bytes(data, source, dtype, path), path)
+
+
+def write_channels(
+    data: NDArray[Any], source: SourceGrid, path: str | os.PathLike[str], *, dtype: str = "float32"
+) -> Path:
+    """Write several images of one acquisition as one 4D NIfTI, channels last in the file.
+
+    Parameters
+    ----------
+    data : (C, X, Y, Z)
+        Channels of volumes in canonical axes.
+    source
+        The grid of each channel, written as :func:`write_volume` does.
+    path
+        ``.nii``, or ``.nii.gz``.
+    dtype
+        One of :data:`DTYPES`, or ``complex64``.
+
+    Returns
+    -------
+    Path
+        The file: whole, or not there (or as it was before).
+
+    Raises
+    ------
+    InputError
+        As :func:`write_volume` does.
+    """
+    path = Path(path)
+    nifti_stem(path)
+    require_in_set("dtype", dtype, (*DTYPES, "complex64"))
+    if data.ndim != 4 or data.shape[1:] != source.canonical_shape:
+        fail(
+            f"channels of shape {data.shape} do not fit the source's grid, {source.canonical_shape} in "
+            "RAS+ axes",
+            path=path,
+        )
+    header = _header(source, dtype, (*source.shape[:3], len(data)))
+    return _write(header + b"".join(_stored_bytes(channel, source, dtype, path) for channel in data), path)
+
+
+def _write(content: bytes, path: Path) -> Path:
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         if path.name.lower().endswith(".gz"):
             with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=stream, mtime=0) as packed:
@@ -297,7 +340,7 @@ def write_volume(
     return path
 
 
-def _header(source: SourceGrid, dtype: str) -> bytes:
+def _header(source: SourceGrid, dtype: str, shape: tuple[int, ...]) -> bytes:
     import nibabel
 
     header = (
@@ -306,7 +349,7 @@ def _header(source: SourceGrid, dtype: str) -> bytes:
         else nibabel.Nifti1Header(endianness="<")
     )
     header.set_data_dtype(np.dtype(dtype))
-    header.set_data_shape(source.shape)
+    header.set_data_shape(shape)
     for name, value in source.header.items():
         header[name] = value
     header["scl_slope"], header["scl_inter"] = 1, 0
@@ -319,7 +362,7 @@ def _header(source: SourceGrid, dtype: str) -> bytes:
 def _stored_bytes(data: NDArray[Any], source: SourceGrid, dtype: str, path: Path) -> bytes:
     with np.errstate(over="ignore", invalid="ignore"):
         values = source.to_stored(data).astype(np.dtype(dtype).newbyteorder("<"))
-    if np.dtype(dtype).kind == "f":
+    if np.dtype(dtype).kind in "fc":
         if not np.isfinite(values).all():
             fail(f"values are not finite, or too large for {dtype}: nothing was written", path=path)
     elif not np.array_equal(values, source.to_stored(data)):

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from medrestore import __version__
-from medrestore.checks import fail, require_in_range, require_in_set
+from medrestore.checks import require_in_range, require_in_set
 from medrestore.data.phantoms import amyloid
 from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, Template, load_template
 from medrestore.data.phantoms.design import DOSE_SERIES, SIZES, CohortSize, SubjectGroup, plan_cohort
+from medrestore.data.phantoms.folder import (
+    COHORT_NAME,
+    claim_folder,
+    read_record,
+    simulate_waiting,
+    subject_folder,
+    write_participants,
+)
 from medrestore.data.phantoms.subject import (
     COUNTS_PER_SUV_MM,
     DOSE_LOG_SD,
     SubjectPlan,
     degraded_name,
-    is_finished,
-    read_record,
     simulate_subject,
-    write_json,
 )
-from medrestore.data.phantoms.workers import available_cores, run_tasks
-from medrestore.files import atomic_path, require_empty_folder
+from medrestore.files import require_empty_folder
 from medrestore.operators.pet_scan import ScanSettings
 
 __all__ = ["DOSE_SERIES", "SIZES", "CohortSize", "SubjectGroup", "plan_cohort", "simulate_cohort"]
-
-COHORT_NAME = "cohort.json"
 
 
 def simulate_cohort(
@@ -88,30 +87,25 @@ def simulate_cohort(
     settings = settings or ScanSettings()
     grid = grid or CohortGrid()
     folder = require_empty_folder(output, belongs="simulated cohort", marker=COHORT_NAME)
-    fingerprint = _claim(folder, _description(size, seed, dose_fraction, settings, grid))
+    fingerprint = claim_folder(folder, _description(size, seed, dose_fraction, settings, grid))
     plans = plan_cohort(size, seed=seed, dose_fraction=dose_fraction)
-    waiting = [plan for plan in plans if not is_finished(_subject_folder(folder, plan), plan, fingerprint)]
-    if waiting:
-        tasks = [
-            (plan, _subject_folder(folder, plan), load_template(), grid, settings, seed, fingerprint)
-            for plan in waiting
-        ]
-        finished = run_tasks(_task, tasks, workers=workers or available_cores())
-        _show_progress(finished, total=len(plans), done=len(plans) - len(waiting), show=progress)
+    simulate_waiting(
+        _task,
+        plans,
+        folder,
+        fingerprint=fingerprint,
+        arguments=lambda plan, place: (plan, place, load_template(), grid, settings, seed, fingerprint),
+        workers=workers,
+        progress=progress,
+    )
     return _write_tables(folder, plans, dose_fraction)
-
-
-def _subject_folder(folder: Path, plan: SubjectPlan) -> Path:
-    return folder / "subjects" / plan.subject_id
 
 
 def _description(
     size: CohortSize, seed: int, dose_fraction: float, settings: ScanSettings, grid: CohortGrid
 ) -> dict[str, Any]:
-    """Return all that determines a cohort, in plain types."""
-    description = {
-        "simulated": True,
-        "version": __version__,
+    """Return all that determines a cohort."""
+    return {
         "seed": seed,
         "dose_fraction": dose_fraction,
         "dose_series": list(DOSE_SERIES),
@@ -132,32 +126,6 @@ def _description(
         },
         "sources": list(amyloid.SOURCES),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(description))
-    return plain
-
-
-def _claim(folder: Path, description: dict[str, Any]) -> str:
-    """Write the cohort's settings, or require that those there are the same; return their fingerprint."""
-    path = folder / COHORT_NAME
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            fail("is not readable JSON", path=path, remedy="name a new folder")
-        if not isinstance(found, dict) or found != description:
-            differing = sorted(
-                key
-                for key in description
-                if not isinstance(found, dict) or found.get(key) != description[key]
-            )
-            fail(
-                f"holds a cohort of other settings ({', '.join(differing) or 'unknown keys'} differ)",
-                path=folder,
-                remedy="name a new folder, or give the settings in cohort.json",
-            )
-    else:
-        write_json(path, description)
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def _task(
@@ -173,15 +141,6 @@ def _task(
     return plan.subject_id
 
 
-def _show_progress(finished: Iterator[str], *, total: int, done: int, show: bool) -> None:
-    from tqdm import tqdm
-
-    with tqdm(total=total, initial=done, desc="simulate", unit="subject", disable=not show) as bar:
-        for subject_id in finished:
-            bar.set_postfix_str(subject_id, refresh=False)
-            bar.update()
-
-
 def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: float) -> Path:
     """Write manifest, dose series and participants, from the subjects' records; return the manifest."""
     import pandas as pd
@@ -194,7 +153,7 @@ def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: flo
         "participants.csv": [],
     }
     for plan in plans:
-        record = read_record(_subject_folder(folder, plan))
+        record = read_record(subject_folder(folder, plan))
         place, digest = f"subjects/{plan.subject_id}", record["sha256"]
         for fraction in plan.dose_fractions:
             rows["manifest.csv" if fraction == dose_fraction else "dose_series.csv"].append(
@@ -225,10 +184,7 @@ def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: flo
                 **record["parameters"],
             }
         )
-    with atomic_path(folder / "participants.csv") as temporary:
-        pd.DataFrame(rows["participants.csv"]).to_csv(
-            temporary, index=False, lineterminator="\n", float_format="%.9g"
-        )
+    write_participants(rows["participants.csv"], folder)
     # The manifest last: whoever finds it finds everything.
     for name in ("dose_series.csv", "manifest.csv"):
         write_manifest(pd.DataFrame(rows[name], columns=list(COLUMNS)), folder / name)

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from medrestore import __version__, rng
+from medrestore import rng
 from medrestore.data.phantoms.amyloid import composite_of_truth, draw_uptake, true_activity
 from medrestore.data.phantoms.anatomy import CohortGrid, Template, mu_map, vary
-from medrestore.data.volumes import SourceGrid, write_volume
-from medrestore.files import atomic_path, sha256_file
+from medrestore.data.phantoms.folder import SubjectFolder
 from medrestore.operators.pet_scan import STANDARD_DOSE, ScanSettings, simulate_scans
 
-__all__ = [
-    "RECORD_NAME",
-    "SubjectPlan",
-    "degraded_name",
-    "is_finished",
-    "read_record",
-    "simulate_subject",
-    "write_json",
-]
-
-RECORD_NAME = "subject.json"
-"""File of a subject's folder that lists all its others; written last, so that a subject with it is whole."""
+__all__ = ["SubjectPlan", "degraded_name", "simulate_subject"]
 
 COUNTS_PER_SUV_MM = 7.0
 """Median counts per bin, per SUV x mm of line integral, at the standard dose. Chosen so that the plain
@@ -36,9 +21,6 @@ reconstruction at 1 % of the dose reaches about 22 dB against the standard dose,
 
 DOSE_LOG_SD = 0.15
 """Standard deviation, over subjects, of the logarithm of dose x time x sensitivity."""
-
-MNI_SPACE = 4
-"""NIfTI's code of coordinates in MNI152 space."""
 
 
 @dataclass(frozen=True)
@@ -83,31 +65,6 @@ def degraded_name(dose_fraction: float) -> str:
     return f"degraded_dose-{dose_fraction:.9g}.nii.gz"
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON, whole or not at all, the same bytes for the same content."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return the record of a finished subject."""
-    record: dict[str, Any] = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
-    return record
-
-
-def is_finished(folder: Path, plan: SubjectPlan, fingerprint: str) -> bool:
-    """Return whether a folder holds this subject, whole, from the same settings."""
-    try:
-        record = read_record(folder)
-        return bool(
-            record["fingerprint"] == fingerprint
-            and record["subject_id"] == plan.subject_id
-            and all(sha256_file(folder / name) == digest for name, digest in record["sha256"].items())
-        )
-    except (OSError, ValueError, KeyError):
-        return False
-
-
 def simulate_subject(
     plan: SubjectPlan,
     folder: Path,
@@ -144,9 +101,7 @@ def simulate_subject(
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in (folder / RECORD_NAME, *folder.glob(".partial-*")):
-        left.unlink(missing_ok=True)
+    files = SubjectFolder(folder, plan.subject_id, shape=grid.shape, affine=grid.affine)
     with threadpool_limits(limits=1):
         anatomy = vary(template, grid, random=rng.generator(seed, "subject", plan.number, "anatomy"))
         random = rng.generator(seed, "subject", plan.number, "uptake")
@@ -163,48 +118,36 @@ def simulate_subject(
             settings=settings,
             seed=rng.derive(seed, "subject", plan.number, "scan"),
         )
-    source = SourceGrid.from_affine(grid.shape, grid.affine, code=MNI_SPACE)
-    digests: dict[str, str] = {}
-
-    def write(name: str, data: Any, description: str, *, dtype: str = "float32", **facts: Any) -> None:
-        write_volume(data, source, folder / name, dtype=dtype)
-        sidecar = name.removesuffix(".nii.gz") + ".json"
-        write_json(
-            folder / sidecar,
-            {"simulated": True, "subject_id": plan.subject_id, "description": description, **facts},
-        )
-        for file in (name, sidecar):
-            digests[file] = sha256_file(folder / file)
-
-    write("truth_activity.nii.gz", activity, "true activity, not blurred", units="SUV")
-    write("truth_regions.nii.gz", anatomy.regions, "region labels", dtype="int16", units="code of REGIONS")
-    write("mu_map.nii.gz", mu, "linear attenuation at 511 keV", units="1/cm")
+    files.write("truth_activity.nii.gz", activity, "true activity, not blurred", facts={"units": "SUV"})
+    files.write(
+        "truth_regions.nii.gz",
+        anatomy.regions,
+        "region labels",
+        dtype="int16",
+        facts={"units": "code of REGIONS"},
+    )
+    files.write("mu_map.nii.gz", mu, "linear attenuation at 511 keV", facts={"units": "1/cm"})
     for fraction, image in scans.images.items():
         standard = fraction == STANDARD_DOSE
-        write(
+        files.write(
             "target.nii.gz" if standard else degraded_name(fraction),
             image,
             "standard dose" if standard else "low dose: the standard dose's counts, thinned binomially",
-            units="SUV",
-            tracer="florbetaben",
-            dose_fraction=fraction,
-            reconstruction={"method": "OSEM", **asdict(settings)},
+            facts={
+                "units": "SUV",
+                "tracer": "florbetaben",
+                "dose_fraction": fraction,
+                "reconstruction": {"method": "OSEM", **asdict(settings)},
+            },
         )
     truth_suvr = composite_of_truth(activity, anatomy.regions)
-    write_json(
-        folder / RECORD_NAME,
-        {
-            "simulated": True,
-            "version": __version__,
-            "fingerprint": fingerprint,
-            "subject_id": plan.subject_id,
-            "group": plan.group,
-            "split": plan.split,
-            "amyloid_status": plan.amyloid_status,
-            "truth_suvr": round(truth_suvr, 6),
-            "dose_fractions": list(plan.dose_fractions),
-            "recorded_counts": scans.recorded_counts,
-            "parameters": {**uptake.as_parameters(), "counts_per_suv_mm": level, **anatomy.parameters},
-            "sha256": digests,
-        },
-    )
+    record = {
+        "group": plan.group,
+        "split": plan.split,
+        "amyloid_status": plan.amyloid_status,
+        "truth_suvr": round(truth_suvr, 6),
+        "dose_fractions": list(plan.dose_fractions),
+        "recorded_counts": scans.recorded_counts,
+        "parameters": {**uptake.as_parameters(), "counts_per_suv_mm": level, **anatomy.parameters},
+    }
+    files.finish(record, fingerprint=fingerprint)

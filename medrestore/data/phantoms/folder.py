@@ -1,0 +1,255 @@
+"""Folders of simulated cohorts: claimed for their settings, filled by subject, continued when interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medrestore import __version__
+from medrestore.checks import fail
+from medrestore.data.grid import SourceGrid
+from medrestore.data.phantoms.workers import available_cores, run_tasks
+from medrestore.data.volumes import write_channels, write_volume
+from medrestore.files import atomic_path, sha256_file
+
+__all__ = [
+    "COHORT_NAME",
+    "RECORD_NAME",
+    "SubjectFolder",
+    "claim_folder",
+    "is_finished",
+    "read_record",
+    "simulate_waiting",
+    "subject_folder",
+    "write_json",
+    "write_participants",
+]
+
+COHORT_NAME = "cohort.json"
+"""File of a cohort's folder that holds all its settings; written first."""
+
+RECORD_NAME = "subject.json"
+"""File of a subject's folder that lists all its others; written last, so that a subject with it is whole."""
+
+MNI_SPACE = 4
+"""NIfTI's code of coordinates in MNI152 space."""
+
+
+class Planned(Protocol):
+    """A subject that is decided on."""
+
+    @property
+    def subject_id(self) -> str:
+        """Name of the subject and of its folder."""
+
+
+Plan = TypeVar("Plan", bound=Planned)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, whole or not at all, the same bytes for the same content."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def subject_folder(folder: Path, plan: Planned) -> Path:
+    """Return the folder of a subject in its cohort's."""
+    return folder / "subjects" / plan.subject_id
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the record of a finished subject."""
+    record: dict[str, Any] = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
+    return record
+
+
+def is_finished(folder: Path, plan: Planned, fingerprint: str) -> bool:
+    """Return whether a folder holds this subject, whole, from the same settings."""
+    try:
+        record = read_record(folder)
+        return bool(
+            record["fingerprint"] == fingerprint
+            and record["subject_id"] == plan.subject_id
+            and all(sha256_file(folder / name) == digest for name, digest in record["sha256"].items())
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def claim_folder(folder: Path, description: Mapping[str, Any]) -> str:
+    """Write a cohort's settings, or require that those there are the same; return their fingerprint.
+
+    Parameters
+    ----------
+    folder : Path
+        The cohort's folder.
+    description : mapping
+        All that determines the cohort; what JSON can hold.
+
+    Raises
+    ------
+    InputError
+        When the folder holds a cohort of other settings, or a description that cannot be read.
+    """
+    plain = json.loads(json.dumps({"simulated": True, "version": __version__, **description}))
+    path = folder / COHORT_NAME
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            fail("is not readable JSON", path=path, remedy="name a new folder")
+        if not isinstance(found, dict) or found != plain:
+            differing = sorted(
+                key for key in plain if not isinstance(found, dict) or found.get(key) != plain[key]
+            )
+            fail(
+                f"holds a cohort of other settings ({', '.join(differing) or 'unknown keys'} differ)",
+                path=folder,
+                remedy="name a new folder, or give the settings in cohort.json",
+            )
+    else:
+        write_json(path, plain)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def simulate_waiting(
+    simulate: Callable[..., str],
+    plans: Sequence[Plan],
+    folder: Path,
+    *,
+    fingerprint: str,
+    arguments: Callable[[Plan, Path], tuple[Any, ...]],
+    workers: int | None,
+    progress: bool,
+) -> None:
+    """Simulate the subjects whose folders are not finished, on several processes.
+
+    Parameters
+    ----------
+    simulate : callable
+        Of a module; makes one subject of its arguments and returns its name.
+    plans : sequence of plans
+        All subjects of the cohort.
+    folder : Path
+        The cohort's folder.
+    fingerprint : str
+        Of the cohort's settings.
+    arguments : callable
+        Makes the arguments of ``simulate`` from a plan and the subject's folder; called for what is to be
+        simulated alone.
+    workers : int or None
+        Processes; one per core when None.
+    progress : bool
+        Show a progress bar with the time left.
+    """
+    from tqdm import tqdm
+
+    places = [(plan, subject_folder(folder, plan)) for plan in plans]
+    waiting = [(plan, place) for plan, place in places if not is_finished(place, plan, fingerprint)]
+    if not waiting:
+        return
+    tasks = [arguments(plan, place) for plan, place in waiting]
+    done = len(plans) - len(tasks)
+    finished = run_tasks(simulate, tasks, workers=workers or available_cores())
+    with tqdm(total=len(plans), initial=done, desc="simulate", unit="subject", disable=not progress) as bar:
+        for subject_id in finished:
+            bar.set_postfix_str(subject_id, refresh=False)
+            bar.update()
+
+
+def write_participants(rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:
+    """Write ``participants.csv``: one row per subject, numbers with nine digits."""
+    import pandas as pd
+
+    path = folder / "participants.csv"
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n", float_format="%.9g")
+    return path
+
+
+class SubjectFolder:
+    """A subject's folder while it is filled: volumes with their sidecars, then the record of them all.
+
+    What an interrupted run left is written again.
+
+    Parameters
+    ----------
+    folder : Path
+        The subject's folder.
+    subject_id : str
+        The subject, as sidecars and record name it.
+    shape : three int
+        Voxels of the cohort's volumes along X, Y, Z.
+    affine : (4, 4)
+        Their voxel indices to MNI millimeters.
+    """
+
+    def __init__(
+        self, folder: Path, subject_id: str, *, shape: tuple[int, int, int], affine: NDArray[np.float64]
+    ) -> None:
+        self.folder = folder
+        self.subject_id = subject_id
+        self.source = SourceGrid.from_affine(shape, affine, code=MNI_SPACE)
+        self.digests: dict[str, str] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in (folder / RECORD_NAME, *folder.glob(".partial-*")):
+            left.unlink(missing_ok=True)
+
+    def write(
+        self,
+        name: str,
+        data: NDArray[Any],
+        description: str,
+        *,
+        dtype: str = "float32",
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a volume, or channels of it first in ``data``, and its sidecar.
+
+        Parameters
+        ----------
+        name : str
+            File name, ``.nii.gz``.
+        data : (X, Y, Z) or (C, X, Y, Z)
+            Voxels in canonical axes.
+        description : str
+            What they are.
+        dtype : str
+            Voxel type in the file.
+        facts : mapping or None
+            What else the sidecar says.
+        """
+        write = write_channels if data.ndim == 4 else write_volume
+        write(data, self.source, self.folder / name, dtype=dtype)
+        sidecar = name.removesuffix(".nii.gz") + ".json"
+        write_json(
+            self.folder / sidecar,
+            {
+                "simulated": True,
+                "subject_id": self.subject_id,
+                "description": description,
+                **(facts or {}),
+            },
+        )
+        for file in (name, sidecar):
+            self.digests[file] = sha256_file(self.folder / file)
+
+    def finish(self, record: Mapping[str, Any], *, fingerprint: str) -> None:
+        """Write the record: what was decided and drawn, and the checksums of all files."""
+        write_json(
+            self.folder / RECORD_NAME,
+            {
+                "simulated": True,
+                "version": __version__,
+                "fingerprint": fingerprint,
+                "subject_id": self.subject_id,
+                **record,
+                "sha256": self.digests,
+            },
+        )
