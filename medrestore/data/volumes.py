@@ -7,10 +7,8 @@ and superior (RAS+); its affine maps voxel indices to mm. How the file stored it
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import warnings
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, fail, require_in_set
-from medrestore.data.grid import GRID_FIELDS, SourceGrid, require_usable_affine
+from medrestore.data.grid import SourceGrid
+from medrestore.data.nifti import load_image, source_grid, stored_voxels
 from medrestore.files import atomic_path
 
 __all__ = [
@@ -29,6 +28,7 @@ __all__ = [
     "grid_difference",
     "nifti_stem",
     "read_grid",
+    "read_series",
     "read_volume",
     "write_channels",
     "write_volume",
@@ -40,8 +40,6 @@ DTYPES = ("float32", "float64", "int16", "int32", "uint8", "uint16")
 GRID_TOLERANCE = 0.01
 """Largest distance, in voxels, between corners of two grids that count as one. NIfTI-1 keeps affines as
 float32, rotations as unit quaternions: over 500 mm they are off by less than 0.001 mm."""
-
-_MM_OF_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,111 +122,91 @@ def read_volume(
         usable affine.
     """
     path = Path(path)
-    image = _load(path)
-    source = _source_grid(image, path)
-    if not source.states_orientation:
-        warnings.warn(
-            f"{path}: states no orientation (qform and sform codes are 0); which side is left is a guess",
-            stacklevel=2,
-        )
+    image = load_image(path)
+    source = source_grid(image, path)
+    _warn_without_orientation(source, path)
     data: NDArray[np.float32] = np.asarray(
-        source.to_canonical(_voxels(image, path).reshape(source.shape[:3])), dtype=np.float32, order=order
+        source.to_canonical(stored_voxels(image, path).reshape(source.shape[:3])),
+        dtype=np.float32,
+        order=order,
     )
-    if finite and not np.isfinite(data).all():
-        bad = int(np.count_nonzero(~np.isfinite(data)))
-        fail(
-            f"{bad} of {data.size} voxels are not finite (NaN or infinite)",
-            path=path,
-            remedy="find out where they come from, and set them to a meaningful value",
-        )
+    if finite:
+        _require_finite(data, path)
     return Volume(data=data, affine=source.canonical_affine(), source=source, path=path)
 
 
-def read_grid(path: str | os.PathLike[str]) -> SourceGrid:
-    """Read the grid of a 3D NIfTI file from its header, without the voxels.
+def read_series(path: str | os.PathLike[str]) -> tuple[NDArray[Any], SourceGrid]:
+    """Read a NIfTI file of several images on one grid: channels along the fourth axis.
+
+    Parameters
+    ----------
+    path
+        A ``.nii`` or ``.nii.gz`` file of four dimensions, or of three: one channel. Real or complex.
+
+    Returns
+    -------
+    data : (C, X, Y, Z) float32 or complex64
+        Canonical axes, scaled by the file's slope and intercept.
+    source : SourceGrid
+        Of one of its images, a 3D grid.
+
+    Warns
+    -----
+    UserWarning
+        As :func:`read_volume` does.
 
     Raises
     ------
     InputError
-        As :func:`read_volume` does for what a header shows.
+        When the file is missing, truncated, not NIfTI, of fewer than 3 or more than 4 dimensions, not
+        finite, or without a usable affine.
     """
     path = Path(path)
-    return _source_grid(_load(path), path)
+    image = load_image(path)
+    source = source_grid(image, path, channels=True)
+    _warn_without_orientation(source, path)
+    kind = np.complex64 if image.header.get_data_dtype().kind == "c" else np.float32
+    stored = stored_voxels(image, path, kind).reshape(*source.shape, -1)
+    data = np.ascontiguousarray(np.moveaxis(source.to_canonical(stored), 3, 0))
+    _require_finite(data, path)
+    return data, source
 
 
-def _load(path: Path) -> Any:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-
-    if not path.is_file():
-        fail("no such file" if not path.exists() else "is no file, expected a NIfTI file", path=path)
-    try:
-        # Without a memory map: another process that truncates the file must not end this one by SIGBUS.
-        image: Any = nibabel.load(path, mmap=False)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
-        fail(
-            f"cannot be read as NIfTI ({_in_one_line(error)})",
-            path=path,
-            remedy="convert it to NIfTI, or copy it again if damaged",
+def _warn_without_orientation(source: SourceGrid, path: Path) -> None:
+    if not source.states_orientation:
+        warnings.warn(
+            f"{path}: states no orientation (qform and sform codes are 0); which side is left is a guess",
+            stacklevel=3,
         )
-    if not isinstance(image, nibabel.Nifti1Image | nibabel.Nifti2Image):
+
+
+def _require_finite(data: NDArray[Any], path: Path) -> None:
+    finite = np.isfinite(data)
+    if not finite.all():
         fail(
-            f"is not a single-file NIfTI but {type(image).__name__}",
+            f"{data.size - np.count_nonzero(finite)} of {data.size} voxels are not finite (NaN or infinite)",
             path=path,
-            remedy="convert it to .nii.gz, which keeps orientation and scale in one file",
+            remedy="find out where they come from, and set them to a meaningful value",
         )
-    return image
 
 
-def _source_grid(image: Any, path: Path) -> SourceGrid:
-    import nibabel
+def read_grid(path: str | os.PathLike[str], *, channels: bool = False) -> SourceGrid:
+    """Read the grid of a 3D NIfTI file from its header, without the voxels.
 
-    header = image.header
-    shape = tuple(int(count) for count in image.shape)
-    if len(shape) != 3 and (len(shape) != 4 or shape[3] != 1):
-        fail(
-            f"has {len(shape)} dimensions {shape}, expected 3",
-            path=path,
-            remedy="pass one frame (or their mean) of a dynamic series as a 3D file"
-            if len(shape) > 3
-            else "pass a volume",
-        )
-    if min(shape) < 1:
-        fail(f"has no voxels: shape {shape}", path=path)
-    if header.get_data_dtype().kind not in "iuf":
-        fail(f"holds voxels of type {header.get_data_dtype()}, expected real numbers", path=path)
-    unit = header.get_xyzt_units()[0]
-    affine = np.array(image.affine, dtype=np.float64)
-    affine[:3] *= _MM_OF_UNIT[unit]
-    require_usable_affine(affine, path=path)
-    return SourceGrid(
-        shape=shape,
-        affine=affine,
-        header={name: np.array(header[name]) for name in GRID_FIELDS},
-        nifti_version=2 if isinstance(image, nibabel.Nifti2Image) else 1,
-        dtype=str(header.get_data_dtype().newbyteorder("=")),
-    )
+    Parameters
+    ----------
+    path
+        A ``.nii`` or ``.nii.gz`` file.
+    channels
+        Of a file for :func:`read_series`: the grid of one of its images.
 
-
-def _voxels(image: Any, path: Path) -> NDArray[np.float32]:
-    from nibabel.arrayproxy import ArrayProxy
-
-    stored = image.dataobj
-    try:
-        if path.name.lower().endswith(".gz"):
-            # nibabel stops at the last voxel; only who reads on to the end has the checksum verified.
-            content = io.BytesIO(gzip.decompress(path.read_bytes()))
-            stored = ArrayProxy(
-                content, (stored.shape, stored.dtype, stored.offset, stored.slope, stored.inter)
-            )
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as not finite
-            return np.asarray(stored, dtype=np.float32)
-    except (OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
-        fail(f"is truncated or damaged ({_in_one_line(error)})", path=path, remedy="copy or convert it again")
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    Raises
+    ------
+    InputError
+        As :func:`read_volume` and :func:`read_series` do for what a header shows.
+    """
+    path = Path(path)
+    return source_grid(load_image(path), path, channels=channels)
 
 
 def grid_difference(first: Volume, second: Volume) -> str:
