@@ -66,13 +66,14 @@ class RestorationTrainer(Trainer):
     accumulation
         Iterations whose gradients are averaged before an optimizer steps.
     ema_decay
-        Decay per iteration of the moving average of the generator's weights, which is what restores.
+        Decay per iteration of the moving average of the weights of ``step.averaged``: the generator's, which
+        is what restores.
     compile_networks
         Run the networks through ``torch.compile``.
     augmentation
         Called with the batch, ``epoch`` and ``iteration``.
     data_position
-        Has ``set_epoch``, ``state_dict`` and ``load_state_dict``: the sampler.
+        Has ``set_epoch(epoch, batches=)``, ``state_dict`` and ``load_state_dict``: the sampler.
     model_information
         Plain values that inference needs of the training (kept in ``model.pt``).
     parameters
@@ -143,10 +144,10 @@ class RestorationTrainer(Trainer):
         order = torch.channels_last if channels_last else torch.contiguous_format
         for network in step.networks.values():
             network.to(self.state.device, memory_format=order)  # type: ignore[call-overload]
-        self.averaged_generator = AveragedModel(
-            step.networks["generator"], multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True
+        self.averaged = AveragedModel(
+            step.networks[step.averaged], multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True
         )
-        self.averaged_generator.eval()  # it is never trained
+        self.averaged.eval()  # it is never trained
         self._prepare(compile_networks)
         for stage in self.stages:
             step.enter(stage)
@@ -217,8 +218,8 @@ class RestorationTrainer(Trainer):
                 f"{self.output_dir / CHECKPOINT} holds the last good epoch. "
                 "Remedy: lower learning_rate, or use precision fp32"
             )
-        if self.step.learns("generator"):
-            self.averaged_generator.update_parameters(self.step.bare("generator"))
+        if self.step.learns(self.step.averaged):
+            self.averaged.update_parameters(self.step.bare(self.step.averaged))
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return output
 
@@ -254,7 +255,7 @@ class RestorationTrainer(Trainer):
                 f"training {', '.join(self.step.learning(stage))}"
             )
         if self.data_position is not None:
-            self.data_position.set_epoch(self.state.epoch)
+            self.data_position.set_epoch(self.state.epoch, batches=stage.batches)
 
     def _set_learning_rates(self) -> None:
         stage, before = self.stage_of(self.state.epoch)
@@ -271,7 +272,10 @@ class RestorationTrainer(Trainer):
             "method": self.step.method,
             "seed": self.seed,
             "stages": [
-                [stage.name, stage.epochs, list(stage.train), stage.schedule] for stage in self.stages
+                # Checkpoints from before there was a choice of batches hold the first four; they were mixed.
+                [stage.name, stage.epochs, list(stage.train), stage.schedule]
+                + ([] if stage.batches == "mixed" else [stage.batches])
+                for stage in self.stages
             ],
             "epoch_length": self.state.epoch_length,
             "accumulation": self.accumulation,
@@ -288,7 +292,7 @@ class RestorationTrainer(Trainer):
                 "epoch": self.state.epoch,
                 "iteration": self.state.iteration,
                 "step": self.step.state(),
-                "averaged_generator": self.averaged_generator.state_dict(),
+                "averaged_generator": self.averaged.state_dict(),  # the first method's name for it
                 "gradient_scaler": self.gradient_scaler.state_dict(),
                 "data_position": self.data_position.state_dict() if self.data_position is not None else {},
                 # Every random stream is a function of these two (medrestore.rng): there is no other state.
@@ -320,19 +324,19 @@ class RestorationTrainer(Trainer):
             )
         for name, optimizer in self.step.optimizers.items():
             optimizer.load_state_dict(checkpoint["step"]["optimizers"][name])
-        self.averaged_generator.load_state_dict(checkpoint["averaged_generator"])
+        self.averaged.load_state_dict(checkpoint["averaged_generator"])
         self.gradient_scaler.load_state_dict(checkpoint["gradient_scaler"])
         if self.data_position is not None:
             self.data_position.load_state_dict(checkpoint["data_position"])
         self.state.epoch, self.state.iteration = checkpoint["epoch"], checkpoint["iteration"]
 
     def save_model(self) -> None:
-        """Write ``model.pt``: the averaged generator and the other networks, each with its architecture."""
+        """Write ``model.pt``: the averaged network and the other ones, each with its architecture."""
         if self.state.rank != 0:
             return
         networks = {name: describe(self.step.bare(name)) for name in self.step.networks}
-        averaged = self.averaged_generator.module.state_dict()
-        networks["generator"]["state"] = {
+        averaged = self.averaged.module.state_dict()
+        networks[self.step.averaged]["state"] = {
             name: value.detach().cpu().clone() for name, value in averaged.items()
         }
         save_file(

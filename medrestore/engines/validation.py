@@ -21,15 +21,15 @@ __all__ = ["Validation"]
 class Validation:
     """Restore the validation slices with the averaged generator after every ``interval`` epochs.
 
-    Adds to the trainer's ``state.metrics``: ``validation_psnr`` (dB, over each subject's slices together,
-    data range = maximum of the subject's target, mean over subjects), ``validation_l1``, and the mean
-    absolute error per slice of T and of the observer, ``validation_task_mae`` and
-    ``validation_observer_mae``.
+    Adds to the trainer's ``state.metrics``: ``validation_psnr`` (dB, over each volume's slices together,
+    data range = maximum of the volume's target, mean over volumes), ``validation_l1``, and the mean of the
+    ``error`` per slice of T and of the observer, ``validation_task_mae`` and ``validation_observer_mae``.
 
     Parameters
     ----------
     data_loader
-        Validation slices: ``image``, ``label``, ``volume_index`` and the label column.
+        Validation slices: ``image``, ``label``, ``volume_index`` and the label column. Its dataset's
+        ``shown_channel`` is the channel of ``image`` that a panel shows.
     label_column
         Key of y.
     interval
@@ -38,8 +38,8 @@ class Validation:
         ``model.pt`` of a run that trained a classifier of T's kind with another seed; its network ``task`` is
         the independent observer. Without it, only T is reported.
     tolerated_gap
-        Warn when, relative to what each says of the standard-dose images, the observer's error exceeds T's by
-        more. T then finds in the restorations what an outsider does not: G has learned to please T.
+        Warn when, relative to what each says of the targets, the observer's error exceeds T's by more. T then
+        finds in the restorations what an outsider does not: G has learned to please T.
 
     Raises
     ------
@@ -77,7 +77,7 @@ class Validation:
         judges = {"task": trainer.step.bare("task")} if taught else {}
         if self.observer is not None:
             judges["observer"] = self.observer
-        generator = trainer.averaged_generator.module if trainer.step.learns("generator") else None
+        generator = trainer.averaged.module if trainer.step.learns("generator") else None
         sums = self._run(trainer, generator, judges)
         trainer.state.metrics.update(sums)
         self._warn(trainer, sums)
@@ -94,7 +94,7 @@ class Validation:
 
         def restore(_: Any, batch: Mapping[str, Tensor]) -> dict[str, float]:
             batch = {key: value.to(trainer.state.device) for key, value in batch.items()}
-            target, status = batch["label"].float(), batch[self.label_column]
+            target, labels = batch["label"].float(), batch[self.label_column]
             with (
                 torch.inference_mode(),
                 torch.autocast(
@@ -107,7 +107,7 @@ class Validation:
                 for name, judge in judges.items():
                     for image, of in ((restored, ""), (target, "_target")):
                         if image is not None:
-                            error = (torch.sigmoid(judge(image).float()) - status).abs().sum()
+                            error = judge.error(image, labels).sum()  # type: ignore[operator]
                             total[f"{name}_mae{of}"] = total.get(f"{name}_mae{of}", 0.0) + error.item()
             total["slices"] = total.get("slices", 0) + len(target)
             if restored is not None:
@@ -119,8 +119,8 @@ class Validation:
                     target.flatten(1).amax(1).tolist(),
                     strict=True,
                 )
-                for subject, square, peak in rows:
-                    entry = squared.setdefault(subject, [0.0, 0.0, 0.0])
+                for volume, square, peak in rows:
+                    entry = squared.setdefault(volume, [0.0, 0.0, 0.0])
                     entry[0] += square
                     entry[1] += error.shape[1]
                     entry[2] = max(entry[2], peak)
@@ -159,14 +159,14 @@ class Validation:
         dataset: Any = self.data_loader.dataset  # type: ignore[attr-defined]
         chosen = [int(len(dataset) * part) for part in (1 / 6, 1 / 2, 5 / 6)]
         batch = dataset.__getitems__(chosen)
-        generator = trainer.averaged_generator.module.eval()
+        generator = trainer.averaged.module.eval()
         with torch.inference_mode():
             restored = generator(batch["image"].to(trainer.state.device)).float().cpu()
         figure = Figure(figsize=(8, 6.2), layout="constrained")
         axes = figure.subplots(3, 4)
         for row, target, image, degraded in zip(axes, batch["label"], restored, batch["image"], strict=True):
             peak = float(target.max())
-            shown = (degraded[len(degraded) // 2], image[0], target[0], image[0] - target[0])
+            shown = (degraded[dataset.shown_channel], image[0], target[0], image[0] - target[0])
             for axis, picture, title in zip(
                 row, shown, ("degraded", "restored", "target", "difference"), strict=True
             ):
@@ -189,7 +189,7 @@ class Validation:
         if metrics_gap > self.tolerated_gap:
             trainer.logger.warning(
                 f"epoch {trainer.state.epoch}: T and the independent observer part: on restored images, "
-                f"relative to standard dose, T errs by {task:+.3f} and the observer by {observer:+.3f} per "
+                f"relative to targets, T errs by {task:+.3f} and the observer by {observer:+.3f} per "
                 "slice. The generator is learning to please T. "
                 "Remedy: lower task_weight, or set task_update to real_only"
             )

@@ -32,21 +32,25 @@ class Stage:
     schedule
         ``cosine``: the rate falls from the optimizer's own to 0 over the stage as (1 + cos(pi p)) / 2, with p
         the part of the stage that is done; ``constant``: it stays.
+    batches
+        ``mixed``: every batch holds all classes; ``one_class``: all batches of an epoch are of one class.
 
     Raises
     ------
     InputError
-        For an empty stage or an unknown schedule.
+        For an empty stage, an unknown schedule or unknown batches.
     """
 
     name: str
     epochs: int
     train: tuple[str, ...]
     schedule: str = "cosine"
+    batches: str = "mixed"
 
     def __post_init__(self) -> None:
         require_in_range(f"epochs of stage {self.name!r}", self.epochs, 1, 10**9)
         require_in_set(f"schedule of stage {self.name!r}", self.schedule, ("cosine", "constant"))
+        require_in_set(f"batches of stage {self.name!r}", self.batches, ("mixed", "one_class"))
         if not self.train:
             raise InputError(f"stage {self.name!r} trains no network")
         object.__setattr__(self, "train", tuple(self.train))
@@ -77,7 +81,7 @@ def make_stages(stages: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...]:
         raise InputError("stages must hold at least one stage")
     built = []
     for stage in stages:
-        require_known_keys("stage", stage, ("name", "epochs", "train", "schedule"))
+        require_known_keys("stage", stage, ("name", "epochs", "train", "schedule", "batches"))
         built.append(Stage(**stage))
     if len({stage.name for stage in built}) < len(built):
         raise InputError(f"stages must have names of their own, got {[stage.name for stage in built]}")
@@ -101,6 +105,13 @@ class Step(ABC):
     optimizers
         One for each network that can learn, under the network's name.
 
+    Attributes
+    ----------
+    method : str
+        Name of the method in checkpoints and provenance.
+    averaged : str
+        Name of the network whose weights are kept as a moving average: the one that is used after training.
+
     Raises
     ------
     InputError
@@ -108,6 +119,7 @@ class Step(ABC):
     """
 
     method: str = ""
+    averaged: str = "generator"
 
     def __init__(
         self, *, networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]

@@ -1,4 +1,4 @@
-"""Task-GAN: a third network T that reads the diagnosis keeps the restoration honest.
+"""Task-GAN: a third network T that reads a property of the image keeps the restoration honest.
 
 Source: "Task-GAN: Improving Generative Adversarial Network for Image Restoration", equations 1 to 4.
 """
@@ -6,7 +6,7 @@ Source: "Task-GAN: Improving Generative Adversarial Network for Image Restoratio
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class TaskGAN(Step):
     ----------
     networks
         ``generator``: (B, C, H, W) degraded slices -> (B, 1, H, W) restored; ``discriminator``: (B, 1, H, W)
-        -> logits and features; ``task``: (B, 1, H, W) -> (B,) logits.
+        -> logits and features; ``task``: (B, 1, H, W) -> logits, as ``task_loss`` takes them.
     optimizers
         Under the same names.
     adversarial_weight
@@ -44,7 +44,9 @@ class TaskGAN(Step):
         ``real_only``: (T(x) - y)^2 alone, so that T cannot learn to excuse a bad restoration; ``frozen``:
         nobody.
     label_column
-        Key of y in the batch, 0 or 1.
+        Key of y in the batch.
+    task_loss
+        Called with T's logits and y: one term of equation 3.
     criterion
         What D learns D(x) = 1, D(G(x~)) = 0 by: ``bce`` | ``least_squares`` | ``hinge``.
     feature_layers
@@ -70,6 +72,7 @@ class TaskGAN(Step):
         task_weight: float,
         task_update: str = "joint",
         label_column: str,
+        task_loss: Callable[[Tensor, Tensor], Tensor] = task_regression_loss,
         criterion: str = "bce",
         feature_layers: Sequence[int] | None = None,
         task_weights: str | os.PathLike[str] | None = None,
@@ -83,6 +86,7 @@ class TaskGAN(Step):
         self.task_weight = task_weight
         self.task_update = task_update
         self.label_column = label_column
+        self.task_loss = task_loss
         self.criterion = criterion
         self.feature_layers = feature_layers
         if task_weights is not None:
@@ -128,7 +132,7 @@ class TaskGAN(Step):
         if self.task_weight > 0:
             task.eval()
             with frozen(task):
-                losses["task_restored"] = task_regression_loss(task(restored), status)  # eq. 3, first term
+                losses["task_restored"] = self.task_loss(task(restored), status)  # eq. 3, first term
             total = total + self.task_weight * losses["task_restored"]
         losses["generator"] = total
         engine.minimize("generator", total)
@@ -141,10 +145,10 @@ class TaskGAN(Step):
     def _task(self, engine: Minimizer, restored: Tensor, target: Tensor, status: Tensor) -> dict[str, Tensor]:
         self.bare("task").train()
         on_target = self.networks["task"](target)
-        losses = {"task_target": task_regression_loss(on_target, status)}  # eq. 3, second term
+        losses = {"task_target": self.task_loss(on_target, status)}  # eq. 3, second term
         total = losses["task_target"]
         if self.learns("generator") and self.task_update == "joint":
-            losses["task_joint"] = task_regression_loss(self.networks["task"](restored), status)
+            losses["task_joint"] = self.task_loss(self.networks["task"](restored), status)
             total = total + losses["task_joint"]
         engine.minimize("task", total)
         return losses

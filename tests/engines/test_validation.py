@@ -45,7 +45,7 @@ def test_figures_are_those_of_a_plain_loop(tmp_path: Path, observer: Path) -> No
     trainer = build_trainer(tmp_path / "run", handlers=[validation])
     trainer.run()
     metrics = trainer.state.metrics
-    generator, task = trainer.averaged_generator.module.eval(), trainer.step.bare("task").eval()
+    generator, task = trainer.averaged.module.eval(), trainer.step.bare("task").eval()
     judge = validation.observer
     batches = list(Slices())
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_validation_changes_nothing_of_the_training(tmp_path: Path, observer: Pa
         handlers=[Validation(Slices(), label_column="amyloid_status", observer=observer)],
     )
     watched.run()
-    for name, network in (("generator", "averaged_generator"), ("task", "")):
+    for name, network in (("generator", "averaged"), ("task", "")):
         one, other = (
             getattr(trainer, network) if network else trainer.step.bare(name) for trainer in (plain, watched)
         )
@@ -85,7 +85,7 @@ def test_validation_changes_nothing_of_the_training(tmp_path: Path, observer: Pa
             torch.equal(a, b)
             for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
         )
-    assert not watched.averaged_generator.training
+    assert not watched.averaged.training
     assert watched.step.bare("task").training
 
 

@@ -39,10 +39,13 @@ class Batches:
         self.dtype = dtype
         self.batches, self.batch_size, self.size = batches, batch_size, size
         self.rank, self.world_size = rank, world_size
+        self.shown_channel = 1
         self.epoch = 0
+        self.kinds: dict[int, str] = {}
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, *, batches: str = "mixed") -> None:
         self.epoch = epoch
+        self.kinds[epoch] = batches
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch}

@@ -120,6 +120,10 @@ class AmyloidClassifier(nn.Module):
         """Return the probability of positivity of each slice, (B,), in [0, 1]."""
         return torch.sigmoid(self(x).float())
 
+    def error(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Return the absolute error of each slice's probability, (B,); ``labels`` are 0 or 1."""
+        return (self.probability(x) - labels).abs()
+
 
 def _exchange_normalizations(network: nn.Module, norm: str) -> None:
     for name, child in network.named_children():

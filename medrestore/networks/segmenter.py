@@ -1,0 +1,125 @@
+"""The lesion segmenter: a small U-Net that says for every pixel whether it lies in a lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medrestore import rng
+from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.networks.blocks import NORMS, require_channels, require_image_batch
+
+__all__ = ["LesionSegmenter"]
+
+
+class LesionSegmenter(nn.Module):
+    """MONAI's residual U-Net in two dimensions with one output: the logit of lesion.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of the slice.
+    channels
+        Width of each level, outermost first; from each to the next the image is halved.
+    residual_units
+        Convolutions in each level's residual block.
+    norm
+        ``batch`` | ``instance``.
+    seed
+        Names the stream that the initial weights are drawn from.
+
+    Attributes
+    ----------
+    stride_multiple : int
+        H and W must be positive multiples of it: 2 ** (len(channels) - 1).
+    architecture : dict
+        Keyword arguments that rebuild the network.
+
+    Raises
+    ------
+    InputError
+        When a parameter is out of its range.
+
+    Notes
+    -----
+    It judges restored images by what it finds in them, so it is trained on true images alone and is part of
+    no generator's loss. Layers and initialization are MONAI's (``monai.networks.nets.UNet``).
+
+    Examples
+    --------
+    >>> segmenter = LesionSegmenter(channels=(4, 8, 8))
+    >>> segmenter(torch.zeros(2, 1, 32, 40)).shape, segmenter.stride_multiple
+    (torch.Size([2, 1, 32, 40]), 4)
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        *,
+        channels: Sequence[int] = (16, 32, 64, 128),
+        residual_units: int = 2,
+        norm: str = "batch",
+        seed: int = 0,
+    ) -> None:
+        from monai.networks.nets.unet import UNet
+
+        super().__init__()
+        require_in_range("in_channels", in_channels, 1, float("inf"))
+        require_channels("channels", channels)
+        require_in_range("levels of channels", len(channels), 2, float("inf"))
+        require_in_range("residual_units", residual_units, 0, 100)
+        require_in_set("norm", norm, NORMS)
+        self.architecture: dict[str, Any] = {
+            "in_channels": in_channels,
+            "channels": list(channels),
+            "residual_units": residual_units,
+            "norm": norm,
+            "seed": seed,
+        }
+        self.in_channels = in_channels
+        self.stride_multiple = 2 ** (len(channels) - 1)
+        with rng.forked(seed, "LesionSegmenter"):
+            self.unet = UNet(
+                spatial_dims=2,
+                in_channels=in_channels,
+                out_channels=1,
+                channels=tuple(channels),
+                strides=(2,) * (len(channels) - 1),
+                num_res_units=residual_units,
+                norm=(norm, {"affine": True}),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logit of lesion of every pixel.
+
+        Parameters
+        ----------
+        x : (B, in_channels, H, W) float
+            True or restored slices of the contrast that the segmenter was trained on.
+
+        Returns
+        -------
+        (B, 1, H, W) float
+            Logits.
+
+        Raises
+        ------
+        InputError
+            When the channels differ or H or W is no positive multiple of ``stride_multiple``.
+        """
+        require_image_batch(x, self.in_channels)
+        height, width = x.shape[-2:]
+        if min(height, width) == 0 or height % self.stride_multiple or width % self.stride_multiple:
+            raise InputError(
+                f"image height and width must be positive multiples of {self.stride_multiple}, "
+                f"got {height} x {width}. Remedy: pad the slices, or use fewer levels"
+            )
+        logits: Tensor = self.unet(x)
+        return logits
+
+    def probability(self, x: Tensor) -> Tensor:
+        """Return the probability of lesion of every pixel, (B, 1, H, W)."""
+        return torch.sigmoid(self(x).float())
