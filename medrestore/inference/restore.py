@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from monai.engines.evaluator import Evaluator
-from tqdm.auto import tqdm
 
-from medrestore import __version__
 from medrestore.checks import InputError, fail
 from medrestore.data.domain import domain_warnings
 from medrestore.data.manifest import read_manifest, split_rows
-from medrestore.data.volumes import nifti_stem, read_volume, write_volume
-from medrestore.files import atomic_path, sha256_file
+from medrestore.data.volumes import read_volume
+from medrestore.files import sha256_file
+from medrestore.inference.files import Output, RestorationEvaluator, Restored, nifti_files, restored_name
 from medrestore.inference.volume import VolumeRestorer
 from medrestore.networks.weights import build_network, load_file
 
 __all__ = ["VolumeEvaluator", "VolumeFile", "find_volumes", "load_restorer", "restored_name"]
 
 
-def restored_name(name: str) -> str:
-    """Return the file name of a restoration.
-
-    >>> restored_name("sub-0001_ses-01")
-    'sub-0001_ses-01_restored.nii.gz'
-    """
-    return f"{name}_restored.nii.gz"
+_ONLY = "restored"
+"""Key of a volume's one restoration."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +102,7 @@ def load_restorer(
     )
 
 
-class VolumeEvaluator(Evaluator):
+class VolumeEvaluator(RestorationEvaluator[VolumeFile]):
     """Restore volumes one by one and write them, as a MONAI engine: one iteration is one volume.
 
     Parameters
@@ -153,68 +143,38 @@ class VolumeEvaluator(Evaluator):
         progress: bool = True,
     ) -> None:
         model = load_file(weights)
-        self.domain: Mapping[str, Any] = model["domain"]
         self.restorer = inferer
-        self.output_dir = Path(output_dir)
-        common: dict[str, Any] = {
-            "medrestore_version": __version__,
-            "bundle": Path(bundle).name if bundle else "",
-            "method": model["method"],
-            "weights_sha256": sha256_file(weights),
-            "training_dose_fraction": model["domain"].get("dose_fraction", []),
-            "samples": inferer.samples,
-            "seed": inferer.seed if inferer.samples else None,
-            "precision": str(inferer.autocast or torch.float32).removeprefix("torch."),
-        }
-        self.written = [self.output_dir / restored_name(item.name) for item in dataset]
-        todo = []
-        for item in dataset:
-            provenance = {
-                **common,
-                "source_sha256": sha256_file(item.path),
-                "source_dose_fraction": item.dose_fraction,
-            }
-            if not _is_done(self.output_dir, item.name, provenance):
-                todo.append((item, provenance))
+        self.training_dose_fraction = model["domain"].get("dose_fraction", [])
         super().__init__(
-            device=inferer.device, val_data_loader=todo, iteration_update=self._restore, decollate=False
+            dataset,
+            inferer,
+            model=model,
+            weights=weights,
+            output_dir=output_dir,
+            bundle=bundle,
+            progress=progress,
+            unit="volume",
         )
-        self.logger.setLevel(logging.WARNING)
-        self.bar = tqdm(total=len(todo), desc="restoring", unit="volume", disable=not progress or not todo)
 
-    def run(self) -> list[Path]:
-        """Restore what is not there yet and return all restored volumes, in the order of the dataset."""
-        try:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            if len(self.data_loader) > 0:
-                super().run()
-        finally:
-            self.bar.close()
-        return self.written
+    def outputs(self, item: VolumeFile) -> dict[str, Output]:
+        """Name the one restoration of a volume."""
+        provenance = {
+            "training_dose_fraction": self.training_dose_fraction,
+            "source_sha256": sha256_file(item.path),
+            "source_dose_fraction": item.dose_fraction,
+        }
+        return {_ONLY: Output(item.name, provenance)}
 
-    def _restore(self, _: Any, entry: tuple[VolumeFile, dict[str, Any]]) -> dict[str, float]:
-        item, provenance = entry
+    def restore(self, item: VolumeFile, wanted: Sequence[str]) -> Restored:
+        """Read a volume and restore it."""
         volume = read_volume(item.path)
         try:
             notes = domain_warnings(volume, self.domain, tracer=item.tracer)
             restoration = self.restorer.restore(volume)
         except InputError as error:
             fail(str(error), path=item.path)
-        if notes:
-            self.logger.warning(
-                f"{item.name}: outside the training domain: {'; '.join(notes)}. "
-                "Do not rely on this restoration"
-            )
-        deviation = restoration.standard_deviation
-        if deviation is not None:
-            write_volume(deviation, volume.source, self.output_dir / f"{item.name}_standard_deviation.nii.gz")
-        record = {**provenance, "intensity_scale": restoration.scale, "outside_training_domain": notes}
-        with atomic_path(_sidecar(self.output_dir, item.name)) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
-        # The restoration comes last: when it is there, so is all that belongs to it.
-        write_volume(restoration.mean, volume.source, self.output_dir / restored_name(item.name))
-        self.bar.update()
-        return {"scale": restoration.scale}
+        found = {"intensity_scale": restoration.scale}
+        return Restored(dict.fromkeys(wanted, restoration), volume.source, found, notes)
 
 
 def _sources(source: Path, split: str | None, dose_fraction: float | None) -> Iterator[VolumeFile]:
@@ -233,43 +193,5 @@ def _sources(source: Path, split: str | None, dose_fraction: float | None) -> It
         return
     if split is not None or dose_fraction is not None:
         raise InputError(f"split and dose fraction are those of a manifest, but {source} is none")
-    if not source.exists():
-        raise InputError(
-            f"{source}: does not exist. Remedy: name a NIfTI volume, a folder of them or a manifest"
-        )
-    paths = sorted([*source.glob("*.nii"), *source.glob("*.nii.gz")]) if source.is_dir() else [source]
-    if not paths:
-        raise InputError(f"{source}: holds no .nii or .nii.gz file")
-    names = [nifti_stem(path) for path in paths]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise InputError(
-            f"{source}: {', '.join(sorted(twice))} is there both as .nii and .nii.gz. Remedy: move one away"
-        )
-    for path, name in zip(paths, names, strict=True):
+    for path, name in nifti_files(source):
         yield VolumeFile(path, name)
-
-
-def _sidecar(folder: Path, name: str) -> Path:
-    return folder / restored_name(name).replace(".nii.gz", ".json")
-
-
-def _is_done(folder: Path, name: str, provenance: dict[str, Any]) -> bool:
-    image, sidecar = folder / restored_name(name), _sidecar(folder, name)
-    if not image.exists():
-        return False
-    try:
-        record = json.loads(sidecar.read_text())
-    except (OSError, ValueError):
-        record = None
-    if record is None:
-        raise InputError(
-            f"{image}: is there without a readable {sidecar.name}; nothing is overwritten. "
-            "Remedy: move it away"
-        )
-    if any(record.get(key) != value for key, value in provenance.items()):
-        raise InputError(
-            f"{image}: was restored by other weights, settings or source; nothing is overwritten. "
-            "Remedy: name another output folder"
-        )
-    return True

@@ -194,3 +194,22 @@ def test_image_without_our_sidecar_is_refused(weights: Path, volume: Path, tmp_p
     ):
         evaluator([VolumeFile(volume, "a")], weights, tmp_path)
     assert (tmp_path / "a_restored.nii.gz").read_bytes() == b"somebody's work"
+
+
+def test_sidecar_or_deviation_of_somebody_else_is_refused(
+    weights: Path, volume: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a_restored.json").write_text('{"mine": 1}')
+    with pytest.raises(InputError, match=r"a_restored\.json: was restored by other weights"):
+        evaluator([VolumeFile(volume, "a")], weights, tmp_path)
+    assert (tmp_path / "a_restored.json").read_text() == '{"mine": 1}'
+    (tmp_path / "b_standard_deviation.nii.gz").write_bytes(b"somebody's work")
+    with pytest.raises(InputError, match=r"b_standard_deviation.* without a readable b_restored\.json"):
+        evaluator([VolumeFile(volume, "b")], weights, tmp_path, samples=2)
+    evaluator([VolumeFile(volume, "b")], weights, tmp_path).run()  # needs no such file
+    assert (tmp_path / "b_standard_deviation.nii.gz").read_bytes() == b"somebody's work"
+
+
+def test_two_inputs_of_one_name_are_refused(weights: Path, volume: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"two inputs would be restored to one file: a_restored\.nii\.gz"):
+        evaluator([VolumeFile(volume, "a"), VolumeFile(volume, "a")], weights, tmp_path)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medrestore import rng
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import SourceGrid, Volume, read_volume
 from medrestore.inference.volume import VolumeRestorer
+from medrestore.networks.unet import UNetGenerator
 
 
 class Blur(nn.Module):
@@ -180,10 +180,11 @@ def test_samples_have_the_mean_and_deviation_of_separate_passes() -> None:
     restoration = VolumeRestorer(network, neighbors=1, batch_size=2, samples=4, seed=7).restore(volume)
     passes = []
     single = VolumeRestorer(network, neighbors=1, batch_size=2, samples=2, seed=7)
-    for sample in range(4):
-        with torch.inference_mode(), rng.forked(7, "restore", sample):
-            slices = single._padded_slices(volume.data, restoration.scale)
-            passes.append(single._unpadded(single._pass(slices), volume, restoration.scale))
+    with torch.inference_mode():
+        slices = single._padded_slices(volume.data[None], [restoration.scale])
+        for sample in range(4):
+            restored = single._pass(slices, {"": torch.zeros(0)}, sample)[0]
+            passes.append(single._unpadded(restored, volume.data.shape[:2], restoration.scale))
     assert restoration.standard_deviation is not None
     # float32 update against float64 sums of four values of up to 10.
     np.testing.assert_allclose(restoration.mean, np.mean(passes, axis=0, dtype=float), rtol=1e-5, atol=1e-5)
@@ -251,6 +252,12 @@ def test_samples_of_a_network_without_dropout_are_refused() -> None:
     for network in (nn.Conv2d(1, 1, 1), Blur(dropout=0.0)):
         with pytest.raises(InputError, match="samples need a generator with dropout"):
             VolumeRestorer(network, neighbors=0, samples=4)
+
+
+def test_generator_of_another_input_is_refused() -> None:
+    generator = UNetGenerator(46, channels=(4, 8))
+    with pytest.raises(InputError, match="takes 46 channels, the slices of this acquisition have 5. Remedy"):
+        VolumeRestorer(generator, neighbors=2)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,267 @@
+"""A network of slices run over whole volumes: padding, windows, precision, samples; whatever is restored."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medrestore import rng
+from medrestore.checks import InputError, require_in_range
+from medrestore.data.slice_stack import center_window
+from medrestore.networks.precision import autocast_dtype
+
+__all__ = ["Restoration", "SliceRestorer"]
+
+
+@dataclass(frozen=True, eq=False)
+class Restoration:
+    """A restored volume.
+
+    Parameters
+    ----------
+    mean : (X, Y, Z) float32
+        The restored image: the mean of the samples where there are any.
+    standard_deviation : (X, Y, Z) float32 or None
+        Of the samples, voxel by voxel, in the unit of the mean: where the network guesses.
+    scale
+        By which the network's output was multiplied: the input's foreground scale where the restored image is
+        in the input's unit, 1 where it is in relative units.
+    input_scale
+        By which each channel of the input was divided.
+    """
+
+    mean: NDArray[np.float32]
+    standard_deviation: NDArray[np.float32] | None
+    scale: float
+    input_scale: tuple[float, ...]
+
+
+class SliceRestorer:
+    """Run a generator over the slices of volumes, with their neighbors, in batches.
+
+    What restorers share; they add where the volume, its scale and the conditions come from.
+
+    Parameters
+    ----------
+    generator
+        (B, (2k + 1) C + K, H, W) -> (B, 2m + 1, H, W), which leaves its input as it is. Copied: later changes
+        to its weights have no effect here. Its attribute ``stride_multiple``, where it has one, is what H and
+        W must be a multiple of.
+    neighbors
+        k, slices on each side that the network sees; beyond the first and last slice these are repeated.
+    in_channels
+        (2k + 1) C + K.
+    batch_size
+        Slices at a time.
+    device
+        Where the network runs.
+    precision
+        Of :func:`~medrestore.networks.precision.autocast_dtype`: ``auto`` | ``fp32`` | ``bf16`` | ``fp16``.
+        In the 16-bit ones, convolutions and linear layers are of that type, statistics of normalization
+        float32.
+    samples
+        0: evaluation mode, one pass. Otherwise, at least 2: dropout is on (the paper's noise z), and mean and
+        standard deviation (ddof 1) over so many passes are returned.
+    seed
+        Of the streams ``restore``: a sample of a volume under one condition is a function of it and of the
+        batch size, whatever other conditions are asked for.
+
+    Notes
+    -----
+    Slices are centered in the smallest size that is a multiple of ``stride_multiple``, padded with zeros as
+    in training, and cropped back. A network with m > 0 also predicts a slice's m neighbors on each side: all
+    predictions of a slice are averaged. Normalization layers use their running statistics, so a result does
+    not depend on what else is in the batch.
+
+    Raises
+    ------
+    InputError
+        When a number is out of range, samples are asked of a network without dropout, or the generator says
+        that it takes another number of channels.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        *,
+        neighbors: int,
+        in_channels: int,
+        batch_size: int,
+        device: str | torch.device,
+        precision: str,
+        samples: int,
+        seed: int,
+    ) -> None:
+        require_in_range("neighbors", neighbors, 0, 1000)
+        require_in_range("batch_size", batch_size, 1, 10**6)
+        if samples != 0:
+            require_in_range("samples (other than 0)", samples, 2, 10**6)
+        taken = getattr(generator, "in_channels", in_channels)
+        if taken != in_channels:
+            raise InputError(
+                f"the generator takes {taken} channels, the slices of this acquisition have {in_channels}. "
+                "Remedy: restore with the bundle and the settings that it was trained with"
+            )
+        self.neighbors = int(neighbors)
+        self.batch_size = int(batch_size)
+        self.device = torch.device(device)
+        self.autocast = autocast_dtype(precision, self.device)
+        self.samples = int(samples)
+        self.seed = seed
+        self.stride_multiple = int(getattr(generator, "stride_multiple", 1))
+        network: Any = copy.deepcopy(generator).eval().requires_grad_(False)
+        network = network.to(device=self.device, memory_format=torch.channels_last)
+        if self.autocast is not None:  # what autocast would do at every batch, once
+            for module in network.modules():
+                if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+                    module.to(self.autocast)
+        dropouts = [
+            module for module in network.modules() if isinstance(module, nn.modules.dropout._DropoutNd)
+        ]
+        if samples and not any(module.p > 0 for module in dropouts):
+            raise InputError(
+                "samples need a generator with dropout, this one has none. Remedy: use samples 0"
+            )
+        for module in dropouts:
+            module.train(samples > 0)
+        self.network: nn.Module = network
+
+    def _restorations(
+        self,
+        channels: NDArray[np.float32],
+        input_scale: Sequence[float],
+        conditions: Mapping[str, Sequence[float]],
+        *,
+        scale: float,
+    ) -> dict[str, Restoration]:
+        """Restore a volume of channels (C, X, Y, Z) once for each condition.
+
+        ``conditions`` hold the values (K,) of the constant planes that follow the slices, by name;
+        ``input_scale`` (C,) divides the channels, ``scale`` multiplies the output.
+        """
+        planes = {
+            name: torch.tensor(values, dtype=self.autocast or torch.float32, device=self.device)
+            for name, values in conditions.items()
+        }
+        with torch.inference_mode():
+            slices = self._padded_slices(channels, input_scale)
+            mean, deviation = self._pass(slices, planes, 0), None
+            if self.samples:
+                squares = torch.zeros_like(mean)
+                for sample in range(1, self.samples):
+                    restored = self._pass(slices, planes, sample)
+                    # Welford's update: no difference of large sums, whatever the number of samples.
+                    change = restored - mean
+                    mean += change / (sample + 1)
+                    squares += change * (restored - mean)
+                deviation = squares.div_(self.samples - 1).sqrt_()
+            shape = channels.shape[1:3]
+            return {
+                name: Restoration(
+                    self._unpadded(mean[index], shape, scale),
+                    None if deviation is None else self._unpadded(deviation[index], shape, scale),
+                    scale,
+                    tuple(float(value) for value in input_scale),
+                )
+                for index, name in enumerate(planes)
+            }
+
+    def _padded_slices(self, channels: NDArray[np.float32], input_scale: Sequence[float]) -> Tensor:
+        """Return the channels over their scales, end slices repeated: (k + Z + k, C, H, W)."""
+        count, x, y, z = channels.shape
+        size, k = self._padded_size(x, y), self.neighbors
+        inside, place = center_window((x, y), size)
+        given = torch.from_numpy(np.require(channels, np.float32, ["C", "W"])).to(self.device)
+        # Channels last, as the network's batches are: a window is then copied in runs of C numbers.
+        padded = torch.empty(
+            (z + 2 * k, count, *size), device=self.device, memory_format=torch.channels_last
+        ).zero_()
+        for channel, divisor in enumerate(input_scale):
+            # As a matrix of pixels by slices: torch transposes matrices in blocks, several times faster than
+            # 3D arrays.
+            slices = given[channel].view(x * y, z).t().contiguous().view(z, x, y)
+            out = padded[k : k + z, channel][(slice(None), *place)]
+            torch.div(slices[(slice(None), *inside)], float(divisor), out=out)
+        padded[:k], padded[k + z :] = padded[k], padded[k + z - 1]
+        # Cast once: autocast would do it at the first convolution, for each of a slice's 2k + 1 appearances.
+        return padded if self.autocast is None else padded.to(self.autocast)
+
+    def _padded_size(self, x: int, y: int) -> tuple[int, int]:
+        multiple = self.stride_multiple
+        return math.ceil(x / multiple) * multiple, math.ceil(y / multiple) * multiple
+
+    def _unpadded(self, slices: Tensor, shape: tuple[int, ...], scale: float) -> NDArray[np.float32]:
+        """Return slices (Z, H, W) as a volume (X, Y, Z) in its own unit."""
+        x, y = shape
+        z = len(slices)
+        _, place = center_window((x, y), tuple(slices.shape[1:]))
+        kept = slices[(slice(None), *place)].reshape(z, x * y).t().contiguous().mul_(scale)
+        restored: NDArray[np.float32] = kept.view(x, y, z).cpu().numpy()
+        if not np.isfinite(restored).all():
+            remedy = "check the weights" + ", or use precision fp32" * (self.autocast is not None)
+            raise InputError(f"the restored volume is not finite. Remedy: {remedy}")
+        return restored
+
+    def _pass(self, slices: Tensor, planes: Mapping[str, Tensor], sample: int) -> Tensor:
+        """Run the network over all slices, (k + Z + k, C, H, W) -> (conditions, Z, H, W) float32."""
+        # A window of slices for each one restored: a view, from which each batch is copied once, whatever the
+        # number of conditions. A batch has one condition: what is restored under it, and its rounding, then
+        # does not depend on which others are asked for.
+        windows = slices.unfold(0, 2 * self.neighbors + 1, 1).permute(0, 4, 1, 2, 3)
+        depth, *window_shape, height, width = windows.shape
+        shown = math.prod(window_shape)
+        total = torch.zeros((len(planes), depth, height, width), device=slices.device)
+        spread = 0
+        for first in range(0, depth, self.batch_size):
+            seen = windows[first : first + self.batch_size]
+            batch = torch.empty(
+                (len(seen), shown + _length(planes), height, width),
+                dtype=slices.dtype,
+                device=slices.device,
+                memory_format=torch.channels_last,
+            )
+            batch[:, :shown].unflatten(1, window_shape).copy_(seen)
+            for index, (name, values) in enumerate(planes.items()):
+                batch[:, shown:] = values[:, None, None]
+                output = self._forward(batch, name, first, sample)
+                spread = output.shape[1] // 2
+                for channel in range(output.shape[1]):
+                    start = first + channel - spread  # slice that output 0 restores
+                    low, high = max(start, 0), min(start + len(output), depth)
+                    if low < high:
+                        total[index, low:high] += output[low - start : high - start, channel]
+        if spread:
+            places = torch.arange(depth, device=slices.device)
+            counts = (places + spread).clamp_max(depth - 1) - (places - spread).clamp_min(0) + 1
+            total /= counts[:, None, None]
+        return total
+
+    def _forward(self, batch: Tensor, name: str, first: int, sample: int) -> Tensor:
+        stream = (
+            rng.forked(self.seed, "restore", sample, name, first, device=self.device)
+            if self.samples
+            else nullcontext()
+        )
+        with stream, torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            output: Tensor = self.network(batch)
+        expected = (len(batch), *batch.shape[2:])
+        if output.ndim != 4 or (len(output), *output.shape[2:]) != expected or output.shape[1] % 2 == 0:
+            raise InputError(
+                f"the generator gave {tuple(output.shape)} for {tuple(batch.shape)}, "
+                "expected slices of the same size and an odd number of channels"
+            )
+        return output
+
+
+def _length(planes: Mapping[str, Tensor]) -> int:
+    """Return K, the number of planes that every condition has."""
+    return len(next(iter(planes.values())))
