@@ -1,0 +1,1 @@
+"""Multi-contrast MRI: one acquisition of several channels in, images of several contrasts out."""
