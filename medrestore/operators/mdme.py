@@ -20,7 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 from medrestore.checks import InputError, fail, require_in_range
 from medrestore.operators.mr_sequences import FloatArray, tissue_arrays
 
-__all__ = ["MdmeProtocol", "add_complex_noise", "mdme_signal", "phase_corrected", "rician"]
+__all__ = [
+    "MdmeProtocol",
+    "add_complex_noise",
+    "excited_magnetization",
+    "mdme_signal",
+    "phase_corrected",
+    "rician",
+]
 
 
 @dataclass(frozen=True)
@@ -86,10 +93,51 @@ class MdmeProtocol:
         return longest * len(self.echo_times_ms)
 
 
+def excited_magnetization(r1: FloatArray, b1: FloatArray, *, protocol: MdmeProtocol) -> FloatArray:
+    """Return the longitudinal magnetization that each dynamic excites, over its equilibrium.
+
+    M = [1 - (1 - cos(B1 theta)) E(TD) - cos(B1 theta) E(TR)] / [1 - cos(B1 alpha) cos(B1 theta) E(TR)]
+
+    Parameters
+    ----------
+    r1 : (...) float, 1/ms
+        1 / T1; 0 gives no magnetization.
+    b1 : (...) float
+        Transmit field over its nominal value.
+    protocol : MdmeProtocol
+        Times and angles.
+
+    Returns
+    -------
+    (D, ...) float, in [-1, 1]
+        One for each of the D saturation delays, in the dtype of ``b1``.
+
+    Notes
+    -----
+    Warntjes et al., Magn Reson Med 60:320 (2008). The order within TR is saturation, TD, excitation,
+    TR - TD: with M0 before the saturation, M = 1 - (1 - cos(theta) M0) E(TD) is excited and
+    M0 = 1 - (1 - cos(alpha) M) E(TR - TD); solved for M this is the equation above. The refocusing pulses are
+    taken to leave the longitudinal magnetization as it is.
+    """
+    kind = b1.dtype.type
+    cos_alpha = np.cos(b1 * kind(np.deg2rad(protocol.excitation_deg)))
+    cos_theta = np.cos(b1 * kind(np.deg2rad(protocol.saturation_deg)))
+    repetition = np.exp(-r1 * kind(protocol.tr_ms))
+    # Without relaxation the denominator vanishes where a pulse does.
+    steady = np.where(r1 > 0, 1 - cos_alpha * cos_theta * repetition, 1)
+    late, early = (1 - cos_theta * repetition) / steady, (1 - cos_theta) / steady
+    excited = np.empty((len(protocol.saturation_delays_ms), *late.shape), dtype=b1.dtype)
+    for index, delay in enumerate(protocol.saturation_delays_ms):
+        excited[index] = late - early * np.exp(-r1 * kind(delay))
+    return excited
+
+
 def mdme_signal(
     t1_ms: ArrayLike, t2_ms: ArrayLike, pd: ArrayLike, *, protocol: MdmeProtocol, b1: ArrayLike = 1.0
 ) -> FloatArray:
     """Return the signed signals of an MDME acquisition.
+
+    S = PD sin(B1 alpha) M exp(-TE/T2), with M as in :func:`excited_magnetization`.
 
     Parameters
     ----------
@@ -115,27 +163,18 @@ def mdme_signal(
 
     Notes
     -----
-    Warntjes et al., Magn Reson Med 60:320 (2008). The order within TR is saturation, TD, excitation,
-    TR - TD: with M before the saturation and M' before the excitation, M' = 1 - (1 - cos(theta) M) E(TD)
-    and M = 1 - (1 - cos(alpha) M') E(TR - TD); solved for M' this is the equation above. The refocusing
-    pulses are taken to leave the longitudinal magnetization as it is, and to be perfect.
+    Refocusing is taken to be perfect at every echo.
     """
-    r1, r2, pd_array, b1_array = tissue_arrays(t1_ms, t2_ms, pd, b1)
-    shape = np.broadcast_shapes(r1.shape, r2.shape, pd_array.shape, b1_array.shape)
-    kind = b1_array.dtype.type
-    alpha = b1_array * kind(np.deg2rad(protocol.excitation_deg))
-    cos_theta = np.cos(b1_array * kind(np.deg2rad(protocol.saturation_deg)))
-    repetition = np.exp(-r1 * protocol.tr_ms)
-    steady = 1 - np.cos(alpha) * cos_theta * repetition
-    gain = pd_array * np.sin(alpha) / np.where(r1 > 0, steady, 1)
-    decays = [np.exp(-r2 * echo) for echo in protocol.echo_times_ms]
-    signals = np.empty((len(protocol.channels), *shape), dtype=kind)
-    channel = 0
-    for delay in protocol.saturation_delays_ms:
-        excited = gain * (1 - (1 - cos_theta) * np.exp(-r1 * delay) - cos_theta * repetition)
-        for decay in decays:
-            signals[channel] = excited * decay
-            channel += 1
+    r1, r2, density, field = tissue_arrays(t1_ms, t2_ms, pd, b1)
+    shape = np.broadcast_shapes(r1.shape, r2.shape, density.shape, field.shape)
+    kind = field.dtype.type
+    gain = density * np.sin(field * kind(np.deg2rad(protocol.excitation_deg)))
+    decays = [gain * np.exp(-r2 * kind(echo)) for echo in protocol.echo_times_ms]
+    excited = excited_magnetization(r1, field, protocol=protocol)
+    signals = np.empty((len(protocol.channels), *shape), dtype=field.dtype)
+    for index in range(len(signals)):
+        delay, echo = divmod(index, len(decays))
+        signals[index] = excited[delay] * decays[echo]
     return signals
 
 

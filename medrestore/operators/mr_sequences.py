@@ -300,10 +300,15 @@ CONTRASTS: Mapping[str, Sequence] = MappingProxyType(
         "stir": InversionRecovery(
             tr_ms=5000.0, te_ms=60.0, ti_ms=nulling_time_ms(FAT_T1_MS, tr_ms=5000.0, te_ms=60.0)
         ),
-        "pdw": SpinEcho(tr_ms=3500.0, te_ms=15.0),
+        "pdw": SpinEcho(tr_ms=3000.0, te_ms=15.0),
     }
 )
-"""Six contrasts of a clinical brain protocol at 3 T; the inversion times null cerebrospinal fluid or fat."""
+"""Six contrasts of a clinical brain protocol at 3 T.
+
+T1-FLAIR and T2-FLAIR null cerebrospinal fluid, STIR fat, each under its own TR and TE. The times of T1w,
+T2-FLAIR and PDw are about those that the MS-SMART trial set for 3 T scanners of three makers (Connick et al.,
+BMJ Open 8:e021944, 2018), T2w is its second echo at a longer TR; T1-FLAIR and STIR are typical of the clinic.
+"""
 
 TITLES: Mapping[str, str] = MappingProxyType(
     {
