@@ -172,6 +172,8 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
         for item in dataset:
             missing: dict[str, Output] = {}
             for key, output in self.outputs(item).items():
+                if Path(output.name).name != output.name:
+                    raise InputError(f"{output.name!r}: no file can have this name. Remedy: use other ids")
                 # As JSON gives it back, to compare with what a finished restoration's sidecar says.
                 provenance = json.loads(json.dumps({**common, **output.provenance}))
                 self.written.append(self.output_dir / restored_name(output.name))
