@@ -16,14 +16,16 @@ import pandas as pd
 
 from medrestore.checks import InputError, fail
 from medrestore.data.manifest_checks import (
-    FILES,
+    PAIR_FILES,
     SPLITS,
+    FileColumn,
     Problem,
+    class_problems,
+    empty_split_problems,
     file_problems,
     number_problems,
     path_problem,
     row_problems,
-    split_problems,
 )
 from medrestore.files import atomic_path, sha256_file
 
@@ -31,14 +33,18 @@ __all__ = [
     "COLUMNS",
     "SPLITS",
     "Problem",
+    "add_paths",
     "check_manifest",
     "read_manifest",
     "read_text_table",
+    "refuse",
     "require_valid_manifest",
     "sha256_file",
     "split_rows",
+    "table_problems",
     "with_checksums",
     "write_manifest",
+    "write_table",
 ]
 
 COLUMNS = (
@@ -56,6 +62,7 @@ COLUMNS = (
 )
 """Order in which :func:`write_manifest` writes columns; others follow."""
 
+_KEY = {"subject_id": "subject", "session_id": "session", "dose_fraction": "dose fraction"}
 _OPTIONAL = ("regions", "regions_sha256")
 _REQUIRED = tuple(name for name in COLUMNS if name not in (*_OPTIONAL, "amyloid_status"))
 _DERIVED = ("row", "degraded_path", "target_path", "regions_path")
@@ -92,7 +99,7 @@ def read_manifest(
     """
     table, problems = _parse(Path(path), label_column, label_values)
     if problems:
-        _refuse(Path(path), problems)
+        refuse(Path(path), problems)
     return table
 
 
@@ -136,9 +143,12 @@ def check_manifest(
     """
     path = Path(path)
     table, problems = _parse(path, label_column, label_values)
-    problems += split_problems(table, label_column, label_values, require_splits)
+    problems += empty_split_problems(table, require_splits)
+    problems += class_problems(table, label_column, label_values)
     if "degraded_path" in table:
-        problems += file_problems(table, workers=workers, progress=progress)
+        problems += file_problems(
+            table, columns=PAIR_FILES, grid="target", workers=workers, progress=progress
+        )
     return sorted(set(problems))
 
 
@@ -163,11 +173,16 @@ def require_valid_manifest(
         path, require_splits=require_splits, workers=workers, progress=progress, **labels
     )
     if problems:
-        _refuse(Path(path), problems)
+        refuse(Path(path), problems)
     return read_manifest(path, **labels)
 
 
-def with_checksums(table: pd.DataFrame, folder: str | os.PathLike[str]) -> pd.DataFrame:
+def with_checksums(
+    table: pd.DataFrame,
+    folder: str | os.PathLike[str],
+    *,
+    columns: Sequence[FileColumn] = PAIR_FILES,
+) -> pd.DataFrame:
     """Return the table with the checksums of all its files, read from ``folder``.
 
     Raises
@@ -177,18 +192,19 @@ def with_checksums(table: pd.DataFrame, folder: str | os.PathLike[str]) -> pd.Da
     """
     table = table.copy()
     known: dict[Path, str] = {}
-    for name in FILES:
-        if name not in table:
+    for column in columns:
+        if column.name not in table:
             continue
         sums = []
-        for value in table[name]:
-            file = Path(folder) / str(value)
-            if str(value) and not file.is_file():
-                fail("no such file", path=file)
-            if str(value) and file not in known:
-                known[file] = sha256_file(file)
-            sums.append(known[file] if str(value) else "")
-        table[f"{name}_sha256"] = sums
+        for value in table[column.name]:
+            files = [Path(folder) / name for name in column.files(str(value))] if str(value) else []
+            for file in files:
+                if not file.is_file():
+                    fail("no such file", path=file)
+                if file not in known:
+                    known[file] = sha256_file(file)
+            sums.append(column.separator.join(known[file] for file in files))
+        table[f"{column.name}_sha256"] = sums
     return table
 
 
@@ -202,26 +218,102 @@ def write_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     InputError
         When a required column is missing, or a path is absolute or leaves the manifest's folder.
     """
+    return write_table(table, path, known=COLUMNS, required=_REQUIRED, derived=_DERIVED, files=PAIR_FILES)
+
+
+def write_table(
+    table: pd.DataFrame,
+    path: str | os.PathLike[str],
+    *,
+    known: Sequence[str],
+    required: Sequence[str],
+    derived: Sequence[str],
+    files: Sequence[FileColumn],
+) -> Path:
+    """Write a table as a manifest, whole or not at all.
+
+    Parameters
+    ----------
+    table
+        Rows of a manifest.
+    path
+        CSV file.
+    known
+        Columns in the order in which they come first.
+    required
+        Columns that must be there.
+    derived
+        Columns that are left out.
+    files
+        Columns whose paths must stay in the manifest's folder.
+
+    Raises
+    ------
+    InputError
+        When a required column is missing, or a path is absolute or leaves the manifest's folder.
+    """
     path = Path(path)
-    missing = [name for name in _REQUIRED if name not in table]
+    missing = [name for name in required if name not in table]
     if missing:
         fail(f"the table lacks the columns {', '.join(missing)}", path=path)
-    for name in FILES:
-        for number, value in enumerate(table.get(name, ()), start=2):
-            problem = path_problem(str(value)) if str(value) else ""
-            if problem:
-                fail(f"{name} {problem}", path=path, row=number)
-    known = [name for name in COLUMNS if name in table]
-    others = [name for name in table.columns if name not in (*COLUMNS, *_DERIVED)]
+    for problem in _path_problems(table.assign(row=np.arange(2, len(table) + 2)), files):
+        fail(f"{problem.column} {problem.message}", path=path, row=problem.row)
+    first = [name for name in known if name in table]
+    others = [name for name in table.columns if name not in (*known, *derived)]
     with atomic_path(path) as temporary:
-        table[known + others].to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+        table[first + others].to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
     return path
 
 
-def _refuse(path: Path, problems: Sequence[Problem]) -> NoReturn:
+def refuse(path: Path, problems: Sequence[Problem]) -> NoReturn:
+    """Raise :class:`~medrestore.checks.InputError` with all problems of a manifest, 50 of them in words."""
     shown = "\n".join(f"  {problem}" for problem in problems[:50])
     more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
     raise InputError(f"{path}: {len(problems)} problem{'s' * (len(problems) > 1)}\n{shown}{more}")
+
+
+def table_problems(table: pd.DataFrame, *, required: Sequence[str], optional: Sequence[str]) -> list[Problem]:
+    """Report columns that are missing, or that there is no row; fill optional columns with nothing.
+
+    Parameters
+    ----------
+    table
+        Of :func:`read_text_table`; optional columns are added in place.
+    required, optional
+        Names of columns.
+    """
+    missing = [name for name in required if name not in table]
+    if missing:
+        hint = "; is it separated by commas?" if len(table.columns) == 2 else ""  # beside "row"
+        return [Problem(1, name, f"no such column{hint}") for name in missing]
+    for name in optional:
+        if name not in table:
+            table[name] = ""
+    return [Problem(0, "", "there is no row below the header")] if table.empty else []
+
+
+def add_paths(table: pd.DataFrame, folder: Path, files: Sequence[FileColumn]) -> list[Problem]:
+    """Add the absolute paths of every column of files; report those that leave the folder."""
+    for column in files:
+        table[f"{column.name}_path"] = [
+            column.separator.join(str((folder / name).resolve()) for name in column.files(cell))
+            if cell
+            else ""
+            for cell in table[column.name]
+        ]
+    return _path_problems(table, files)
+
+
+def _path_problems(table: pd.DataFrame, files: Sequence[FileColumn]) -> list[Problem]:
+    return [
+        Problem(row, column.name, problem)
+        for column in files
+        if column.name in table
+        for row, cell in zip(table["row"], table[column.name], strict=True)
+        if str(cell)
+        for problem in map(path_problem, column.files(str(cell)))
+        if problem
+    ]
 
 
 def _parse(
@@ -229,15 +321,9 @@ def _parse(
 ) -> tuple[pd.DataFrame, list[Problem]]:
     table = read_text_table(path)
     required = list(dict.fromkeys([*_REQUIRED, label_column]))
-    missing = [name for name in required if name not in table]
-    if missing:
-        hint = "; is it separated by commas?" if len(table.columns) == 2 else ""  # beside "row"
-        return table, [Problem(1, name, f"no such column{hint}") for name in missing]
-    for name in _OPTIONAL:
-        if name not in table:
-            table[name] = ""
-    if table.empty:
-        return table, [Problem(0, "", "there is no row below the header")]
+    problems = table_problems(table, required=required, optional=_OPTIONAL)
+    if problems:
+        return table, problems
     # A scan that is restored only needs no label: what cannot be judged without one is left out of its
     # evaluation.
     problems = [
@@ -247,15 +333,8 @@ def _parse(
         if value == "" and not (name == label_column and split == "test")
     ]
     problems += number_problems(table, label_column, label_values)
-    problems += row_problems(table)
-    for name in FILES:
-        for row, value in zip(table["row"], table[name], strict=True):
-            problem = path_problem(value)
-            if value and problem:
-                problems.append(Problem(row, name, problem))
-        table[f"{name}_path"] = [
-            str((path.parent / value).resolve()) if value else "" for value in table[name]
-        ]
+    problems += row_problems(table, key=_KEY)
+    problems += add_paths(table, path.parent, PAIR_FILES)
     return table, sorted(problems)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -19,19 +19,21 @@ from medrestore.data.volumes import Volume, grid_difference, read_volume
 from medrestore.files import sha256_file
 
 __all__ = [
-    "FILES",
+    "PAIR_FILES",
     "SPLITS",
+    "FileColumn",
     "Problem",
+    "class_problems",
+    "empty_split_problems",
     "file_problems",
     "number_problems",
     "path_problem",
+    "require_foreground",
+    "require_whole_numbers",
     "row_problems",
-    "split_problems",
 ]
 
 SPLITS = ("train", "validation", "test")
-FILES = ("degraded", "target", "regions")
-"""Columns that name a file."""
 
 
 @dataclass(frozen=True, order=True)
@@ -57,6 +59,59 @@ class Problem:
         return f"{where}: {self.message}" if where else self.message
 
 
+@dataclass(frozen=True)
+class FileColumn:
+    """A column of a manifest that names files, and what is asked of them.
+
+    Parameters
+    ----------
+    name
+        Of the column; its checksums are in ``<name>_sha256``, absolute paths in ``<name>_path``.
+    examine
+        Raises :class:`~medrestore.checks.InputError` when a volume cannot serve.
+    read
+        Reads what the cell names; :func:`~medrestore.data.volumes.read_volume` of its path when not given.
+    checksum_required
+        An empty checksum is reported as a difference; where not, the table's own checks see to it.
+    separator
+        Between the files of a cell; empty where a cell names one file.
+    """
+
+    name: str
+    examine: Callable[[Volume], None] | None = None
+    read: Callable[[Sequence[str]], Volume] | None = None
+    checksum_required: bool = False
+    separator: str = ""
+
+    def files(self, cell: str) -> list[str]:
+        """Return the files that a cell names.
+
+        >>> FileColumn("input", separator=";").files("a.nii; b.nii")
+        ['a.nii', 'b.nii']
+        """
+        parts = cell.split(self.separator) if self.separator else [cell]
+        return [part.strip() for part in parts] if self.separator else parts
+
+
+def require_foreground(volume: Volume) -> None:
+    """Refuse an image whose intensity scale cannot be found."""
+    foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm)
+
+
+def require_whole_numbers(volume: Volume) -> None:
+    """Refuse a map whose codes are no whole numbers."""
+    if not np.array_equal(volume.data, np.round(volume.data)):
+        raise InputError("region codes are no whole numbers")
+
+
+PAIR_FILES = (
+    FileColumn("degraded", examine=require_foreground),
+    FileColumn("target"),
+    FileColumn("regions", examine=require_whole_numbers, checksum_required=True),
+)
+"""Columns of a manifest of pairs that name a file."""
+
+
 def number_problems(table: pd.DataFrame, label_column: str, label_values: Sequence[float]) -> list[Problem]:
     """Turn the columns of numbers from text to float64, in place; report what is no number or not allowed."""
     problems = []
@@ -76,19 +131,31 @@ def number_problems(table: pd.DataFrame, label_column: str, label_values: Sequen
     return problems
 
 
-def row_problems(table: pd.DataFrame) -> list[Problem]:
-    """Report rows that contradict one another: duplicates, and leaks from one split into another."""
+def row_problems(
+    table: pd.DataFrame, *, key: Mapping[str, str], contents: Sequence[str] = ("degraded", "target")
+) -> list[Problem]:
+    """Report rows that contradict one another: duplicates, and leaks from one split into another.
+
+    Parameters
+    ----------
+    table
+        Text, with ``row``, ``subject_id``, ``split`` and the columns below.
+    key
+        Columns that together tell rows apart, and their names in words.
+    contents
+        Columns of files that only one subject can have.
+    """
     problems = []
     for row, split in zip(table["row"], table["split"], strict=True):
         if split and split not in SPLITS:
             problems.append(Problem(row, "split", f"must be one of {', '.join(SPLITS)}, got {split!r}"))
+    *words, last = key.values()
     first: dict[tuple[Any, ...], int] = {}
-    for row, *key in table[["row", "subject_id", "session_id", "dose_fraction"]].itertuples(index=False):
-        before = first.setdefault(tuple(key), row)
+    for row, *cells in table[["row", *key]].itertuples(index=False):
+        before = first.setdefault(tuple(cells), row)
         if before != row:
-            problems.append(
-                Problem(row, "", f"same subject, session and dose fraction as row {before} (duplicate)")
-            )
+            message = f"same {', '.join(words)} and {last} as row {before} (duplicate)"
+            problems.append(Problem(row, "", message))
     home: dict[str, tuple[int, str]] = {}
     for row, subject, split in table[["row", "subject_id", "split"]].itertuples(index=False):
         before, other = home.setdefault(subject, (row, split))
@@ -98,7 +165,7 @@ def row_problems(table: pd.DataFrame) -> list[Problem]:
                     row, "split", f"subject {subject} is in {split!r} here and in {other!r} in row {before}"
                 )
             )
-    for name in ("degraded", "target"):
+    for name in contents:
         owner: dict[str, tuple[int, str]] = {}
         for row, subject, checksum in table[["row", "subject_id", f"{name}_sha256"]].itertuples(index=False):
             before, other = owner.setdefault(checksum.lower(), (row, subject))
@@ -125,86 +192,120 @@ def path_problem(value: str) -> str:
     return ""
 
 
-def split_problems(
-    table: pd.DataFrame, label_column: str, label_values: Sequence[float], require_splits: Sequence[str]
-) -> list[Problem]:
-    """Report splits that are empty, and a training split of one class."""
-    if "split" not in table or label_column not in table:
+def empty_split_problems(table: pd.DataFrame, require_splits: Sequence[str]) -> list[Problem]:
+    """Report splits that no row has."""
+    if "split" not in table:
         return []
-    problems = [
+    return [
         Problem(0, "split", f"split {split!r} is empty: no row has it")
         for split in require_splits
         if not (table["split"] == split).any()
     ]
+
+
+def class_problems(table: pd.DataFrame, label_column: str, label_values: Sequence[float]) -> list[Problem]:
+    """Report a training split of one class."""
+    if "split" not in table or label_column not in table:
+        return []
     labels = pd.to_numeric(table.loc[table["split"] == "train", label_column], errors="coerce").dropna()
     if len(label_values) > 1 and len(set(labels)) == 1:
-        problems.append(
+        return [
             Problem(0, label_column, f"split 'train' holds one class only: all labels are {labels.iloc[0]:g}")
-        )
-    return problems
+        ]
+    return []
 
 
 @dataclass(frozen=True)
-class _File:
+class _Cell:
     sha256: str = ""
     volume: Volume | None = None
     problem: str = ""
 
 
-def _inspect(path: str, name: str) -> _File:
-    """Read a file; keep its grid, not its voxels."""
-    if not Path(path).is_file():
-        return _File(problem="no such file")
+def _inspect(cell: str, column: FileColumn) -> _Cell:
+    """Read the files of a cell; keep their grid, not their voxels."""
+    files = column.files(cell)
+    missing = [file for file in files if not Path(file).is_file()]
+    if missing:
+        return _Cell(problem="no such file" + (f": {missing[0]}" if len(files) > 1 else ""))
     checksum = ""
     try:
-        checksum = sha256_file(path)
-        volume = read_volume(path)
+        checksum = column.separator.join(sha256_file(file) for file in files)
+        volume = column.read(files) if column.read else read_volume(cell)
         if not volume.source.states_orientation:
-            return _File(checksum, problem="states no orientation (qform and sform codes are 0)")
-        if name == "degraded":
-            foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm)
-        elif name == "regions" and not np.array_equal(volume.data, np.round(volume.data)):
-            return _File(checksum, problem="region codes are no whole numbers")
+            return _Cell(checksum, problem="states no orientation (qform and sform codes are 0)")
+        if column.examine:
+            column.examine(volume)
     except (InputError, OSError) as error:
-        return _File(checksum, problem=str(error).removeprefix(f"{path}: "))
+        return _Cell(checksum, problem=str(error).removeprefix(f"{files[0]}: "))
     shape_only = np.broadcast_to(np.float32(0), volume.data.shape)
-    return _File(checksum, Volume(data=shape_only, affine=volume.affine, source=volume.source))
+    return _Cell(checksum, Volume(data=shape_only, affine=volume.affine, source=volume.source))
 
 
-def file_problems(table: pd.DataFrame, *, workers: int | None, progress: bool) -> list[Problem]:
-    """Read every file once and report what is wrong with it or with its pair."""
+def file_problems(
+    table: pd.DataFrame,
+    *,
+    columns: Sequence[FileColumn],
+    grid: str,
+    remedy: str = "",
+    workers: int | None,
+    progress: bool,
+) -> list[Problem]:
+    """Read every file once and report what is wrong with it or with the others of its row.
+
+    Parameters
+    ----------
+    table
+        With the columns, their checksums and their absolute paths.
+    columns
+        What is read.
+    grid
+        The column on whose grid all others of a row must be.
+    remedy
+        For one that is on another.
+    workers, progress
+        As in :func:`medrestore.data.manifest.check_manifest`.
+    """
     from tqdm.auto import tqdm
 
-    wanted = {(path, name) for name in FILES for path in table[f"{name}_path"] if path}
-    jobs = sorted(wanted)
+    of_name = {column.name: column for column in columns}
+    jobs = sorted({(cell, name) for name in of_name for cell in table[f"{name}_path"] if cell})
     with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as executor:
         warnings.simplefilter("ignore", UserWarning)  # a missing orientation is reported as a fault instead
-        results = executor.map(lambda job: _inspect(*job), jobs)
+        results = executor.map(lambda job: _inspect(job[0], of_name[job[1]]), jobs)
         bar = tqdm(results, total=len(jobs), desc="checking volumes", unit="file", disable=not progress)
         found = dict(zip(jobs, bar, strict=True))
     problems = []
     for row in table.to_dict("records"):
-        files = {name: found[row[f"{name}_path"], name] for name in FILES if row[f"{name}_path"]}
-        problems += _pair_problems(row, files)
+        cells = {name: found[row[f"{name}_path"], name] for name in of_name if row[f"{name}_path"]}
+        for name, cell in cells.items():
+            problems += _checksum_problems(row, of_name[name], cell)
+        problems += _grid_problems(row, cells, grid, remedy)
     return problems
 
 
-def _pair_problems(row: Mapping[Any, Any], files: Mapping[str, _File]) -> list[Problem]:
-    number = row["row"]
+def _checksum_problems(row: Mapping[Any, Any], column: FileColumn, cell: _Cell) -> list[Problem]:
+    name, number = column.name, row["row"]
+    expected = row[f"{name}_sha256"].lower()
     problems = []
-    for name, file in files.items():
-        expected = row[f"{name}_sha256"].lower()
-        if file.problem:
-            problems.append(Problem(number, name, f"{row[name]}: {file.problem}"))
-        if file.sha256 and file.sha256 != expected and (expected or name == "regions"):
-            message = f"{row[name]} has checksum {file.sha256}, the manifest says {expected or 'nothing'}"
-            problems.append(Problem(number, f"{name}_sha256", message))
-    target = files["target"].volume if "target" in files else None
-    for name in ("degraded", "regions"):
-        volume = files[name].volume if name in files else None
-        difference = grid_difference(volume, target) if volume is not None and target is not None else ""
+    if cell.problem:
+        problems.append(Problem(number, name, f"{row[name]}: {cell.problem}"))
+    if cell.sha256 and cell.sha256 != expected and (expected or column.checksum_required):
+        message = f"{row[name]} has checksum {cell.sha256}, the manifest says {expected or 'nothing'}"
+        problems.append(Problem(number, f"{name}_sha256", message))
+    return problems
+
+
+def _grid_problems(
+    row: Mapping[Any, Any], cells: Mapping[str, _Cell], grid: str, remedy: str
+) -> list[Problem]:
+    problems = []
+    fixed = cells[grid].volume if grid in cells else None
+    for name, cell in cells.items():
+        if name == grid or cell.volume is None or fixed is None:
+            continue
+        difference = grid_difference(cell.volume, fixed)
         if difference:
-            problems.append(
-                Problem(number, name, f"{row[name]} is on another grid than the target: {difference}")
-            )
+            message = f"{row[name]} is on another grid than the {grid}: {difference}"
+            problems.append(Problem(row["row"], name, message + (f". Remedy: {remedy}" if remedy else "")))
     return problems
