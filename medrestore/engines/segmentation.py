@@ -18,8 +18,8 @@ __all__ = ["SegmentationValidation"]
 class SegmentationValidation:
     """Segment the validation slices with the averaged network after every ``interval`` epochs.
 
-    Adds to the trainer's ``state.metrics``: ``validation_dice``, the overlap of found and true lesions over each
-    volume's slices together, mean over the volumes that have lesions; and
+    Adds to the trainer's ``state.metrics``: ``validation_dice``, the overlap of found and true lesions over
+    each volume's slices together, mean over the volumes that have lesions; and
     ``validation_false_positive_pixels``, mean over those that have none, where there are any.
 
     Parameters

@@ -38,10 +38,8 @@ def test_column_of_logits_is_refused() -> None:
 
 def patch_logits() -> torch.Tensor:
     """Two images of 1 x 2 patches over three contrasts, whose softmax is easy by hand."""
-    odds = torch.tensor(
-        [[[[1.0, 2.0]], [[1.0, 1.0]], [[2.0, 1.0]]], [[[3.0, 1.0]], [[1.0, 1.0]], [[1.0, 3.0]]]]
-    )
-    return odds.log()
+    odds = torch.tensor([[[1, 2], [1, 1], [2, 1]], [[3, 1], [1, 1], [1, 3]]])
+    return odds[:, :, None].float().log()
 
 
 def test_contrast_loss_by_hand() -> None:
@@ -59,9 +57,9 @@ def test_contrast_loss_by_hand() -> None:
 def test_contrast_loss_is_softmax_regression_over_patches() -> None:
     logits = torch.randn(3, 4, 2, 5, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([3, 0, 1])
-    probability = torch.softmax(logits, 1).permute(0, 2, 3, 1).reshape(-1, 4).double().numpy()
+    probability = torch.softmax(logits.double(), 1).permute(0, 2, 3, 1).reshape(-1, 4).numpy()
     truth = labels.repeat_interleave(10).numpy()
-    # scikit-learn sums in float64, the loss in float32.
+    # scikit-learn works in float64, the loss in float32.
     assert contrast_loss(logits, labels).item() == pytest.approx(log_loss(truth, probability), rel=1e-5)
     brier = ((probability - label_binarize(truth, classes=range(4))) ** 2).sum(1).mean()
     assert contrast_loss(logits, labels, criterion="squared_error").item() == pytest.approx(brier, rel=1e-5)

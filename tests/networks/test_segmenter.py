@@ -35,7 +35,7 @@ def test_learns_to_mark_bright_squares() -> None:
         optimizer.zero_grad()
         nn.functional.binary_cross_entropy_with_logits(net(x), mask).backward()
         optimizer.step()
-    assert ((net(x) > 0) == mask.bool()).float().mean() > 0.97
+    assert ((net(x) > 0) == mask.bool()).float().mean() > 0.97  # marking nothing: 0.90
 
 
 def test_weights_rebuild_it_and_seed_names_them() -> None:

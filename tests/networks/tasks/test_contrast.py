@@ -73,7 +73,7 @@ def test_learns_two_textures() -> None:
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(x).mean((2, 3)), labels).backward()
         optimizer.step()
-    assert net.error(x, labels).max() < 0.25
+    assert net.error(x, labels).max() < 0.25  # chance is 0.5
 
 
 def test_norms_and_biases_are_pix2pixs() -> None:
