@@ -15,7 +15,17 @@ from medrestore.data.volumes import Volume, grid_difference, read_grid, read_vol
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["INPUT", "RESERVED", "STANDARD_DOSE", "find_arms", "read_on_grid", "region_maps", "scan_name"]
+__all__ = [
+    "INPUT",
+    "RESERVED",
+    "STANDARD_DOSE",
+    "find_arms",
+    "find_restorations",
+    "read_on_grid",
+    "region_maps",
+    "repeated_scans",
+    "scan_name",
+]
 
 INPUT = "input"
 STANDARD_DOSE = "standard_dose"
@@ -79,28 +89,75 @@ def find_arms(
         than once, or a folder, volume or grid is missing or wrong or a volume belongs to no scan. Names all
         faults.
     """
-    problems = [
-        f"method {name!r}: the name is taken, an evaluation always has such a row"
-        for name in methods
-        if name in RESERVED
-    ]
-    problems += [
-        f"method {name!r}: a name is made of letters, digits, '.', '_' and '-'"
-        for name in methods
-        if not re.fullmatch(r"[\w.\-]+", name)
-    ]
     names = [scan_name(row.subject_id, row.session_id) for row in rows.itertuples()]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    problems += [
+    grids = {
+        name: (str(row.target_path), [str(row.degraded_path)])
+        for name, row in zip(names, rows.itertuples(), strict=True)
+    }
+    return find_restorations(grids, methods, known=known, reserved=RESERVED, problems=repeated_scans(names))
+
+
+def repeated_scans(names: Sequence[str]) -> list[str]:
+    """Say which scans are in a manifest's split more than once."""
+    return [
         f"{name}: is in the manifest's split more than once; which of its arms to compare is not defined"
-        for name in repeated
+        for name in sorted({name for name in names if names.count(name) > 1})
     ]
-    arms: dict[str, dict[str, Path]] = {name: {} for name in names}
+
+
+def find_restorations(
+    grids: Mapping[str, tuple[str, Sequence[str]]],
+    methods: Mapping[str, Path],
+    *,
+    known: Sequence[str],
+    reserved: Sequence[str],
+    problems: Sequence[str] = (),
+) -> dict[str, dict[str, Path]]:
+    """Find the restored volume of each method and image, and check that all are there on the same grid.
+
+    Parameters
+    ----------
+    grids
+        By the image's name, of which files are called ``NAME_restored.nii.gz``: the volume whose grid counts,
+        and others that must be on it too.
+    methods
+        Folder of restored volumes by the method's name.
+    known
+        Names of further images of which a folder may hold restorations.
+    reserved
+        Rows that the evaluation adds by itself.
+    problems
+        Faults that were found before.
+
+    Returns
+    -------
+    dict
+        Path by image and method.
+
+    Raises
+    ------
+    InputError
+        Names all faults.
+    """
+    problems = [
+        *(
+            f"method {name!r}: the name is taken, an evaluation always has such a row"
+            for name in methods
+            if name in reserved
+        ),
+        *(
+            f"method {name!r}: a name is made of letters, digits, '.', '_' and '-'"
+            for name in methods
+            if not re.fullmatch(r"[\w.\-]+", name)
+        ),
+        *problems,
+    ]
+    arms: dict[str, dict[str, Path]] = {name: {} for name in grids}
     for method, folder in methods.items():
         if not Path(folder).is_dir():
             problems.append(f"method {method!r}: {folder} is no folder")
             continue
-        expected = {restored_name(name): name for name in names}
+        expected = {restored_name(name): name for name in grids}
         for file, name in expected.items():
             path = Path(folder) / file
             if path.is_file():
@@ -113,7 +170,8 @@ def find_arms(
             for path in sorted(Path(folder).glob(restored_name("*")))
             if path.name not in allowed
         ]
-    problems += _grid_problems(rows, arms)
+    for name, (target, others) in grids.items():
+        problems += _grid_problems(target, [*others, *arms[name].values()])
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:50])
         more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
@@ -123,18 +181,17 @@ def find_arms(
     return arms
 
 
-def _grid_problems(rows: pd.DataFrame, arms: Mapping[str, Mapping[str, Path]]) -> list[str]:
+def _grid_problems(target: str, others: Sequence[str | Path]) -> list[str]:
     problems = []
-    for row in rows.itertuples():
-        target = _without_voxels(str(row.target_path))
-        for path in [Path(str(row.degraded_path)), *arms[scan_name(row.subject_id, row.session_id)].values()]:
-            try:
-                difference = grid_difference(_without_voxels(path), target)
-            except InputError as error:
-                problems.append(str(error))
-                continue
-            if difference:
-                problems.append(f"{path}: is not on the grid of {row.target_path}: {difference}")
+    expected = _without_voxels(target)
+    for path in others:
+        try:
+            difference = grid_difference(_without_voxels(path), expected)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if difference:
+            problems.append(f"{path}: is not on the grid of {target}: {difference}")
     return problems
 
 

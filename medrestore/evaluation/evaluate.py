@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +18,21 @@ from medrestore.evaluation.arms import find_arms, scan_name
 from medrestore.evaluation.classical import tuned_filters
 from medrestore.evaluation.comparison import Comparison
 from medrestore.evaluation.figures import choose_scans, draw_evaluation
-from medrestore.evaluation.observers import load_observer
-from medrestore.evaluation.tables import PAIRS, difference_table, label_of, render, summary_table
-from medrestore.files import atomic_path, require_empty_folder, sha256_file
+from medrestore.evaluation.observers import load_observer, named_observers
+from medrestore.evaluation.record import (
+    Evaluation,
+    claim_folder,
+    files_checksum,
+    load_evaluation,
+    measure_scans,
+    records_of,
+    write_evaluation,
+)
+from medrestore.evaluation.tables import PAIRS, difference_table, summary_table
+from medrestore.evaluation.titles import label_of
+from medrestore.files import atomic_path, sha256_file
 
-__all__ = ["Evaluation", "evaluate", "load_evaluation"]
-
-RECORD = "evaluation.json"
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What :func:`evaluate` found.
-
-    Parameters
-    ----------
-    output
-        Folder with ``per_subject.csv``, ``summary.csv``, ``differences.csv``, ``tables.md``, ``figure.png``
-        and ``evaluation.json``.
-    per_subject
-        One row per scan and method.
-    summary, differences
-        Of :func:`~medrestore.evaluation.tables.summary_table` and
-        :func:`~medrestore.evaluation.tables.difference_table`.
-    record
-        How it was done: plain values.
-    """
-
-    output: Path
-    per_subject: pd.DataFrame
-    summary: pd.DataFrame
-    differences: pd.DataFrame
-    record: dict[str, Any]
-
-    @property
-    def markdown(self) -> str:
-        """The tables as Markdown."""
-        return render(self.summary, self.differences)
+__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -137,22 +111,22 @@ def evaluate(
     """
     table = read_manifest(manifest, label_column=label_column)
     rows = split_rows(table, split, dose_fraction=dose_fraction)
-    others = [scan_name(row["subject_id"], row["session_id"]) for row in _records(table)]
+    others = [scan_name(row["subject_id"], row["session_id"]) for row in records_of(table)]
     arms = find_arms(rows, {name: Path(folder) for name, folder in methods.items()}, known=others)
     series = _series(rows, dose_series, label_column)
     if data_range != "target_max":
         require_in_range("data_range", float(data_range), 0, float("inf"), include_low=False)
-    judges = [] if task is None else [load_observer(task, name="task", device=device)]
-    for number, path in enumerate(observers, start=1):
-        name = "observer" if len(observers) == 1 else f"observer_{number}"
-        judges.append(load_observer(path, name=name, device=device))
+    judges = [
+        load_observer(path, name=name, device=device)
+        for name, path in named_observers(task, observers).items()
+    ]
     record: dict[str, Any] = {
         "medrestore_version": __version__,
         "manifest_sha256": sha256_file(manifest),
         "dose_series_sha256": sha256_file(dose_series) if dose_series else None,
         "split": split,
         "dose_fraction": dose_fraction,
-        "methods": {name: _folder_checksum([arms[scan][name] for scan in sorted(arms)]) for name in methods},
+        "methods": {name: files_checksum([arms[scan][name] for scan in sorted(arms)]) for name in methods},
         "classifiers": {judge.name: judge.weights_sha256 for judge in judges},
         "label_column": label_column,
         "target_labels": list(target_labels),
@@ -162,8 +136,7 @@ def evaluate(
         "pairs": [list(pair) for pair in pairs],
         "seed": seed,
     }
-    folder = require_empty_folder(output, belongs="evaluation", marker=RECORD)
-    finished = _claim(folder, record)
+    folder, finished = claim_folder(output, record)
     if finished:
         return load_evaluation(folder)
     validation = table[table["split"] == "validation"]
@@ -184,7 +157,8 @@ def evaluate(
         target_labels=target_labels,
         reference_labels=reference_labels,
     )
-    per_subject = pd.DataFrame(list(_measured(rows, comparison, workers=workers, progress=progress)))
+    measured = measure_scans(rows, comparison.measure, workers=workers, progress=progress)
+    per_subject = pd.DataFrame(list(measured))
     if "dose_equivalent_bound" in per_subject:
         per_subject["dose_equivalent_bound"] = per_subject["dose_equivalent_bound"].fillna("")
     summary = summary_table(per_subject, seed=seed)
@@ -197,56 +171,15 @@ def evaluate(
         "dose_fractions": sorted({float(value) for value in rows["dose_fraction"]}),
         "units": units,
     }
-    of = {(row["subject_id"], row["session_id"]): row for row in _records(rows)}
+    of = {(row["subject_id"], row["session_id"]): row for row in records_of(rows)}
     panels = [
         comparison.panel(of[scan], per_subject, title) for title, scan in choose_scans(per_subject).items()
     ]
     result = Evaluation(folder, per_subject, summary, differences, record)
     with atomic_path(folder / "figure.png") as temporary:
         draw_evaluation(panels, per_subject, unit=units[0] if len(units) == 1 else "", path=temporary)
-    _write(result)
+    write_evaluation(result, notes=_notes(record))
     return result
-
-
-def load_evaluation(folder: str | os.PathLike[str]) -> Evaluation:
-    """Read a finished evaluation back from its folder.
-
-    Raises
-    ------
-    InputError
-        When the folder holds no finished evaluation.
-    """
-    path = Path(folder)
-    record = _read_record(path / RECORD)
-    if not record.pop("finished", False):
-        raise InputError(f"{path}: holds no finished evaluation. Remedy: run it again")
-    text = {"subject_id": str, "session_id": str, "dose_equivalent_bound": str}
-    per_subject = pd.read_csv(path / "per_subject.csv", dtype=text)
-    if "dose_equivalent_bound" in per_subject:
-        per_subject["dose_equivalent_bound"] = per_subject["dose_equivalent_bound"].fillna("")
-    tables = [pd.read_csv(path / name) for name in ("summary.csv", "differences.csv")]
-    return Evaluation(path, per_subject, tables[0], tables[1], record)
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def _measured(
-    rows: pd.DataFrame, comparison: Comparison, *, workers: int | None, progress: bool
-) -> Iterator[dict[str, Any]]:
-    """Measure all scans, several at a time, in the manifest's order."""
-    from tqdm.auto import tqdm
-
-    # Filters, similarity maps and decompression run outside of Python's lock: threads use the cores.
-    with ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as executor:
-        jobs = [executor.submit(comparison.measure, row) for row in _records(rows)]
-        try:
-            for job in tqdm(jobs, desc="evaluating", unit="scan", disable=not progress):
-                yield from job.result()
-        except BaseException:
-            executor.shutdown(cancel_futures=True)
-            raise
 
 
 def _series(
@@ -256,10 +189,10 @@ def _series(
     if path is None:
         return {}
     found: dict[str, list[tuple[float, str]]] = {}
-    for row in _records(read_manifest(path, label_column=label_column)):
+    for row in records_of(read_manifest(path, label_column=label_column)):
         name = scan_name(row["subject_id"], row["session_id"])
         found.setdefault(name, []).append((float(row["dose_fraction"]), str(row["degraded_path"])))
-    wanted = {scan_name(row["subject_id"], row["session_id"]): row for row in _records(rows)}
+    wanted = {scan_name(row["subject_id"], row["session_id"]): row for row in records_of(rows)}
     missing = [name for name in wanted if name not in found]
     if missing:
         raise InputError(
@@ -271,53 +204,7 @@ def _series(
     }
 
 
-def _folder_checksum(paths: Sequence[Path]) -> str:
-    return hashlib.sha256("".join(sha256_file(path) for path in paths).encode()).hexdigest()
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is no record of an evaluation ({error})") from error
-    return record
-
-
-def _claim(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Mark the folder as this evaluation's, or say whether it holds it finished; refuse one of another."""
-    path = folder / RECORD
-    if path.exists():
-        found = _read_record(path)
-        same = json.loads(json.dumps(record))
-        differing = [key for key, value in same.items() if found.get(key) != value]
-        if differing:
-            raise InputError(
-                f"{folder}: holds another evaluation ({', '.join(differing)} differ); nothing is "
-                "overwritten. Remedy: name an empty or new folder"
-            )
-        return bool(found.get("finished"))
-    _write_record(folder, record, finished=False)
-    return False
-
-
-def _write_record(folder: Path, record: Mapping[str, Any], *, finished: bool) -> None:
-    with atomic_path(folder / RECORD) as temporary:
-        text = json.dumps({**record, "finished": finished}, indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _write(result: Evaluation) -> None:
-    """Write tables and text; the record comes last and says that all are there."""
-    tables = {"per_subject": result.per_subject, "summary": result.summary, "differences": result.differences}
-    for name, table in tables.items():
-        with atomic_path(result.output / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, lineterminator="\n")
-    with atomic_path(result.output / "tables.md") as temporary:
-        temporary.write_text(f"{result.markdown}\n{_notes(result.record)}", encoding="utf-8")
-    _write_record(result.output, result.record, finished=True)
-
-
-def _notes(record: Mapping[str, Any]) -> str:
+def _notes(record: Mapping[str, Any]) -> list[str]:
     """Say below the tables how the numbers came about."""
     unit = "/".join(record["units"])
     given = record["data_range"]
@@ -336,4 +223,4 @@ def _notes(record: Mapping[str, Any]) -> str:
     ]
     for name, item in record["tuned_filters"].items():
         lines.append(f"{label_of(name)}: {item['parameter']} {item['value']:g} ({item['chosen']}).")
-    return "\n".join(f"- {line}" for line in lines) + "\n"
+    return lines

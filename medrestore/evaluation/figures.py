@@ -12,18 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.evaluation.arms import STANDARD_DOSE
+from medrestore.evaluation.drawing import Page, head_box, show_slice
 from medrestore.evaluation.measures import Reference
-from medrestore.evaluation.tables import label_of
+from medrestore.evaluation.titles import label_of
 from medrestore.metrics.quantitative import bland_altman
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["SubjectPanel", "choose_scans", "draw_evaluation"]
 
-MARGIN_MM = 12.0
 DIFFERENCE_PART = 0.3
 """Window of difference images as a part of the images' window."""
 
@@ -112,37 +111,13 @@ class SubjectPanel:
             position = int(np.prod([np.cbrt(area) + 0.01 for area in areas], axis=0).argmax())
         else:
             position = (reference.judged.start + reference.judged.stop) // 2
-        mask = reference.foreground[:, :, position]
-        box = []
-        for axis, size in enumerate(voxel_size_mm[:2]):
-            held = np.flatnonzero(mask.any(axis=1 - axis))
-            margin = int(np.ceil(MARGIN_MM / size))
-            first, last = (int(held[0]), int(held[-1])) if held.size else (0, mask.shape[axis] - 1)
-            box.append(slice(max(first - margin, 0), last + margin + 1))
+        box = head_box(reference.foreground[:, :, position], voxel_size_mm=voxel_size_mm)
         return cls(
             title=title,
             images={name: image[box[0], box[1], position].copy() for name, image in images.items()},
             voxel_size_mm=(float(voxel_size_mm[0]), float(voxel_size_mm[1])),
             measured=measured,
         )
-
-
-@dataclass
-class _Page:
-    """A figure laid out in inches from its top left corner."""
-
-    figure: Figure
-    width: float
-    height: float
-
-    def axes(self, left: float, top: float, width: float, height: float, **settings: Any) -> Axes:
-        box = (
-            left / self.width,
-            1 - (top + height) / self.height,
-            width / self.width,
-            height / self.height,
-        )
-        return self.figure.add_axes(box, **settings)
 
 
 # Inches.
@@ -183,7 +158,7 @@ def draw_evaluation(
     width = LEFT + len(methods) * (COLUMN + GAP) + SIDE
     height = HEADER + sum(TITLE + 2 * image + GAP + BETWEEN for image in heights) + CAPTION
     height += agreement * (TITLE + PLOT + 0.55)
-    page = _Page(Figure(figsize=(width, height), dpi=130, facecolor="white"), width, height)
+    page = Page(Figure(figsize=(width, height), dpi=130, facecolor="white"), width, height)
     for column, method in enumerate(methods):
         middle = LEFT + column * (COLUMN + GAP) + COLUMN / 2
         page.figure.text(
@@ -225,7 +200,7 @@ def _score_column(measured: pd.DataFrame) -> str:
 
 
 def _draw_panel(
-    page: _Page, panel: SubjectPanel, *, top: float, height: float, methods: Sequence[str], unit: str
+    page: Page, panel: SubjectPanel, *, top: float, height: float, methods: Sequence[str], unit: str
 ) -> None:
     """Draw a scan's images and, below them, their differences to standard dose."""
     standard = panel.images[STANDARD_DOSE]
@@ -235,14 +210,18 @@ def _draw_panel(
     for column, method in enumerate(methods):
         left = LEFT + column * (COLUMN + GAP)
         axes = page.axes(left, top, COLUMN, height)
-        bars.append(_show(axes, panel.images[method], panel, cmap="gray_r", vmin=0.0, vmax=peak))
+        bars.append(
+            show_slice(axes, panel.images[method], panel.voxel_size_mm, cmap="gray_r", vmin=0.0, vmax=peak)
+        )
         text, color = _numbers(panel, method)
         axes.set_title(text, fontsize=9.5, color=color, pad=3)
         if method == STANDARD_DOSE:
             continue
         below = page.axes(left, top + height + GAP, COLUMN, height)
         difference = panel.images[method] - standard
-        bars.append(_show(below, difference, panel, cmap="RdBu_r", vmin=-limit, vmax=limit))
+        bars.append(
+            show_slice(below, difference, panel.voxel_size_mm, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        )
         if column == 0:
             suvr = panel.measured["suvr"].get(STANDARD_DOSE) if "suvr" in panel.measured else None
             note = "" if suvr is None or np.isnan(suvr) else f"\nSUVR {suvr:.2f}"
@@ -254,17 +233,6 @@ def _draw_panel(
         bar = page.figure.colorbar(mappable, cax=page.axes(beside, top + offset, 0.11, height))
         bar.set_label(name, fontsize=9.5)
         bar.ax.tick_params(labelsize=8.5)
-
-
-def _show(axes: Axes, image: NDArray[np.float32], panel: SubjectPanel, **settings: Any) -> Any:
-    """Show a slice as radiologists look at it: from below, anterior up."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_linewidth(0.5)
-        spine.set_color("#bbbbbb")
-    x, y = panel.voxel_size_mm
-    return axes.imshow(image[::-1].T, origin="lower", aspect=y / x, interpolation="nearest", **settings)
 
 
 def _numbers(panel: SubjectPanel, method: str) -> tuple[str, str]:
@@ -279,7 +247,7 @@ def _numbers(panel: SubjectPanel, method: str) -> tuple[str, str]:
     return "  ·  ".join(parts), color
 
 
-def _draw_agreement(page: _Page, per_subject: pd.DataFrame, *, top: float, methods: Sequence[str]) -> None:
+def _draw_agreement(page: Page, per_subject: pd.DataFrame, *, top: float, methods: Sequence[str]) -> None:
     """Draw a Bland-Altman plot below each method, all on the same axes."""
     held = per_subject.dropna(subset=["suvr_bias"])
     first: Axes | None = None

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 import pandas as pd
 
 from medrestore.checks import InputError
-from medrestore.evaluation.evaluate import load_evaluation
-from medrestore.evaluation.tables import PAIRS, difference_table, render, summary_table
+from medrestore.evaluation.record import load_evaluation
+from medrestore.evaluation.rendering import render
+from medrestore.evaluation.tables import PAIRS, difference_table, summary_table
 
 __all__ = ["pool_evaluations"]
 
 
 def pool_evaluations(
-    folders: Sequence[str | os.PathLike[str]], *, pairs: Sequence[tuple[str, str]] = PAIRS, seed: int = 0
+    folders: Sequence[str | os.PathLike[str]],
+    *,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    seed: int = 0,
 ) -> str:
     """Return the tables of several evaluations taken together, as Markdown.
 
@@ -25,9 +29,11 @@ def pool_evaluations(
     Parameters
     ----------
     folders
-        Of :func:`~medrestore.evaluation.evaluate.evaluate`, each with its own seed of the trainings.
+        Of :func:`~medrestore.evaluation.evaluate.evaluate` or
+        :func:`~medrestore.evaluation.contrasts.evaluate.evaluate_contrasts`, each with its own seed of the
+        trainings.
     pairs
-        Methods whose paired differences are reported.
+        Methods whose paired differences are reported; those of the first evaluation when not given.
     seed
         Of the bootstrap.
 
@@ -41,7 +47,7 @@ def pool_evaluations(
     evaluations = [load_evaluation(folder) for folder in folders]
     first = evaluations[0]
     for other in evaluations[1:]:
-        for key in ("manifest_sha256", "split", "data_range", "dose_fractions"):
+        for key in ("manifest_sha256", "split", "data_range", "dose_fractions", "contrasts"):
             if other.record.get(key) != first.record.get(key):
                 raise InputError(
                     f"{other.output}: was evaluated with {key} {other.record.get(key)}, "
@@ -50,4 +56,6 @@ def pool_evaluations(
     shared = set.intersection(*(set(item.per_subject["method"]) for item in evaluations))
     table = pd.concat([item.per_subject for item in evaluations], ignore_index=True)
     table = table[table["method"].isin(shared)]
+    if pairs is None:
+        pairs = [(one, other) for one, other in first.record.get("pairs", PAIRS)]
     return render(summary_table(table, seed=seed), difference_table(table, pairs=pairs, seed=seed))

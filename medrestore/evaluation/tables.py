@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,88 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore import rng
+from medrestore.evaluation.titles import MEAN, MetricKey, in_order_of_contrasts, metrics_of, title_of
 from medrestore.metrics.intervals import Interval, bootstrap_mean
 from medrestore.metrics.quantitative import bland_altman
 from medrestore.metrics.task import auc
 
-__all__ = [
-    "PAIRS",
-    "auc_interval",
-    "difference_table",
-    "label_of",
-    "metrics_of",
-    "render",
-    "summary_table",
-]
+__all__ = ["PAIRS", "auc_interval", "difference_table", "summary_table"]
 
 PAIRS = (("taskgan", "gan"), ("l1_task", "l1"), ("gan", "l1"), ("taskgan", "l1"))
 """Methods whose paired differences are reported where both are there."""
 
-LABELS = {
-    "input": "Input",
-    "gaussian": "Gaussian filter",
-    "nlm": "Non-local means",
-    "l1": "L1",
-    "l1_task": "L1 + task",
-    "gan": "GAN",
-    "taskgan": "Task-GAN",
-    "standard_dose": "Standard dose",
-}
-
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class MetricTitle:
-    """How a metric is shown: its column's title, digits, and the table it stands in."""
-
-    title: str
-    digits: int
-    table: str
-
-
-QUALITY, DIAGNOSIS, QUANTIFICATION = "Image quality", "Diagnosis", "Quantification"
-TITLES = {
-    "psnr": MetricTitle("PSNR (dB)", 2, QUALITY),
-    "ssim": MetricTitle("SSIM", 3, QUALITY),
-    "rmse": MetricTitle("RMSE", 3, QUALITY),
-    "nrmse": MetricTitle("NRMSE, head", 3, QUALITY),
-    "dose_equivalent": MetricTitle("Dose equivalent", 3, QUALITY),
-    "suvr_bias": MetricTitle("SUVR bias", 3, QUANTIFICATION),
-    "suvr_lower_limit": MetricTitle("Lower limit", 3, QUANTIFICATION),
-    "suvr_upper_limit": MetricTitle("Upper limit", 3, QUANTIFICATION),
-    "suvr_absolute_error": MetricTitle("SUVR absolute error", 3, QUANTIFICATION),
-}
-
-
-def label_of(method: str) -> str:
-    """Return a method's name as tables and figures show it.
-
-    >>> label_of("taskgan"), label_of("my_method")
-    ('Task-GAN', 'my_method')
-    """
-    return LABELS.get(method, method)
-
-
-def title_of(metric: str) -> MetricTitle:
-    """Return how a metric is shown; those of a classifier are named after it.
-
-    >>> title_of("observer_mae").title
-    'Observer MAE'
-    """
-    if metric in TITLES:
-        return TITLES[metric]
-    judge, _, kind = metric.rpartition("_")
-    who = "T" if judge == "task" else judge.replace("_", " ").capitalize()
-    kinds = {"mae": "MAE", "error": "error", "auc": "AUC"}
-    return MetricTitle(f"{who} {kinds.get(kind, kind)}".strip(), 3, DIAGNOSIS)
-
-
-def metrics_of(columns: Iterable[str]) -> list[str]:
-    """Return the metrics that a per-subject table's columns allow a mean of, in the order of the tables."""
-    given = list(columns)
-    judged = [name for name in given if name.endswith(("_mae", "_error")) and name not in TITLES]
-    return [name for name in TITLES if name in given] + judged
 
 
 def summary_table(per_subject: pd.DataFrame, *, seed: int) -> pd.DataFrame:
@@ -102,8 +29,9 @@ def summary_table(per_subject: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     Parameters
     ----------
     per_subject
-        One row per scan and method: ``subject_id``, ``method``, ``label`` (y: 0, 1 or NaN) and metrics; NaN
-        where a metric does not apply. Scans of one subject are averaged first.
+        One row per scan and method: ``subject_id``, ``method``, metrics, and ``label`` (y: 0, 1 or NaN) where
+        a classifier scored; NaN where a metric does not apply. Scans of one subject are averaged first. With
+        a column ``contrast`` there is a row for each contrast too, and a column ``group`` of subjects.
     seed
         Of the bootstrap.
 
@@ -112,30 +40,55 @@ def summary_table(per_subject: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     pandas.DataFrame
         ``method``, ``metric``, ``mean``, ``low``, ``high``, ``subjects``: a row for each that applies. Beside
         the means: the AUC of every classifier, the limits of agreement of the SUVR (95 %, Bland and Altman),
-        and the share of subjects whose dose equivalent lies beyond the dose series.
+        and the share of subjects whose dose equivalent lies beyond the dose series. Metrics of contrasts and
+        groups are named as :class:`~medrestore.evaluation.titles.MetricKey` names them.
     """
+    metrics = metrics_of(per_subject.columns)
     rows: list[dict[str, Any]] = []
-    for method, group in per_subject.groupby("method", sort=False):
-        for metric in metrics_of(per_subject.columns):
-            values = _by_subject(group, metric)
-            if len(values):
-                interval = bootstrap_mean(values.to_numpy(), n_resamples=RESAMPLES, seed=seed)
-                rows.append(_row(method, metric, interval, len(values)))
-        for score in [name for name in per_subject.columns if name.endswith("_score")]:
-            held = group.dropna(subset=[score, "label"])
-            if held["label"].nunique() == 2:
-                interval = auc_interval(held[score], held["label"], held["subject_id"], seed=seed)
-                rows.append(
-                    _row(method, score.replace("_score", "_auc"), interval, held["subject_id"].nunique())
-                )
-        rows += _of_all(str(method), group)
+    for method in per_subject["method"].unique():
+        for contrast, group, part in _strata(per_subject, method):
+            means = part.groupby("subject_id", sort=True)[metrics].mean()
+            for metric in metrics:
+                values = means[metric].dropna()
+                if len(values) and (contrast != MEAN or title_of(metric).averaged):
+                    interval = bootstrap_mean(values.to_numpy(), n_resamples=RESAMPLES, seed=seed)
+                    key = str(MetricKey(metric, contrast, group))
+                    rows.append(_row(method, key, interval, len(values)))
+        rows += _of_all(str(method), per_subject[per_subject["method"] == method], seed)
     return pd.DataFrame(rows, columns=["method", "metric", "mean", "low", "high", "subjects"])
 
 
-def _of_all(method: str, group: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of numbers that have no interval."""
+def _strata(per_subject: pd.DataFrame, method: object) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield the rows of a method by contrast and group of subjects, each of them also taken together.
+
+    A mean over contrasts is that of methods that have them all: of others it would be a mean of other images.
+    A single group is no group apart.
+    """
+    held = per_subject[per_subject["method"] == method]
+    if "contrast" not in per_subject:
+        yield "", "", held
+        return
+    contrasts = in_order_of_contrasts(per_subject["contrast"])
+    whole = len(contrasts) > 1 and set(held["contrast"]) == set(contrasts)
+    names = sorted(set(per_subject["group"]) - {""}) if "group" in per_subject else []
+    for group in ["", *names] if len(names) > 1 else [""]:
+        rows = held[held["group"] == group] if group else held
+        for contrast in contrasts:
+            yield contrast, group, rows[rows["contrast"] == contrast]
+        if whole:
+            yield MEAN, group, rows
+
+
+def _of_all(method: str, group: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
+    """Return the rows of numbers that are no mean over subjects."""
     nothing = float("nan")
     rows = []
+    for score in [name for name in group.columns if name.endswith("_score")]:
+        held = group.dropna(subset=[score, "label"])
+        if held["label"].nunique() == 2:
+            interval = auc_interval(held[score], held["label"], held["subject_id"], seed=seed)
+            metric = score.replace("_score", "_auc")
+            rows.append(_row(method, metric, interval, held["subject_id"].nunique()))
     if "suvr_bias" in group:
         held = group.dropna(subset=["suvr_bias"])
         if len(held) > 1:
@@ -150,10 +103,6 @@ def _of_all(method: str, group: pd.DataFrame) -> list[dict[str, Any]]:
             beyond = float((held["dose_equivalent_bound"] == ">").mean())
             rows.append(_row(method, "dose_equivalent_beyond", Interval(beyond, nothing, nothing), len(held)))
     return rows
-
-
-def _by_subject(group: pd.DataFrame, metric: str) -> pd.Series[float]:
-    return group.dropna(subset=[metric]).groupby("subject_id", sort=True)[metric].mean()
 
 
 def _row(method: object, metric: str, interval: Interval, subjects: int) -> dict[str, Any]:
@@ -226,102 +175,28 @@ def difference_table(
     Returns
     -------
     pandas.DataFrame
-        ``first``, ``second``, ``metric``, ``mean``, ``low``, ``high``, ``subjects``. The SUVR enters by its
-        absolute error.
+        ``first``, ``second``, ``metric``, ``mean``, ``low``, ``high``, ``subjects``. Signed errors enter by
+        their absolute value.
     """
-    rows: list[dict[str, Any]] = []
+    metrics = [name for name in metrics_of(per_subject.columns) if title_of(name).paired]
+    scan = [name for name in ("subject_id", "session_id", "group", "contrast") if name in per_subject]
     present = set(per_subject["method"])
+    rows: list[dict[str, Any]] = []
     for first, second in pairs:
         if not {first, second} <= present:
             continue
-        for metric in metrics_of(per_subject.columns):
-            if metric == "suvr_bias":
-                continue
-            a, b = (
-                _by_subject(per_subject[per_subject["method"] == name], metric) for name in (first, second)
-            )
-            difference = (a - b).dropna()
-            if len(difference):
-                interval = bootstrap_mean(difference.to_numpy(), n_resamples=RESAMPLES, seed=seed)
-                rows.append({"first": first, "second": second} | _row("", metric, interval, len(difference)))
+        # Image by image before any mean: of a contrast that one of the two lacks there is no difference.
+        a, b = (_by_image(per_subject, name, scan, metrics) for name in (first, second))
+        paired = (a - b).dropna(how="all").reset_index().assign(method=first)
+        summary = summary_table(paired, seed=seed).drop(columns="method")
+        rows += summary.assign(first=first, second=second).to_dict("records")  # type: ignore[arg-type]
     columns = ["first", "second", "metric", "mean", "low", "high", "subjects"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def render(summary: pd.DataFrame, differences: pd.DataFrame) -> str:
-    """Return the tables as aligned Markdown, readable on a terminal too.
-
-    Parameters
-    ----------
-    summary
-        Of :func:`summary_table`.
-    differences
-        Of :func:`difference_table`.
-    """
-    parts = []
-    cells = {
-        (row["method"], row["metric"]): _cell(row["metric"], row["mean"], row["low"], row["high"])
-        for row in summary.to_dict("records")
-    }
-    _mark_beyond(summary, cells)
-    shown = [name for name in summary["metric"].unique() if name != "dose_equivalent_beyond"]
-    for table in (QUALITY, DIAGNOSIS, QUANTIFICATION):
-        metrics = _in_order([name for name in shown if title_of(name).table == table])
-        body = [
-            [label_of(method), *(cells.get((method, name), "n/a") for name in metrics)]
-            for method in summary["method"].unique()
-            if any((method, name) in cells for name in metrics)
-        ]
-        if metrics:
-            parts += [
-                f"### {table}",
-                _markdown(["Method", *(title_of(name).title for name in metrics)], body),
-            ]
-    if len(differences):
-        metrics = _in_order(list(differences["metric"].unique()))
-        cells = {
-            ((row["first"], row["second"]), row["metric"]): _cell(
-                row["metric"], row["mean"], row["low"], row["high"], sign="+"
-            )
-            for row in differences.to_dict("records")
-        }
-        pairs = list(dict.fromkeys(pair for pair, _ in cells))
-        body = [
-            [title_of(name).title, *(cells.get((pair, name), "n/a") for pair in pairs)] for name in metrics
-        ]
-        head = ["Metric", *(f"{label_of(first)} - {label_of(second)}" for first, second in pairs)]
-        parts += ["### Paired differences", _markdown(head, body)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _in_order(metrics: list[str]) -> list[str]:
-    """Sort metrics as tables show them: those with a title first, then T, then the other classifiers."""
-    kinds = ("mae", "error", "auc")
-
-    def rank(name: str) -> tuple[int, bool, str, int]:
-        if name in TITLES:
-            return list(TITLES).index(name), False, "", 0
-        judge, _, kind = name.rpartition("_")
-        return len(TITLES), judge != "task", judge, kinds.index(kind) if kind in kinds else len(kinds)
-
-    return sorted(metrics, key=rank)
-
-
-def _cell(metric: str, mean: float, low: float, high: float, *, sign: str = "") -> str:
-    digits = title_of(metric).digits
-    text = f"{mean:{sign}.{digits}f}"
-    return text if math.isnan(low) else f"{text} ({low:{sign}.{digits}f}, {high:{sign}.{digits}f})"
-
-
-def _mark_beyond(summary: pd.DataFrame, cells: dict[tuple[str, str], str]) -> None:
-    """Put >= before a mean dose equivalent some of whose subjects lie beyond the dose series."""
-    for row in summary[summary["metric"] == "dose_equivalent_beyond"].to_dict("records"):
-        if row["mean"] > 0:
-            cells[row["method"], "dose_equivalent"] = f"≥ {cells[row['method'], 'dose_equivalent']}"
-
-
-def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[index]) for row in [head, *body]) for index in range(len(head))]
-    lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in [head, *body]]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _by_image(
+    per_subject: pd.DataFrame, method: str, scan: Sequence[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Return a method's metrics by image; the mean where an image was evaluated more than once."""
+    held = per_subject[per_subject["method"] == method]
+    return held.groupby(list(scan), sort=False)[list(metrics)].mean()

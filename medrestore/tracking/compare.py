@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from medrestore.checks import InputError
-from medrestore.evaluation.tables import render as render_tables
+from medrestore.evaluation.rendering import render as render_tables
 from medrestore.tracking.environment import import_mlflow
 from medrestore.tracking.evaluations import DIFFERENCE, EVALUATION, KIND, METHOD
 from medrestore.tracking.store import open_client

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.evaluation.evaluate import Evaluation
-from medrestore.evaluation.tables import label_of
+from medrestore.evaluation.record import Evaluation
+from medrestore.evaluation.titles import label_of
 from medrestore.tracking.environment import flatten
 from medrestore.tracking.recording import (
     KIND,

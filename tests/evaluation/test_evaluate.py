@@ -13,8 +13,9 @@ from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import read_volume
 from medrestore.evaluation import evaluate as module
-from medrestore.evaluation.evaluate import Evaluation, evaluate, load_evaluation
+from medrestore.evaluation.evaluate import evaluate
 from medrestore.evaluation.measures import foreground_mask
+from medrestore.evaluation.record import Evaluation, load_evaluation
 from medrestore.metrics.quantitative import dose_equivalent
 from medrestore.networks.weights import load_network
 

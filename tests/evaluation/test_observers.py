@@ -65,7 +65,7 @@ def test_what_is_no_stack_is_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_probabilities_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(InputError, match="observer gave a probability that is not finite"):
+    with pytest.raises(InputError, match="observer gave an output that is not finite"):
         Observer("observer", MeanLogit()).probabilities(np.full((1, 2, 2), np.nan))
 
 

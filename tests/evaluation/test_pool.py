@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.evaluation.evaluate import RECORD
 from medrestore.evaluation.pool import pool_evaluations
+from medrestore.evaluation.record import RECORD
 
 
 def evaluation(folder: Path, psnr: dict[str, list[float]], **record: object) -> Path:

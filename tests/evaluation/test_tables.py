@@ -5,15 +5,9 @@ import pandas as pd
 import pytest
 
 from medrestore import rng
-from medrestore.evaluation.tables import (
-    auc_interval,
-    difference_table,
-    label_of,
-    metrics_of,
-    render,
-    summary_table,
-    title_of,
-)
+from medrestore.evaluation.rendering import render
+from medrestore.evaluation.tables import auc_interval, difference_table, summary_table
+from medrestore.evaluation.titles import label_of, metrics_of, title_of
 from medrestore.metrics.intervals import bootstrap_mean
 from medrestore.metrics.quantitative import bland_altman
 from medrestore.metrics.task import auc

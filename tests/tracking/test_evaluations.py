@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.evaluation.evaluate import Evaluation
+from medrestore.evaluation.record import Evaluation
 from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.tracking.compare import compare, render
 from medrestore.tracking.evaluations import log_evaluation

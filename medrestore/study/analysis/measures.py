@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrestore.evaluation.tables import label_of
+from medrestore.evaluation.titles import label_of
 from medrestore.study.questions import Protocol
 
 __all__ = ["MEASURES", "Measure", "arm_label", "measure_of_metric", "measures_of", "reader_label"]

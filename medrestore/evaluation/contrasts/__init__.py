@@ -1,0 +1,1 @@
+"""Evaluation of restorations that have several target contrasts: what MR images must hold."""

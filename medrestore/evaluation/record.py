@@ -1,0 +1,190 @@
+"""What every evaluation leaves behind: tables and a record in a folder of its own, whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medrestore.checks import InputError
+from medrestore.evaluation.rendering import render
+from medrestore.files import atomic_path, require_empty_folder, sha256_file
+
+__all__ = [
+    "RECORD",
+    "Evaluation",
+    "claim_folder",
+    "files_checksum",
+    "load_evaluation",
+    "measure_scans",
+    "records_of",
+    "write_evaluation",
+]
+
+RECORD = "evaluation.json"
+
+TEXT_COLUMNS = ("subject_id", "session_id", "group", "contrast", "dose_equivalent_bound")
+"""Of the table per subject: an empty text is no missing number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an evaluation found.
+
+    Parameters
+    ----------
+    output
+        Folder with ``per_subject.csv``, ``summary.csv``, ``differences.csv``, ``tables.md``, ``figure.png``
+        and ``evaluation.json``.
+    per_subject
+        One row per scan and method; with several target contrasts one for each of them.
+    summary, differences
+        Of :func:`~medrestore.evaluation.tables.summary_table` and
+        :func:`~medrestore.evaluation.tables.difference_table`.
+    record
+        How it was done: plain values.
+    """
+
+    output: Path
+    per_subject: pd.DataFrame
+    summary: pd.DataFrame
+    differences: pd.DataFrame
+    record: dict[str, Any]
+
+    @property
+    def markdown(self) -> str:
+        """The tables as Markdown."""
+        return render(self.summary, self.differences)
+
+
+def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as plain mappings."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def measure_scans(
+    rows: pd.DataFrame,
+    measure: Callable[[Mapping[str, Any]], Sequence[dict[str, Any]]],
+    *,
+    workers: int | None,
+    progress: bool,
+) -> Iterator[dict[str, Any]]:
+    """Measure all scans, several at a time, in the manifest's order.
+
+    Parameters
+    ----------
+    rows
+        Of the manifest.
+    measure
+        From a row of the manifest to rows of the table per subject.
+    workers
+        Threads, each with one scan; as many as cores, at most 4, when not given.
+    progress
+        Show a progress bar.
+    """
+    from tqdm.auto import tqdm
+
+    # Filters, similarity maps and decompression run outside of Python's lock: threads use the cores.
+    with ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as executor:
+        jobs = [executor.submit(measure, row) for row in records_of(rows)]
+        try:
+            for job in tqdm(jobs, desc="evaluating", unit="scan", disable=not progress):
+                yield from job.result()
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
+
+
+def files_checksum(paths: Sequence[Path]) -> str:
+    """Return one checksum of several files, in the given order."""
+    return hashlib.sha256("".join(sha256_file(path) for path in paths).encode()).hexdigest()
+
+
+def claim_folder(output: str | os.PathLike[str], record: Mapping[str, Any]) -> tuple[Path, bool]:
+    """Mark a new or empty folder as an evaluation's.
+
+    Returns
+    -------
+    tuple
+        The folder, and whether it holds this very evaluation already, finished.
+
+    Raises
+    ------
+    InputError
+        When the folder holds other files or another evaluation.
+    """
+    folder = require_empty_folder(output, belongs="evaluation", marker=RECORD)
+    path = folder / RECORD
+    if path.exists():
+        found = _read_record(path)
+        same = json.loads(json.dumps(record))
+        differing = [key for key, value in same.items() if found.get(key) != value]
+        if differing:
+            raise InputError(
+                f"{folder}: holds another evaluation ({', '.join(differing)} differ); nothing is "
+                "overwritten. Remedy: name an empty or new folder"
+            )
+        return folder, bool(found.get("finished"))
+    _write_record(folder, record, finished=False)
+    return folder, False
+
+
+def load_evaluation(folder: str | os.PathLike[str]) -> Evaluation:
+    """Read a finished evaluation back from its folder.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no finished evaluation.
+    """
+    path = Path(folder)
+    record = _read_record(path / RECORD)
+    if not record.pop("finished", False):
+        raise InputError(f"{path}: holds no finished evaluation. Remedy: run it again")
+    per_subject = pd.read_csv(path / "per_subject.csv", dtype=dict.fromkeys(TEXT_COLUMNS, str))
+    for name in TEXT_COLUMNS:
+        if name in per_subject:
+            per_subject[name] = per_subject[name].fillna("")
+    tables = [pd.read_csv(path / name) for name in ("summary.csv", "differences.csv")]
+    return Evaluation(path, per_subject, tables[0], tables[1], record)
+
+
+def write_evaluation(result: Evaluation, *, notes: Sequence[str]) -> None:
+    """Write tables and text; the record comes last and says that all are there.
+
+    Parameters
+    ----------
+    result
+        What was found.
+    notes
+        Sentences that say below the tables how the numbers came about.
+    """
+    tables = {"per_subject": result.per_subject, "summary": result.summary, "differences": result.differences}
+    for name, table in tables.items():
+        with atomic_path(result.output / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    below = "".join(f"- {line}\n" for line in notes)
+    with atomic_path(result.output / "tables.md") as temporary:
+        temporary.write_text(f"{result.markdown}\n{below}", encoding="utf-8")
+    _write_record(result.output, result.record, finished=True)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is no record of an evaluation ({error})") from error
+    return record
+
+
+def _write_record(folder: Path, record: Mapping[str, Any], *, finished: bool) -> None:
+    with atomic_path(folder / RECORD) as temporary:
+        text = json.dumps({**record, "finished": finished}, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
