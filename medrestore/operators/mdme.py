@@ -73,7 +73,8 @@ class MdmeProtocol:
             raise InputError(f"echo_times_ms must increase, got {self.echo_times_ms}")
         require_in_range("tr_ms", self.tr_ms, 0.0, np.inf, include_low=False, include_high=False)
         require_in_range("saturation_deg", self.saturation_deg, 0.0, 180.0)
-        require_in_range("excitation_deg", self.excitation_deg, 0.0, 180.0, include_low=False)
+        # Up to where no B1 met in practice turns the excitation by 180 degrees, which leaves no signal.
+        require_in_range("excitation_deg", self.excitation_deg, 0.0, 120.0, include_low=False)
         last = max(self.saturation_delays_ms) + self.echo_times_ms[-1]
         if last > self.tr_ms:
             fail(
