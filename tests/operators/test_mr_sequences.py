@@ -1,4 +1,4 @@
-"""Signals of conventional sequences: by hand, at limits, and against isochromats stepped through the pulses."""
+"""Signals of conventional sequences: by hand, at limits, and against isochromats stepped through pulses."""
 
 from __future__ import annotations
 
