@@ -88,9 +88,20 @@ def load_restorer(
         ``model.pt`` of a training: names the generator's architecture and the number of neighbors.
     device
         CUDA when available, if not given.
+
+    Raises
+    ------
+    InputError
+        When the weights are missing, damaged, or of a training on several contrasts.
     """
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = load_file(weights)
+    if "contrasts" in model:
+        fail(
+            f"was trained on several contrasts ({', '.join(model['contrasts'])})",
+            path=weights,
+            remedy="restore with the bundle that it was trained with",
+        )
     return VolumeRestorer(
         build_network(model, "generator", path=weights),
         neighbors=model["neighbors"],
