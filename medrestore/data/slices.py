@@ -14,15 +14,18 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Sequent
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.data.slice_maps import SliceMaps
 from medrestore.data.slice_stack import SliceStack, center_window
 
 __all__ = [
     "BalancedBatchSampler",
     "SliceDataset",
     "SliceStack",
+    "StackDataset",
     "center_window",
     "make_sequential_loader",
     "make_slice_loader",
+    "slices_in_range",
 ]
 
 BATCHES = ("mixed", "one_class")
@@ -31,7 +34,56 @@ BATCHES = ("mixed", "one_class")
 T = TypeVar("T")
 
 
-class SliceDataset(Dataset[dict[str, Tensor]]):
+class StackDataset(Dataset[dict[str, Tensor]]):
+    """Slices of a stack, loaded in whole batches.
+
+    Parameters
+    ----------
+    stack
+        All slices of a split.
+    slices : (M,) int64
+        The slice of the stack that each item is of.
+    labels : (M,)
+        Class of each item, for balanced batches.
+
+    Attributes
+    ----------
+    shown_channel : int
+        Channel of ``image`` that a picture shows.
+    """
+
+    shown_channel = 0
+
+    def __init__(self, stack: SliceMaps, *, slices: NDArray[np.int64], labels: NDArray[Any]) -> None:
+        self.chosen = slices
+        self.labels = labels
+        self.volume = stack.volume_index[slices]
+        self.slice_index = stack.slice_index[slices]
+        self._bounds = stack.first_slice[self.volume], stack.first_slice[self.volume + 1] - 1
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return one item: the batch of :meth:`__getitems__` without its first axis."""
+        return {key: value[0] for key, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
+        """Return a batch: every tensor with the items along its first axis."""
+        raise NotImplementedError
+
+    def with_neighbors(self, neighbors: int) -> NDArray[np.int64]:
+        """Return the slices (M, 2k + 1) of every item and its k neighbors on each side.
+
+        Beyond a volume's first and last slice these are repeated.
+        """
+        offsets = np.arange(-neighbors, neighbors + 1)
+        first, last = self._bounds
+        around: NDArray[np.int64] = np.clip(self.chosen[:, None] + offsets, first[:, None], last[:, None])
+        return around
+
+
+class SliceDataset(StackDataset):
     """Slices of a stack, each with its neighbors and its subject's label.
 
     Parameters
@@ -77,22 +129,12 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
         labels = stack.volumes[label_column].to_numpy(dtype=np.float32)
         if not np.isfinite(labels).all():
             raise InputError(f"label_column {label_column!r} holds values that are no numbers")
+        chosen = slices_in_range(stack, slice_range)
+        super().__init__(stack, slices=chosen, labels=labels[stack.volume_index[chosen]])
         self.stack = stack
         self.neighbors = self.shown_channel = int(neighbors)
         self.label_column = label_column
-        self.chosen = _slices_in_range(stack, slice_range)
-        self.labels: NDArray[np.float32] = labels[stack.volume_index[self.chosen]]
-        volume = stack.volume_index[self.chosen]
-        offsets = np.arange(-self.neighbors, self.neighbors + 1)
-        first, last = stack.first_slice[volume], stack.first_slice[volume + 1] - 1
-        self._channels = np.clip(self.chosen[:, None] + offsets, first[:, None], last[:, None])
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return one slice: the batch of :meth:`__getitems__` without its first axis."""
-        return {key: value[0] for key, value in self.__getitems__([index]).items()}
+        self._channels = self.with_neighbors(self.neighbors)
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
         """Return a batch.
@@ -110,17 +152,23 @@ class SliceDataset(Dataset[dict[str, Tensor]]):
             ``stack.volumes``) and ``slice_index`` (from the bottom) (B,) int64.
         """
         wanted = np.asarray(indices, dtype=np.int64)
-        slices = self.chosen[wanted]
         return {
             "image": torch.from_numpy(self.stack.degraded[self._channels[wanted]]),
-            "label": torch.from_numpy(self.stack.target[slices])[:, None],
+            "label": torch.from_numpy(self.stack.target[self.chosen[wanted]])[:, None],
             self.label_column: torch.from_numpy(self.labels[wanted]),
-            "volume_index": torch.from_numpy(self.stack.volume_index[slices]),
-            "slice_index": torch.from_numpy(self.stack.slice_index[slices]),
+            "volume_index": torch.from_numpy(self.volume[wanted]),
+            "slice_index": torch.from_numpy(self.slice_index[wanted]),
         }
 
 
-def _slices_in_range(stack: SliceStack, slice_range: tuple[float, float] | None) -> NDArray[np.int64]:
+def slices_in_range(stack: SliceMaps, slice_range: tuple[float, float] | None) -> NDArray[np.int64]:
+    """Return the slices of a stack whose center lies in a part of its volume, from bottom (0) to top (1).
+
+    Raises
+    ------
+    InputError
+        When the range is none, or holds no slice.
+    """
     if slice_range is None:
         return np.arange(len(stack))
     first, last = slice_range
@@ -257,7 +305,7 @@ def _unchanged(batch: T) -> T:
 
 
 def make_slice_loader(
-    dataset: SliceDataset, sampler: BalancedBatchSampler, *, workers: int = 0, pin_memory: bool = False
+    dataset: StackDataset, sampler: BalancedBatchSampler, *, workers: int = 0, pin_memory: bool = False
 ) -> DataLoader[dict[str, Tensor]]:
     """Load whole batches of a dataset in the sampler's order.
 
@@ -282,7 +330,7 @@ def make_slice_loader(
     )
 
 
-def make_sequential_loader(dataset: SliceDataset, *, batch_size: int) -> DataLoader[dict[str, Tensor]]:
+def make_sequential_loader(dataset: StackDataset, *, batch_size: int) -> DataLoader[dict[str, Tensor]]:
     """Load every slice of a dataset once, in order, in whole batches."""
     require_in_range("batch_size", batch_size, 1, 10**9)
     batches = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
