@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Events
 from monai.engines.evaluator import SupervisedEvaluator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medrestore.checks import require_in_range
@@ -28,8 +30,8 @@ class Validation:
     Parameters
     ----------
     data_loader
-        Validation slices: ``image``, ``label``, ``volume_index`` and the label column. Its dataset's
-        ``shown_channel`` is the channel of ``image`` that a panel shows.
+        Validation slices: ``image``, ``label``, ``volume_index`` and the label column; for a panel, its
+        dataset's ``labels``, ``volume`` (of each slice) and ``shown_channel`` (of ``image``).
     label_column
         Key of y.
     interval
@@ -40,6 +42,8 @@ class Validation:
     tolerated_gap
         Warn when, relative to what each says of the targets, the observer's error exceeds T's by more. T then
         finds in the restorations what an outsider does not: G has learned to please T.
+    colors
+        Of the panel's images: a color map of matplotlib.
 
     Raises
     ------
@@ -55,6 +59,7 @@ class Validation:
         interval: int = 1,
         observer: str | os.PathLike[str] | None = None,
         tolerated_gap: float = 0.1,
+        colors: str = "gray_r",
     ) -> None:
         require_in_range("interval", interval, 1, 10**6)
         self.data_loader = data_loader
@@ -62,6 +67,7 @@ class Validation:
         self.interval = interval
         self.observer = load_network(observer, "task") if observer else None
         self.tolerated_gap = tolerated_gap
+        self.colors = colors
         self._observer_on_target: float | None = None
 
     def attach(self, trainer: RestorationTrainer) -> None:
@@ -148,7 +154,7 @@ class Validation:
         return metrics
 
     def panel(self, trainer: RestorationTrainer) -> Any:
-        """Draw degraded, restored, target and difference of three validation slices, as a matplotlib figure.
+        """Draw degraded, restored, target and difference of a slice of each class, as a matplotlib figure.
 
         Returns None in an epoch without validation or without a generator that learns.
         """
@@ -157,20 +163,19 @@ class Validation:
         from matplotlib.figure import Figure
 
         dataset: Any = self.data_loader.dataset  # type: ignore[attr-defined]
-        chosen = [int(len(dataset) * part) for part in (1 / 6, 1 / 2, 5 / 6)]
-        batch = dataset.__getitems__(chosen)
+        batch = dataset.__getitems__(_one_of_each_class(dataset.labels, dataset.volume))
         generator = trainer.averaged.module.eval()
         with torch.inference_mode():
             restored = generator(batch["image"].to(trainer.state.device)).float().cpu()
-        figure = Figure(figsize=(8, 6.2), layout="constrained")
-        axes = figure.subplots(3, 4)
+        figure = Figure(figsize=(8, 0.5 + 1.9 * len(restored)), layout="constrained")
+        axes = figure.subplots(len(restored), 4, squeeze=False)
         for row, target, image, degraded in zip(axes, batch["label"], restored, batch["image"], strict=True):
             peak = float(target.max())
             shown = (degraded[dataset.shown_channel], image[0], target[0], image[0] - target[0])
             for axis, picture, title in zip(
                 row, shown, ("degraded", "restored", "target", "difference"), strict=True
             ):
-                low, colors = (-peak / 2, "RdBu_r") if title == "difference" else (0, "gray_r")
+                low, colors = (-peak / 2, "RdBu_r") if title == "difference" else (0, self.colors)
                 axis.imshow(
                     picture.numpy().T, origin="lower", cmap=colors, vmin=low, vmax=peak / 2 if low else peak
                 )
@@ -193,3 +198,14 @@ class Validation:
                 "slice. The generator is learning to please T. "
                 "Remedy: lower task_weight, or set task_update to real_only"
             )
+
+
+def _one_of_each_class(labels: NDArray[Any], volume: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return, for each class, the middle slice of one of its volumes; another volume for the next class."""
+    chosen = []
+    for number, kind in enumerate(np.unique(labels)):
+        members = np.flatnonzero(labels == kind)
+        volumes = np.unique(volume[members])
+        own = members[volume[members] == volumes[number % len(volumes)]]
+        chosen.append(own[len(own) // 2])
+    return np.array(chosen)

@@ -4,6 +4,7 @@ import logging
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from training_case import STAGES, Batches, build_trainer
@@ -129,16 +130,24 @@ def test_warns_when_task_and_observer_part(
     )
 
 
-def test_panel_shows_three_slices(tmp_path: Path) -> None:
-    class Set(Slices):
-        def __len__(self) -> int:
-            return 8
+def test_panel_shows_the_middle_slice_of_a_volume_of_each_class(tmp_path: Path) -> None:
+    """Volumes of 3, 2 and 3 slices, the second of class 1: class 0 is shown by slice 1, class 1 by slice 4."""
 
-    validation = Validation(Slices(), label_column="amyloid_status")
+    class Set(Slices):
+        labels = np.array([0, 0, 0, 1, 1, 0, 0, 0])
+        volume = np.array([0, 0, 0, 1, 1, 2, 2, 2])
+        shown_channel = 2
+
+    validation = Validation(Set(), label_column="amyloid_status", colors="gray")
     trainer = build_trainer(tmp_path, stages=STAGES[1:], handlers=[validation])
     trainer.run()
-    validation.data_loader = Set()
     figure = validation.panel(trainer)
-    assert len(figure.axes) == 12
+    assert len(figure.axes) == 8
     assert [axis.get_title() for axis in figure.axes[:4]] == ["degraded", "restored", "target", "difference"]
     assert figure._suptitle.get_text() == "validation, epoch 3"
+    batch = Set().__getitems__([1, 4])
+    for row in range(2):
+        degraded, _, target, _ = (axis.images[0] for axis in figure.axes[4 * row : 4 * row + 4])
+        np.testing.assert_array_equal(degraded.get_array(), batch["image"][row, 2].T)
+        np.testing.assert_array_equal(target.get_array(), batch["label"][row, 0].T)
+        assert target.get_cmap().name == "gray"

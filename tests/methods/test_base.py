@@ -35,6 +35,16 @@ def test_cosine_schedule() -> None:
     assert Stage("joint", 4, ("generator",), "constant").learning_rate_factor(0.9) == 1.0
 
 
+def test_batches_are_mixed_unless_the_stage_says_otherwise() -> None:
+    stages = make_stages(
+        [
+            {"name": "contrasts", "epochs": 6, "train": ["generator"], "batches": "one_class"},
+            {"name": "mixed", "epochs": 1, "train": ["generator"]},
+        ]
+    )
+    assert [stage.batches for stage in stages] == ["one_class", "mixed"]
+
+
 def test_faulty_stages_are_refused_by_name() -> None:
     with pytest.raises(InputError, match="stage has no key 'epoch'; did you mean 'epochs'"):
         make_stages([{"name": "a", "epoch": 1, "train": ["task"]}])
@@ -42,6 +52,8 @@ def test_faulty_stages_are_refused_by_name() -> None:
         make_stages([{"name": "a", "epochs": 0, "train": ["task"]}])
     with pytest.raises(InputError, match="schedule of stage 'a' must be one of"):
         make_stages([{"name": "a", "epochs": 1, "train": ["task"], "schedule": "linear"}])
+    with pytest.raises(InputError, match="batches of stage 'a' must be one of 'mixed', 'one_class'"):
+        make_stages([{"name": "a", "epochs": 1, "train": ["task"], "batches": "one"}])
     with pytest.raises(InputError, match="trains no network"):
         make_stages([{"name": "a", "epochs": 1, "train": []}])
     with pytest.raises(InputError, match="at least one stage"):

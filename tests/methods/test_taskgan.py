@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
+from medrestore.losses.task import contrast_loss
 from medrestore.methods.base import Stage
 from medrestore.methods.taskgan import TaskGAN
 from medrestore.networks.discriminators import DiscriminatorOutput
@@ -184,6 +185,28 @@ def test_variants(networks, batch, settings, learning, terms) -> None:
     assert set(losses) == terms
     for name, network in networks.items():
         assert all(p.requires_grad == (name in learning) for p in network.parameters())
+
+
+def test_task_loss_of_ones_own_takes_the_place_of_the_regression(networks, batch) -> None:
+    """A classifier of three contrasts, patch by patch: eq. 3 by cross-entropy."""
+    networks["task"] = nn.Conv2d(1, 3, 3)
+    contrast = torch.tensor([0, 2, 1, 0])
+    step = build(networks, task_loss=contrast_loss, label_column="contrast")
+    step.enter(JOINT)
+    engine = Recorder(networks)
+    losses = step.step(engine, {**batch, "contrast": contrast})
+    with torch.no_grad():
+        restored = networks["generator"](batch["image"])
+        expected = {}
+        for name, images in (("task_target", batch["label"]), ("task_restored", restored)):
+            probability = torch.softmax(networks["task"](images), 1)
+            of_truth = torch.stack([probability[index, label] for index, label in enumerate(contrast)])
+            expected[name] = -of_truth.log().mean()
+    # Tolerance: float32 means of 144 logarithms in another order.
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(losses["task_joint"], losses["task_restored"])
+    assert engine.touched == {name: {name} for name in ("generator", "discriminator", "task")}
 
 
 def test_joint_update_teaches_task_both_terms_of_equation_3(networks, batch) -> None:
