@@ -131,7 +131,7 @@ def test_warns_when_task_and_observer_part(
 
 
 def test_panel_shows_the_middle_slice_of_a_volume_of_each_class(tmp_path: Path) -> None:
-    """Volumes of 3, 2 and 3 slices, the second of class 1: class 0 is shown by slice 1, class 1 by slice 4."""
+    """Volumes of 3, 2 and 3 slices, the second of class 1: slices 1 and 4 are shown."""
 
     class Set(Slices):
         labels = np.array([0, 0, 0, 1, 1, 0, 0, 0])

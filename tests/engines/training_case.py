@@ -39,7 +39,6 @@ class Batches:
         self.dtype = dtype
         self.batches, self.batch_size, self.size = batches, batch_size, size
         self.rank, self.world_size = rank, world_size
-        self.shown_channel = 1
         self.epoch = 0
         self.kinds: dict[int, str] = {}
 
