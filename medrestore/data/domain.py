@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,25 +49,37 @@ def volume_features(volume: Volume) -> dict[str, float]:
     return {**sizes, "relative_noise": noise / scale}
 
 
-def training_domain(table: pd.DataFrame, *, at_most: int = 16) -> dict[str, Any]:
-    """Describe the training subjects of a manifest: range of every feature, tracers, units, dose fractions.
+def _read_degraded(row: Mapping[Any, Any]) -> Volume:
+    return read_volume(row["degraded_path"])
+
+
+def training_domain(
+    table: pd.DataFrame,
+    *,
+    at_most: int = 16,
+    read: Callable[[Mapping[Any, Any]], Volume] = _read_degraded,
+    words: Sequence[str] = ("tracer", "units", "dose_fraction"),
+) -> dict[str, Any]:
+    """Describe the training subjects of a manifest: range of every feature, and what columns of words hold.
 
     Parameters
     ----------
     table
-        Rows of :func:`medrestore.data.manifest.read_manifest`.
+        Rows of a manifest.
     at_most
         Volumes that are measured, evenly spaced over the table.
+    read
+        Reads the volume of a row that is measured: what a network is given.
+    words
+        Columns whose different values are listed.
     """
     rows = np.unique(np.linspace(0, len(table) - 1, min(at_most, len(table))).round().astype(int))
-    measured = [volume_features(read_volume(path)) for path in table["degraded_path"].iloc[rows]]
+    measured = [volume_features(read(row)) for row in table.iloc[rows].to_dict("records")]
     ranges = {name: [min(m[name] for m in measured), max(m[name] for m in measured)] for name in measured[0]}
-    words: dict[str, Any] = {
-        column: sorted({str(value) for value in table[column]})
-        for column in ("tracer", "units", "dose_fraction")
-        if column in table
+    held: dict[str, Any] = {
+        column: sorted({str(value) for value in table[column]}) for column in words if column in table
     }
-    return {"features": ranges, **words}
+    return {"features": ranges, **held}
 
 
 def domain_warnings(volume: Volume, domain: Mapping[str, Any], *, tracer: str | None = None) -> list[str]:

@@ -17,18 +17,18 @@ __all__ = ["read_files"]
 
 
 def read_files(
-    files: Sequence[Path], *, expected: str, names: Sequence[str]
+    files: Sequence[Path], *, names: Sequence[str] | None = None, expected: str = ""
 ) -> tuple[NDArray[Any], SourceGrid]:
-    """Read as many channels as there are names, of one 4D file or of one 3D file each, as stored.
+    """Read channels as stored: of one 4D file, or of a 3D file for each.
 
     Parameters
     ----------
     files
         In the order of the channels.
-    expected
-        The number of channels in words.
     names
-        Of the channels.
+        Of the channels, as many as there should be; any number when not given.
+    expected
+        Their number in words.
 
     Returns
     -------
@@ -43,36 +43,42 @@ def read_files(
         When a file is missing, damaged, not finite or on another grid than the first, or there are more or
         fewer channels than names.
     """
-    count = len(names)
-    if len(files) == 1:
-        data, source = read_series(files[0])
-        if len(data) != count:
-            stored = (*source.shape, len(data))
-            axes = [axis for axis in range(3) if stored[axis] == count]
-            if axes and data.shape[0] > 1:
-                fail(
-                    f"has shape {stored}: its {('first', 'second', 'third')[axes[0]]} axis is as long as the "
-                    f"{count} channels, expected them along the fourth",
-                    path=files[0],
-                    remedy="store the channels as the last axis (X, Y, Z, channels)",
-                )
+    if len(files) > 1:
+        _require_files(files, names, expected)
+        return _stacked(files)
+    data, source = read_series(files[0])
+    if names is not None and len(data) != len(names):
+        stored = (*source.shape, len(data))
+        if stored[0] == len(names) and len(data) > 1:
             fail(
-                f"has {len(data)} channel{'s' * (len(data) > 1)}, expected {expected}",
+                f"has shape {stored}: its first axis is as long as the {len(names)} channels, expected them "
+                "along the fourth",
                 path=files[0],
-                remedy="give all channels, or configure the delays and echoes that there are",
+                remedy="store the channels as the last axis: X, Y, Z, channels",
             )
-        return data, source
-    for index, file in enumerate(files):
-        if not file.is_file():
-            name = names[index] if index < count else "none of the configured"
-            fail(f"no such file, channel {index + 1} of {expected}: {name}", path=file)
-    if len(files) != count:
         fail(
-            f"is the first of {len(files)} files, one per channel, expected {expected}",
+            f"has {len(data)} channel{'s' * (len(data) > 1)}, expected {expected}",
             path=files[0],
-            remedy="list one file for every channel",
+            remedy="give all channels, or configure those that there are",
         )
-    return _stacked(files)
+    return data, source
+
+
+def _require_files(files: Sequence[Path], names: Sequence[str] | None, expected: str) -> None:
+    for index, file in enumerate(files):
+        if file.is_file():
+            continue
+        known = names[index] if names is not None and index < len(names) else ""
+        fail(
+            f"no such file: channel {index + 1} of {expected or len(files)}" + f", {known}" * bool(known),
+            path=file,
+        )
+    if names is not None and len(files) != len(names):
+        fail(
+            f"is the first of {len(files)} files of one channel each, expected {expected}",
+            path=files[0],
+            remedy="list one file for every channel, or configure those that there are",
+        )
 
 
 def _stacked(files: Sequence[Path]) -> tuple[NDArray[Any], SourceGrid]:

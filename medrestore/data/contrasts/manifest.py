@@ -15,6 +15,7 @@ import pandas as pd
 
 from medrestore.checks import InputError
 from medrestore.data.contrasts.acquisition import Acquisition, input_scale, read_channels
+from medrestore.data.contrasts.channel_files import read_files
 from medrestore.data.manifest import (
     SPLITS,
     Problem,
@@ -79,11 +80,11 @@ def require_contrasts(contrasts: Sequence[str]) -> tuple[str, ...]:
 
 
 def file_columns(contrasts: Sequence[str], acquisition: Acquisition | None = None) -> tuple[FileColumn, ...]:
-    """Return the columns of a manifest that name files; reading the input needs its acquisition."""
+    """Return the columns of a manifest that name files, and how they are checked."""
     return (
         FileColumn(
             "input",
-            read=None if acquisition is None else partial(_read_input, acquisition=acquisition),
+            read=partial(_read_input, acquisition=acquisition),
             separator=SEPARATOR,
         ),
         *(FileColumn(name, examine=require_foreground) for name in contrasts),
@@ -123,7 +124,7 @@ def check_contrast_manifest(
     path: str | os.PathLike[str],
     *,
     contrasts: Sequence[str],
-    acquisition: Acquisition,
+    acquisition: Acquisition | None = None,
     require_splits: Sequence[str] = SPLITS,
     workers: int | None = None,
     progress: bool = False,
@@ -135,7 +136,8 @@ def check_contrast_manifest(
     path, contrasts
         As in :func:`read_contrast_manifest`.
     acquisition
-        What the channels of the inputs should be.
+        What the channels of the inputs should be; any when not given, which leaves their number and order
+        unchecked.
     require_splits
         Splits that must not be empty.
     workers
@@ -315,8 +317,11 @@ def _training_problems(table: pd.DataFrame, contrasts: Sequence[str]) -> list[Pr
     ]
 
 
-def _read_input(files: Sequence[str], *, acquisition: Acquisition) -> Volume:
+def _read_input(files: Sequence[str], *, acquisition: Acquisition | None) -> Volume:
     """Read an input to check it: its channels, and that their scale can be found."""
+    if acquisition is None:
+        data, source = read_files([Path(file) for file in files])
+        return Volume(data=data[0], affine=source.canonical_affine(), source=source)
     volume = read_channels(files, acquisition)
     input_scale(volume, acquisition)
     return volume.channel(acquisition.reference)
