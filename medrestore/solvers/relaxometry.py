@@ -7,6 +7,7 @@ The signals of an MDME acquisition are a product: with D delays and E echoes, th
 m the magnetization that each delay excites. So T2 comes from the echoes with all delays together, then T1,
 B1 and A from the delays. B1 varies slowly over a head: it is estimated voxel by voxel, smoothed with the
 weight of what each voxel tells about it, and T1 and A are fitted once more with the smooth field.
+With four delays and three unknowns a single voxel tells B1 poorly, and its error goes into T1.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from medrestore.checks import InputError, fail, require_in_set, require_same_shape
 from medrestore.operators.mdme import MdmeProtocol, excited_magnetization
 from medrestore.operators.mr_sequences import Sequence as MrSequence
+from medrestore.solvers.transmit_field import smooth_transmit_field
 
 __all__ = ["B1_RANGE", "T1_RANGE_MS", "T2_RANGE_MS", "QuantitativeMaps", "fit_relaxometry", "synthesize"]
 
@@ -135,7 +137,8 @@ def fit_relaxometry(
     search = _Search.over(protocol, magnitude=component == "magnitude")
     b1, weight = _in_chunks(search.b1, by_delay)
     if max(sigma) > 0:
-        b1 = _smooth(b1, weight, inside, sigma)
+        smooth = smooth_transmit_field(b1, weight, inside=inside, sigma_voxels=sigma)
+        b1 = np.clip(smooth, *B1_RANGE)
     t1, amplitude = _in_chunks(search.t1, by_delay, b1)
     pd = amplitude / np.sin(b1 * np.deg2rad(protocol.excitation_deg))
 
@@ -300,48 +303,15 @@ def _stepped(values: Floats, step: Floats, bounds: tuple[float, float]) -> Float
     return np.clip(values + np.clip(step, -most, most), bounds[0], bounds[1])
 
 
-def _smooth(b1: Floats, weight: Floats, inside: NDArray[np.bool_], sigma: Sequence[float]) -> Floats:
-    """Return a quadratic fit of B1 over all voxels plus a Gaussian mean of what it leaves, both weighted."""
-    from scipy import ndimage
-
-    # A Gaussian mean alone is drawn inward at the edge of the head, where the field falls; what a quadratic
-    # leaves no longer has a slope there.
-    share = weight / max(float(weight.max()), np.finfo(np.float64).tiny)
-    trend = _quadratic(b1 - 1, share, inside) + 1
-    weights, products = (np.zeros(inside.shape, dtype=np.float32) for _ in range(2))
-    weights[inside] = share
-    products[inside] = share * (b1 - trend)
-    total, sums = (ndimage.gaussian_filter(image, sigma, mode="constant") for image in (weights, products))
-    # Beyond float32's resolution of the largest weight a quotient would be one of rounding errors.
-    rest = _ratio(sums[inside].astype(np.float64), total[inside], least=1e-7)
-    return np.clip(trend + rest, B1_RANGE[0], B1_RANGE[1])
-
-
-def _quadratic(values: Floats, weight: Floats, inside: NDArray[np.bool_]) -> Floats:
-    """Return the weighted least-squares fit by a polynomial of degree 2 in the voxels' positions."""
-    size = np.array(inside.shape)[:, None]
-    positions = list(np.array(np.nonzero(inside)) / size * 2 - 1)
-    terms = [np.ones_like(values), *positions]
-    terms += [one * other for i, one in enumerate(positions) for other in positions[i:]]
-    design = np.stack(terms)
-    weighted = design * weight
-    # Few voxels, or one slice, cannot tell all terms apart: the pseudo-inverse leaves those out.
-    inverse = np.linalg.pinv(weighted @ design.T, rcond=1e-10, hermitian=True)
-    fitted: Floats = inverse @ (weighted @ values) @ design
-    return fitted
-
-
 def _dot(one: Floats, other: Floats) -> Floats:
     """Return the scalar product along the first axis."""
     product: Floats = np.einsum("k...,k...->...", one, other)
     return product
 
 
-def _ratio(numerator: Floats, denominator: NDArray[Any], *, least: float = 0.0) -> Floats:
-    """Return the quotient, 0 where the denominator is not above ``least``."""
-    quotient: Floats = np.divide(
-        numerator, denominator, out=np.zeros_like(numerator), where=denominator > least
-    )
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Return the quotient, 0 where the denominator is not positive."""
+    quotient: Floats = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
     return quotient
 
 
