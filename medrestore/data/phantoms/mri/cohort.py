@@ -1,15 +1,19 @@
-"""Simulated multi-contrast MRI cohorts: an MDME acquisition and six contrasts a subject, with truth and manifest."""
+"""Simulated multi-contrast MRI cohorts: an MDME acquisition and six contrasts a subject, with their truth."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medrestore.checks import require_in_range, require_in_set
-from medrestore.data.phantoms.anatomy import Template, load_template
+from medrestore.data.phantoms.anatomy import CohortGrid, Template, load_template
 from medrestore.data.phantoms.folder import (
     COHORT_NAME,
     claim_folder,
@@ -20,6 +24,7 @@ from medrestore.data.phantoms.folder import (
 )
 from medrestore.data.phantoms.mri import tissues
 from medrestore.data.phantoms.mri.design import SIZES, MriCohortSize, MriSubjectPlan, plan_mdme_cohort
+from medrestore.data.phantoms.mri.head import ventricle_distance_mm
 from medrestore.data.phantoms.mri.session import MriSettings
 from medrestore.data.phantoms.mri.subject import LESION_FRACTION, simulate_mdme_subject
 from medrestore.files import atomic_path, require_empty_folder
@@ -58,10 +63,10 @@ def simulate_mdme_cohort(
     Returns
     -------
     Path
-        ``manifest.csv``: a row per subject with its MDME acquisition, contrasts and lesion mask. The contrasts
-        are as the scanner gave them: on the grid of the MDME acquisition, but of a head that moved. Beside
-        it ``participants.csv`` (lesions and generating parameters), ``cohort.json`` (all settings) and
-        ``subjects/``.
+        ``manifest.csv``: a row per subject with its MDME acquisition, contrasts and lesion mask. The
+        contrasts are as the scanner gave them: on the grid of the MDME acquisition, but of a head that
+        moved. Beside it ``participants.csv`` (lesions and generating parameters), ``cohort.json`` (all
+        settings) and ``subjects/``.
 
     Raises
     ------
@@ -78,12 +83,18 @@ def simulate_mdme_cohort(
     folder = require_empty_folder(output, belongs="simulated cohort", marker=COHORT_NAME)
     fingerprint = claim_folder(folder, _description(size, seed, settings))
     plans = plan_mdme_cohort(size, seed=seed)
+
+    @lru_cache(maxsize=1)
+    def maps() -> tuple[Template, NDArray[np.float32]]:
+        template = load_template()
+        return template, ventricle_distance_mm(template)
+
     simulate_waiting(
         _task,
         plans,
         folder,
         fingerprint=fingerprint,
-        arguments=lambda plan, place: (plan, place, load_template(), grid, settings, seed, fingerprint),
+        arguments=lambda plan, place: (plan, place, *maps(), grid, settings, seed, fingerprint),
         workers=workers,
         progress=progress,
     )
@@ -106,9 +117,19 @@ def _description(size: MriCohortSize, seed: int, settings: MriSettings) -> dict[
     }
 
 
-def _task(plan: MriSubjectPlan, folder: Path, template: Template, *rest: Any) -> str:
-    grid, settings, seed, fingerprint = rest
-    simulate_mdme_subject(plan, folder, template, grid, settings, seed=seed, fingerprint=fingerprint)
+def _task(
+    plan: MriSubjectPlan,
+    folder: Path,
+    template: Template,
+    ventricle_mm: NDArray[np.float32],
+    grid: CohortGrid,
+    settings: MriSettings,
+    seed: int,
+    fingerprint: str,
+) -> str:
+    simulate_mdme_subject(
+        plan, folder, template, ventricle_mm, grid, settings, seed=seed, fingerprint=fingerprint
+    )
     return plan.subject_id
 
 

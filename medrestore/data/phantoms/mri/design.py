@@ -17,9 +17,9 @@ REFERENCE_GRID = CohortGrid(
     shape=(192, 224, 26), voxel_size_mm=(1.0, 1.0, 5.0), origin_mm=(-95.5, -127.5, -50.5)
 )
 
-MEDIAN_PLAQUES = 14.0
+MEDIAN_PLAQUES = 18.0
 PLAQUES_LOG_SD = 0.5
-PLAQUES = (4, 36)
+PLAQUES = (5, 40)
 """Plaques of a patient: median, standard deviation of the logarithm, bounds."""
 
 OEDEMA_SHARE = 0.3
@@ -125,8 +125,8 @@ SIZES: dict[str, MriCohortSize] = {
         REFERENCE_GRID,
     ),
 }
-"""``reference``: the paper's 67 subjects at a resolution as in the clinic. ``large``: enough subjects to compare
-methods by, on the grid of ``demo``."""
+"""``reference``: the paper's 67 subjects at a resolution as in the clinic. ``large``: enough subjects to
+compare methods by, on the grid of ``demo``."""
 
 
 def plan_mdme_cohort(size: MriCohortSize, *, seed: int) -> list[MriSubjectPlan]:

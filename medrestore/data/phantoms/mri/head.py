@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, SubjectAnatomy, smooth_field
 from medrestore.data.phantoms.mri.tissues import TISSUES
-from medrestore.data.phantoms.template import MENINGES_MM, SKULL_MM, Template, load_template
+from medrestore.data.phantoms.template import MENINGES_MM, SKULL_MM, Template
 
 __all__ = ["Head", "draw_head", "ventricle_distance_mm"]
 
@@ -29,6 +28,10 @@ MARROW_FAT = 0.55
 
 FLUID_IN_MENINGES = 0.75
 """Fluid between brain and skull; the rest is dura and vessels."""
+
+CISTERN_MM = 5.0
+CISTERN_DEPTH_MM = 40.0
+"""How much wider the layer of fluid is deep under the skin: it widens over 10 mm from this depth on."""
 
 VENTRICLE_DEPTH_MM = 46.0
 """Fluid that lies at least so deep under the skin is taken to be in the ventricles."""
@@ -54,12 +57,10 @@ class Head:
         return np.asarray(self.fractions[list(TISSUES).index(tissue)])
 
 
-@lru_cache(maxsize=1)
-def ventricle_distance_mm() -> NDArray[np.float32]:
+def ventricle_distance_mm(template: Template) -> NDArray[np.float32]:
     """Return the distance (X, Y, Z, mm) to the lateral and third ventricle, on the template's grid."""
     from scipy import ndimage
 
-    template = load_template()
     x, _, z = np.meshgrid(
         *(
             template.affine[a, 3] + template.affine[a, a] * np.arange(template.gray.shape[a])
@@ -129,7 +130,9 @@ def draw_head(
     brain = np.minimum(anatomy.gray + anatomy.white + anatomy.fluid, 1)
     scale = brain / np.maximum(gray + white + fluid, 1e-6)
     gray, white, fluid = gray * scale, white * scale, fluid * scale
-    deep = template.region_of_gray(anatomy.template_mm) == REGIONS["deep_gray"]
+    # The brainstem, whose centers are labeled white matter, is a mixture with the T1 of deep gray matter.
+    areas = template.region_of_gray(anatomy.template_mm)
+    deep = (areas == REGIONS["deep_gray"]) | (areas == REGIONS["white_matter"])
     fractions = np.zeros((len(TISSUES), *grid.shape), dtype=np.float32)
     part = dict(zip(TISSUES, fractions, strict=True))
     part["white_matter"][...] = white
@@ -148,6 +151,8 @@ def draw_head(
     def beyond(distance: NDArray[np.float32], limit: float) -> NDArray[np.float32]:
         return np.asarray(np.clip((distance - np.float32(limit)) / width + 0.5, 0, 1))
 
+    # Deep under the skin, at the base of the brain, cisterns take the room.
+    out -= CISTERN_MM * np.clip((depth - CISTERN_DEPTH_MM) / 10, 0, 1)
     inner = beyond(out, MENINGES_MM)
     bone = inner * (1 - beyond(out, MENINGES_MM + SKULL_MM * skull_scale))
     marrow = bone * beyond(out, MENINGES_MM + DIPLOE_MM[0] * skull_scale)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.data.phantoms.anatomy import CohortGrid
-from medrestore.data.phantoms.mri.head import Head, sample_template, ventricle_distance_mm
+from medrestore.data.phantoms.mri.head import Head, sample_template
 from medrestore.data.phantoms.mri.tissues import LESION_KINDS, TISSUES, Relaxation
 from medrestore.data.phantoms.template import Template
 
@@ -26,7 +26,7 @@ DAWSON_SHARE = 0.6
 BLACK_HOLE_SHARE = 0.25
 """Share of plaques whose T1 is that of destroyed tissue."""
 
-MEDIAN_DIAMETER_MM = 6.5
+MEDIAN_DIAMETER_MM = 7.5
 DIAMETER_LOG_SD = 0.42
 """Of plaques, before they are cut to their range."""
 
@@ -99,6 +99,7 @@ def draw_lesions(
     template: Template,
     grid: CohortGrid,
     *,
+    ventricle_mm: NDArray[np.float32],
     plaques: int,
     oedemas: int,
     random: np.random.Generator,
@@ -113,6 +114,8 @@ def draw_lesions(
         The average head.
     grid : CohortGrid
         Grid of the head.
+    ventricle_mm : (X, Y, Z) float32, mm
+        Distance to the ventricles, on the template's grid.
     plaques, oedemas : int
         How many of each.
     random : numpy.random.Generator
@@ -129,7 +132,7 @@ def draw_lesions(
         (head.fraction("white_matter") >= WHITE_AT_CENTER) & (head.template_mm[2] > LOWEST_MM)
     )
     places = head.template_mm.reshape(3, -1)[:, white]
-    distance = sample_template(template, ventricle_distance_mm(), places)
+    distance = sample_template(template, ventricle_mm, places)
     beside = white[(distance >= PERIVENTRICULAR_MM[0]) & (distance <= PERIVENTRICULAR_MM[1])]
     axes = grid.axes_mm()
     lesions = []
@@ -234,7 +237,7 @@ def _ellipsoid(lesion: Lesion, grid: CohortGrid) -> tuple[tuple[slice, ...], NDA
 
 
 def with_lesions(head: Head, lesions: LesionMap) -> Head:
-    """Return the head with the lesions taken out of its white matter; their tissue is not among the fractions."""
+    """Return the head with the lesions taken out of its white matter; they are not among its fractions."""
     fractions = head.fractions.copy()
     fractions[list(TISSUES).index("white_matter")] -= lesions.fraction
     return Head(fractions, head.template_mm)

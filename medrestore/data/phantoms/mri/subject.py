@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medrestore import rng
 from medrestore.data.phantoms.anatomy import CohortGrid, Template, vary
 from medrestore.data.phantoms.folder import SubjectFolder
+from medrestore.data.phantoms.mri.body import fine_grid, make_body, truth_maps
 from medrestore.data.phantoms.mri.design import MriSubjectPlan
 from medrestore.data.phantoms.mri.head import draw_head
 from medrestore.data.phantoms.mri.lesions import draw_lesions, lesion_map, with_lesions
-from medrestore.data.phantoms.mri.session import MriSettings, fine_grid, make_body, scan, truth_maps
+from medrestore.data.phantoms.mri.session import MriSettings, scan
 from medrestore.data.phantoms.mri.tissues import LESION_KINDS, draw_relaxation
 from medrestore.operators.mdme import MdmeProtocol
 from medrestore.operators.mr_sequences import CONTRASTS, TITLES
@@ -52,6 +54,7 @@ def simulate_mdme_subject(
     plan: MriSubjectPlan,
     folder: Path,
     template: Template,
+    ventricle_mm: NDArray[np.float32],
     grid: CohortGrid,
     settings: MriSettings,
     *,
@@ -68,6 +71,8 @@ def simulate_mdme_subject(
         Its folder; what an interrupted run left there is written again.
     template : Template
         The average head.
+    ventricle_mm : (X, Y, Z) float32, mm
+        Distance to its ventricles, from :func:`~medrestore.data.phantoms.mri.head.ventricle_distance_mm`.
     grid : CohortGrid
         Grid of the volumes.
     settings : MriSettings
@@ -93,7 +98,13 @@ def simulate_mdme_subject(
         anatomy = vary(template, fine, random=stream("anatomy"))
         whole = draw_head(anatomy, template, fine, random=stream("head"))
         drawn = draw_lesions(
-            whole, template, fine, plaques=plan.plaques, oedemas=plan.oedemas, random=stream("lesions")
+            whole,
+            template,
+            fine,
+            ventricle_mm=ventricle_mm,
+            plaques=plan.plaques,
+            oedemas=plan.oedemas,
+            random=stream("lesions"),
         )
         lesions = lesion_map(whole, fine, drawn)
         head = with_lesions(whole, lesions)

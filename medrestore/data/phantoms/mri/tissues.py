@@ -56,6 +56,8 @@ class Tissue:
         Of the median subject.
     published_t1_ms, published_t2_ms : (float, float), ms
         Lowest and highest mean of the sources at 3 T.
+    transfer : float
+        Signal lost to magnetization transfer in a multi-slice turbo spin echo.
     smooth : float
         How much of :data:`SMOOTH_LOG_SD` it varies within a subject: a fluid is the same everywhere.
     """
@@ -64,6 +66,7 @@ class Tissue:
     mean: Relaxation
     published_t1_ms: tuple[float, float]
     published_t2_ms: tuple[float, float]
+    transfer: float = 0.0
     smooth: float = 1.0
 
 
@@ -79,6 +82,8 @@ class LesionKind:
         Bounds of the relaxation times.
     pd : (float, float)
         Bounds of the proton density.
+    transfer : float
+        Signal lost to magnetization transfer in a multi-slice turbo spin echo.
     diameter_mm : (float, float), mm
         Smallest and largest mean diameter.
     """
@@ -87,25 +92,26 @@ class LesionKind:
     t1_ms: tuple[float, float]
     t2_ms: tuple[float, float]
     pd: tuple[float, float]
+    transfer: float
     diameter_mm: tuple[float, float]
 
 
 TISSUES: dict[str, Tissue] = {
-    "white_matter": Tissue(1, Relaxation(860.0, 74.0, 0.69), (728.0, 1110.0), (56.0, 80.0)),
-    "cortical_gray": Tissue(2, Relaxation(1380.0, 99.0, 0.82), (1165.0, 1820.0), (71.0, 132.0)),
-    "deep_gray": Tissue(3, Relaxation(1180.0, 80.0, 0.78), (900.0, 1483.0), (62.0, 101.0)),
+    "white_matter": Tissue(1, Relaxation(860.0, 74.0, 0.69), (728.0, 1110.0), (56.0, 80.0), 0.14),
+    "cortical_gray": Tissue(2, Relaxation(1380.0, 99.0, 0.82), (1165.0, 1820.0), (71.0, 132.0), 0.09),
+    "deep_gray": Tissue(3, Relaxation(1180.0, 80.0, 0.78), (900.0, 1483.0), (62.0, 101.0), 0.1),
     "csf": Tissue(4, Relaxation(CSF_T1_MS, 1800.0, 1.0), (3700.0, 6873.0), (1400.0, 2400.0), smooth=0.0),
     "fat": Tissue(5, Relaxation(FAT_T1_MS, 68.0, 0.9), (371.0, 420.0), (68.0, 133.0), smooth=0.5),
-    "muscle": Tissue(6, Relaxation(1200.0, 38.0, 0.75), (898.0, 1509.0), (29.0, 50.0)),
+    "muscle": Tissue(6, Relaxation(1200.0, 38.0, 0.75), (898.0, 1509.0), (29.0, 50.0), 0.15),
     "bone": Tissue(7, Relaxation(300.0, 1.0, 0.15), (223.0, 500.0), (0.4, 1.5), smooth=0.0),
 }
 """Tissues of every head. ``muscle`` stands for all lean soft tissue: skin, dura, muscle. The published bounds
 of bone are those of its ultrashort components; no sequence here sees them."""
 
 LESION_KINDS: dict[str, LesionKind] = {
-    "plaque": LesionKind(8, (1150.0, 1500.0), (105.0, 150.0), (0.78, 0.86), (3.0, 15.0)),
-    "black_hole": LesionKind(9, (1600.0, 2200.0), (140.0, 220.0), (0.84, 0.92), (4.0, 13.0)),
-    "oedema": LesionKind(10, (1300.0, 1700.0), (125.0, 190.0), (0.82, 0.9), (14.0, 30.0)),
+    "plaque": LesionKind(8, (1150.0, 1500.0), (105.0, 150.0), (0.78, 0.86), 0.07, (3.0, 15.0)),
+    "black_hole": LesionKind(9, (1600.0, 2200.0), (140.0, 220.0), (0.84, 0.92), 0.03, (4.0, 13.0)),
+    "oedema": LesionKind(10, (1300.0, 1700.0), (125.0, 190.0), (0.82, 0.9), 0.06, (14.0, 30.0)),
 }
 """Lesions of patients. Black holes are the plaques whose tissue is destroyed."""
 
@@ -120,13 +126,15 @@ SOURCES: tuple[str, ...] = (
     "(1999): white matter 832 / 80 ms, gray matter 1331 / 110 ms; gray matter by structure.",
     "Stanisz GJ et al. T1, T2 relaxation and magnetization transfer in tissue at 3T. Magn Reson Med 54:507 "
     "(2005): white matter 1084 / 69 ms, gray matter 1820 / 99 ms, muscle 1412 / 50 ms.",
-    "Bojorquez JZ et al. What are normal relaxation times of tissues at 3 T? Magn Reson Imaging 35:69 (2017): "
-    "ranges over the literature.",
+    "Bojorquez JZ et al. What are normal relaxation times of tissues at 3 T? Magn Reson Imaging 35:69 "
+    "(2017): ranges over the literature.",
     "Lin C et al. Measurement of T1 relaxation time of cerebrospinal fluid at 3 T. Proc ISMRM 9:1391 (2001).",
     "de Bazelaire CMJ et al. MR imaging relaxation times of abdominal and pelvic tissues measured in vivo at "
     "3.0 T. Radiology 230:652 (2004): subcutaneous fat 382 / 68 ms, muscle 898 / 29 ms.",
     "Warntjes JBM et al. Rapid magnetic resonance quantification on the brain: optimization for clinical "
     "usage. Magn Reson Med 60:320 (2008): proton density of white and gray matter.",
+    "Melki PS, Mulkern RV. Magnetization transfer effects in multislice RARE sequences. Magn Reson Med "
+    "24:189 (1992): turbo spin echo of many slices loses signal where there are macromolecules.",
     "Thaler C et al. T1 thresholds in black holes increase clinical-radiological correlation in multiple "
     "sclerosis patients. PLoS One 10:e0144693 (2015): T1 tells black holes from other plaques.",
 )
