@@ -92,7 +92,7 @@ def fit_relaxometry(
     channels : (C, ...) real
         Phase-corrected (signed) or magnitude images, channels as in ``protocol.channels``.
     protocol : MdmeProtocol
-        Times and angles, three delays and two echoes or more.
+        Times and angles: two echoes or more, three delays or more, of magnitudes four.
     component : "phase_corrected" or "magnitude"
         What the channels are. Magnitudes are given the signs with which they fit best.
     mask : (...) bool
@@ -328,10 +328,13 @@ def _require_input(
     """Check the input and return the voxels to fit."""
     require_in_set("component", component, ("phase_corrected", "magnitude"))
     delays, echoes = len(protocol.saturation_delays_ms), len(protocol.echo_times_ms)
-    if delays < 3 or echoes < 2:
+    # T1, B1 and A fit any three magnitudes with more than one choice of signs.
+    least = 4 if component == "magnitude" else 3
+    if delays < least or echoes < 2:
         fail(
-            f"a fit of T1, T2, proton density and B1 needs 3 saturation delays and 2 echo times or more, got "
-            f"{delays} and {echoes}"
+            f"a fit to {'magnitudes' if component == 'magnitude' else 'signed channels'} needs {least} "
+            f"saturation delays and 2 echo times or more, got {delays} and {echoes}",
+            remedy="give phase-corrected channels, or synthesize with a trained network",
         )
     if channels.ndim < 2 or len(channels) != delays * echoes:
         fail(

@@ -45,7 +45,6 @@ FIVE_DELAYS = MdmeProtocol(
 )
 
 
-# Three magnitudes fit T1, B1 and A with more than one choice of signs: three delays are for signed data.
 @pytest.mark.parametrize(
     ("protocol", "component"),
     [
@@ -229,6 +228,14 @@ def test_synthetic_images_are_the_signal_equations() -> None:
         (
             {"channels": np.ones((4, 4, 4)), "protocol": MdmeProtocol((150.0, 2000.0))},
             "needs 3 saturation delays and 2 echo times or more, got 2 and 2",
+        ),
+        (
+            {
+                "channels": np.ones((6, 4, 4)),
+                "protocol": MdmeProtocol((150.0, 580.0, 2000.0)),
+                "component": "magnitude",
+            },
+            "to magnitudes needs 4 saturation delays and 2 echo times or more, got 3 and 2",
         ),
     ],
 )
