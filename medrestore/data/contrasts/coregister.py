@@ -1,0 +1,244 @@
+"""Co-registration of a cohort: every contrast on its subject's input grid, resampled once.
+
+Patients move between scans. A contrast that is off by a voxel teaches a network to blur, so each is brought
+to the input rigidly before training, and a subject for whom that fails is left out by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrestore import __version__
+from medrestore.checks import InputError, fail, require_in_range
+from medrestore.data.contrasts.acquisition import Acquisition
+from medrestore.data.contrasts.manifest import (
+    SEPARATOR,
+    read_contrast_manifest,
+    require_contrasts,
+    write_contrast_manifest,
+)
+from medrestore.data.contrasts.subject_registration import (
+    FIGURES,
+    RegistrationRun,
+    SubjectFiles,
+    coregister_subject,
+    read_finished,
+)
+from medrestore.data.manifest import Problem, refuse
+from medrestore.data.phantoms.folder import write_json
+from medrestore.data.phantoms.workers import available_cores, run_tasks
+from medrestore.data.registration import MOST_MM
+from medrestore.data.volumes import nifti_stem
+from medrestore.files import atomic_path, require_empty_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["coregister_manifest"]
+
+SETTINGS_NAME = "coregistration.json"
+
+_logger = logging.getLogger(__name__)
+
+
+def coregister_manifest(
+    manifest: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    contrasts: Sequence[str],
+    acquisition: Acquisition,
+    most_mm: float = MOST_MM,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Bring each contrast of a cohort to its subject's input.
+
+    Parameters
+    ----------
+    manifest : path
+        Manifest of multi-contrast MRI; contrasts on any grid, in the same scanner coordinates as the input.
+    output : path
+        A new or empty folder, or one that an interrupted run with the same settings left: subjects that are
+        finished, and whose files are the same as then, are kept.
+    contrasts : sequence of str
+        Columns of the manifest.
+    acquisition : Acquisition
+        What the channels of the inputs are.
+    most_mm : float, mm
+        Displacement of the head above which a registration counts as failed.
+    workers : int or None
+        Processes; one per core when None.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        ``manifest.csv``, of the subjects all of whose contrasts were registered. Beside it
+        ``registration.csv`` (a row per subject and contrast), ``left_out.csv`` (subject, contrast and reason
+        of those that failed; they are logged as warnings too) and ``subjects/``, with a picture each.
+
+    Raises
+    ------
+    InputError
+        When the manifest has a fault or a file is missing, the folder holds other things or a run of other
+        settings, or no subject is left.
+
+    Notes
+    -----
+    Registered to the magnitude of the acquisition's reference channel, of MDME the longest delay and first
+    echo: the most signal, no tissue nulled. In simulated subjects at 4 % noise each contrast is found to
+    0.05 - 0.25 mm on average over the brain from it, and not better from any other channel.
+
+    Input, sidecars and lesion mask are not changed: the new folder holds hard links to them, copies where the
+    file system has none. Their names are made anew, their content is as it was.
+    """
+    manifest, names = Path(manifest), require_contrasts(contrasts)
+    require_in_range("most_mm", most_mm, 0, 1000, include_low=False)
+    if workers is not None:
+        require_in_range("workers", workers, 1, 1024)
+    table = read_contrast_manifest(manifest, contrasts=names)
+    subjects = _subjects(table, names, manifest)
+    folder = require_empty_folder(output, belongs="co-registration", marker=SETTINGS_NAME)
+    fingerprint = _claim(
+        folder, {"contrasts": names, "acquisition": acquisition.as_plain(), "most_mm": most_mm}
+    )
+    run = RegistrationRun(folder, manifest.parent.resolve(), acquisition, most_mm, fingerprint)
+    records = _records(run, subjects, workers=workers or available_cores(), progress=progress)
+    return _write_tables(run, table, subjects, records, names)
+
+
+def _subjects(table: pd.DataFrame, names: Sequence[str], manifest: Path) -> list[SubjectFiles]:
+    """Return the rows as subjects; refuse missing files and names that cannot be those of a folder."""
+    subjects, problems, rows = [], [], dict[str, int]()
+    for row in table.to_dict("records"):
+        files = {"input": row["input_paths"]}
+        files |= {name: (row[f"{name}_path"],) for name in (*names, "lesions") if row[f"{name}_path"]}
+        stated = {name: tuple(filter(None, row[f"{name}_sha256"].lower().split(SEPARATOR))) for name in files}
+        subject = SubjectFiles(row["subject_id"], row["session_id"], files, stated)
+        subjects.append(subject)
+        if Path(subject.name).name != subject.name or subject.name.startswith("."):
+            message = f"{subject.name!r} cannot be the name of a folder"
+            problems.append(Problem(row["row"], "subject_id", message))
+        first = rows.setdefault(subject.name, row["row"])
+        if first != row["row"]:
+            message = f"subject and session make the same name as in row {first}: {subject.name}"
+            problems.append(Problem(row["row"], "subject_id", message))
+        for column, paths in files.items():
+            problems += [
+                Problem(row["row"], column, problem) for path in paths if (problem := _unusable(Path(path)))
+            ]
+    if problems:
+        refuse(manifest, sorted(problems))
+    return subjects
+
+
+def _unusable(path: Path) -> str:
+    """Say why a file cannot be an image, without opening it; empty where it can."""
+    try:
+        nifti_stem(path)
+    except InputError:
+        return f"{path.name} has no NIfTI name; name it .nii.gz or .nii"
+    return "" if path.is_file() else f"{path.name}: no such file"
+
+
+def _claim(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Write the settings, or require that those there are the same; return their fingerprint."""
+    plain = json.loads(json.dumps({"version": __version__, **settings}))
+    path = folder / SETTINGS_NAME
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            fail("is not readable JSON", path=path, remedy="name a new folder")
+        if found != plain:
+            fail("holds a co-registration of other settings", path=folder, remedy="name a new folder")
+    else:
+        write_json(path, plain)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _records(
+    run: RegistrationRun, subjects: Sequence[SubjectFiles], *, workers: int, progress: bool
+) -> dict[str, dict[str, Any]]:
+    """Co-register the subjects that are not finished; return the records of all by name."""
+    from tqdm.auto import tqdm
+
+    records = {
+        subject.name: record for subject in subjects if (record := read_finished(run, subject)) is not None
+    }
+    waiting = [(run, subject) for subject in subjects if subject.name not in records]
+    done = len(subjects) - len(waiting)
+    with tqdm(
+        total=len(subjects), initial=done, desc="coregister", unit="subject", disable=not progress
+    ) as bar:
+        for name, record in run_tasks(coregister_subject, waiting, workers=workers):
+            records[name] = record
+            bar.set_postfix_str(name, refresh=False)
+            bar.update()
+    return records
+
+
+def _write_tables(
+    run: RegistrationRun,
+    table: pd.DataFrame,
+    subjects: Sequence[SubjectFiles],
+    records: Mapping[str, Mapping[str, Any]],
+    names: Sequence[str],
+) -> Path:
+    """Write the registrations, what is left out, and the manifest of what is not."""
+    quality, left_out, kept = [], [], []
+    rows = table.astype(object).to_dict("records")
+    for row, subject in zip(rows, subjects, strict=True):
+        record = records[subject.name]
+        key = {"subject_id": subject.subject_id, "session_id": subject.session_id}
+        for name, found in record["registrations"].items():
+            failed = name in record["failures"]
+            status = "failed" if failed else "identity kept" if found["identity_kept"] else "registered"
+            quality.append({**key, "contrast": name, "status": status, **{f: found[f] for f in FIGURES}})
+        for name, reason in record["failures"].items():
+            left_out.append({**key, "contrast": name, "reason": reason})
+            _logger.warning("%s is left out: %s: %s", subject.name, name, reason)
+        if not record["failures"]:
+            kept.append({**row, **_cells(subject, record, names)})
+    columns = ("subject_id", "session_id", "contrast")
+    _write_table(quality, (*columns, "status", *FIGURES), run.folder / "registration.csv")
+    _write_table(left_out, (*columns, "reason"), run.folder / "left_out.csv")
+    path = run.folder / "manifest.csv"
+    if not kept:
+        path.unlink(missing_ok=True)
+        first = left_out[0]
+        fail(
+            f"no subject is left: the registration of all {len(subjects)} failed "
+            f"({first['subject_id']}, {first['contrast']}: {first['reason']})",
+            path=run.folder / "left_out.csv",
+            remedy="look at the pictures: is it the same head, in the same coordinates?",
+        )
+    import pandas as pd
+
+    return write_contrast_manifest(pd.DataFrame(kept), path, contrasts=names)
+
+
+def _cells(subject: SubjectFiles, record: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
+    """Return a row's cells of files and checksums."""
+    cells = {}
+    for column in ("input", *names, "lesions"):
+        held = record["files"].get(column, ())
+        cells[column] = SEPARATOR.join(f"subjects/{subject.name}/{name}" for name in held)
+        cells[f"{column}_sha256"] = SEPARATOR.join(record["sha256"][name] for name in held)
+    return cells
+
+
+def _write_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
+    import pandas as pd
+
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows, columns=list(columns)).to_csv(
+            temporary, index=False, lineterminator="\n", float_format="%.6g"
+        )

@@ -1,0 +1,237 @@
+"""The picture of a subject's registrations: each contrast before and after, under the input's edges."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medrestore.data.registration import Registration
+from medrestore.data.registration_images import moved
+from medrestore.data.volumes import Volume
+
+__all__ = ["Pictured", "draw_registrations"]
+
+PIXEL_MM = 1.0
+MARGIN_MM = 8.0
+EDGE_SIGMA_MM = 2.0
+CHECK_MM = 24.0
+"""Width of a field of the checkerboard."""
+
+EDGE_COLOR = (255, 196, 0)
+COLUMNS = ("Input", "Before", "After", "Input and after", "Before", "After")
+GAP = 4
+DPI = 100
+LEFT, HEADER, CAPTION = 1.75, 0.35, 0.4
+RIGHT, WRONG = "#222222", "#c0392b"
+
+
+@dataclass(frozen=True, eq=False)
+class Pictured:
+    """A contrast in the picture.
+
+    Parameters
+    ----------
+    title
+        Its name.
+    moving
+        As it was read.
+    registration
+        To the input.
+    after
+        What comes of it, on the input's grid.
+    """
+
+    title: str
+    moving: Volume
+    registration: Registration
+    after: Volume
+
+
+@dataclass(frozen=True, eq=False)
+class _Plane:
+    """A plane through the head, parallel to two of the input's axes."""
+
+    first_mm: NDArray[np.float64]
+    right: NDArray[np.float64]
+    up: NDArray[np.float64]
+    shape: tuple[int, int]
+
+    def of(self, volume: Volume) -> NDArray[np.float32]:
+        """Return a volume's values in the plane (rows from the top, columns), linear; 0 beyond it."""
+        from scipy.ndimage import map_coordinates
+
+        columns, rows = np.arange(self.shape[1]), np.arange(self.shape[0])[::-1]
+        places = (
+            self.first_mm
+            + PIXEL_MM * columns[None, :, None] * self.right
+            + PIXEL_MM * rows[:, None, None] * self.up
+        )
+        back = np.linalg.inv(volume.affine)
+        index = np.moveaxis(moved(places, back), -1, 0)
+        # Half a voxel beyond the outer centers, as far as the outer slices reach.
+        limits = np.array(volume.data.shape)[:, None, None] - 0.5
+        values = map_coordinates(volume.data, index, order=1, mode="nearest")
+        return np.where(((index >= -0.5) & (index <= limits)).all(axis=0), values, 0)
+
+
+def draw_registrations(
+    reference: Volume,
+    contrasts: Sequence[Pictured],
+    *,
+    head_mm: NDArray[np.float64],
+    title: str,
+    path: str | os.PathLike[str],
+) -> None:
+    """Draw the registrations of a subject into a PNG file.
+
+    Parameters
+    ----------
+    reference
+        Image of the input that all were registered to.
+    contrasts
+        One row each.
+    head_mm : (N, 3) float64
+        Places all over the head, which the planes go through.
+    title
+        Of the picture.
+    path
+        Of the file.
+
+    Notes
+    -----
+    One axial plane through the middle of the head, and one sagittal plane. Lines are the edges of the input:
+    they lie on those of a contrast that is registered well. The checkerboard shows input and contrast in
+    turns: contours run on across its fields.
+    """
+    from matplotlib.figure import Figure
+
+    axial, sagittal = _planes(reference, head_mm)
+    rows = [_row(reference, pictured, axial, sagittal) for pictured in contrasts]
+    mosaic = _stacked(rows, axis=0)
+    width = LEFT + mosaic.shape[1] / DPI + 0.1
+    height = HEADER + mosaic.shape[0] / DPI + CAPTION
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    box = (LEFT / width, CAPTION / height, mosaic.shape[1] / DPI / width, mosaic.shape[0] / DPI / height)
+    axes = figure.add_axes(box)
+    axes.set_axis_off()
+    axes.imshow(mosaic, interpolation="nearest", aspect="auto")
+    at = 0
+    for name, size in zip(COLUMNS, [axial.shape[1]] * 4 + [sagittal.shape[1]] * 2, strict=True):
+        x = (LEFT + (at + size / 2) / DPI) / width
+        figure.text(x, 1 - 0.2 / height, name, ha="center", va="center", fontsize=11, fontweight="bold")
+        at += size + GAP
+    figure.text(0.1 / width, 1 - 0.2 / height, title, va="center", fontsize=11, fontweight="bold")
+    top = HEADER
+    for pictured, row in zip(contrasts, rows, strict=True):
+        middle = 1 - (top + row.shape[0] / 2 / DPI) / height
+        color = WRONG if pictured.registration.failure else RIGHT
+        figure.text(0.1 / width, middle, _words(pictured), va="center", fontsize=9, color=color)
+        top += (row.shape[0] + GAP) / DPI
+    caption = "Axial and sagittal plane, subject's right on the left. Lines: edges of the input. Before: as "
+    caption += "the headers say. MI: mutual information, nats."
+    figure.text(0.1 / width, 0.14 / height, caption, fontsize=9, color="#444444")
+    figure.savefig(path, format="png")
+
+
+def _planes(reference: Volume, head_mm: NDArray[np.float64]) -> tuple[_Plane, _Plane]:
+    """Return an axial and a sagittal plane through the middle of the head, cut to it."""
+    held = moved(head_mm, np.linalg.inv(reference.affine))
+    size = np.array(reference.voxel_size_mm)
+    axes = reference.affine[:3, :3] / size
+    low, high = held.min(axis=0), held.max(axis=0)
+    margin = MARGIN_MM / size * (1, 1, 0)
+    low, high = np.maximum(low - margin, 0), np.minimum(high + margin, np.array(reference.data.shape) - 1)
+    middle = held.mean(axis=0)
+
+    def plane(right: int, up: int, across: int) -> _Plane:
+        corner = low.astype(np.float64)
+        corner[across] = middle[across]
+        # Half a voxel on either side belongs to the outer slices.
+        corner[[right, up]] -= 0.5
+        length = (high - low + 1) * size / PIXEL_MM
+        return _Plane(
+            reference.affine[:3, :3] @ corner + reference.affine[:3, 3],
+            axes[:, right],
+            axes[:, up],
+            (int(length[up]), int(length[right])),
+        )
+
+    # From below, as radiologists look at it: the subject's right, where X is large, on the left.
+    axial = plane(0, 1, 2)
+    turned = _Plane(
+        axial.first_mm + PIXEL_MM * (axial.shape[1] - 1) * axial.right, -axial.right, axial.up, axial.shape
+    )
+    return turned, plane(1, 2, 0)
+
+
+def _row(reference: Volume, pictured: Pictured, axial: _Plane, sagittal: _Plane) -> NDArray[np.uint8]:
+    tiles = []
+    for plane in (axial, sagittal):
+        fixed = _gray(plane.of(reference))
+        edges = _edges(fixed)
+        before, after = _gray(plane.of(pictured.moving)), _gray(plane.of(pictured.after))
+        if plane is axial:
+            tiles.append(_lined(fixed, edges))
+        tiles += [_lined(before, edges), _lined(after, edges)]
+        if plane is axial:
+            tiles.append(_checked(fixed, after))
+    return _stacked(tiles, axis=1)
+
+
+def _gray(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return values in [0, 1]: white is what all but the brightest half percent stay below."""
+    magnitude = np.abs(values)
+    peak = float(np.percentile(magnitude, 99.5))
+    return np.asarray(np.clip(magnitude / max(peak, 1e-30), 0, 1), dtype=np.float64)
+
+
+def _edges(gray: NDArray[np.float64]) -> NDArray[np.bool_]:
+    from skimage.feature import canny
+
+    sigma = EDGE_SIGMA_MM / PIXEL_MM
+    found: NDArray[np.bool_] = canny(gray, sigma=sigma, low_threshold=0.02, high_threshold=0.06)
+    return found
+
+
+def _lined(gray: NDArray[np.float64], edges: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    picture = np.repeat(np.asarray(gray * 255, dtype=np.uint8)[..., None], 3, axis=2)
+    picture[edges] = EDGE_COLOR
+    return picture
+
+
+def _checked(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.uint8]:
+    field = int(CHECK_MM / PIXEL_MM)
+    rows, columns = np.indices(first.shape) // field
+    mixed = np.where((rows + columns) % 2 == 0, first, second)
+    return np.repeat(np.asarray(mixed * 255, dtype=np.uint8)[..., None], 3, axis=2)
+
+
+def _stacked(parts: Sequence[NDArray[np.uint8]], *, axis: int) -> NDArray[np.uint8]:
+    """Put pictures beside or below one another, white between them."""
+    other = 1 - axis
+    longest = max(part.shape[other] for part in parts)
+    padded = []
+    for index, part in enumerate(parts):
+        extra = longest - part.shape[other]
+        margin = [(0, 0)] * 3
+        margin[other] = (extra // 2, extra - extra // 2)
+        margin[axis] = (0, GAP if index + 1 < len(parts) else 0)
+        padded.append(np.pad(part, margin, constant_values=255))
+    return np.concatenate(padded, axis=axis)
+
+
+def _words(pictured: Pictured) -> str:
+    found = pictured.registration
+    lines = [pictured.title]
+    if found.failure:
+        lines.append("left out")
+    if np.isfinite(found.displacement_mean_mm):
+        lines.append(f"moved {found.displacement_mean_mm:.1f} mm (most {found.displacement_most_mm:.1f})")
+        lines.append(f"turned {found.rotation_deg:.1f}°" + ", as headers say" * found.identity_kept)
+        lines.append(f"MI {found.information_before:.2f} → {found.information_after:.2f}")
+        lines.append(f"distinctness {found.distinctness:.2f}")
+    return "\n".join(lines)
