@@ -111,6 +111,7 @@ def find_restorations(
     *,
     known: Sequence[str],
     reserved: Sequence[str],
+    channels: bool = False,
     problems: Sequence[str] = (),
 ) -> dict[str, dict[str, Path]]:
     """Find the restored volume of each method and image, and check that all are there on the same grid.
@@ -118,14 +119,16 @@ def find_restorations(
     Parameters
     ----------
     grids
-        By the image's name, of which files are called ``NAME_restored.nii.gz``: the volume whose grid counts,
-        and others that must be on it too.
+        By the image's name, of which files are called ``NAME_restored.nii.gz``: the volume whose grid counts
+        (with ``channels`` it may have a fourth axis of them), and others that must be on it too.
     methods
         Folder of restored volumes by the method's name.
     known
         Names of further images of which a folder may hold restorations.
     reserved
         Rows that the evaluation adds by itself.
+    channels
+        Whether the volume whose grid counts holds channels.
     problems
         Faults that were found before.
 
@@ -171,7 +174,7 @@ def find_restorations(
             if path.name not in allowed
         ]
     for name, (target, others) in grids.items():
-        problems += _grid_problems(target, [*others, *arms[name].values()])
+        problems += _grid_problems(target, [*others, *arms[name].values()], channels=channels)
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:50])
         more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
@@ -181,9 +184,9 @@ def find_restorations(
     return arms
 
 
-def _grid_problems(target: str, others: Sequence[str | Path]) -> list[str]:
+def _grid_problems(target: str, others: Sequence[str | Path], *, channels: bool) -> list[str]:
     problems = []
-    expected = _without_voxels(target)
+    expected = _without_voxels(target, channels=channels)
     for path in others:
         try:
             difference = grid_difference(_without_voxels(path), expected)
@@ -195,9 +198,9 @@ def _grid_problems(target: str, others: Sequence[str | Path]) -> list[str]:
     return problems
 
 
-def _without_voxels(path: str | Path) -> Volume:
+def _without_voxels(path: str | Path, *, channels: bool = False) -> Volume:
     """Return a volume of zeros on a file's grid, from its header alone."""
-    grid = read_grid(path)
+    grid = read_grid(path, channels=channels)
     zeros = np.broadcast_to(np.float32(0), grid.canonical_shape)
     return Volume(data=zeros, affine=grid.canonical_affine(), source=grid, path=Path(path))
 

@@ -113,7 +113,7 @@ def image_quality(image: NDArray[np.float32], reference: Reference) -> dict[str,
     """
     target, mask = reference.target, reference.foreground
     if np.array_equal(image, target):
-        raise InputError("the image is the standard dose itself, no restoration of it")
+        raise InputError("the image is the target itself, no restoration of it")
     quality = psnr(image, target, data_range=reference.data_range)
     measured: dict[str, float | str] = {
         "psnr": quality,

@@ -238,9 +238,7 @@ def test_standard_dose_given_as_a_method_is_found_out(cohort: Cohort, tmp_path: 
     shutil.copy(
         cohort.folder / "subjects" / "sub-02" / "target.nii.gz", folder / "sub-02_ses-01_restored.nii.gz"
     )
-    with pytest.raises(
-        InputError, match="sub-02_ses-01, method 'gan': the image is the standard dose itself"
-    ):
+    with pytest.raises(InputError, match="sub-02_ses-01, method 'gan': the image is the target itself"):
         run(cohort, tmp_path / "out", methods={"gan": folder})
 
 

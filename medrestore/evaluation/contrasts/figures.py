@@ -1,0 +1,197 @@
+"""The figure of an evaluation with several contrasts: a patient's slice, PSNR by contrast and method."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medrestore.evaluation.drawing import Page, head_box, show_slice
+from medrestore.evaluation.titles import (
+    MetricKey,
+    contrast_title,
+    in_order_of_contrasts,
+    label_of,
+)
+
+__all__ = ["Showcase", "draw_contrasts"]
+
+TRUE = "true"
+DIFFERENCE_PART = 0.5
+"""Window of differences as a part of the images' window."""
+
+COLORS = ("#7f7f7f", "#2c6fbb", "#d98c1f", "#c0392b", "#4b8b3b", "#7d4ba0", "#222222")
+
+# Inches.
+COLUMN, GAP, LEFT, HEADER, PLOT, BELOW, CAPTION = 1.45, 0.06, 0.95, 0.42, 2.3, 0.75, 0.5
+
+
+@dataclass(eq=False)
+class Showcase:
+    """One axial slice of one scan, as the input, every method and the true image have it.
+
+    Parameters
+    ----------
+    scan
+        ``SUBJECT_SESSION``.
+    position
+        Index of the slice.
+    head : (X, Y) bool
+        What is cut out.
+    voxel_size_mm
+        Of X and Y.
+    lesions
+        Whether the slice was chosen by its lesions.
+    """
+
+    scan: str
+    position: int
+    head: NDArray[np.bool_]
+    voxel_size_mm: tuple[float, float]
+    lesions: bool
+    channels: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    images: dict[str, dict[str, NDArray[np.float32]]] = field(default_factory=dict)
+
+    def add_input(self, channels: Mapping[str, NDArray[np.float32]]) -> None:
+        """Keep the slice of each channel (X, Y, Z) of the input."""
+        self.channels = {name: self._cut(image) for name, image in channels.items()}
+
+    def add(self, contrast: str, method: str, image: NDArray[np.float32]) -> None:
+        """Keep the slice of an image (X, Y, Z)."""
+        self.images.setdefault(contrast, {})[method] = self._cut(image)
+
+    def _cut(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        box = head_box(self.head, voxel_size_mm=self.voxel_size_mm)
+        return image[box[0], box[1], self.position].copy()
+
+
+def draw_contrasts(
+    showcase: Showcase, summary: pd.DataFrame, *, path: str | os.PathLike[str], favorite: str = "taskgan"
+) -> None:
+    """Draw the figure of an evaluation with several contrasts into a PNG file.
+
+    Parameters
+    ----------
+    showcase
+        Filled.
+    summary
+        Of :func:`~medrestore.evaluation.tables.summary_table`, for the chart.
+    path
+        Of the file.
+    favorite
+        Method whose difference to the true image is shown; the last one where it is not there.
+    """
+    from matplotlib.figure import Figure
+
+    contrasts = in_order_of_contrasts(showcase.images)
+    held = dict.fromkeys(name for contrast in contrasts for name in showcase.images[contrast])
+    methods = [name for name in held if name != TRUE]
+    differing = favorite if favorite in methods else (methods[-1] if methods else "")
+    columns = ["input", *methods, TRUE, *(["difference"] if differing else [])]
+    x, y = next(iter(showcase.images[contrasts[0]].values())).shape
+    row = COLUMN * y * showcase.voxel_size_mm[1] / (x * showcase.voxel_size_mm[0])
+    chart = bool(len(summary)) and bool(methods)
+    width = max(LEFT + len(columns) * (COLUMN + GAP) + 0.1, 7.0)
+    height = HEADER + len(contrasts) * (row + GAP) + CAPTION + chart * (PLOT + BELOW)
+    page = Page(Figure(figsize=(width, height), dpi=130, facecolor="white"), width, height)
+    for index, name in enumerate(columns):
+        title = {"input": "Input channel", "difference": f"|{label_of(differing)} - true|"}.get(name)
+        middle = LEFT + index * (COLUMN + GAP) + COLUMN / 2
+        text = title or label_of(name)
+        page.figure.text(
+            middle / width, 1 - 0.27 / height, text, ha="center", fontsize=10.5, fontweight="bold"
+        )
+    shown = _spread(list(showcase.channels), len(contrasts))
+    for index, contrast in enumerate(contrasts):
+        top = HEADER + index * (row + GAP)
+        _draw_row(
+            page, showcase, contrast, columns, differing=differing, channel=shown[index], top=top, height=row
+        )
+    if chart:
+        _draw_chart(page, summary, contrasts, methods, top=HEADER + len(contrasts) * (row + GAP) + 0.3)
+    chosen = (
+        "Patient of median lesion volume, slice of its largest lesion area"
+        if showcase.lesions
+        else "Middle scan, middle slice of the head"
+    )
+    text = f"{chosen}; subject's right on the left; each contrast in one window, the difference in "
+    text += f"{DIFFERENCE_PART:g} of it. Input: magnitudes of acquired channels, which belong to no row."
+    text += " Below: mean PSNR over subjects, 95 % bootstrap intervals." * chart
+    caption = "\n".join(wrap(text, int(14 * width)))
+    page.figure.text(0.5, 0.1 / height, caption, ha="center", fontsize=8.5, color="#444444")
+    page.figure.savefig(path, format="png")
+
+
+def _spread(names: Sequence[str], count: int) -> list[str]:
+    """Return as many of the names, evenly spaced, repeated where there are fewer."""
+    if not names:
+        return [""] * count
+    return [names[position] for position in np.linspace(0, len(names) - 1, count).round().astype(int)]
+
+
+def _draw_row(
+    page: Page,
+    showcase: Showcase,
+    contrast: str,
+    columns: Sequence[str],
+    *,
+    differing: str,
+    channel: str,
+    top: float,
+    height: float,
+) -> None:
+    images = showcase.images[contrast]
+    true = images[TRUE]
+    peak = float(np.quantile(true, 0.995))
+    for index, name in enumerate(columns):
+        settings: dict[str, Any] = {"cmap": "gray", "vmin": 0.0, "vmax": peak}
+        if name == "input":
+            image = showcase.channels.get(channel)
+            settings["vmax"] = float(np.quantile(image, 0.995)) if image is not None else 1.0
+        elif name == "difference":
+            image = np.abs(images[differing] - true) if differing in images else None
+            settings = {"cmap": "magma", "vmin": 0.0, "vmax": DIFFERENCE_PART * peak}
+        else:
+            image = images.get(name)
+        axes = page.axes(LEFT + index * (COLUMN + GAP), top, COLUMN, height)
+        if image is None:
+            axes.set_axis_off()
+            continue
+        show_slice(axes, image, showcase.voxel_size_mm, **settings)
+        if name == "input":
+            axes.set_ylabel(contrast_title(contrast), fontsize=11.5, fontweight="bold", labelpad=6)
+            axes.text(0.03, 0.03, channel, transform=axes.transAxes, fontsize=6.5, color="white", va="bottom")
+
+
+def _draw_chart(
+    page: Page, summary: pd.DataFrame, contrasts: Sequence[str], methods: Sequence[str], *, top: float
+) -> None:
+    """Draw the mean PSNR of every contrast and method with its interval."""
+    axes = page.axes(LEFT, top, page.width - LEFT - 0.2, PLOT)
+    rows = {(row["method"], row["metric"]): row for row in summary.to_dict("records")}
+    step = 0.7 / max(len(methods), 1)
+    for number, method in enumerate(methods):
+        color = COLORS[number % len(COLORS)]
+        label: str | None = label_of(method)
+        for position, contrast in enumerate(contrasts):
+            row = rows.get((method, str(MetricKey("psnr", contrast))))
+            if row is None:
+                continue
+            x = position + (number - (len(methods) - 1) / 2) * step
+            if not np.isnan(row["low"]):
+                axes.plot([x, x], [row["low"], row["high"]], color=color, linewidth=2)
+            axes.plot([x], [row["mean"]], "o", color=color, markersize=5, label=label)
+            label = None
+    axes.set_xticks(range(len(contrasts)), [contrast_title(name) for name in contrasts], fontsize=10)
+    axes.set_xlim(-0.5, len(contrasts) - 0.5)
+    axes.set_ylabel("PSNR (dB)", fontsize=10)
+    axes.tick_params(axis="y", labelsize=9)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=9, frameon=False, ncols=len(methods), loc="lower left", bbox_to_anchor=(0, 1.0))
