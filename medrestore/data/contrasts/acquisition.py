@@ -241,10 +241,11 @@ def read_channels(paths: Sequence[str | os.PathLike[str]], acquisition: Acquisit
     else:
         sidecar = read_sidecar(files[0]) if len(files) == 1 else read_sidecars(files)
         order = channel_order(sidecar, acquisition, path=files[0])
-        if order is None:
-            require_falling_echoes(data, acquisition, path=files[0])
-        elif order != list(range(len(order))):
+        if order is not None and order != list(range(len(order))):
             data = data[order]
+        # As many voxels along the first axis as channels: it may be theirs, whatever the sidecar says.
+        if order is None or source.shape[0] == acquisition.channels > 1:
+            require_falling_echoes(data, acquisition, path=files[0])
         data = _component(data, acquisition, sidecar, files[0])
     return ChannelVolume(
         data=np.ascontiguousarray(data), affine=source.canonical_affine(), source=source, path=files[0]
