@@ -27,7 +27,7 @@ from medrestore.data.phantoms.mri.design import SIZES, MriCohortSize, MriSubject
 from medrestore.data.phantoms.mri.head import ventricle_distance_mm
 from medrestore.data.phantoms.mri.session import MriSettings
 from medrestore.data.phantoms.mri.subject import LESION_FRACTION, simulate_mdme_subject
-from medrestore.files import atomic_path, require_empty_folder
+from medrestore.files import require_empty_folder
 from medrestore.operators.mr_sequences import CONTRASTS
 
 __all__ = ["SIZES", "MriCohortSize", "simulate_mdme_cohort"]
@@ -137,6 +137,8 @@ def _write_tables(folder: Path, plans: Sequence[MriSubjectPlan]) -> Path:
     """Write participants and manifest, from the subjects' records; return the manifest."""
     import pandas as pd
 
+    from medrestore.data.contrasts.manifest import write_contrast_manifest
+
     rows: list[dict[str, Any]] = []
     participants: list[dict[str, Any]] = []
     for plan in plans:
@@ -169,7 +171,4 @@ def _write_tables(folder: Path, plans: Sequence[MriSubjectPlan]) -> Path:
         )
     write_participants(participants, folder)
     # The manifest last: whoever finds it finds everything.
-    path = folder / "manifest.csv"
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
-    return path
+    return write_contrast_manifest(pd.DataFrame(rows), folder / "manifest.csv", contrasts=tuple(CONTRASTS))

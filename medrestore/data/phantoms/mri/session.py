@@ -207,7 +207,9 @@ def moved(image: NDArray[np.float32], grid: CohortGrid, motion: tuple[float, ...
     # A voxel of the new image shows what lay at R^-1 (x - shift), x from the middle, in mm.
     back = rotation.T * size / size[:, None]
     offset = middle - back @ (middle + np.array(motion[:3]) / size)
-    return np.asarray(ndimage.affine_transform(image, back, offset=offset, order=2), dtype=np.float32)
+    # Beyond its lowest and highest slice the head goes on.
+    there = ndimage.affine_transform(image, back, offset=offset, order=2, mode="nearest")
+    return np.asarray(there, dtype=np.float32)
 
 
 def scan(body: Body, grid: CohortGrid, settings: MriSettings, *, seed: int) -> Scans:
