@@ -148,17 +148,13 @@ class SliceRestorer:
         ``conditions`` hold the values (K,) of the constant planes that follow the slices, by name;
         ``input_scale`` (C,) divides the channels, ``scale`` multiplies the output.
         """
-        planes = {
-            name: torch.tensor(values, dtype=self.autocast or torch.float32, device=self.device)
-            for name, values in conditions.items()
-        }
         with torch.inference_mode():
             slices = self._padded_slices(channels, input_scale)
-            mean, deviation = self._pass(slices, planes, 0), None
+            mean, deviation = self._pass(slices, conditions, 0), None
             if self.samples:
                 squares = torch.zeros_like(mean)
                 for sample in range(1, self.samples):
-                    restored = self._pass(slices, planes, sample)
+                    restored = self._pass(slices, conditions, sample)
                     # Welford's update: no difference of large sums, whatever the number of samples.
                     change = restored - mean
                     mean += change / (sample + 1)
@@ -172,7 +168,7 @@ class SliceRestorer:
                     scale,
                     tuple(float(value) for value in input_scale),
                 )
-                for index, name in enumerate(planes)
+                for index, name in enumerate(conditions)
             }
 
     def _padded_slices(self, channels: NDArray[np.float32], input_scale: Sequence[float]) -> Tensor:
@@ -182,8 +178,12 @@ class SliceRestorer:
         inside, place = center_window((x, y), size)
         given = torch.from_numpy(np.require(channels, np.float32, ["C", "W"])).to(self.device)
         # Channels last, as the network's batches are: a window is then copied in runs of C numbers.
+        # Cast once: autocast would do it at the first convolution, for each of a slice's 2k + 1 appearances.
         padded = torch.empty(
-            (z + 2 * k, count, *size), device=self.device, memory_format=torch.channels_last
+            (z + 2 * k, count, *size),
+            dtype=self.autocast or torch.float32,
+            device=self.device,
+            memory_format=torch.channels_last,
         ).zero_()
         for channel, divisor in enumerate(input_scale):
             # As a matrix of pixels by slices: torch transposes matrices in blocks, several times faster than
@@ -192,8 +192,7 @@ class SliceRestorer:
             out = padded[k : k + z, channel][(slice(None), *place)]
             torch.div(slices[(slice(None), *inside)], float(divisor), out=out)
         padded[:k], padded[k + z :] = padded[k], padded[k + z - 1]
-        # Cast once: autocast would do it at the first convolution, for each of a slice's 2k + 1 appearances.
-        return padded if self.autocast is None else padded.to(self.autocast)
+        return padded
 
     def _padded_size(self, x: int, y: int) -> tuple[int, int]:
         multiple = self.stride_multiple
@@ -211,27 +210,32 @@ class SliceRestorer:
             raise InputError(f"the restored volume is not finite. Remedy: {remedy}")
         return restored
 
-    def _pass(self, slices: Tensor, planes: Mapping[str, Tensor], sample: int) -> Tensor:
+    def _pass(self, slices: Tensor, conditions: Mapping[str, Sequence[float]], sample: int) -> Tensor:
         """Run the network over all slices, (k + Z + k, C, H, W) -> (conditions, Z, H, W) float32."""
         # A window of slices for each one restored: a view, from which each batch is copied once, whatever the
         # number of conditions. A batch has one condition: what is restored under it, and its rounding, then
         # does not depend on which others are asked for.
         windows = slices.unfold(0, 2 * self.neighbors + 1, 1).permute(0, 4, 1, 2, 3)
         depth, *window_shape, height, width = windows.shape
-        shown = math.prod(window_shape)
-        total = torch.zeros((len(planes), depth, height, width), device=slices.device)
+        shown, planes = math.prod(window_shape), len(next(iter(conditions.values())))
+        total = torch.zeros((len(conditions), depth, height, width), device=slices.device)
         spread = 0
+        room = torch.empty(
+            (min(self.batch_size, depth), shown + planes, height, width),
+            dtype=slices.dtype,
+            device=slices.device,
+            memory_format=torch.channels_last,
+        )
         for first in range(0, depth, self.batch_size):
             seen = windows[first : first + self.batch_size]
-            batch = torch.empty(
-                (len(seen), shown + _length(planes), height, width),
-                dtype=slices.dtype,
-                device=slices.device,
-                memory_format=torch.channels_last,
-            )
+            batch = room[: len(seen)]
             batch[:, :shown].unflatten(1, window_shape).copy_(seen)
-            for index, (name, values) in enumerate(planes.items()):
-                batch[:, shown:] = values[:, None, None]
+            held: list[float | None] = [None] * planes
+            for index, (name, values) in enumerate(conditions.items()):
+                for plane, value in enumerate(values):
+                    if held[plane] != value:  # of a one-hot condition, two planes change from the last one
+                        batch[:, shown + plane] = value
+                held = list(values)
                 output = self._forward(batch, name, first, sample)
                 spread = output.shape[1] // 2
                 for channel in range(output.shape[1]):
@@ -260,8 +264,3 @@ class SliceRestorer:
                 "expected slices of the same size and an odd number of channels"
             )
         return output
-
-
-def _length(planes: Mapping[str, Tensor]) -> int:
-    """Return K, the number of planes that every condition has."""
-    return len(next(iter(planes.values())))
