@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
+Training = Callable[..., tuple[Path, dict[str, Any]]]
 
 TINY: dict[str, Any] = {
     "device": "cpu",
@@ -28,6 +31,30 @@ TINY: dict[str, Any] = {
 }
 """Overrides that make a training end in a second."""
 
+TINY_MRI_CONTRASTS = {"t1w": (30, -10), "t2_flair": (-20, 40), "pdw": (0, 20)}
+"""What is added to 50 in the core and in a lesion."""
+
+TINY_MRI_SUBJECTS = (
+    ("train", "patient"),
+    ("train", "control"),
+    ("train", "patient"),
+    ("validation", "patient"),
+    ("test", "patient"),
+)
+
+TINY_MRI: dict[str, Any] = {
+    **{key: value for key, value in TINY.items() if key not in ("task_widen_factor", "joint_epochs")},
+    "contrasts": list(TINY_MRI_CONTRASTS),
+    "saturation_delays_ms": [150, 2000],
+    "echo_times_ms": [20, 90],
+    "task_channels": [4, 4, 4, 4, 4],
+    "segmenter_channels": [4, 8],
+    "contrast_epochs": 3,
+    "mixed_epochs": 1,
+    "segmenter_epochs": 1,
+}
+"""The same for multi-contrast MRI."""
+
 
 @pytest.fixture(scope="session")
 def tiny_overrides() -> dict[str, Any]:
@@ -35,26 +62,21 @@ def tiny_overrides() -> dict[str, Any]:
     return TINY
 
 
-@pytest.fixture(scope="session")
-def tiny_training(
-    tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., tuple[Path, dict[str, Any]]]:
-    """Train an overlay of the amyloid bundle in this process, once; return its folder and the step before."""
+def make_training(bundle: str, common: Mapping[str, Any], folder: Path) -> Training:
+    """Return a function that trains an overlay of a bundle in this process, once."""
     from medrestore.engines.bundle import open_bundle
 
-    folder = tmp_path_factory.mktemp("trainings")
     done: dict[str, tuple[Path, dict[str, Any]]] = {}
 
     def train(overlay: str, *before: str, **overrides: Any) -> tuple[Path, dict[str, Any]]:
-        name = "-".join([*before, overlay])
+        name = "-".join([bundle, *before, overlay])
         if name not in done:
             workflow = open_bundle(
-                BUNDLES / "amyloid_pet_taskgan",
+                BUNDLES / bundle,
                 "train",
                 variants=["demo", *before, overlay],
                 overrides={
-                    **TINY,
-                    "dataset_dir": str(tiny_cohort),
+                    **common,
                     "output_dir": str(folder / name),
                     "tracking_uri": f"sqlite:///{folder}/mlflow.db",
                     **overrides,
@@ -75,6 +97,76 @@ def tiny_training(
         return done[name]
 
     return train
+
+
+@pytest.fixture(scope="session")
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of all trainings; they share an MLflow store, which takes seconds to make."""
+    return tmp_path_factory.mktemp("trainings")
+
+
+@pytest.fixture(scope="session")
+def tiny_training(tiny_cohort: Path, trainings: Path) -> Training:
+    """Train an overlay of the amyloid bundle in this process, once; return its folder and the step before."""
+    return make_training("amyloid_pet_taskgan", {**TINY, "dataset_dir": str(tiny_cohort)}, trainings)
+
+
+@pytest.fixture(scope="session")
+def tiny_mri_overrides(tiny_mri_cohort: Path) -> dict[str, Any]:
+    """Return :data:`TINY_MRI`, with the place of the cohort."""
+    return {**TINY_MRI, "dataset_dir": str(tiny_mri_cohort)}
+
+
+@pytest.fixture(scope="session")
+def tiny_mri_training(tiny_mri_overrides: dict[str, Any], trainings: Path) -> Training:
+    """Train an overlay of the MRI bundle in this process, once; return its folder and the step before."""
+    return make_training("multicontrast_mri_taskgan", tiny_mri_overrides, trainings)
+
+
+@pytest.fixture(scope="session")
+def tiny_mri_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write five subjects of 30 x 28 x 8 voxels, four complex channels, three contrasts; return the folder.
+
+    A head with a core that is bright or dark as the contrast wills, on an oblique grid in LPS order. Patients
+    have a bright lesion; sub-0002 has no proton density image.
+    """
+    from medrestore.data.contrasts.manifest import with_contrast_checksums, write_contrast_manifest
+    from medrestore.data.volumes import SourceGrid, write_channels, write_volume
+
+    folder = tmp_path_factory.mktemp("tiny_mri") / "cohort"
+    shape = (30, 28, 8)
+    turn = np.deg2rad(7)
+    affine = np.eye(4)
+    affine[:2, :2] = [[-np.cos(turn), np.sin(turn)], [-np.sin(turn), -np.cos(turn)]]
+    affine[:3, :3] *= (6.0, 6.0, 8.0)
+    affine[:3, 3] = (60.0, 55.0, -20.0)
+    grid = SourceGrid.from_affine(shape, affine)
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    head, core = x**2 + y**2 + (z / 1.2) ** 2 < 0.8, x**2 + y**2 < 0.2
+    rows = []
+    for index, (split, group) in enumerate(TINY_MRI_SUBJECTS):
+        random = np.random.default_rng(index)
+        below = f"subjects/sub-{index:04}"
+        lesion = head & ((x + 0.5) ** 2 + y**2 < 0.04) & (group == "patient")
+        # Delay after delay, within each the two echoes: inverted, then recovered; each echo loses half.
+        weights = np.array([-0.4, -0.2, 1.0, 0.5])[:, None, None, None]
+        channels = weights * (100.0 * head + 40.0 * core + 30.0 * lesion) * np.exp(1j * 0.5 * x)
+        noise = random.normal(0, 2, (2, *channels.shape))
+        channels = channels + noise[0] + 1j * noise[1]
+        write_channels(channels, grid, folder / below / "mdme.nii.gz", dtype="complex64")
+        row = {"subject_id": f"sub-{index:04}", "session_id": "ses-01", "split": split, "group": group}
+        row["input"] = f"{below}/mdme.nii.gz"
+        for contrast, (of_core, of_lesion) in TINY_MRI_CONTRASTS.items():
+            row[contrast] = "" if (index, contrast) == (2, "pdw") else f"{below}/{contrast}.nii.gz"
+            image = 50 * head + of_core * core * head + of_lesion * lesion + random.normal(0, 1, shape)
+            if row[contrast]:
+                write_volume(np.abs(image).astype(np.float32), grid, folder / row[contrast])
+        row["lesions"] = f"{below}/lesions.nii.gz"
+        write_volume(lesion, grid, folder / row["lesions"], dtype="uint8")
+        rows.append(row)
+    table = with_contrast_checksums(pd.DataFrame(rows), folder, contrasts=tuple(TINY_MRI_CONTRASTS))
+    write_contrast_manifest(table, folder / "manifest.csv", contrasts=tuple(TINY_MRI_CONTRASTS))
+    return folder
 
 
 @pytest.fixture

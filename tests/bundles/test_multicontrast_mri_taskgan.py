@@ -1,0 +1,290 @@
+"""The multi-contrast MRI bundle: every overlay learns, in the paper's stages; runs survive being killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK
+import torch
+
+from medrestore.data.contrasts.manifest import with_contrast_checksums, write_contrast_manifest
+from medrestore.engines.bundle import open_bundle
+from medrestore.networks.weights import load_file, load_network
+from medrestore.tracking.store import open_client
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "multicontrast_mri_taskgan"
+CONTRASTS = ["t1w", "t2_flair", "pdw"]
+Training = Callable[..., tuple[Path, dict[str, Any]]]
+LEARN = {
+    "l1": {"generator"},
+    "gan": {"generator", "discriminator"},
+    "taskgan": {"generator", "discriminator", "task"},
+    "observer": {"task"},
+    "task": {"task"},
+    "segmenter": {"segmenter"},
+}
+"""Networks that each overlay of a training of its own teaches."""
+MODIFIERS = {"demo", "multi_gpu_train", "pretrained"}
+"""Overlays that go before one of these."""
+
+
+def tensors(value: object, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Flatten a checkpoint to its tensors by path."""
+    if isinstance(value, torch.Tensor):
+        return {prefix: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {name: tensor for key, item in items for name, tensor in tensors(item, f"{prefix}/{key}").items()}
+
+
+def arguments(overrides: Mapping[str, Any]) -> list[str]:
+    return [word for key, value in overrides.items() for word in (f"--{key}", str(value))]
+
+
+def recorded(folder: Path, *, store: Path | None = None) -> dict[str, float]:
+    """Return the last value of every curve of a training."""
+    run = json.loads((folder / "mlflow_run.json").read_text())["run_id"]
+    client = open_client(f"sqlite:///{store or folder.parent}/mlflow.db")
+    metrics: dict[str, float] = client.get_run(run).data.metrics
+    return metrics
+
+
+def test_every_overlay_is_tested() -> None:
+    assert {path.stem for path in (BUNDLE / "variants").glob("*.yaml")} == set(LEARN) | MODIFIERS
+
+
+@pytest.mark.parametrize("overlay", LEARN)
+def test_overlay_teaches_its_networks(overlay: str, tiny_mri_training: Training) -> None:
+    folder, before = tiny_mri_training(overlay)
+    assert {"model.pt", "checkpoint.pt", "config.yaml", "mlflow_run.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    after = load_file(folder / "checkpoint.pt")["step"]["networks"]
+    changed = {
+        name for name in before if any(not torch.equal(v, after[name][k]) for k, v in before[name].items())
+    }
+    assert changed == LEARN[overlay]
+    assert all(value.isfinite().all() for value in tensors(after).values())
+    model = load_file(folder / "model.pt")
+    assert model["acquisition"]["saturation_delays_ms"] == [150, 2000]
+    assert model["contrasts"] == (["t2_flair"] if overlay == "segmenter" else CONTRASTS)
+    assert model["neighbors"] == (0 if overlay == "segmenter" else 1)
+
+
+def test_generators_learn_for_equally_many_iterations(tiny_mri_training: Training) -> None:
+    epochs = {
+        name: load_file(tiny_mri_training(name)[0] / "checkpoint.pt")["epoch"]
+        for name in ("l1", "gan", "taskgan")
+    }
+    assert epochs == {"l1": 4, "gan": 4, "taskgan": 1 + 4}
+
+
+def test_frozen_task_network_is_as_the_first_stage_left_it(tiny_mri_training: Training) -> None:
+    task, _ = tiny_mri_training("task")
+    observer, _ = tiny_mri_training("observer")
+    weights = {"task_weights": str(task / "model.pt"), "observer": str(observer / "model.pt")}
+    folder, before = tiny_mri_training(
+        "taskgan", "pretrained", task_update="frozen", batches_per_epoch=10, **weights
+    )
+    pretrained = load_file(task / "model.pt")["networks"]["task"]["state"]
+    after = load_file(folder / "model.pt")["networks"]["task"]["state"]
+    assert all(torch.equal(value, before["task"][name]) for name, value in pretrained.items())
+    assert all(torch.equal(value, after[name]) for name, value in pretrained.items())
+    curves = recorded(folder)
+    assert {"validation_psnr", "validation_task_mae", "validation_observer_mae"} <= set(curves)
+    assert {"contrasts/pixel", "mixed/pixel", "mixed/task_restored", "mixed/discriminator"} <= set(curves)
+    assert not any("task_joint" in name for name in curves)
+
+
+def test_joint_update_and_squared_error_are_choices(tiny_mri_training: Training) -> None:
+    task, _ = tiny_mri_training("task")
+    folder, before = tiny_mri_training(
+        "taskgan",
+        "demo",
+        "pretrained",
+        task_weights=str(task / "model.pt"),
+        task_update="joint",
+        task_criterion="squared_error",
+        batches_per_epoch=10,  # curves have a point every ten iterations
+    )
+    after = load_file(folder / "model.pt")["networks"]["task"]["state"]
+    assert any(not torch.equal(value, before["task"][name]) for name, value in after.items())
+    # At most 2, the squared distance of two corners of the simplex.
+    assert 0 < recorded(folder)["mixed/task_joint"] < 2
+
+
+def test_epochs_of_the_second_stage_hold_one_contrast_each(
+    tiny_mri_overrides: dict[str, Any], trainings: Path, tmp_path: Path
+) -> None:
+    overrides = {**tiny_mri_overrides, "output_dir": str(tmp_path / "run")}
+    overrides["tracking_uri"] = f"sqlite:///{trainings}/mlflow.db"
+    workflow = open_bundle(BUNDLE, "train", variants=["demo", "l1"], overrides=overrides)
+    workflow.initialize()
+    trainer = workflow.parser.get_parsed_content("train::trainer")
+    seen: dict[int, list[list[int]]] = {}
+
+    def note(batch: dict[str, torch.Tensor], *, epoch: int, iteration: int) -> dict[str, torch.Tensor]:
+        # The wanted contrast is told to G by planes, and to T by its index.
+        planes = batch["image"][:, -3:]
+        assert torch.equal(planes.amin((2, 3)), planes.amax((2, 3)))
+        assert torch.equal(planes[:, :, 0, 0].argmax(1), batch["contrast"])
+        assert torch.equal(planes.sum(1), torch.ones_like(planes[:, 0]))
+        seen.setdefault(epoch, []).append(sorted(set(batch["contrast"].tolist())))
+        return batch
+
+    trainer.augmentation = note
+    workflow.run()
+    assert sorted(kinds[0] for kinds in (seen[1][0], seen[2][0], seen[3][0])) == [0, 1, 2]
+    assert all(seen[epoch] == [seen[epoch][0]] * 2 for epoch in (1, 2, 3))
+    assert seen[4] == [[0, 1, 2]] * 2
+
+
+def test_segmenter_is_validated_by_dice_and_loads(tiny_mri_training: Training) -> None:
+    folder, _ = tiny_mri_training("segmenter")
+    assert 0 <= recorded(folder)["validation_dice"] <= 1
+    assert load_network(folder / "model.pt", "segmenter")(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 32, 32)
+
+
+@pytest.mark.parametrize("config", ["train", "inference"])
+def test_required_properties_are_there(
+    config: str, tiny_mri_training: Training, tiny_mri_overrides: dict[str, Any], tmp_path: Path
+) -> None:
+    overrides = {"dataset_dir": tiny_mri_overrides["dataset_dir"], "output_dir": str(tmp_path / "output")}
+    if config == "train":
+        overrides |= {**tiny_mri_overrides, "contrast_epochs": 30, "mixed_epochs": 60}
+        overrides["generator_dropout_levels"] = 1
+    else:
+        overrides["weights"] = str(tiny_mri_training("l1")[0] / "model.pt")
+    workflow = open_bundle(BUNDLE, config, overrides={**overrides, "device": "cpu"})
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    if config == "train":
+        assert workflow.max_epochs == 1 + 30 + 60
+
+
+@pytest.mark.parametrize(("overlay", "contrasts"), [("l1", None), ("taskgan", ["pdw"])])
+def test_restores_contrasts_of_the_test_split_on_the_source_grid(
+    overlay: str,
+    contrasts: list[str] | None,
+    tiny_mri_training: Training,
+    tiny_mri_overrides: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    cohort = Path(tiny_mri_overrides["dataset_dir"])
+    overrides = {
+        "dataset_dir": str(cohort),
+        "weights": str(tiny_mri_training(overlay)[0] / "model.pt"),
+        "output_dir": str(tmp_path / "restored"),
+        "contrasts": contrasts,
+        "device": "cpu",
+    }
+    workflow = open_bundle(BUNDLE, "inference", overrides=overrides)
+    workflow.initialize()
+    (written,) = workflow.run()
+    workflow.finalize()
+    wanted = contrasts or CONTRASTS
+    assert [path.name for path in written] == [f"sub-0004_ses-01_{name}_restored.nii.gz" for name in wanted]
+    source = nibabel.load(cohort / "subjects" / "sub-0004" / "pdw.nii.gz")
+    for path in written:
+        image = nibabel.load(path)
+        assert image.get_data_dtype() == np.float32
+        for form in ("qform", "sform"):
+            own, own_code = getattr(image, f"get_{form}")(coded=True)
+            theirs, their_code = getattr(source, f"get_{form}")(coded=True)
+            assert own_code == their_code
+            np.testing.assert_array_equal(own, theirs)
+        assert SimpleITK.ReadImage(str(path)).GetSize() == (30, 28, 8)
+        assert np.isfinite(image.get_fdata()).all()
+        sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
+        assert json.loads(sidecar.read_text())["method"] == "taskgan"
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_training_is_bit_identical(
+    tiny_mri_overrides: dict[str, Any], tmp_path: Path, one_thread: dict[str, str]
+) -> None:
+    """Killed in the stage of one contrast per epoch."""
+
+    def command(name: str) -> list[str]:
+        overrides = {**tiny_mri_overrides, "batches_per_epoch": 6, "output_dir": tmp_path / name}
+        program = [sys.executable, "-c", "from medrestore.cli import main; main()"]
+        return [*program, "train", str(BUNDLE), "--variant", "demo", *arguments(overrides)]
+
+    subprocess.run(command("whole"), env=one_thread, capture_output=True, check=True)
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    with subprocess.Popen(command("killed"), env=one_thread, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert load_file(checkpoint)["epoch"] < 4
+    assert not (tmp_path / "killed" / "model.pt").exists()
+    subprocess.run(command("killed"), env=one_thread, capture_output=True, check=True)
+    for name in ("checkpoint.pt", "model.pt"):
+        whole, killed = (tensors(load_file(tmp_path / run / name)) for run in ("whole", "killed"))
+        assert whole.keys() == killed.keys()
+        assert [key for key, value in whole.items() if not torch.equal(value, killed[key])] == []
+
+
+@pytest.mark.slow
+def test_real_scans_of_other_sequences_are_trained_on(
+    shared_data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """T1 with and without contrast agent in, T2 and FLAIR out: a glioma of TCGA, by overrides alone."""
+    files = {
+        name: shared_data(f"mri/tcga_du_7294_{name}.nii.gz").resolve() for name in ("t1", "t1c", "t2", "fla")
+    }
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    for name, path in files.items():
+        (cohort / f"{name}.nii.gz").write_bytes(path.read_bytes())
+    rows = [
+        {
+            "subject_id": f"tcga-{split}",
+            "session_id": "ses-01",
+            "split": split,
+            "group": "patient",
+            "input": "t1.nii.gz;t1c.nii.gz",
+            "t2w": "t2.nii.gz",
+            "t2_flair": "fla.nii.gz",
+            "lesions": "",
+        }
+        for split in ("train", "validation")
+    ]
+    contrasts = ("t2w", "t2_flair")
+    table = with_contrast_checksums(pd.DataFrame(rows), cohort, contrasts=contrasts)
+    write_contrast_manifest(table, cohort / "manifest.csv", contrasts=contrasts)
+    overrides = {
+        "dataset_dir": str(cohort),
+        "output_dir": str(tmp_path / "run"),
+        "contrasts": list(contrasts),
+        "component": "any",
+        "input_channels": 2,
+        "spatial_size": [256, 256],
+        "generator_channels": [8, 16, 16, 16],
+        "batches_per_epoch": 6,
+        "pretrain_epochs": 1,
+        "contrast_epochs": 2,
+        "mixed_epochs": 1,
+        "device": "cpu",
+    }
+    workflow = open_bundle(BUNDLE, "train", variants=["demo", "taskgan"], overrides=overrides)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    model = load_file(tmp_path / "run" / "model.pt")
+    assert model["acquisition"]["component"] == "any"
+    assert model["networks"]["generator"]["architecture"]["in_channels"] == 3 * 2 + 2
+    assert recorded(tmp_path / "run", store=tmp_path / "run")["validation_psnr"] > 0
