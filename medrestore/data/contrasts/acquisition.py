@@ -281,13 +281,13 @@ def input_scale(volume: ChannelVolume, acquisition: Acquisition) -> NDArray[np.f
     )
 
 
-def read_protocol(path: str | os.PathLike[str]) -> MdmeProtocol | None:
+def read_protocol(path: str | os.PathLike[str] | Sequence[str]) -> MdmeProtocol | None:
     """Return the protocol that a file's sidecar states; None where it states none.
 
     Parameters
     ----------
     path
-        NIfTI file of an MDME acquisition.
+        NIfTI file of an MDME acquisition, or a list of files of a channel each.
 
     Returns
     -------
@@ -300,7 +300,8 @@ def read_protocol(path: str | os.PathLike[str]) -> MdmeProtocol | None:
     InputError
         When the sidecar cannot be read, or its channels are not all combinations of delays and echo times.
     """
-    sidecar = read_sidecar(path)
+    files = [path] if isinstance(path, str | os.PathLike) else list(path)
+    sidecar = read_sidecar(files[0]) if len(files) == 1 else read_sidecars(files)
     if sidecar is None or sidecar.saturation_delays_ms is None or sidecar.echo_times_ms is None:
         return None
     if sidecar.tr_ms is None:
