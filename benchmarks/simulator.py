@@ -1,7 +1,8 @@
-"""Speed of the PET simulator: subjects a minute, against the bare sparse products that it cannot do without.
+"""Speed of the simulators: subjects a minute, against the bare operations that they cannot do without.
 
-The floor of a subject: for every reconstruction one projection and one back-projection for each subset of
-each iteration, and the sensitivities once. All on one core and in one run, in turns.
+The floor of a PET subject: for every reconstruction one projection and one back-projection for each subset of
+each iteration, and the sensitivities once. The floor of an MRI subject: to turn the head for each of the six
+contrasts and to compress the files. All on one core and in one run, in turns.
 
 Run: ``python benchmarks/simulator.py``.
 """
@@ -9,11 +10,13 @@ Run: ``python benchmarks/simulator.py``.
 from __future__ import annotations
 
 import argparse
+import gzip
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 from threadpoolctl import threadpool_limits
 from timing import interleaved, machine
 
@@ -21,7 +24,13 @@ from medrestore import rng
 from medrestore.data.phantoms.amyloid import draw_uptake, true_activity
 from medrestore.data.phantoms.anatomy import CohortGrid, load_template, mu_map, vary
 from medrestore.data.phantoms.design import DOSE_SERIES
+from medrestore.data.phantoms.mri.body import fine_grid
+from medrestore.data.phantoms.mri.design import SIZES, MriSubjectPlan
+from medrestore.data.phantoms.mri.head import ventricle_distance_mm
+from medrestore.data.phantoms.mri.session import MriSettings
+from medrestore.data.phantoms.mri.subject import simulate_mdme_subject
 from medrestore.data.phantoms.subject import COUNTS_PER_SUV_MM, SubjectPlan, simulate_subject
+from medrestore.operators.mr_sequences import CONTRASTS
 from medrestore.operators.pet_scan import ScanSettings, simulate_scans
 from medrestore.operators.projector import system_matrix
 
@@ -81,6 +90,29 @@ def subjects(settings: ScanSettings, grid: CohortGrid, folder: Path) -> dict[str
     return jobs
 
 
+def mri_subject(settings: MriSettings, folder: Path) -> dict[str, Callable[[], object]]:
+    """Return what an MRI subject of the demo cannot do without, and the whole subject."""
+    grid, template = SIZES["demo"].grid, load_template()
+    fine, ventricle_mm = fine_grid(grid, settings.slice_parts), ventricle_distance_mm(template)
+    random = np.random.default_rng(0)
+    image = random.random(fine.shape, dtype=np.float32)
+    turn = np.eye(3) + 0.01 * random.standard_normal((3, 3))
+    numbers = int(np.prod(grid.shape)) * (2 * len(settings.protocol.channels) + len(CONTRASTS))
+    content = random.standard_normal(numbers, dtype=np.float32).tobytes()
+    plan = MriSubjectPlan(1, "test", "patient", plaques=18, oedemas=1)
+
+    def bare() -> None:
+        for _ in CONTRASTS:
+            ndimage.affine_transform(image, turn, order=2, mode="nearest")
+        gzip.compress(content, compresslevel=1)
+
+    def whole() -> None:
+        place = folder / "mri" / plan.subject_id
+        simulate_mdme_subject(plan, place, template, ventricle_mm, grid, settings, seed=0, fingerprint="")
+
+    return {"MRI, bare": bare, "MRI, whole": whole}
+
+
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(
@@ -90,7 +122,11 @@ def main() -> None:
     arguments = parser.parse_args()
     grid, settings = CohortGrid(), ScanSettings()
     with threadpool_limits(limits=1), tempfile.TemporaryDirectory() as folder:
-        jobs = {**bare_products(settings, grid), **subjects(settings, grid, Path(folder))}
+        jobs = {
+            **bare_products(settings, grid),
+            **subjects(settings, grid, Path(folder)),
+            **mri_subject(MriSettings(), Path(folder)),
+        }
         seconds = interleaved(jobs, repetitions=arguments.repetitions)
     print(f"{machine(1)}; {grid.shape} voxels, {settings.iterations} x {settings.subsets} updates")
     print("| subject | seconds | subjects a minute | floor, s | scans / floor | whole / floor |")
@@ -106,6 +142,8 @@ def main() -> None:
             f"{whole / floor:.2f}",
         )
         print(f"| {kind} | {' | '.join(row)} |")
+    whole, floor = seconds["MRI, whole"], seconds["MRI, bare"]
+    print(f"| MRI, demo | {whole:.2f} | {60 / whole:.0f} | {floor:.2f} | - | {whole / floor:.2f} |")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def test_refuses_what_does_not_fit(tmp_path: Path) -> None:
         write_channels(channels()[..., :2], GRID, path, dtype="complex64")
     with pytest.raises(InputError, match=r"channels of shape \(6, 4, 3\) do not fit"):
         write_channels(channels()[0], GRID, path, dtype="complex64")
-    with pytest.raises(InputError, match="dtype must be one of .* got 'complex128'"):
+    with pytest.raises(InputError, match=r"dtype must be one of .* got 'complex128'"):
         write_channels(channels(), GRID, path, dtype="complex128")
     broken = channels()
     broken[3, 0, 0, 0] = complex(0, np.nan)
