@@ -293,10 +293,13 @@ def table_problems(table: pd.DataFrame, *, required: Sequence[str], optional: Se
 
 
 def add_paths(table: pd.DataFrame, folder: Path, files: Sequence[FileColumn]) -> list[Problem]:
-    """Add the absolute paths of every column of files; report those that leave the folder."""
+    """Add the absolute paths of every column of files; report those that leave the folder.
+
+    Links are not followed: the sidecar of a linked file lies beside the link.
+    """
     for column in files:
         table[f"{column.name}_path"] = [
-            column.separator.join(str((folder / name).resolve()) for name in column.files(cell))
+            column.separator.join(str((folder / name).absolute()) for name in column.files(cell))
             if cell
             else ""
             for cell in table[column.name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,49 +101,56 @@ def sidecar() -> Callable[..., dict[str, Any]]:
     return make
 
 
-@pytest.fixture
-def make_cohort(
-    tmp_path: Path,
+@pytest.fixture(scope="session")
+def _cohort(
+    tmp_path_factory: pytest.TempPathFactory,
     signals: Callable[..., np.ndarray],
     complex_images: Callable[..., np.ndarray],
     write_input: Callable[..., Path],
     sidecar: Callable[..., dict[str, Any]],
-) -> Callable[..., Path]:
-    """Write eight subjects, each of another depth; return the manifest.
+) -> Path:
+    """Write eight subjects, each of another depth; return their folder.
 
     Subject 1 has no t2_flair, subject 3 no t1w; subjects of even number have a lesion mask.
     """
+    folder = tmp_path_factory.mktemp("contrasts") / "cohort"
+    rows = []
+    for index, split in enumerate(SPLIT_OF):
+        random = np.random.default_rng(index)
+        shape = (12, 10, 5 + index)
+        grid = SourceGrid.from_affine(shape, GRID)
+        below = f"subjects/sub-{index:04}"
+        images = complex_images(signals(shape, seed=index), seed=index)
+        write_input(folder / below / "mdme.nii.gz", images, sidecar=sidecar())
+        row = {
+            "subject_id": f"sub-{index:04}",
+            "session_id": "ses-01",
+            "split": split,
+            "group": "patient" if index % 2 == 0 else "control",
+            "input": f"{below}/mdme.nii.gz",
+            "lesions": f"{below}/lesions.nii.gz" if index % 2 == 0 else "",
+        }
+        for contrast in CONTRASTS:
+            missing = (index, contrast) in ((1, "t2_flair"), (3, "t1w"))
+            row[contrast] = "" if missing else f"{below}/{contrast}.nii.gz"
+            if not missing:
+                write_volume(random.gamma(4.0, 100.0, shape), grid, folder / str(row[contrast]))
+        if row["lesions"]:
+            mask = np.zeros(shape)
+            mask[4:6, 3:6, 2:4] = 1
+            write_volume(mask, grid, folder / str(row["lesions"]), dtype="uint8")
+        rows.append(row)
+    table = with_contrast_checksums(pd.DataFrame(rows), folder, contrasts=CONTRASTS)
+    write_contrast_manifest(table, folder / "manifest.csv", contrasts=CONTRASTS)
+    return folder
 
-    def make(*, depth: int = 5, name: str = "cohort") -> Path:
-        folder = tmp_path / name
-        rows = []
-        for index, split in enumerate(SPLIT_OF):
-            random = np.random.default_rng(index)
-            shape = (12, 10, depth + index)
-            grid = SourceGrid.from_affine(shape, GRID)
-            below = f"subjects/sub-{index:04}"
-            images = complex_images(signals(shape, seed=index), seed=index)
-            write_input(folder / below / "mdme.nii.gz", images, sidecar=sidecar())
-            row = {
-                "subject_id": f"sub-{index:04}",
-                "session_id": "ses-01",
-                "split": split,
-                "group": "patient" if index % 2 == 0 else "control",
-                "input": f"{below}/mdme.nii.gz",
-                "lesions": f"{below}/lesions.nii.gz" if index % 2 == 0 else "",
-            }
-            for contrast in CONTRASTS:
-                missing = (index, contrast) in ((1, "t2_flair"), (3, "t1w"))
-                row[contrast] = "" if missing else f"{below}/{contrast}.nii.gz"
-                if not missing:
-                    write_volume(random.gamma(4.0, 100.0, shape), grid, folder / str(row[contrast]))
-            if row["lesions"]:
-                mask = np.zeros(shape)
-                mask[4:6, 3:6, 2:4] = 1
-                write_volume(mask, grid, folder / str(row["lesions"]), dtype="uint8")
-            rows.append(row)
-        table = with_contrast_checksums(pd.DataFrame(rows), folder, contrasts=CONTRASTS)
-        return write_contrast_manifest(table, folder / "manifest.csv", contrasts=CONTRASTS)
+
+@pytest.fixture
+def make_cohort(_cohort: Path, tmp_path: Path) -> Callable[[], Path]:
+    """Return the manifest of a cohort of its own, to be changed at will."""
+
+    def make() -> Path:
+        return Path(shutil.copytree(_cohort, tmp_path / "cohort")) / "manifest.csv"
 
     return make
 

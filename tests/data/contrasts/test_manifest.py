@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.contrasts.acquisition import Acquisition, make_acquisition
+from medrestore.data.contrasts.acquisition import Acquisition, make_acquisition, read_protocol
 from medrestore.data.contrasts.manifest import (
     availability,
     check_contrast_manifest,
@@ -314,3 +314,18 @@ def test_input_of_another_acquisition_is_reported(make_cohort: Make, shown: Show
         "Remedy: give all channels, or configure those that there are"
     )
     assert shown(path, acquisition=None) == []  # any channels will do
+
+
+def test_sidecar_of_a_linked_file_is_the_one_beside_the_link(
+    make_cohort: Make, shown: Shown, tmp_path: Path, acquisition: Acquisition
+) -> None:
+    path = make_cohort()
+    file = path.parent / "subjects/sub-0000/mdme.nii.gz"
+    store = tmp_path / "objects" / "0a1b2c.nii.gz"  # as a data store names its files
+    store.parent.mkdir()
+    file.rename(store)
+    file.symlink_to(store)
+    assert shown(path) == []
+    (read,) = read_contrast_manifest(path, contrasts=CONTRASTS)["input_paths"][0]
+    assert Path(read) == file
+    assert read_protocol(read) is not None
