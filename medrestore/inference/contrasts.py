@@ -353,5 +353,5 @@ def _rows(manifest: Path, split: str | None) -> Iterator[InputFiles]:
             problem = path_problem(file) if file else "has an empty name in its list"
             if problem:
                 fail(f"input {problem}", path=manifest, row=row["row"])
-        paths = tuple((manifest.parent / file).resolve() for file in files)
+        paths = tuple((manifest.parent / file).absolute() for file in files)
         yield InputFiles(paths, f"{row['subject_id']}_{row['session_id']}")

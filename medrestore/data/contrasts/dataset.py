@@ -128,8 +128,8 @@ class LesionDataset(StackDataset):
         chosen = chosen[usable[stack.volume_index[chosen]]]
         if chosen.size == 0:
             raise InputError(f"no volume of the split has both {contrast} and a lesion mask")
-        holds = np.array([bool(stack.lesions[index].any()) for index in chosen], dtype=np.float32)
-        super().__init__(stack, slices=chosen, labels=holds)
+        holds = stack.lesions.any(axis=(1, 2))[chosen]
+        super().__init__(stack, slices=chosen, labels=holds.astype(np.float32))
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
         """Return a batch.
