@@ -38,7 +38,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["manifest"], ["check"]),
     (["manifest", "check"], ["FILE", "--label-column", "all faulty rows"]),
     (["train"], ["BUNDLE", "--variant", "--key value", "Example"]),
-    (["restore"], ["--bundle", "--input", "--weights", "--samples", "standard deviation", "--split"]),
+    (["restore"], ["--bundle", "--input", "--weights", "--samples", "standard deviation", "--contrast"]),
     (["evaluate"], ["NAME=FOLDER", "--observer", "--dose-series", "--tracking-uri"]),
     (["pool"], ["EVALUATIONS", "one for each seed", "--seed"]),
     (["compare"], ["EXPERIMENT", "--tracking-uri"]),
@@ -226,6 +226,20 @@ def test_bad_volume_is_refused_by_restore(
     )
     ended.refused(str(bad), message)
     assert list((tmp_path / "out").glob("*.nii.gz")) == []
+
+
+@pytest.mark.parametrize(
+    ("bundle", "option", "key"),
+    [
+        ("amyloid_pet_taskgan", ["--contrast", "stir"], "contrasts"),
+        ("multicontrast_mri_taskgan", ["--dose-fraction", "0.1"], "dose_fraction"),
+    ],
+)
+def test_option_of_another_bundle_is_refused_by_restore(
+    bundle: str, option: list[str], key: str, call: Callable[..., Ended], tmp_path: Path
+) -> None:
+    words = ["restore", "--bundle", bundle, "--input", tmp_path / "in.nii.gz", "--output", tmp_path / "out"]
+    call(*words, *option).refused("inference.yaml", f"has no key '{key}'")
 
 
 @pytest.mark.parametrize(("spoil", "message"), BAD_VOLUMES[:4])
