@@ -89,7 +89,7 @@ TITLES = {
     "cnr_ratio": MetricTitle("Lesion CNR / that of the true image", 2, QUANTIFICATION, paired=False),
     "cnr_error": MetricTitle("Lesion CNR, absolute error", 2, QUANTIFICATION),
     "grid_ratio": MetricTitle("Grid artifact / that of the true image", 2, GRID),
-    "grid_amplitude": MetricTitle("Grid amplitude (% of the head's mean)", 2, GRID),
+    "grid_amplitude": MetricTitle("Grid amplitude (% of the head's mean)", 2, GRID, paired=False),
     "lesion_dice": MetricTitle("Dice, lesion mask", 3, LESIONS, averaged=False),
     "lesion_dice_to_true": MetricTitle("Dice, true image's segmentation", 3, LESIONS, averaged=False),
     "lesion_sensitivity": MetricTitle("Lesions detected", 3, LESIONS, averaged=False),

@@ -49,7 +49,7 @@ def mdme_input(paths: Sequence[str]) -> MdmeInput | None:
     paths
         One 4D file, or a 3D one for each channel.
     """
-    protocol = read_protocol(paths[0])
+    protocol = read_protocol(paths)
     if protocol is None:
         return None
     delays, echoes = protocol.saturation_delays_ms, protocol.echo_times_ms

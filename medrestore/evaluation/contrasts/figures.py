@@ -166,7 +166,8 @@ def _draw_row(
         show_slice(axes, image, showcase.voxel_size_mm, **settings)
         if name == "input":
             axes.set_ylabel(contrast_title(contrast), fontsize=11.5, fontweight="bold", labelpad=6)
-            axes.text(0.03, 0.03, channel, transform=axes.transAxes, fontsize=6.5, color="white", va="bottom")
+            note = axes.text(0.03, 0.03, channel, transform=axes.transAxes, fontsize=6.5, color="white")
+            note.set_bbox({"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1})
 
 
 def _draw_chart(

@@ -102,13 +102,17 @@ def _apart(name: str, groups: Sequence[str], cells: Cells, methods: Sequence[str
 def difference_rows(keys: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return the metrics whose paired differences are shown: name and title by key, in the table's order.
 
-    Those of all subjects; T1w and T2-FLAIR come first.
+    Those of all subjects; of a classifier's accuracies that of slices. T1w and T2-FLAIR come first.
 
     >>> difference_rows(["t2w/psnr", "patient/t1w/psnr", "t1w/psnr"])
     {'t1w/psnr': ('psnr', 'T1w, PSNR (dB)'), 't2w/psnr': ('psnr', 'T2w, PSNR (dB)')}
     """
     parsed = {key: MetricKey.parse(key) for key in keys}
-    held = {key: item for key, item in parsed.items() if not item.group and title_of(item.name).shown}
+    held = {
+        key: item
+        for key, item in parsed.items()
+        if not item.group and title_of(item.name).shown and not item.name.endswith("_patch_accuracy")
+    }
     contrasts = in_order_of_contrasts(item.contrast for item in held.values())
     contrasts.sort(key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name == MEAN))
     names = in_order(item.name for item in held.values())
