@@ -128,8 +128,8 @@ class LesionDataset(StackDataset):
         chosen = chosen[usable[stack.volume_index[chosen]]]
         if chosen.size == 0:
             raise InputError(f"no volume of the split has both {contrast} and a lesion mask")
-        holds = stack.lesions.any(axis=(1, 2))[chosen]
-        super().__init__(stack, slices=chosen, labels=holds.astype(np.float32))
+        holds = np.asarray(stack.lesions.any(axis=(1, 2)), dtype=np.float32)
+        super().__init__(stack, slices=chosen, labels=holds[chosen])
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
         """Return a batch.
