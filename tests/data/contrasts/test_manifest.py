@@ -329,3 +329,9 @@ def test_sidecar_of_a_linked_file_is_the_one_beside_the_link(
     (read,) = read_contrast_manifest(path, contrasts=CONTRASTS)["input_paths"][0]
     assert Path(read) == file
     assert read_protocol(read) is not None
+
+
+def test_table_without_rows_is_reported(make_cohort: Make, shown: Shown) -> None:
+    path = make_cohort()
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    assert shown(path, require_splits=()) == ["there is no row below the header"]
