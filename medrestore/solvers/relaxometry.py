@@ -25,7 +25,16 @@ from medrestore.operators.mdme import MdmeProtocol, excited_magnetization
 from medrestore.operators.mr_sequences import Sequence as MrSequence
 from medrestore.solvers.transmit_field import smooth_transmit_field
 
-__all__ = ["B1_RANGE", "T1_RANGE_MS", "T2_RANGE_MS", "QuantitativeMaps", "fit_relaxometry", "synthesize"]
+__all__ = [
+    "B1_RANGE",
+    "LEAST_DELAYS",
+    "LEAST_ECHOES",
+    "T1_RANGE_MS",
+    "T2_RANGE_MS",
+    "QuantitativeMaps",
+    "fit_relaxometry",
+    "synthesize",
+]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -37,6 +46,9 @@ T2_RANGE_MS = (10.0, 3000.0)
 
 B1_RANGE = (0.6, 1.4)
 """Bounds of the transmit field that is fitted, over its nominal value."""
+
+LEAST_DELAYS, LEAST_ECHOES = {"phase_corrected": 3, "magnitude": 4}, 2
+"""That a fit needs: T1, B1 and A fit any three magnitudes with more than one choice of signs."""
 
 LOG_T1_RANGE = (math.log(T1_RANGE_MS[0]), math.log(T1_RANGE_MS[1]))
 LOG_T2_RANGE = (math.log(T2_RANGE_MS[0]), math.log(T2_RANGE_MS[1]))
@@ -328,12 +340,11 @@ def _require_input(
     """Check the input and return the voxels to fit."""
     require_in_set("component", component, ("phase_corrected", "magnitude"))
     delays, echoes = len(protocol.saturation_delays_ms), len(protocol.echo_times_ms)
-    # T1, B1 and A fit any three magnitudes with more than one choice of signs.
-    least = 4 if component == "magnitude" else 3
-    if delays < least or echoes < 2:
+    least = LEAST_DELAYS[component]
+    if delays < least or echoes < LEAST_ECHOES:
         fail(
             f"a fit to {'magnitudes' if component == 'magnitude' else 'signed channels'} needs {least} "
-            f"saturation delays and 2 echo times or more, got {delays} and {echoes}",
+            f"saturation delays and {LEAST_ECHOES} echo times or more, got {delays} and {echoes}",
             remedy="give phase-corrected channels, or synthesize with a trained network",
         )
     if channels.ndim < 2 or len(channels) != delays * echoes:
