@@ -36,7 +36,7 @@ KINDS = ("checkerboard of 2", "columns of 2", "waves of 4", "checkerboard of 4")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("amplitude", [0.01, 0.1])
 def test_a_grid_of_known_amplitude_is_measured(kind: str, amplitude: float) -> None:
-    # The frequencies are bins of the spectrum and the window has three: nothing leaks, so only rounding is off.
+    # The frequencies are bins of the spectrum and the window has three: nothing leaks, but rounding.
     found = grid_artifact((5.0 + amplitude * board((64, 72), kind))[None])
     np.testing.assert_allclose(found.amplitude, amplitude, rtol=1e-9)
 

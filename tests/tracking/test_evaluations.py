@@ -97,6 +97,45 @@ def test_the_tables_come_back_from_mlflow_alone(tmp_path: Path, tracking_uri: st
     assert "+3.00 (+3.00, +3.00)" in text
 
 
+def test_tables_of_contrasts_and_groups_come_back_too(tmp_path: Path, tracking_uri: str) -> None:
+    rows = [
+        {
+            "subject_id": f"s{subject}",
+            "session_id": "1",
+            "group": ("patient", "control")[subject % 2],
+            "contrast": contrast,
+            "method": method,
+            "psnr": np.nan if method == "true" else 20.0 + number + subject + 5 * place,
+            "cnr": 2.0 + number if subject % 2 == 0 else np.nan,
+            "observer_slice_accuracy": 0.5 + 0.1 * number,
+            "lesion_dice": 0.5 if contrast == "t2_flair" else np.nan,
+        }
+        # In another order than that of the tables, which must not depend on how MLflow returns metrics.
+        for place, contrast in enumerate(("t2_flair", "pdw", "t1w", "dwi"))
+        for number, method in enumerate(("classical", "gan", "taskgan", "true"))
+        for subject in range(4)
+    ]
+    table = pd.DataFrame(rows)
+    (tmp_path / "evaluation").mkdir()
+    evaluation = Evaluation(
+        output=tmp_path / "evaluation",
+        per_subject=table,
+        summary=summary_table(table, seed=0),
+        differences=difference_table(table, seed=0),
+        record={"manifest_sha256": "c", "contrasts": ["t2_flair", "pdw", "t1w", "dwi"], "seed": 0},
+    )
+    run_id = log_evaluation(evaluation, experiment="contrasts", tracking_uri=tracking_uri)
+    parent = open_client(tracking_uri).get_run(run_id)
+    assert parent.data.metrics["difference/taskgan/gan/t1w/psnr"] == 1.0
+    assert parent.data.metrics["difference/taskgan/gan/patient/t1w/psnr_subjects"] == 2
+    text = render(compare("contrasts", tracking_uri=tracking_uri)).partition("\n\n")[2]
+    assert text == evaluation.markdown
+    assert (
+        "| Method        | T1w                  | T2-FLAIR             | PDw                  | dwi " in text
+    )
+    assert "### PSNR (dB): control and patient apart" in text
+
+
 def test_the_latest_evaluation_comes_first(tmp_path: Path, tracking_uri: str) -> None:
     ids = [
         log_evaluation(

@@ -14,12 +14,9 @@ from medrestore.data.volumes import read_series
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.operators.mdme import MdmeProtocol
 from medrestore.operators.mr_sequences import CONTRASTS
-from medrestore.solvers.relaxometry import fit_relaxometry, synthesize
+from medrestore.solvers.relaxometry import LEAST_DELAYS, LEAST_ECHOES, fit_relaxometry, synthesize
 
 __all__ = ["MdmeInput", "input_channels", "mdme_input", "synthetic_images"]
-
-LEAST_DELAYS, LEAST_ECHOES = 3, 2
-"""That a fit of T1, T2, proton density and B1 needs."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,13 @@ def mdme_input(paths: Sequence[str]) -> MdmeInput | None:
     if protocol is None:
         return None
     delays, echoes = protocol.saturation_delays_ms, protocol.echo_times_ms
-    if len(delays) < LEAST_DELAYS or len(echoes) < LEAST_ECHOES:
-        return None
     sidecar = read_sidecar(paths[0])
     magnitude = sidecar is not None and sidecar.component == "magnitude"
+    component = "magnitude" if magnitude else "phase_corrected"
+    if len(delays) < LEAST_DELAYS[component] or len(echoes) < LEAST_ECHOES:
+        return None
     acquisition = make_acquisition(
-        component="magnitude" if magnitude else "phase_corrected",
+        component=component,
         saturation_delays_ms=delays,
         echo_times_ms=echoes,
     )

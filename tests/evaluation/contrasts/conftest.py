@@ -23,7 +23,7 @@ SHAPE = (48, 52, 6)
 SIZE_MM = (4.0, 4.0, 6.0)
 CONTRASTS = ("t1w", "t2_flair", "t1c")
 """The last one has no signal equation: post-contrast T1w."""
-PROTOCOL = MdmeProtocol((150.0, 580.0, 4130.0), (22.0, 95.0))
+PROTOCOL = MdmeProtocol()
 NOISE = {"gan": 0.10, "taskgan": 0.04}
 SUBJECTS = (
     ("sub-00", "train", "patient"),

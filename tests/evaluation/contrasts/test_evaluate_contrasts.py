@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from medrestore.checks import InputError
 from medrestore.data.contrasts.acquisition import make_acquisition, read_channels
-from medrestore.data.volumes import read_volume
+from medrestore.data.volumes import read_volume, write_volume
 from medrestore.evaluation.contrasts import comparison as comparison_module
 from medrestore.evaluation.contrasts.evaluate import evaluate_contrasts
 from medrestore.evaluation.measures import foreground_mask
@@ -116,8 +116,6 @@ def test_gain_changes_nothing(
     folder.mkdir()
     for file in contrast_cohort.methods["gan"].iterdir():
         volume = read_volume(file)
-        from medrestore.data.volumes import write_volume
-
         write_volume(volume.data * 64, volume.source, folder / file.name)  # a power of two: exact
     methods = {"gan": contrast_cohort.methods["gan"], "louder": folder}
     found = run(contrast_cohort, tmp_path / "out", methods=methods, classical=False).per_subject
@@ -147,7 +145,7 @@ def test_classical_images_are_fit_and_signal_equation(
 
 
 def test_observers_read_patches_and_slices(contrast_cohort: ContrastCohort, evaluation: Evaluation) -> None:
-    true, head = true_image(contrast_cohort, "sub-02", "t1c")
+    _, head = true_image(contrast_cohort, "sub-02", "t1c")
     image = restored(contrast_cohort, "sub-02", "t1c", head, "taskgan")
     network = load_network(contrast_cohort.observer, "task")
     area = head.sum(axis=(0, 1))
@@ -166,7 +164,7 @@ def test_observers_read_patches_and_slices(contrast_cohort: ContrastCohort, eval
         count = 0
         for i in range(rows):
             for j in range(columns):
-                # The pixels that a patch stands for: those whose share of the slice is its share of the patches.
+                # The pixels that a patch stands for: its share of the slice.
                 top, bottom = i * 48 // rows, -(-(i + 1) * 48 // rows)
                 left, right = j * 56 // columns, -(-(j + 1) * 56 // columns)
                 if inside[top:bottom, left:right].mean() >= 0.5:
