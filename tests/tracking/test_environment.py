@@ -47,8 +47,8 @@ def test_telemetry_is_the_users_choice_and_off_without_one(
 
 
 def test_evaluation_imports_no_mlflow() -> None:
-    code = "import sys, medrestore.evaluation, medrestore.evaluation.evaluate; print('mlflow' in sys.modules)"
-    assert in_fresh_process(code) == "False"
+    modules = "medrestore.evaluation.evaluate, medrestore.evaluation.contrasts.evaluate"
+    assert in_fresh_process(f"import sys, {modules}; print('mlflow' in sys.modules)") == "False"
 
 
 def test_flatten_names_by_dots_and_cuts_folders() -> None:
