@@ -38,7 +38,10 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["manifest"], ["check"]),
     (["manifest", "check"], ["FILE", "--label-column", "all faulty rows"]),
     (["train"], ["BUNDLE", "--variant", "--key value", "Example"]),
-    (["restore"], ["--bundle", "--input", "--weights", "--samples", "standard deviation", "--contrast"]),
+    (
+        ["restore"],
+        ["--bundle", "--input", "--weights", "--samples", "standard deviation", "--split", "--contrast"],
+    ),
     (["evaluate"], ["NAME=FOLDER", "--observer", "--dose-series", "--tracking-uri"]),
     (["pool"], ["EVALUATIONS", "one for each seed", "--seed"]),
     (["compare"], ["EXPERIMENT", "--tracking-uri"]),
