@@ -54,8 +54,9 @@ LEAST_OVERLAP = 0.5
 
 LEAST_DISTINCTNESS = 0.25
 """Distinctness below which a registration counts as failed. The same head has 0.33 to 0.52 in T1, T2, FLAIR
-and contrast-enhanced T1 of a real glioma, 0.32 to 0.40 in the averages of 152 people's T1, T2 and PD, 0.32
-to 0.65 in simulated contrasts at 2 to 12 % noise; another head, mirrored or upside down, at most 0.20."""
+and contrast-enhanced T1 of a real glioma, 0.32 to 0.40 in the averages of 152 people's T1, T2 and PD, 0.30
+(STIR) to 0.5 in simulated subjects; another subject's head at most 0.21, one upside down or back to front
+0.18. A mirrored head, which is nearly its own mirror image, has up to 0.3: sides are the headers' business."""
 
 LEAST_INFORMATION = 0.03
 """Mutual information (nats) below which a registration counts as failed; 0.4 to 1.6 in the same images, 0.02
@@ -148,10 +149,10 @@ def register_rigid(
     steps over three resolutions: voxels of 8, 4 and 2 mm, made by averaging. Thick slices are never averaged,
     an image of 5 mm slices grows coarser in-plane only.
 
-    The information is summed over a lattice that is tilted against both grids. Where grids coincide, as those
-    of one session often do, interpolation smooths off the grid and not on it, which would draw the search to
-    the identity and to whole voxels (Pluim, CVIU 77:211, 2000). The lattice is dense and fixed: no place is
-    drawn at random, one thread sums, and the same images give the same matrix.
+    The information is summed over a lattice that is tilted against both grids, so that places at all distances
+    from the voxels count. The lattice is fixed: no place is drawn at random, one thread sums, and the same
+    images give the same matrix. Thick slices are interpolated to thinner ones first, see
+    :func:`~medrestore.data.registration_images.image_levels`.
 
     Rotation center and start: the middle of the head, the identity. ``information`` counts what chance alone
     lends to few samples as nothing (Miller and Madow's correction of the entropies).

@@ -22,10 +22,12 @@ CHECK_MM = 24.0
 """Width of a field of the checkerboard."""
 
 EDGE_COLOR = (255, 196, 0)
-COLUMNS = ("Input", "Before", "After", "Input and after", "Before", "After")
+COLUMNS = ("Input", "Before", "After", "Input, after", "Before, x2", "After, x2", "Before / after")
 GAP = 4
 DPI = 100
-LEFT, HEADER, CAPTION = 1.75, 0.35, 0.4
+LEFT, HEADER, CAPTION = 1.9, 0.35, 0.4
+"""Inches."""
+
 RIGHT, WRONG = "#222222", "#c0392b"
 
 
@@ -59,6 +61,18 @@ class _Plane:
     right: NDArray[np.float64]
     up: NDArray[np.float64]
     shape: tuple[int, int]
+    pixel_mm: float = PIXEL_MM
+
+    def middle(self) -> _Plane:
+        """Return the middle half of the plane."""
+        rows, columns = (size // 2 for size in self.shape)
+        first = self.first_mm + self.pixel_mm / 2 * (columns * self.right + rows * self.up)
+        return _Plane(first, self.right, self.up, (rows, columns), self.pixel_mm)
+
+    def fine(self) -> _Plane:
+        """Return the same plane with pixels of half the size."""
+        rows, columns = self.shape
+        return _Plane(self.first_mm, self.right, self.up, (2 * rows, 2 * columns), self.pixel_mm / 2)
 
     def of(self, volume: Volume) -> NDArray[np.float32]:
         """Return a volume's values in the plane (rows from the top, columns), linear; 0 beyond it."""
@@ -67,8 +81,8 @@ class _Plane:
         columns, rows = np.arange(self.shape[1]), np.arange(self.shape[0])[::-1]
         places = (
             self.first_mm
-            + PIXEL_MM * columns[None, :, None] * self.right
-            + PIXEL_MM * rows[:, None, None] * self.up
+            + self.pixel_mm * columns[None, :, None] * self.right
+            + self.pixel_mm * rows[:, None, None] * self.up
         )
         back = np.linalg.inv(volume.affine)
         index = np.moveaxis(moved(places, back), -1, 0)
@@ -103,9 +117,9 @@ def draw_registrations(
 
     Notes
     -----
-    One axial plane through the middle of the head, and one sagittal plane. Lines are the edges of the input:
-    they lie on those of a contrast that is registered well. The checkerboard shows input and contrast in
-    turns: contours run on across its fields.
+    An axial plane through the middle of the head, its middle enlarged, and a sagittal plane, before above
+    after. Lines are the edges of the input: they lie on those of a contrast that is registered well. The
+    checkerboard shows input and contrast in turns: contours run on across its fields.
     """
     from matplotlib.figure import Figure
 
@@ -115,12 +129,12 @@ def draw_registrations(
     width = LEFT + mosaic.shape[1] / DPI + 0.1
     height = HEADER + mosaic.shape[0] / DPI + CAPTION
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    box = (LEFT / width, CAPTION / height, mosaic.shape[1] / DPI / width, mosaic.shape[0] / DPI / height)
-    axes = figure.add_axes(box)
-    axes.set_axis_off()
-    axes.imshow(mosaic, interpolation="nearest", aspect="auto")
+    figure.figimage(
+        mosaic, xo=round(LEFT * DPI), yo=round(CAPTION * DPI), origin="upper"
+    )  # pixel by pixel, not resampled
+    widths = [axial.shape[1]] * 4 + [2 * axial.middle().shape[1]] * 2 + [sagittal.shape[1]]
     at = 0
-    for name, size in zip(COLUMNS, [axial.shape[1]] * 4 + [sagittal.shape[1]] * 2, strict=True):
+    for name, size in zip(COLUMNS, widths, strict=True):
         x = (LEFT + (at + size / 2) / DPI) / width
         figure.text(x, 1 - 0.2 / height, name, ha="center", va="center", fontsize=11, fontweight="bold")
         at += size + GAP
@@ -131,10 +145,12 @@ def draw_registrations(
         color = WRONG if pictured.registration.failure else RIGHT
         figure.text(0.1 / width, middle, _words(pictured), va="center", fontsize=9, color=color)
         top += (row.shape[0] + GAP) / DPI
-    caption = "Axial and sagittal plane, subject's right on the left. Lines: edges of the input. Before: as "
-    caption += "the headers say. MI: mutual information, nats."
+    caption = (
+        "Axial plane, subject's right on the left, and sagittal plane, before above after. Lines: edges of "
+    )
+    caption += "the input. Before: as the headers say. MI: mutual information, nats."
     figure.text(0.1 / width, 0.14 / height, caption, fontsize=9, color="#444444")
-    figure.savefig(path, format="png")
+    figure.savefig(path, format="png", pil_kwargs={"compress_level": 1})
 
 
 def _planes(reference: Volume, head_mm: NDArray[np.float64]) -> tuple[_Plane, _Plane]:
@@ -169,30 +185,37 @@ def _planes(reference: Volume, head_mm: NDArray[np.float64]) -> tuple[_Plane, _P
 
 
 def _row(reference: Volume, pictured: Pictured, axial: _Plane, sagittal: _Plane) -> NDArray[np.uint8]:
-    tiles = []
-    for plane in (axial, sagittal):
-        fixed = _gray(plane.of(reference))
-        edges = _edges(fixed)
-        before, after = _gray(plane.of(pictured.moving)), _gray(plane.of(pictured.after))
+    """Return the pictures of one contrast beside one another, in the order of :data:`COLUMNS`."""
+    middle = axial.middle()
+    tiles: list[NDArray[np.uint8]] = []
+    for plane in (axial, middle.fine(), sagittal):
+        images = [plane.of(volume) for volume in (reference, pictured.moving, pictured.after)]
+        peaks = [_peak(middle.of(volume)) for volume in (reference, pictured.moving, pictured.after)]
+        fixed, before, after = (_gray(image, peak) for image, peak in zip(images, peaks, strict=True))
+        edges = _edges(fixed, plane.pixel_mm)
+        pair = [_lined(before, edges), _lined(after, edges)]
         if plane is axial:
-            tiles.append(_lined(fixed, edges))
-        tiles += [_lined(before, edges), _lined(after, edges)]
-        if plane is axial:
-            tiles.append(_checked(fixed, after))
+            tiles += [_lined(fixed, edges), *pair, _checked(fixed, after)]
+        elif plane is sagittal:
+            tiles.append(_stacked(pair, axis=0))
+        else:
+            tiles += pair
     return _stacked(tiles, axis=1)
 
 
-def _gray(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return values in [0, 1]: white is what all but the brightest half percent stay below."""
-    magnitude = np.abs(values)
-    peak = float(np.percentile(magnitude, 99.5))
-    return np.asarray(np.clip(magnitude / max(peak, 1e-30), 0, 1), dtype=np.float64)
+def _peak(values: NDArray[np.float32]) -> float:
+    """Return what is shown white: only the brightest half percent exceeds it."""
+    return max(float(np.percentile(np.abs(values), 99.5)), 1e-30)
 
 
-def _edges(gray: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _gray(values: NDArray[np.float32], peak: float) -> NDArray[np.float64]:
+    return np.asarray(np.clip(np.abs(values) / peak, 0, 1), dtype=np.float64)
+
+
+def _edges(gray: NDArray[np.float64], pixel_mm: float) -> NDArray[np.bool_]:
     from skimage.feature import canny
 
-    sigma = EDGE_SIGMA_MM / PIXEL_MM
+    sigma = EDGE_SIGMA_MM / pixel_mm
     found: NDArray[np.bool_] = canny(gray, sigma=sigma, low_threshold=0.02, high_threshold=0.06)
     return found
 
@@ -230,8 +253,9 @@ def _words(pictured: Pictured) -> str:
     if found.failure:
         lines.append("left out")
     if np.isfinite(found.displacement_mean_mm):
-        lines.append(f"moved {found.displacement_mean_mm:.1f} mm (most {found.displacement_most_mm:.1f})")
-        lines.append(f"turned {found.rotation_deg:.1f}°" + ", as headers say" * found.identity_kept)
+        lines.append(f"moved by {found.displacement_mean_mm:.1f} mm")
+        lines.append(f"(at most {found.displacement_most_mm:.1f}), {found.rotation_deg:.1f}°")
+        lines += ["kept as headers say"] * found.identity_kept
         lines.append(f"MI {found.information_before:.2f} → {found.information_after:.2f}")
         lines.append(f"distinctness {found.distinctness:.2f}")
     return "\n".join(lines)
