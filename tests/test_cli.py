@@ -34,7 +34,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["mri"], ["check", "coregister", "evaluate"]),
     (["mri", "check"], ["FILE", "--contrast", "all faults"]),
     (["mri", "coregister"], ["MANIFEST", "--output", "--component", "resampled once", "left_out.csv"]),
-    (["mri", "evaluate"], ["NAME=FOLDER", "--segmenter", "--observer", "grid artefacts", "--tracking-uri"]),
+    (["mri", "evaluate"], ["NAME=FOLDER", "--segmenter", "--observer", "grid artifacts", "--tracking-uri"]),
     (["manifest"], ["check"]),
     (["manifest", "check"], ["FILE", "--label-column", "all faulty rows"]),
     (["train"], ["BUNDLE", "--variant", "--key value", "Example"]),

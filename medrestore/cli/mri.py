@@ -125,7 +125,7 @@ def evaluate(
     experiment: Annotated[str, typer.Option(help="MLflow experiment of the record.")] = "evaluation",
     seed: Seed = 0,
 ) -> None:
-    """Compare restorations, contrast by contrast: image quality, T and observers, lesions, grid artefacts."""
+    """Compare restorations, contrast by contrast: image quality, T and observers, lesions, grid artifacts."""
     from medrestore.evaluation.contrasts.evaluate import evaluate_contrasts
 
     evaluation = evaluate_contrasts(
