@@ -21,6 +21,9 @@ EDGE_SIGMA_MM = 2.0
 CHECK_MM = 24.0
 """Width of a field of the checkerboard."""
 
+DARK = 0.7
+"""What is shown black, as a part of the darkest of the brain."""
+
 EDGE_COLOR = (255, 196, 0)
 COLUMNS = ("Input", "Before", "After", "Input, after", "Before, x2", "After, x2", "Before / after")
 GAP = 4
@@ -187,11 +190,11 @@ def _planes(reference: Volume, head_mm: NDArray[np.float64]) -> tuple[_Plane, _P
 def _row(reference: Volume, pictured: Pictured, axial: _Plane, sagittal: _Plane) -> NDArray[np.uint8]:
     """Return the pictures of one contrast beside one another, in the order of :data:`COLUMNS`."""
     middle = axial.middle()
+    windows = [_window(middle.of(volume)) for volume in (reference, pictured.moving, pictured.after)]
     tiles: list[NDArray[np.uint8]] = []
     for plane in (axial, middle.fine(), sagittal):
         images = [plane.of(volume) for volume in (reference, pictured.moving, pictured.after)]
-        peaks = [_peak(middle.of(volume)) for volume in (reference, pictured.moving, pictured.after)]
-        fixed, before, after = (_gray(image, peak) for image, peak in zip(images, peaks, strict=True))
+        fixed, before, after = (_gray(image, window) for image, window in zip(images, windows, strict=True))
         edges = _edges(fixed, plane.pixel_mm)
         pair = [_lined(before, edges), _lined(after, edges)]
         if plane is axial:
@@ -203,13 +206,15 @@ def _row(reference: Volume, pictured: Pictured, axial: _Plane, sagittal: _Plane)
     return _stacked(tiles, axis=1)
 
 
-def _peak(values: NDArray[np.float32]) -> float:
-    """Return what is shown white: only the brightest half percent exceeds it."""
-    return max(float(np.percentile(np.abs(values), 99.5)), 1e-30)
+def _window(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Return what is shown black and white, by the middle of the head: fat is brighter than all of it."""
+    low, high = np.percentile(np.abs(values), (1, 99.5))
+    return DARK * float(low), max(float(high), 1e-30)
 
 
-def _gray(values: NDArray[np.float32], peak: float) -> NDArray[np.float64]:
-    return np.asarray(np.clip(np.abs(values) / peak, 0, 1), dtype=np.float64)
+def _gray(values: NDArray[np.float32], window: tuple[float, float]) -> NDArray[np.float64]:
+    low, high = window
+    return np.asarray(np.clip((np.abs(values) - low) / (high - low), 0, 1), dtype=np.float64)
 
 
 def _edges(gray: NDArray[np.float64], pixel_mm: float) -> NDArray[np.bool_]:
