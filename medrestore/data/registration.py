@@ -212,6 +212,7 @@ def _search(head: FixedHead, moving: tuple[SimpleITK.Image, ...]) -> NDArray[np.
         method = SimpleITK.ImageRegistrationMethod()
         method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=BINS)
         method.SetMetricFixedMask(head.mask)
+        method.MetricUseFixedImageGradientFilterOff()  # only the moving image's gradient is used
         method.SetMetricSamplingStrategy(method.NONE)
         lattice = Lattice.around(head.points_mm, step_mm=level.lattice_mm)
         method.SetVirtualDomain(
