@@ -108,7 +108,7 @@ def done(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(raw: Path, tmp_path: Path) -> Path:
-    """A copy of the raw cohort that a test may damage; manifest without checksums of what it changes."""
+    """Return a copy of the raw cohort that a test may damage."""
     shutil.copytree(raw.parent, tmp_path / "raw")
     return tmp_path / "raw" / "manifest.csv"
 
@@ -252,7 +252,7 @@ class TestFailure:
     ) -> None:
         content = (copy.parent / place).read_bytes()
         change(copy, place, content[: len(content) // 2])
-        made = coregister(copy, tmp_path / "out")
+        made = coregister(copy, tmp_path / "out", contrasts=["t2w"])
         left_out = pd.read_csv(made.parent / "left_out.csv")
         assert left_out[["subject_id", "contrast"]].to_numpy().tolist() == [["sub-0001", column]]
         assert left_out["reason"].item().startswith(message)
@@ -263,7 +263,7 @@ class TestFailure:
         (copy.parent / "subjects/sub-0001/t2w.nii.gz").write_bytes(
             (copy.parent / "subjects/sub-0003/t2w.nii.gz").read_bytes()
         )
-        made = coregister(copy, tmp_path / "out")
+        made = coregister(copy, tmp_path / "out", contrasts=["t2w"])
         reason = pd.read_csv(made.parent / "left_out.csv")["reason"].item()
         assert "has checksum" in reason
         assert "the manifest says" in reason
@@ -274,7 +274,7 @@ class TestFailure:
         header = {**volume.source.header, "qform_code": np.array(0), "sform_code": np.array(0)}
         write_volume(volume.data, replace(volume.source, header=header), path)
         change(copy, "subjects/sub-0001/t2w.nii.gz", path.read_bytes())
-        made = coregister(copy, tmp_path / "out")
+        made = coregister(copy, tmp_path / "out", contrasts=["t2w"])
         assert "states no orientation" in pd.read_csv(made.parent / "left_out.csv")["reason"].item()
 
     def test_missing_files_are_all_named_before_anything_is_done(self, copy: Path, tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ class TestFailure:
         for number in (1, 2, 3):
             change(copy, f"subjects/sub-{number:04}/t2w.nii.gz", noise() + number)
         with pytest.raises(InputError, match="no subject is left: the registration of all 3 failed"):
-            coregister(copy, tmp_path / "out")
+            coregister(copy, tmp_path / "out", contrasts=["t2w"])
         assert len(pd.read_csv(tmp_path / "out" / "left_out.csv")) == 3
 
     def test_names_that_are_no_folders_are_refused(self, copy: Path, tmp_path: Path) -> None:
@@ -338,6 +338,7 @@ class TestContinued:
         assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_real_contrasts_of_one_patient(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     """T1 with contrast medium in, and T1 without that was moved out."""
     folder = tmp_path / "raw"
