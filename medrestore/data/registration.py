@@ -7,8 +7,6 @@ information, judged by what a wrong registration cannot have: a sharp peak.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +26,7 @@ from medrestore.data.registration_images import (
     itk_image,
     moved,
     mutual_information,
+    one_thread,
     values_at,
 )
 from medrestore.data.volumes import Volume, grid_difference
@@ -171,7 +170,7 @@ def register_rigid(
     if np.ptp(moving.data) == 0:
         return Registration(identity, failure="the image is the same everywhere")
     try:
-        with _one_thread():
+        with one_thread():
             matrix = _search(head, levels)
     except RuntimeError as error:
         overlap = float(values_at(levels[-1], head.points_mm)[1].mean())
@@ -187,20 +186,6 @@ def register_rigid(
         least_overlap=least_overlap,
         least_distinctness=least_distinctness,
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let SimpleITK sum in one order. A method's own number of threads does not reach its metric."""
-    import SimpleITK
-
-    process = SimpleITK.ProcessObject
-    before = process.GetGlobalDefaultNumberOfThreads()
-    process.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        process.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _search(head: FixedHead, moving: tuple[SimpleITK.Image, ...]) -> NDArray[np.float64]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ __all__ = [
     "itk_image",
     "moved",
     "mutual_information",
+    "one_thread",
     "values_at",
 ]
 
@@ -150,6 +153,20 @@ class FixedHead:
         points = points[held[tuple(nearest.T)]]
         values, _ = values_at(levels[-1], points)
         return cls(levels, mask, where.mean(axis=0), points, bin_codes(values, bin_limits(values)))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let SimpleITK sum in one order. A method's own number of threads does not reach its metric."""
+    import SimpleITK
+
+    process = SimpleITK.ProcessObject
+    before = process.GetGlobalDefaultNumberOfThreads()
+    process.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        process.SetGlobalDefaultNumberOfThreads(before)
 
 
 def itk_image(values: NDArray[Any], affine: NDArray[np.float64]) -> SimpleITK.Image:

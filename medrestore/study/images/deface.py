@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError
+from medrestore.data.registration_images import itk_image, one_thread
 
 if TYPE_CHECKING:
     import SimpleITK
@@ -184,25 +185,13 @@ def _template() -> _Template:
     distance = load_template().distance_mm
     nifti = datasets.load_mni152_template(resolution=2)
     affine = np.asarray(nifti.affine, dtype=np.float64)
-    brain = _image(np.asarray(nifti.dataobj, dtype=np.float32), affine)
+    brain = itk_image(np.asarray(nifti.dataobj, dtype=np.float32), affine)
     near = (distance <= MARGIN_MM).astype(np.uint8)
     middle = affine[:3, :3] @ np.array(ndimage.center_of_mass(distance == 0)) + affine[:3, 3]
     x, y, z = (float(value) for value in middle)
     return _Template(
-        brain, SimpleITK.Cast(_image(near, affine), SimpleITK.sitkUInt8), distance, affine, (x, y, z)
+        brain, SimpleITK.Cast(itk_image(near, affine), SimpleITK.sitkUInt8), distance, affine, (x, y, z)
     )
-
-
-def _image(values: NDArray[Any], affine: NDArray[np.float64]) -> SimpleITK.Image:
-    """Return an image for SimpleITK; its physical space is ours, RAS+ mm."""
-    import SimpleITK
-
-    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    return image
 
 
 def _working_image(image: NDArray[np.float32], affine: NDArray[np.float64]) -> SimpleITK.Image:
@@ -211,7 +200,7 @@ def _working_image(image: NDArray[np.float32], affine: NDArray[np.float64]) -> S
 
     size = np.linalg.norm(affine[:3, :3], axis=0)
     factors = [min(n, max(1, round(WORKING_MM / float(mm)))) for n, mm in zip(image.shape, size, strict=True)]
-    small = SimpleITK.BinShrink(_image(image, affine), factors)
+    small = SimpleITK.BinShrink(itk_image(image, affine), factors)
     values = SimpleITK.GetArrayViewFromImage(small)
     low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
     if not high > low:
@@ -233,7 +222,8 @@ def _register(template: _Template, moving: SimpleITK.Image) -> SimpleITK.Transfo
             method = _method(template, shrink=(6,), smoothing_mm=(6.0,), iterations=40)
             method.SetInitialTransform(start, inPlace=True)
             try:
-                method.Execute(template.brain, moving)
+                with one_thread():  # the same mask every time
+                    method.Execute(template.brain, moving)
             except RuntimeError:  # the images do not overlap from this start
                 continue
             if method.GetMetricValue() < lowest:
@@ -246,7 +236,8 @@ def _register(template: _Template, moving: SimpleITK.Image) -> SimpleITK.Transfo
     affine.SetTranslation(best.GetTranslation())
     method = _method(template, shrink=(4, 2), smoothing_mm=(4.0, 2.0), iterations=100)
     method.SetInitialTransform(affine, inPlace=True)
-    method.Execute(template.brain, moving)
+    with one_thread():
+        method.Execute(template.brain, moving)
     return affine
 
 
@@ -256,7 +247,6 @@ def _method(
     import SimpleITK
 
     method = SimpleITK.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums in one order: the same mask every time
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricFixedMask(template.mask)
     method.SetMetricSamplingStrategy(method.NONE)
