@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def default_tracking_uri(folder: str | os.PathLike[str]) -> str:
 def open_client(tracking_uri: str) -> Any:
     """Return an ``MlflowClient`` of a store; MLflow's global tracking URI is not touched.
 
-    The client API, unlike ``mlflow.start_run``, records no user, host or script name by itself.
+    The client API, unlike ``mlflow.start_run``, records no user, host or script name by itself. Processes
+    that open one sqlite file at the same time wait for each other: MLflow makes its tables on opening.
 
     Raises
     ------
@@ -41,12 +43,29 @@ def open_client(tracking_uri: str) -> Any:
     for name in ("mlflow.store.db.utils", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        return mlflow.MlflowClient(tracking_uri=tracking_uri)
+        with _alone(tracking_uri):
+            return mlflow.MlflowClient(tracking_uri=tracking_uri)
     except Exception as error:
         raise InputError(
             f"tracking_uri {tracking_uri!r}: MLflow cannot open this store ({error}). "
             "Remedy: use sqlite:///FOLDER/mlflow.db or the address of a running MLflow server"
         ) from error
+
+
+def _alone(tracking_uri: str) -> AbstractContextManager[Any]:
+    """Keep other processes from opening an sqlite store; nothing to do for others, or where it cannot be."""
+    from filelock import FileLock
+
+    file = _sqlite_file(tracking_uri)
+    if file is None or (file.parent.exists() and not os.access(file.parent, os.W_OK)):
+        return nullcontext()
+    return FileLock(file.with_name(f".{file.name}.lock"))
+
+
+def _sqlite_file(tracking_uri: str) -> Path | None:
+    if not tracking_uri.startswith("sqlite:///"):
+        return None
+    return Path(tracking_uri.removeprefix("sqlite:///")).absolute()
 
 
 def experiment_id(client: Any, name: str, tracking_uri: str) -> str:
@@ -78,9 +97,8 @@ def experiment_id(client: Any, name: str, tracking_uri: str) -> str:
 
 
 def _artifact_location(tracking_uri: str) -> str | None:
-    if not tracking_uri.startswith("sqlite:///"):
-        return None
-    return (Path(tracking_uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts").as_uri()
+    file = _sqlite_file(tracking_uri)
+    return None if file is None else (file.parent / "mlartifacts").as_uri()
 
 
 def log_values(

@@ -1,0 +1,44 @@
+"""A store that several trainings open at once is made once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medrestore.checks import InputError
+from medrestore.tracking.store import open_client
+
+OPEN = """
+import sys, time
+from pathlib import Path
+from medrestore.tracking.environment import import_mlflow
+from medrestore.tracking.store import open_client
+import_mlflow()
+import mlflow
+folder = Path(sys.argv[1])
+(folder / f"ready{sys.argv[2]}").touch()
+while len(list(folder.glob("ready*"))) < 3:
+    time.sleep(0.001)
+open_client(f"sqlite:///{folder}/mlflow.db").search_experiments()
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_open_one_store(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN, str(tmp_path), str(number)], stderr=subprocess.PIPE, text=True
+        )
+        for number in range(3)
+    ]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+
+
+def test_a_store_below_a_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file/mlflow.db': MLflow cannot open this store"):
+        open_client(f"sqlite:///{tmp_path}/file/mlflow.db")
