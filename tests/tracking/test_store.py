@@ -40,5 +40,5 @@ def test_processes_that_start_together_open_one_store(tmp_path: Path) -> None:
 
 def test_a_store_below_a_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file/mlflow.db': MLflow cannot open this store"):
+    with pytest.raises(InputError, match=r"file/mlflow\.db': MLflow cannot open this store"):
         open_client(f"sqlite:///{tmp_path}/file/mlflow.db")
