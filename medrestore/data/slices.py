@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -34,7 +35,7 @@ BATCHES = ("mixed", "one_class")
 T = TypeVar("T")
 
 
-class StackDataset(Dataset[dict[str, Tensor]]):
+class StackDataset(Dataset[dict[str, Tensor]], ABC):
     """Slices of a stack, loaded in whole batches.
 
     Parameters
@@ -68,9 +69,9 @@ class StackDataset(Dataset[dict[str, Tensor]]):
         """Return one item: the batch of :meth:`__getitems__` without its first axis."""
         return {key: value[0] for key, value in self.__getitems__([index]).items()}
 
+    @abstractmethod
     def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
         """Return a batch: every tensor with the items along its first axis."""
-        raise NotImplementedError
 
     def with_neighbors(self, neighbors: int) -> NDArray[np.int64]:
         """Return the slices (M, 2k + 1) of every item and its k neighbors on each side.

@@ -6,12 +6,15 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from medrestore.demo.runs import say, train_run
 from medrestore.files import require_empty_folder
+
+if TYPE_CHECKING:
+    from medrestore.data.phantoms.mri.design import MriCohortSize
 
 __all__ = ["BUNDLE", "EXPERIMENT", "METHODS", "run_demo"]
 
@@ -28,7 +31,7 @@ def run_demo(
     output: str | os.PathLike[str],
     *,
     seed: int = 0,
-    size: str = "demo",
+    size: str | MriCohortSize = "demo",
     variants: Sequence[str] = ("demo",),
     methods: Sequence[str] = METHODS,
 ) -> Path:
@@ -41,7 +44,7 @@ def run_demo(
     seed
         Of the cohort and the trainings.
     size
-        Of the cohort: ``demo`` | ``large`` | ``reference``.
+        Of the cohort: ``demo`` | ``large`` | ``reference``, or other numbers of subjects and another grid.
     variants
         Overlays that every training gets before its own.
     methods
@@ -69,7 +72,7 @@ def run_demo(
     began = time.monotonic()
     folder = require_empty_folder(output, belongs="demo", marker="simulated").resolve()
     tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
-    say(f"1 of 5: simulating the cohort ({size})")
+    say(f"1 of 5: simulating the cohort ({size if isinstance(size, str) else size.name})")
     raw = simulate_mdme_cohort(folder / "simulated", size=size, seed=seed)
     say("2 of 5: co-registering the six contrasts to the MDME images")
     protocol = MdmeProtocol()
