@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -53,13 +55,15 @@ def open_client(tracking_uri: str) -> Any:
 
 
 def _alone(tracking_uri: str) -> AbstractContextManager[Any]:
-    """Keep other processes from opening an sqlite store; nothing to do for others, or where it cannot be."""
+    """Keep other processes of this machine from opening an sqlite store; nothing to do for other stores."""
     from filelock import FileLock
 
     file = _sqlite_file(tracking_uri)
-    if file is None or (file.parent.exists() and not os.access(file.parent, os.W_OK)):
+    if file is None:
         return nullcontext()
-    return FileLock(file.with_name(f".{file.name}.lock"))
+    # Not beside the store: what lies in a results folder is results.
+    name = hashlib.sha256(str(file).encode()).hexdigest()[:20]
+    return FileLock(Path(tempfile.gettempdir()) / f"medrestore-{os.getuid()}-{name}.lock")
 
 
 def _sqlite_file(tracking_uri: str) -> Path | None:

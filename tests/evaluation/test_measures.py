@@ -107,7 +107,7 @@ def test_dose_equivalent_lies_on_the_subjects_own_curve(error: float, fraction: 
 
 def test_the_standard_dose_is_no_restoration_of_itself() -> None:
     reference = make_reference()
-    with pytest.raises(InputError, match="is the standard dose itself"):
+    with pytest.raises(InputError, match="is the target itself"):
         image_quality(reference.target.copy(), reference)
 
 
