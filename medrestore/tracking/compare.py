@@ -59,7 +59,7 @@ def compare(experiment: str, *, tracking_uri: str) -> pd.DataFrame:
     if not rows:
         raise InputError(
             f"experiment {experiment!r} of {tracking_uri} holds no finished evaluation. "
-            "Remedy: record one with medrestore evaluate, or evaluate-contrasts, and --experiment"
+            "Remedy: record one with medrestore evaluate, or medrestore mri evaluate, and --experiment"
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

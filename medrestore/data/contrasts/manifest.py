@@ -55,7 +55,7 @@ _KEY = {"subject_id": "subject", "session_id": "session"}
 _REQUIRED = ("subject_id", "session_id", "split", "input", "input_sha256")
 _OPTIONAL = ("group", "lesions", "lesions_sha256")
 _NO_CONTRASTS = (*_REQUIRED, *_OPTIONAL, "row", "volumes")
-_REMEDY = "medrestore coregister"
+_REMEDY = "medrestore mri coregister"
 
 
 def require_contrasts(contrasts: Sequence[str]) -> tuple[str, ...]:

@@ -255,6 +255,6 @@ def _on_grid(path: str, expected: str, fixed: Volume) -> Volume:
         fail(
             f"is on another grid than the input {fixed.path}: {difference}",
             path=path,
-            remedy="medrestore coregister",
+            remedy="medrestore mri coregister",
         )
     return volume

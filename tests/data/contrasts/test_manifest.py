@@ -278,7 +278,7 @@ def test_contrast_on_another_grid_is_reported_with_the_remedy(make_cohort: Make,
         edit(path, row, **{f"{name}_sha256": digest(file)})
     assert shown(path) == [
         f"row {row} {name}: subjects/sub-000{row - 2}/{name}.nii.gz is on another grid than the input: "
-        "affine: corners up to 5 mm apart. Remedy: medrestore coregister"
+        "affine: corners up to 5 mm apart. Remedy: medrestore mri coregister"
         for row, name in ((3, "t2w"), (4, "lesions"))
     ]
 

@@ -175,7 +175,7 @@ def test_empty_split_and_unknown_contrast_are_refused(make_cohort: Make, build: 
         (
             "other grid",
             r"sub-0007/t2w.nii.gz: is on another grid than the input .*mdme.nii.gz: affine: .*"
-            "Remedy: medrestore coregister",
+            "Remedy: medrestore mri coregister",
         ),
         ("no foreground", r"sub-0007/t2w.nii.gz: the image has no positive foreground"),
     ],
