@@ -114,7 +114,9 @@ def test_real_volume_on_another_grid_is_sent_to_co_registration(
         pd.read_csv(glioma, dtype=str, keep_default_na=False), glioma.parent, contrasts=CONTRASTS
     )
     write_contrast_manifest(table, glioma, contrasts=CONTRASTS)
-    with pytest.raises(InputError, match=r"t2.nii.gz: is on another grid .*Remedy: medrestore mri coregister"):
+    with pytest.raises(
+        InputError, match=r"t2.nii.gz: is on another grid .*Remedy: medrestore mri coregister"
+    ):
         ContrastStack.build(
             read_contrast_manifest(glioma, contrasts=CONTRASTS),
             tmp_path / "cache",
