@@ -31,7 +31,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 demo: $(VENV)/.installed  ## Simulate a cohort, train Task-GAN and its baselines, restore, evaluate, rehearse a reader study: about 11 minutes on two cores, and the installation
 	$(BIN)/medrestore demo --output $(DEMO_OUTPUT)
 
-demo-mri: $(VENV)/.installed  ## The same for multi-contrast MRI: six contrasts from one MDME acquisition, about 15 minutes on two cores
+demo-mri: $(VENV)/.installed  ## The same for multi-contrast MRI: six contrasts from one MDME acquisition, about 12 minutes on two cores
 	$(BIN)/medrestore demo multicontrast-mri --output $(MRI_DEMO_OUTPUT)
 
 lint: $(VENV)/.installed-dev  ## Style, types, layers

@@ -57,7 +57,7 @@ def demo(
     """Run the main job on a simulated cohort: simulate, train Task-GAN and its baselines, restore, evaluate.
 
     amyloid-pet takes about 11 minutes on two cores and ends with the rehearsal of a reader study,
-    multicontrast-mri takes about 15. A call on the same folder continues where the last one ended.
+    multicontrast-mri takes about 12. A call on the same folder continues where the last one ended.
     """
     from medrestore.checks import require_in_set
     from medrestore.demo import amyloid_pet, multicontrast_mri
