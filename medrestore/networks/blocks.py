@@ -15,6 +15,7 @@ __all__ = [
     "require_channels",
     "require_image_batch",
     "require_minimum_size",
+    "require_stride_multiple",
 ]
 
 NORMS = ("batch", "instance")
@@ -66,4 +67,14 @@ def require_minimum_size(x: Tensor, minimum: int, *, reason: str) -> None:
     if min(x.shape[-2:]) < minimum:
         raise InputError(
             f"image must be at least {minimum} x {minimum} ({reason}), got {tuple(x.shape[-2:])}"
+        )
+
+
+def require_stride_multiple(x: Tensor, multiple: int) -> None:
+    """Require that the in-plane size of (B, C, H, W) can be halved and doubled back at every level."""
+    height, width = x.shape[-2:]
+    if min(height, width) == 0 or height % multiple or width % multiple:
+        raise InputError(
+            f"image height and width must be positive multiples of {multiple}, "
+            f"got {height} x {width}. Remedy: pad the slices, or use fewer levels"
         )

@@ -9,8 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from medrestore import rng
-from medrestore.checks import InputError, require_in_range, require_in_set
-from medrestore.networks.blocks import initialize_normal, normalization, require_channels, require_image_batch
+from medrestore.checks import require_in_range, require_in_set
+from medrestore.networks.blocks import (
+    initialize_normal,
+    normalization,
+    require_channels,
+    require_image_batch,
+    require_stride_multiple,
+)
 
 __all__ = ["OUTPUT_ACTIVATIONS", "UNetGenerator"]
 
@@ -151,12 +157,7 @@ class UNetGenerator(nn.Module):
             When the channels differ or H or W is no positive multiple of ``stride_multiple``.
         """
         require_image_batch(x, self.in_channels)
-        height, width = x.shape[-2:]
-        if min(height, width) == 0 or height % self.stride_multiple or width % self.stride_multiple:
-            raise InputError(
-                f"image height and width must be positive multiples of {self.stride_multiple}, "
-                f"got {height} x {width}. Remedy: pad the slices, or use fewer levels"
-            )
+        require_stride_multiple(x, self.stride_multiple)
         skipped = []
         for down in self.encoder:
             # In place: the skip connection passes through a ReLU later, and ReLU(LeakyReLU(a)) = ReLU(a).
