@@ -1,0 +1,1 @@
+"""Whole slides and the tiles that are drawn from them."""
