@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from medrestore.demo.runs import say, train_run
+from medrestore.experiments.runs import say, train_run
 from medrestore.files import require_empty_folder
 
 if TYPE_CHECKING:

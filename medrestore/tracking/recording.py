@@ -12,10 +12,21 @@ from typing import Any
 
 from medrestore.tracking.environment import describe_environment, git_commit, import_mlflow
 
-__all__ = ["KIND", "environment_tags", "fingerprint_of", "metric_points", "new_run", "recorded_run"]
+__all__ = [
+    "KIND",
+    "PARENT_TAG",
+    "environment_tags",
+    "fingerprint_of",
+    "metric_points",
+    "new_run",
+    "recorded_run",
+]
 
 KIND = "kind"
 """Tag of every run: what it is a record of."""
+
+PARENT_TAG = "mlflow.parentRunId"
+"""Tag by which MLflow shows a run below another one."""
 
 
 @contextmanager
@@ -42,7 +53,7 @@ def new_run(
     str
         Id of the run.
     """
-    nested = {"mlflow.parentRunId": parent} if parent else {}
+    nested = {PARENT_TAG: parent} if parent else {}
     run_id = str(
         client.create_run(experiment_key, run_name=name, tags={**nested, **(tags or {})}).info.run_id
     )

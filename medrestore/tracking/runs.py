@@ -25,6 +25,7 @@ from medrestore.tracking.environment import (
     git_commit,
     import_mlflow,
 )
+from medrestore.tracking.recording import PARENT_TAG
 from medrestore.tracking.store import default_tracking_uri, experiment_id, log_values, open_client
 
 __all__ = ["RUN_FILE", "MLflowRun"]
@@ -71,6 +72,8 @@ class MLflowRun:
         Iterations between two points of a curve.
     panel
         Given the engine, returns an image as a matplotlib figure; called at the end of each epoch.
+    parent_run
+        Id of the run, in the same store, that this one is nested in: that of a study of many trainings.
 
     Notes
     -----
@@ -102,6 +105,7 @@ class MLflowRun:
         weights: str | os.PathLike[str] | None = None,
         interval: int = 10,
         panel: Callable[[Any], Any] | None = None,
+        parent_run: str | None = None,
     ) -> None:
         require_in_range("interval", interval, 1, 10**9)
         self.experiment = experiment
@@ -109,7 +113,7 @@ class MLflowRun:
         self.output_dir = Path(output_dir)
         self.tracking_uri = tracking_uri or default_tracking_uri(output_dir)
         self.parameters = flatten(parameters or {})
-        self.tags = dict(tags or {})
+        self.tags = {**(tags or {}), **({PARENT_TAG: parent_run} if parent_run else {})}
         self.configuration = configuration
         self.manifest = manifest
         self.artifacts = tuple(artifacts)

@@ -1,4 +1,4 @@
-"""What the demonstrations share: trainings in folders of their own, and headlines."""
+"""What demonstrations share: trainings in folders of their own, and headlines."""
 
 from __future__ import annotations
 
