@@ -20,7 +20,9 @@ __all__ = [
     "RESERVED",
     "STANDARD_DOSE",
     "find_arms",
+    "find_files",
     "find_restorations",
+    "raise_all",
     "read_on_grid",
     "region_maps",
     "repeated_scans",
@@ -33,13 +35,13 @@ RESERVED = (INPUT, "gaussian", "nlm", STANDARD_DOSE)
 """Rows that an evaluation adds by itself."""
 
 
-def restored_name(name: str) -> str:
-    """Return the file name of a scan's restoration, as ``medrestore restore`` gives it.
+def restored_name(name: str, suffix: str = ".nii.gz") -> str:
+    """Return the file name of an image's restoration, as ``medrestore restore`` gives it.
 
     Stated anew: the module that restores imports MONAI's engines and with them MLflow, seconds that reading a
     table should not take.
     """
-    return f"{name}_restored.nii.gz"
+    return f"{name}_restored{suffix}"
 
 
 def scan_name(subject_id: object, session_id: object) -> str:
@@ -142,46 +144,90 @@ def find_restorations(
     InputError
         Names all faults.
     """
+    arms, faults = find_files(list(grids), methods, known=known, reserved=reserved)
+    faults = [*faults, *problems]
+    for name, (target, others) in grids.items():
+        faults += _grid_problems(target, [*others, *arms[name].values()], channels=channels)
+    raise_all(faults)
+    return arms
+
+
+def find_files(
+    names: Sequence[str],
+    methods: Mapping[str, Path],
+    *,
+    known: Sequence[str],
+    reserved: Sequence[str],
+    suffix: str = ".nii.gz",
+    unit: str = "scan",
+) -> tuple[dict[str, dict[str, Path]], list[str]]:
+    """Find the restored file of each method and image, and say what is wrong with names, folders and files.
+
+    Parameters
+    ----------
+    names
+        Of the images, of which files are called ``NAME_restoredSUFFIX``.
+    methods
+        Folder of restorations by the method's name.
+    known
+        Names of further images of which a folder may hold restorations.
+    reserved
+        Rows that the evaluation adds by itself.
+    suffix
+        Of the files.
+    unit
+        What an image is called in a message.
+
+    Returns
+    -------
+    tuple
+        Path by image and method of the files that are there, and the faults.
+    """
     problems = [
-        *(
-            f"method {name!r}: the name is taken, an evaluation always has such a row"
-            for name in methods
-            if name in reserved
-        ),
-        *(
-            f"method {name!r}: a name is made of letters, digits, '.', '_' and '-'"
-            for name in methods
-            if not re.fullmatch(r"[\w.\-]+", name)
-        ),
-        *problems,
+        f"method {name!r}: the name is taken, an evaluation always has such a row"
+        for name in methods
+        if name in reserved
     ]
-    arms: dict[str, dict[str, Path]] = {name: {} for name in grids}
+    problems += [
+        f"method {name!r}: a name is made of letters, digits, '.', '_' and '-'"
+        for name in methods
+        if not re.fullmatch(r"[\w.\-]+", name)
+    ]
+    expected = {restored_name(name, suffix): name for name in names}
+    allowed = set(expected) | {restored_name(name, suffix) for name in known}
+    arms: dict[str, dict[str, Path]] = {name: {} for name in names}
     for method, folder in methods.items():
         if not Path(folder).is_dir():
             problems.append(f"method {method!r}: {folder} is no folder")
             continue
-        expected = {restored_name(name): name for name in grids}
+        held = {path.name for path in Path(folder).glob(restored_name("*", suffix)) if path.is_file()}
         for file, name in expected.items():
             path = Path(folder) / file
-            if path.is_file():
+            if file in held:
                 arms[name][method] = path
             else:
                 problems.append(f"method {method!r}: {path} is missing")
-        allowed = set(expected) | {restored_name(name) for name in known}
         problems += [
-            f"method {method!r}: {path} belongs to no scan of the manifest"
-            for path in sorted(Path(folder).glob(restored_name("*")))
-            if path.name not in allowed
+            f"method {method!r}: {Path(folder) / file} belongs to no {unit} of the manifest"
+            for file in sorted(held - allowed)
         ]
-    for name, (target, others) in grids.items():
-        problems += _grid_problems(target, [*others, *arms[name].values()], channels=channels)
+    return arms, problems
+
+
+def raise_all(problems: Sequence[str]) -> None:
+    """Raise one error that names all faults, fifty of them in full; nothing without any.
+
+    Raises
+    ------
+    InputError
+        When there are faults.
+    """
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:50])
         more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
         raise InputError(
             f"{len(problems)} problem{'s' * (len(problems) > 1)} in what is compared\n{shown}{more}"
         )
-    return arms
 
 
 def _grid_problems(target: str, others: Sequence[str | Path], *, channels: bool) -> list[str]:

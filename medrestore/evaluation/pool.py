@@ -14,6 +14,9 @@ from medrestore.evaluation.tables import PAIRS, difference_table, summary_table
 
 __all__ = ["pool_evaluations"]
 
+ALIKE = ("manifest_sha256", "split", "data_range", "dose_fractions", "contrasts", "scale", "sigma")
+"""Keys of their records that evaluations taken together must have in common."""
+
 
 def pool_evaluations(
     folders: Sequence[str | os.PathLike[str]],
@@ -29,9 +32,9 @@ def pool_evaluations(
     Parameters
     ----------
     folders
-        Of :func:`~medrestore.evaluation.evaluate.evaluate` or
-        :func:`~medrestore.evaluation.contrasts.evaluate.evaluate_contrasts`, each with its own seed of the
-        trainings.
+        Of :func:`~medrestore.evaluation.evaluate.evaluate`,
+        :func:`~medrestore.evaluation.contrasts.evaluate.evaluate_contrasts` or
+        :func:`~medrestore.evaluation.tiles.evaluate.evaluate_tiles`, each with its own seed of the trainings.
     pairs
         Methods whose paired differences are reported; those of the first evaluation when not given.
     seed
@@ -47,7 +50,7 @@ def pool_evaluations(
     evaluations = [load_evaluation(folder) for folder in folders]
     first = evaluations[0]
     for other in evaluations[1:]:
-        for key in ("manifest_sha256", "split", "data_range", "dose_fractions", "contrasts"):
+        for key in ALIKE:
             if other.record.get(key) != first.record.get(key):
                 raise InputError(
                     f"{other.output}: was evaluated with {key} {other.record.get(key)}, "

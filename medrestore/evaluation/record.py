@@ -44,7 +44,8 @@ class Evaluation:
         Folder with ``per_subject.csv``, ``summary.csv``, ``differences.csv``, ``tables.md``, ``figure.png``
         and ``evaluation.json``.
     per_subject
-        One row per scan and method; with several target contrasts one for each of them.
+        One row per scan and method; with several target contrasts one for each of them, of slides one per
+        tile and method.
     summary, differences
         Of :func:`~medrestore.evaluation.tables.summary_table` and
         :func:`~medrestore.evaluation.tables.difference_table`.
@@ -75,8 +76,9 @@ def measure_scans(
     *,
     workers: int | None,
     progress: bool,
+    unit: str = "scan",
 ) -> Iterator[dict[str, Any]]:
-    """Measure all scans, several at a time, in the manifest's order.
+    """Measure all scans or tiles, several at a time, in the manifest's order.
 
     Parameters
     ----------
@@ -88,6 +90,8 @@ def measure_scans(
         Threads, each with one scan; as many as cores, at most 4, when not given.
     progress
         Show a progress bar.
+    unit
+        What a row is, for the bar.
     """
     from tqdm.auto import tqdm
 
@@ -95,7 +99,7 @@ def measure_scans(
     with ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as executor:
         jobs = [executor.submit(measure, row) for row in records_of(rows)]
         try:
-            for job in tqdm(jobs, desc="evaluating", unit="scan", disable=not progress):
+            for job in tqdm(jobs, desc="evaluating", unit=unit, disable=not progress):
                 yield from job.result()
         except BaseException:
             executor.shutdown(cancel_futures=True)

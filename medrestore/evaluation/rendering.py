@@ -11,6 +11,7 @@ from medrestore.evaluation.contrasts.rendering import contrast_tables, differenc
 from medrestore.evaluation.markdown import interval_text, markdown_table
 from medrestore.evaluation.titles import (
     DIAGNOSIS,
+    NUCLEI,
     QUALITY,
     QUANTIFICATION,
     in_order,
@@ -44,7 +45,7 @@ def _plain_tables(summary: pd.DataFrame) -> list[str]:
     cells = {(row["method"], row["metric"]): _cell(row["metric"], row) for row in summary.to_dict("records")}
     _mark_beyond(summary, cells)
     shown = [name for name in summary["metric"].unique() if name != "dose_equivalent_beyond"]
-    for table in (QUALITY, DIAGNOSIS, QUANTIFICATION):
+    for table in (QUALITY, DIAGNOSIS, QUANTIFICATION, NUCLEI):
         metrics = in_order([name for name in shown if title_of(name).table == table])
         body = [
             [label_of(method), *(cells.get((method, name), "n/a") for name in metrics)]

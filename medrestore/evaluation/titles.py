@@ -13,6 +13,7 @@ __all__ = [
     "DIAGNOSIS",
     "LESIONS",
     "MEAN",
+    "NUCLEI",
     "QUALITY",
     "QUANTIFICATION",
     "MetricKey",
@@ -34,6 +35,12 @@ LABELS = {
     "l1_task": "L1 + task",
     "gan": "GAN",
     "taskgan": "Task-GAN",
+    "bicubic": "Bicubic",
+    "lanczos": "Lanczos",
+    "srgan": "SRGAN",
+    "e": "SRGAN_E",
+    "qe": "SRGAN_QE",
+    "sqe": "SRGAN_SQE",
     "standard_dose": "Standard dose",
     "true": "True image",
 }
@@ -72,11 +79,15 @@ class MetricTitle:
 
 QUALITY, DIAGNOSIS, QUANTIFICATION = "Image quality", "Diagnosis", "Quantification"
 LESIONS, GRID = "Lesions", "Grid artifact"
+NUCLEI = "Nuclei and stains"
 TITLES = {
     "psnr": MetricTitle("PSNR (dB)", 2, QUALITY),
     "ssim": MetricTitle("SSIM", 3, QUALITY),
     "rmse": MetricTitle("RMSE", 3, QUALITY),
     "nrmse": MetricTitle("NRMSE, head", 3, QUALITY, shown=False),
+    "rrmse": MetricTitle("RRMSE", 4, QUALITY),
+    "ms_mssim": MetricTitle("MS-mSSIM", 3, QUALITY),
+    "qilv": MetricTitle("QILV", 3, QUALITY),
     "dose_equivalent": MetricTitle("Dose equivalent", 3, QUALITY),
     "suvr_bias": MetricTitle("SUVR bias", 3, QUANTIFICATION, paired=False),
     "suvr_lower_limit": MetricTitle("Lower limit", 3, QUANTIFICATION),
@@ -94,6 +105,11 @@ TITLES = {
     "lesion_dice_to_true": MetricTitle("Dice, true image's segmentation", 3, LESIONS, averaged=False),
     "lesion_sensitivity": MetricTitle("Lesions detected", 3, LESIONS, averaged=False),
     "false_lesions": MetricTitle("False lesions per subject", 2, LESIONS, averaged=False),
+    "nuclei_density": MetricTitle("Nuclei per mm²", 0, NUCLEI, paired=False),
+    "nuclei_error": MetricTitle("Nuclei, relative error of count", 3, NUCLEI),
+    "nuclei_f1": MetricTitle("Nuclei found again, F1", 3, NUCLEI),
+    "stain_drift_hematoxylin": MetricTitle("Hematoxylin, drift of density", 4, NUCLEI),
+    "stain_drift_eosin": MetricTitle("Eosin, drift of density", 4, NUCLEI),
 }
 _KINDS = {
     "patch_accuracy": "accuracy, patches",
