@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from medrestore import __version__
 from medrestore.checks import InputError
+from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
 from medrestore.cli.options import OutputFolder, Seed, named_pairs
 from medrestore.cli.study import study_app
@@ -36,6 +38,8 @@ manifest_app = typer.Typer(no_args_is_help=True, help="Check and inspect manifes
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(mri_app, name="mri")
+app.add_typer(histology_app, name="histology")
+app.add_typer(top_level_app)
 app.add_typer(study_app, name="study")
 
 
@@ -49,20 +53,29 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command()
 def demo(
     subject: Annotated[
-        str, typer.Argument(help="amyloid-pet, or multicontrast-mri: six contrasts from one acquisition.")
+        str,
+        typer.Argument(
+            help="amyloid-pet; multicontrast-mri: six contrasts from one acquisition; histology: "
+            "super-resolution."
+        ),
     ] = "amyloid-pet",
     output: OutputFolder = Path("demo_output"),
     seed: Seed = 0,
 ) -> None:
-    """Run the main job on a simulated cohort: simulate, train Task-GAN and its baselines, restore, evaluate.
+    """Run the main job from nothing to a table: simulate or cut tiles, train, restore, evaluate.
 
     amyloid-pet takes about 11 minutes on two cores and ends with the rehearsal of a reader study,
-    multicontrast-mri takes about 12. A call on the same folder continues where the last one ended.
+    multicontrast-mri takes about 12, histology about 10. A call on the same folder continues where the last
+    one ended.
     """
     from medrestore.checks import require_in_set
-    from medrestore.demo import amyloid_pet, multicontrast_mri
+    from medrestore.demo import amyloid_pet, histology, multicontrast_mri
 
-    runs = {"amyloid-pet": amyloid_pet.run_demo, "multicontrast-mri": multicontrast_mri.run_demo}
+    runs: dict[str, Callable[..., Path]] = {
+        "amyloid-pet": amyloid_pet.run_demo,
+        "multicontrast-mri": multicontrast_mri.run_demo,
+        "histology": histology.run_demo,
+    }
     require_in_set("SUBJECT", subject, tuple(runs))
     runs[subject](output, seed=seed)
 
@@ -202,10 +215,11 @@ def restore(
     input: Annotated[
         Path,
         typer.Option(
-            help="A NIfTI volume (3D; of several channels 4D), a folder of them, or a manifest (CSV)."
+            help="A NIfTI volume (3D; of several channels 4D), or a slide or picture; a folder of them, or a "
+            "manifest (CSV)."
         ),
     ],
-    output: Annotated[Path, typer.Option(help="Folder for the restored volumes.")],
+    output: Annotated[Path, typer.Option(help="Folder for the restorations.")],
     weights: Annotated[
         Path | None, typer.Option(help="model.pt of a finished training; else the bundle's models/model.pt.")
     ] = None,
@@ -223,16 +237,18 @@ def restore(
         list[str] | None,
         typer.Option(help="MRI: a contrast to restore; repeat. All that were trained when not given."),
     ] = None,
+    microns_per_pixel: Annotated[
+        float | None, typer.Option(help="Histology: of slides and pictures that do not state it.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Restore volumes to NIfTI on the source's exact grid, with a JSON file of provenance beside each."""
+    """Restore volumes to NIfTI on the source's exact grid, slides to pyramidal TIFF; provenance beside each."""
     from medrestore.engines.bundle import open_bundle
 
     overrides: dict[str, Any] = {
         "input": str(input),
         "output_dir": str(output),
-        "samples": samples,
         "split": split,
         "precision": precision,
         "seed": seed,
@@ -240,15 +256,17 @@ def restore(
     # Keys of some bundles only: a bundle that has none of them says so.
     given = {
         "weights": None if weights is None else str(weights),
+        "samples": samples or None,
         "dose_fraction": dose_fraction,
         "contrasts": contrast,
+        "microns_per_pixel": microns_per_pixel,
     }
     overrides |= {key: value for key, value in given.items() if value is not None}
     workflow = open_bundle(bundle, "inference", overrides=overrides)
     workflow.initialize()
     (written,) = workflow.run()
     workflow.finalize()
-    typer.echo(f"{len(written)} volumes restored to {output}")
+    typer.echo(f"{len(written)} files restored to {output}")
 
 
 @app.command()

@@ -1,0 +1,184 @@
+"""Commands for histopathology: tiles of slides, their evaluation, the corruption study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medrestore.checks import InputError
+from medrestore.cli.options import OutputFolder, Seed, named_pairs
+
+__all__ = ["histology_app", "top_level_app"]
+
+top_level_app = typer.Typer()
+histology_app = typer.Typer(no_args_is_help=True, help="Evaluate restored histology, make test slides.")
+
+Scale = Annotated[int, typer.Option(help="Pixels of the target for one of the input, along a side.")]
+Sigma = Annotated[
+    float, typer.Option(help="Gaussian before subsampling, pixels of the target: as in training.")
+]
+TrackingUri = Annotated[str | None, typer.Option(help="Record the result in this MLflow store.")]
+
+
+@top_level_app.command()
+def tiles(
+    output: OutputFolder,
+    slides: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Slides or pictures, folders of them, or one CSV table with the columns slide and, as far as "
+            "known, subject_id, split, microns_per_pixel. An example picture when not given."
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Manifest to write; OUTPUT/manifest.csv when not given.")
+    ] = None,
+    tile_size: Annotated[int, typer.Option(help="Pixels along a side of a tile.")] = 256,
+    stride: Annotated[
+        int | None, typer.Option(help="Pixels between tiles; the tile's size when not given.")
+    ] = None,
+    microns_per_pixel: Annotated[
+        float, typer.Option(help="Resolution of the tiles: the level of a slide is chosen by it.")
+    ] = 0.25,
+    slide_microns_per_pixel: Annotated[
+        float | None, typer.Option(help="Resolution of slides and pictures that do not state one.")
+    ] = None,
+    patient_pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="Regular expression whose group is the patient part of a slide's name. Default: the first "
+            "three fields of a TCGA barcode, else all before the first underscore."
+        ),
+    ] = None,
+    minimum_tissue: Annotated[float, typer.Option(help="Part of a tile that must be tissue.")] = 0.5,
+    pen_check: Annotated[bool, typer.Option(help="Leave out tiles with pen marks.")] = True,
+    workers: Annotated[int | None, typer.Option(help="Threads; as many as cores when not given.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Find the tiles of slides: tissue in focus without pen marks, patients split apart; a table, no copies.
+
+    Example: medrestore tiles slides/ --output data/histology --microns-per-pixel 0.25
+    """
+    from medrestore.data.slides.example import EXAMPLE_TILES, write_example
+    from medrestore.data.slides.tiles import make_tiles
+
+    if not slides:
+        if manifest is not None:
+            raise InputError("--manifest needs SLIDES; the example's manifest is OUTPUT/manifest.csv")
+        example = write_example(output.with_name(f"{output.name}_slides"))
+        written = make_tiles(example, output=output, **EXAMPLE_TILES)
+    else:
+        written = make_tiles(
+            slides if len(slides) > 1 else slides[0],
+            output=output,
+            manifest=manifest,
+            tile_size=tile_size,
+            stride=stride,
+            microns_per_pixel=microns_per_pixel,
+            slide_microns_per_pixel=slide_microns_per_pixel,
+            patient_pattern=patient_pattern,
+            minimum_tissue=minimum_tissue,
+            check_pen=pen_check,
+            seed=seed,
+            workers=workers,
+        )
+    typer.echo(f"manifest: {written}\ntiles drawn on the slides: {output / 'overview'}")
+
+
+@histology_app.command("evaluate")
+def evaluate(
+    manifest: Annotated[Path, typer.Option(help="The manifest of tiles whose split is evaluated.")],
+    output: OutputFolder,
+    method: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER of restored tiles (TILE_restored.png); repeat.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Rows of this split are evaluated.")] = "test",
+    scale: Scale = 4,
+    sigma: Sigma = 2.0,
+    tracking_uri: TrackingUri = None,
+    experiment: Annotated[
+        str, typer.Option(help="MLflow experiment of the record.")
+    ] = "histology_evaluation",
+    seed: Seed = 0,
+) -> None:
+    """Compare restored tiles with the true ones: RRMSE, MS-mSSIM, QILV, PSNR, nuclei, stains; by patient."""
+    from medrestore.evaluation.tiles.evaluate import evaluate_tiles
+
+    evaluation = evaluate_tiles(
+        manifest,
+        methods={name: Path(folder) for name, folder in named_pairs("method", method or []).items()},
+        output=output,
+        split=split,
+        scale=scale,
+        sigma=sigma,
+        seed=seed,
+    )
+    if tracking_uri:
+        from medrestore.tracking.evaluations import log_evaluation
+
+        log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
+    typer.echo(evaluation.markdown)
+
+
+@histology_app.command("reduce")
+def reduce(
+    slide: Annotated[Path, typer.Argument(help="A slide or picture.")],
+    output: Annotated[Path, typer.Option(help="The reduced slide, a .tiff file.")],
+    scale: Scale = 4,
+    sigma: Sigma = 2.0,
+    microns_per_pixel: Annotated[
+        float | None, typer.Option(help="Of a slide that does not state its resolution.")
+    ] = None,
+) -> None:
+    """Make a slide of low resolution from one of high resolution, as training tiles are made."""
+    from medrestore.data.slides.reduce import reduce_slide
+
+    written = reduce_slide(
+        slide, output=output, scale=scale, sigma=sigma, microns_per_pixel=microns_per_pixel
+    )
+    typer.echo(f"reduced slide: {written}")
+
+
+@top_level_app.command("corruption-study")
+def corruption_study(
+    manifest: Annotated[Path, typer.Option(help="Manifest of tiles with all three splits.")],
+    output: OutputFolder,
+    level: Annotated[
+        list[float] | None,
+        typer.Option(help="Part of the training pairs that is corrupted; repeat. Default: 0 to .5 by .05."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="srgan, e, qe or sqe; repeat. Default: all four; srgan needs VGG19's weights."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each variant and level, seeds 0, 1, ...")] = 3,
+    overlay: Annotated[
+        list[str] | None,
+        typer.Option(help="Overlay that every training gets first, e.g. demo, or a YAML file; repeat."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Trainings at a time; they share the cores.")] = 1,
+    tracking_uri: TrackingUri = None,
+    experiment: Annotated[str, typer.Option(help="MLflow experiment of the study.")] = "corruption_study",
+) -> None:
+    """Corrupt more and more of the training pairs and see which method stands it: table, figure, MLflow.
+
+    Example: medrestore corruption-study --manifest data/histology/manifest.csv --output study
+    --level 0 --level 0.3 --variant e --variant sqe --seeds 3 --overlay demo --jobs 2
+    """
+    from medrestore.experiments.corruption_study import LEVELS, VARIANTS, run_corruption_study
+
+    folder = run_corruption_study(
+        manifest,
+        output=output,
+        levels=tuple(level or LEVELS),
+        variants=tuple(variant or VARIANTS),
+        seeds=tuple(range(seeds)),
+        overlays=tuple(overlay or ()),
+        jobs=jobs,
+        experiment=experiment,
+        tracking_uri=tracking_uri,
+    )
+    typer.echo((folder / "tables.md").read_text(encoding="utf-8"))
+    typer.echo(f"figure: {folder / 'figure.png'}")
