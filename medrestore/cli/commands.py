@@ -243,7 +243,7 @@ def restore(
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     seed: Seed = 0,
 ) -> None:
-    """Restore volumes to NIfTI on the source's exact grid, slides to pyramidal TIFF; provenance beside each."""
+    """Restore volumes to NIfTI on the source's exact grid, slides to pyramidal TIFF; with JSON provenance."""
     from medrestore.engines.bundle import open_bundle
 
     overrides: dict[str, Any] = {

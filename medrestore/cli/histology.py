@@ -28,8 +28,8 @@ def tiles(
     slides: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Slides or pictures, folders of them, or one CSV table with the columns slide and, as far as "
-            "known, subject_id, split, microns_per_pixel. An example picture when not given."
+            help="Slides or pictures, folders of them, or one CSV table with the columns slide and, as far "
+            "as known, subject_id, split, microns_per_pixel. An example picture when not given."
         ),
     ] = None,
     manifest: Annotated[
@@ -50,6 +50,13 @@ def tiles(
         typer.Option(
             help="Regular expression whose group is the patient part of a slide's name. Default: the first "
             "three fields of a TCGA barcode, else all before the first underscore."
+        ),
+    ] = None,
+    fraction: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SPLIT=PART of the patients; repeat. Default: train=0.7 validation=0.1 test=0.2. "
+            "Not with a table that gives splits."
         ),
     ] = None,
     minimum_tissue: Annotated[float, typer.Option(help="Part of a tile that must be tissue.")] = 0.5,
@@ -78,6 +85,8 @@ def tiles(
             stride=stride,
             microns_per_pixel=microns_per_pixel,
             slide_microns_per_pixel=slide_microns_per_pixel,
+            fractions={name: float(part) for name, part in named_pairs("fraction", fraction or []).items()}
+            or None,
             patient_pattern=patient_pattern,
             minimum_tissue=minimum_tissue,
             check_pen=pen_check,
