@@ -1,1 +1,1 @@
-"""From trained weights and volumes to restored NIfTI files."""
+"""From trained weights and files to restored files: NIfTI volumes, histology tiles and slides."""

@@ -17,7 +17,7 @@ from medrestore.data.domain import domain_warnings
 from medrestore.data.manifest import read_text_table, split_rows
 from medrestore.data.manifest_checks import path_problem
 from medrestore.files import sha256_file
-from medrestore.inference.files import Output, RestorationEvaluator, Restored, nifti_files, restored_name
+from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files, restored_name
 from medrestore.inference.slices import Restoration, SliceRestorer
 from medrestore.networks.weights import build_network, load_file
 
@@ -230,7 +230,7 @@ def load_contrast_restorer(
     )
 
 
-class ContrastEvaluator(RestorationEvaluator[InputFiles]):
+class ContrastEvaluator(NiftiEvaluator[InputFiles]):
     """Restore the contrasts of acquisitions and write them, as a MONAI engine: one iteration is one subject.
 
     Parameters
@@ -276,6 +276,7 @@ class ContrastEvaluator(RestorationEvaluator[InputFiles]):
         progress: bool = True,
     ) -> None:
         self.restorer = inferer
+        self.samples = inferer.samples
         self.contrasts = inferer.wanted(contrasts)
         super().__init__(
             dataset,

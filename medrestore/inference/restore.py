@@ -14,7 +14,7 @@ from medrestore.data.domain import domain_warnings
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.volumes import read_volume
 from medrestore.files import sha256_file
-from medrestore.inference.files import Output, RestorationEvaluator, Restored, nifti_files, restored_name
+from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files, restored_name
 from medrestore.inference.volume import VolumeRestorer
 from medrestore.networks.weights import build_network, load_file
 
@@ -113,7 +113,7 @@ def load_restorer(
     )
 
 
-class VolumeEvaluator(RestorationEvaluator[VolumeFile]):
+class VolumeEvaluator(NiftiEvaluator[VolumeFile]):
     """Restore volumes one by one and write them, as a MONAI engine: one iteration is one volume.
 
     Parameters
@@ -155,6 +155,7 @@ class VolumeEvaluator(RestorationEvaluator[VolumeFile]):
     ) -> None:
         model = load_file(weights)
         self.restorer = inferer
+        self.samples = inferer.samples
         self.training_dose_fraction = model["domain"].get("dose_fraction", [])
         super().__init__(
             dataset,

@@ -135,6 +135,15 @@ class SliceRestorer:
             module.train(samples > 0)
         self.network: nn.Module = network
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a restoration depends on beside the weights and the source, as plain values."""
+        return {
+            "samples": self.samples,
+            "seed": self.seed if self.samples else None,
+            "precision": str(self.autocast or torch.float32).removeprefix("torch."),
+        }
+
     def _restorations(
         self,
         channels: NDArray[np.float32],

@@ -1,0 +1,221 @@
+"""Files restored one by one, whatever they hold and however they are written; provenance beside each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from monai.engines.evaluator import Evaluator
+from tqdm.auto import tqdm
+
+from medrestore import __version__
+from medrestore.checks import InputError
+from medrestore.files import atomic_path, sha256_file
+
+__all__ = ["Inferer", "Output", "RestorationEvaluator", "Source"]
+
+
+class Source(Protocol):
+    """What is restored: whatever it holds, it has a name for messages."""
+
+    @property
+    def name(self) -> str:
+        """Stem of the files that are written for it."""
+        ...
+
+
+SourceType = TypeVar("SourceType", bound=Source)
+
+
+class Inferer(Protocol):
+    """What restores: an evaluator needs its device and what belongs to the provenance."""
+
+    device: torch.device
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Plain values that a restoration depends on beside the weights and the source."""
+        ...
+
+
+@dataclass(frozen=True)
+class Output:
+    """One restoration that a source is to have.
+
+    Parameters
+    ----------
+    name
+        Stem of its files.
+    provenance
+        Plain values beside those that all restorations of a run share.
+    """
+
+    name: str
+    provenance: Mapping[str, Any]
+
+
+class RestorationEvaluator(Evaluator, Generic[SourceType]):
+    """Restore sources one by one and write them, as a MONAI engine: one iteration is one source.
+
+    A subclass says which outputs a source has (:meth:`outputs`), which files an output consists of
+    (:meth:`files`), and makes those that are not there yet (:meth:`make`).
+
+    Parameters
+    ----------
+    dataset
+        The sources.
+    inferer
+        Made from the same weights.
+    model
+        Content of ``weights``.
+    weights
+        ``model.pt``, for the provenance.
+    output_dir
+        Folder of the files of each output. A restoration that is there with the same provenance is kept; any
+        other file of that name is refused.
+    bundle
+        Name of the bundle, for the provenance.
+    progress
+        Show a progress bar.
+    unit
+        What the bar counts.
+
+    Raises
+    ------
+    InputError
+        For unreadable input, an output of other provenance, or two sources of one name.
+
+    Notes
+    -----
+    Neither the restoration nor its sidecar holds a source's name or path: the sidecar names it by SHA-256.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[SourceType],
+        inferer: Inferer,
+        *,
+        model: Mapping[str, Any],
+        weights: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str],
+        bundle: str,
+        progress: bool,
+        unit: str,
+    ) -> None:
+        self.domain: Mapping[str, Any] = model["domain"]
+        self.output_dir = Path(output_dir)
+        common: dict[str, Any] = {
+            "medrestore_version": __version__,
+            "bundle": Path(bundle).name if bundle else "",
+            "method": model["method"],
+            "weights_sha256": sha256_file(weights),
+            **inferer.provenance,
+        }
+        self.written: list[Path] = []
+        todo: list[tuple[SourceType, dict[str, Output]]] = []
+        for item in dataset:
+            missing: dict[str, Output] = {}
+            for key, output in self.outputs(item).items():
+                if Path(output.name).name != output.name:
+                    raise InputError(f"{output.name!r}: no file can have this name. Remedy: use other ids")
+                # As JSON gives it back, to compare with what a finished restoration's sidecar says.
+                provenance = json.loads(json.dumps({**common, **output.provenance}))
+                files = self.files(output.name)
+                self.written.append(files[0])
+                if not _is_done(files, self.sidecar(output.name), provenance):
+                    missing[key] = Output(output.name, provenance)
+            if missing:
+                todo.append((item, missing))
+        twice = sorted(
+            name for name, count in Counter(path.name for path in self.written).items() if count > 1
+        )
+        if twice:
+            raise InputError(f"two inputs would be restored to one file: {', '.join(twice)}")
+        super().__init__(
+            device=inferer.device, val_data_loader=todo, iteration_update=self._iterate, decollate=False
+        )
+        self.logger.setLevel(logging.WARNING)
+        total = sum(self.amount(item, missing) for item, missing in todo)
+        self.bar = tqdm(total=total, desc="restoring", unit=unit, disable=not progress or not todo)
+
+    @abstractmethod
+    def outputs(self, item: SourceType) -> dict[str, Output]:
+        """Name the restorations of a source, by keys that :meth:`make` knows."""
+
+    @abstractmethod
+    def files(self, name: str) -> list[Path]:
+        """Name the files of the output of this stem: the restoration, then what else belongs to it."""
+
+    @abstractmethod
+    def sidecar(self, name: str) -> Path:
+        """Name the JSON file of the output of this stem."""
+
+    @abstractmethod
+    def make(self, item: SourceType, missing: Mapping[str, Output]) -> None:
+        """Read a source, restore these outputs and write them: the sidecar first, the restoration last."""
+
+    def amount(self, item: SourceType, missing: Mapping[str, Output]) -> int:  # noqa: ARG002
+        """Return by how much a source advances the bar: :meth:`make` may advance it by a part of that."""
+        return 1
+
+    def run(self) -> list[Path]:
+        """Restore what is not there yet and return all restorations, in the order of the dataset."""
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            if len(self.data_loader) > 0:
+                super().run()
+        finally:
+            self.bar.close()
+        return self.written
+
+    def warn_outside(self, name: str, notes: Sequence[str]) -> None:
+        """Log where a source lies outside the training domain, when it does."""
+        if notes:
+            self.logger.warning(
+                f"{name}: outside the training domain: {'; '.join(notes)}. Do not rely on this restoration"
+            )
+
+    def write_sidecar(self, name: str, record: Mapping[str, Any]) -> None:
+        """Write the JSON file of an output.
+
+        It comes first: what lies beside it is known to be ours when a killed run is continued.
+        """
+        with atomic_path(self.sidecar(name)) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    def _iterate(self, _: Any, entry: tuple[SourceType, dict[str, Output]]) -> dict[str, float]:
+        item, missing = entry
+        end = self.bar.n + self.amount(item, missing)
+        self.make(item, missing)
+        self.bar.update(end - self.bar.n)
+        return {"restored": float(len(missing))}
+
+
+def _is_done(files: Sequence[Path], sidecar: Path, provenance: Mapping[str, Any]) -> bool:
+    """Say whether a restoration is there; refuse what is there and is not this one, whole or half made."""
+    there = [path for path in (*files, sidecar) if path.exists()]
+    if not there:
+        return False
+    try:
+        record = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict):
+        raise InputError(
+            f"{there[0]}: is there without a readable {sidecar.name}; nothing is overwritten. "
+            "Remedy: move it away"
+        )
+    if any(record.get(key) != value for key, value in provenance.items()):
+        raise InputError(
+            f"{there[0]}: was restored by other weights, settings or source; nothing is overwritten. "
+            "Remedy: name another output folder"
+        )
+    return files[0].exists()
