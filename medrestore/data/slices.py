@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +35,25 @@ BATCHES = ("mixed", "one_class")
 T = TypeVar("T")
 
 
+class IndexedSlices(Protocol):
+    """What a stack says of its slices: the volume and the number of each, and where volumes begin."""
+
+    @property
+    def first_slice(self) -> NDArray[np.int64]:
+        """(V + 1,): volume v holds the slices ``first_slice[v]`` to ``first_slice[v + 1] - 1``."""
+        ...
+
+    @property
+    def volume_index(self) -> NDArray[np.int64]:
+        """(N,): the volume that each slice is of."""
+        ...
+
+    @property
+    def slice_index(self) -> NDArray[np.int64]:
+        """(N,): the number of each slice."""
+        ...
+
+
 class StackDataset(Dataset[dict[str, Tensor]], ABC):
     """Slices of a stack, loaded in whole batches.
 
@@ -55,7 +74,7 @@ class StackDataset(Dataset[dict[str, Tensor]], ABC):
 
     shown_channel = 0
 
-    def __init__(self, stack: SliceMaps, *, slices: NDArray[np.int64], labels: NDArray[Any]) -> None:
+    def __init__(self, stack: IndexedSlices, *, slices: NDArray[np.int64], labels: NDArray[Any]) -> None:
         self.chosen = slices
         self.labels = labels
         self.volume = stack.volume_index[slices]
@@ -199,6 +218,9 @@ class BalancedBatchSampler(Sampler[list[int]]):
     rank, world_size
         Of ``batch_size * world_size`` slices drawn together, process ``rank`` takes every ``world_size``-th:
         several processes see together what one with the larger batch would see.
+    least_classes
+        Fewest classes that make sense: 2 where a class is something to be told from another, 1 where it is
+        a patient.
 
     Notes
     -----
@@ -207,7 +229,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
     Raises
     ------
     InputError
-        When there is one class only, or numbers are out of range.
+        When there are fewer classes, or numbers are out of range.
     """
 
     def __init__(
@@ -219,16 +241,19 @@ class BalancedBatchSampler(Sampler[list[int]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        least_classes: int = 2,
     ) -> None:
         require_in_range("batch_size", batch_size, 1, 10**9)
         require_in_range("batches_per_epoch", batches_per_epoch, 1, 10**9)
         require_in_range("world_size", world_size, 1, 10**6)
         require_in_range("rank", rank, 0, world_size - 1)
+        require_in_range("least_classes", least_classes, 1, 2)
         classes, inverse = np.unique(np.asarray(labels), return_inverse=True)
-        if len(classes) < 2:
-            held = f"only class {classes[0]:g}" if len(classes) else "no slices"
+        if len(classes) == 0:
+            raise InputError("the training set is empty. Remedy: add subjects to the split")
+        if len(classes) < least_classes:
             raise InputError(
-                f"the training set holds {held}: label-balanced batches need two classes. "
+                f"the training set holds only class {classes[0]:g}: label-balanced batches need two classes. "
                 "Remedy: add subjects of the other class to the split, or check the label column"
             )
         self._members = [np.flatnonzero(inverse == index) for index in range(len(classes))]

@@ -61,7 +61,7 @@ def subsampling_matrix(size: int, *, scale: int, sigma: float) -> sparse.csr_mat
 
     Examples
     --------
-    >>> subsampling_matrix(4, scale=2, sigma=0.5).toarray().round(3).tolist()[0]
+    >>> [round(float(weight), 3) for weight in subsampling_matrix(4, scale=2, sigma=0.5).toarray()[0]]
     [0.5, 0.491, 0.009, 0.0]
     """
     require_in_range("scale", scale, 1, 64)
