@@ -1,0 +1,208 @@
+"""The generator of super-resolution: SRGAN's residual network, from a small image to a larger one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medrestore import rng
+from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.networks.blocks import NORMS, normalization, require_image_batch, require_minimum_size
+
+__all__ = ["ENLARGEMENT_SKIPS", "SRResNet"]
+
+ENLARGEMENT_SKIPS = ("none", "bicubic")
+"""What the network adds its output to: nothing, or the bicubic enlargement of its input."""
+
+SCALES = (2, 4, 8, 16)
+
+
+class SRResNet(nn.Module):
+    """Residual network that works at the small size and enlarges at its end by pixel shuffling.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of the small image and of the restored one; 3 for RGB.
+    channels
+        Width of all layers.
+    blocks
+        Number of residual blocks.
+    scale
+        Enlargement: 2, 4, 8 or 16.
+    norm
+        ``batch`` | ``instance`` | ``none``.
+    enlargement_skip
+        ``none``: the network makes the whole image; ``bicubic``: it makes what is to be added to the bicubic
+        enlargement of its input, and starts from that enlargement.
+    kernel
+        Size of the first and the last convolution's kernel, odd.
+    seed
+        Names the stream that the initial weights are drawn from.
+
+    Attributes
+    ----------
+    architecture : dict
+        Keyword arguments that rebuild the network.
+    in_channels, scale : int
+        As given.
+
+    Raises
+    ------
+    InputError
+        When a parameter is out of its range.
+
+    Notes
+    -----
+    The generator of SRGAN_SQE (section 2.1, figure 1b) is SRGAN's (Ledig et al. 2017): 9 x 9 convolution
+    with 64 channels and PReLU; 16 residual blocks (convolution, batch norm, PReLU, convolution, batch norm,
+    sum); convolution, batch norm and the sum with what entered the first block; two times convolution, pixel
+    shuffle by 2 and PReLU; 9 x 9 convolution. Departures:
+
+    - Convolutions with a normalization behind them have no bias, which that would take away.
+    - Intensities are taken to [-1, 1] inside the network: the zeros that pad a convolution are then middle
+      gray rather than black beside a white background.
+    - ``bicubic`` adds the enlargement of the input (kernel of Keys with a = -0.5, as Pillow's): a network
+      that is trained briefly then starts from the baseline.
+    - Weights are drawn as He et al. 2015; the kernels that pixel shuffling sets side by side start alike
+      (Aitken et al. 2017), so that no checkerboard has to be unlearned; the last convolution starts at a
+      hundredth of that width, so the network starts from middle gray or from the enlargement; without
+      normalization, each block's second convolution starts at a tenth (Wang et al. 2018, ESRGAN).
+
+    The input may be of finer precision than the weights (float32 beside bfloat16). What is added to the last
+    convolution's output is made and added in float32: bfloat16 would round 8-bit intensities.
+
+    Examples
+    --------
+    >>> generator = SRResNet(channels=8, blocks=1)
+    >>> generator(torch.zeros(2, 3, 16, 20)).shape
+    torch.Size([2, 3, 64, 80])
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        *,
+        channels: int = 64,
+        blocks: int = 16,
+        scale: int = 4,
+        norm: str = "batch",
+        enlargement_skip: str = "none",
+        kernel: int = 9,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require_in_range("in_channels", in_channels, 1, float("inf"))
+        require_in_range("channels", channels, 1, float("inf"))
+        require_in_range("blocks", blocks, 1, float("inf"))
+        require_in_set("scale", scale, SCALES)
+        require_in_set("norm", norm, (*NORMS, "none"))
+        require_in_set("enlargement_skip", enlargement_skip, ENLARGEMENT_SKIPS)
+        require_in_range("kernel", kernel, 1, float("inf"))
+        if kernel % 2 == 0:
+            raise InputError(f"kernel must be odd, got {kernel}")
+        self.architecture: dict[str, Any] = {
+            "in_channels": in_channels,
+            "channels": channels,
+            "blocks": blocks,
+            "scale": scale,
+            "norm": norm,
+            "enlargement_skip": enlargement_skip,
+            "kernel": kernel,
+            "seed": seed,
+        }
+        self.in_channels = in_channels
+        self.scale = scale
+        self.norm = norm
+        self.enlargement_skip = enlargement_skip
+        with rng.forked(seed, "SRResNet"):
+            self.head = nn.Sequential(_convolution(in_channels, channels, kernel=kernel), nn.PReLU())
+            self.blocks = nn.Sequential(*(_ResidualBlock(channels, norm=norm) for _ in range(blocks)))
+            self.trunk = nn.Sequential(*_normalized_convolution(channels, norm=norm))
+            self.enlargement = nn.Sequential(
+                *(
+                    nn.Sequential(_convolution(channels, 4 * channels), nn.PixelShuffle(2), nn.PReLU())
+                    for _ in range(scale.bit_length() - 1)
+                )
+            )
+            self.output = _convolution(channels, in_channels, kernel=kernel)
+            self._initialize()
+
+    def _initialize(self) -> None:
+        with torch.no_grad():
+            for level in self.enlargement:
+                weight = level[0].weight  # type: ignore[index]
+                weight.copy_(weight[::4].repeat_interleave(4, dim=0))
+            self.output.weight.mul_(0.01)
+            if self.norm == "none":
+                for block in self.blocks:
+                    block.body[-1].weight.mul_(0.1)  # type: ignore[union-attr,index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restore a batch at ``scale`` times its size.
+
+        Parameters
+        ----------
+        x : (B, in_channels, h, w) float
+            Small images, in [0, 1]; of any size from 1 x 1 on.
+
+        Returns
+        -------
+        (B, in_channels, scale * h, scale * w) float32
+            Restored images around [0, 1]: nothing cuts them off, so that gradients pass everywhere.
+
+        Raises
+        ------
+        InputError
+            When the channels differ, or the image leaves the normalization one value per channel.
+        """
+        require_image_batch(x, self.in_channels)
+        require_minimum_size(x, 1, reason="it holds no pixel")
+        self._require_values_to_normalize(x)
+        features = self.head((2 * x - 1).to(self.output.weight.dtype))
+        features = features + self.trunk(self.blocks(features))
+        restored: Tensor = self.output(self.enlargement(features)).float()
+        if self.enlargement_skip == "none":
+            return (restored + 1) / 2
+        enlarged = functional.interpolate(
+            x.float(), scale_factor=self.scale, mode="bicubic", align_corners=False, antialias=True
+        )
+        return enlarged + restored / 2
+
+    def _require_values_to_normalize(self, x: Tensor) -> None:
+        values = x.shape[-2] * x.shape[-1] * (x.shape[0] if self.norm == "batch" else 1)
+        if values == 1 and (self.norm == "instance" or (self.norm == "batch" and self.training)):
+            raise InputError(
+                f"image must hold more than one pixel for {self.norm} norm, got {tuple(x.shape)}. "
+                "Remedy: a larger image, or norm none"
+            )
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels: int, *, norm: str) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *_normalized_convolution(channels, norm=norm),
+            nn.PReLU(),
+            *_normalized_convolution(channels, norm=norm),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = x + self.body(x)
+        return result
+
+
+def _convolution(in_channels: int, out_channels: int, *, kernel: int = 3, bias: bool = True) -> nn.Conv2d:
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+    nn.init.kaiming_normal_(convolution.weight, a=0.25)  # the slope that PReLU starts with
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+def _normalized_convolution(channels: int, *, norm: str) -> list[nn.Module]:
+    convolution = _convolution(channels, channels, bias=norm == "none")
+    return [convolution] if norm == "none" else [convolution, normalization(norm, channels)]
