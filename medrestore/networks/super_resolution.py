@@ -119,12 +119,12 @@ class SRResNet(nn.Module):
         self.norm = norm
         self.enlargement_skip = enlargement_skip
         with rng.forked(seed, "SRResNet"):
-            self.head = nn.Sequential(_convolution(in_channels, channels, kernel=kernel), nn.PReLU())
+            self.head = nn.Sequential(_convolution(in_channels, channels, kernel=kernel), _PReLU())
             self.blocks = nn.Sequential(*(_ResidualBlock(channels, norm=norm) for _ in range(blocks)))
             self.trunk = nn.Sequential(*_normalized_convolution(channels, norm=norm))
             self.enlargement = nn.Sequential(
                 *(
-                    nn.Sequential(_convolution(channels, 4 * channels), nn.PixelShuffle(2), nn.PReLU())
+                    nn.Sequential(_convolution(channels, 4 * channels), nn.PixelShuffle(2), _PReLU())
                     for _ in range(scale.bit_length() - 1)
                 )
             )
@@ -181,12 +181,19 @@ class SRResNet(nn.Module):
             )
 
 
+class _PReLU(nn.PReLU):
+    """PReLU that also takes what convolutions in a shorter type give; torch's own refuses it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.prelu(x, self.weight.to(x.dtype))
+
+
 class _ResidualBlock(nn.Module):
     def __init__(self, channels: int, *, norm: str) -> None:
         super().__init__()
         self.body = nn.Sequential(
             *_normalized_convolution(channels, norm=norm),
-            nn.PReLU(),
+            _PReLU(),
             *_normalized_convolution(channels, norm=norm),
         )
 
