@@ -250,7 +250,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
         require_in_range("least_classes", least_classes, 1, 2)
         classes, inverse = np.unique(np.asarray(labels), return_inverse=True)
         if len(classes) == 0:
-            raise InputError("the training set is empty. Remedy: add subjects to the split")
+            raise InputError("the training set holds no slices. Remedy: add subjects to the split")
         if len(classes) < least_classes:
             raise InputError(
                 f"the training set holds only class {classes[0]:g}: label-balanced batches need two classes. "

@@ -86,7 +86,7 @@ def corrupt(
     _require_strength("strength", kind, strength)
     if kind == "contrast":
         table = _gray_levels(255 * (np.arange(256) / 255) ** strength)
-        return np.take(table, image)
+        return table[image]
     if kind == "blur":
         from scipy.ndimage import gaussian_filter
 
@@ -99,7 +99,8 @@ def corrupt(
 
 
 def _gray_levels(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels
 
 
 def _require_strength(name: str, kind: str, strength: float) -> None:
