@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LEVELS", "VARIANTS", "render_corruption_study", "run_corruption_study"]
+from medrestore import __version__
+from medrestore.checks import InputError, fail
+from medrestore.experiments.corruption_figure import draw_corruption
+from medrestore.experiments.corruption_plan import (
+    BUNDLE,
+    LEVELS,
+    VARIANTS,
+    StudyPlan,
+    evaluation_folder,
+    make_jobs,
+    make_plan,
+)
+from medrestore.experiments.corruption_results import StudyResults, load_results, pool_cells, write_results
+from medrestore.experiments.corruption_tables import tables_text
+from medrestore.experiments.jobs import run_jobs
+from medrestore.files import atomic_path, require_empty_folder
 
-LEVELS = tuple(step / 20 for step in range(11))
-VARIANTS = ("srgan", "e", "qe", "sqe")
+__all__ = ["BUNDLE", "LEVELS", "VARIANTS", "render_corruption_study", "run_corruption_study"]
+
+RECORD = "study.json"
 
 
 def run_corruption_study(
@@ -27,10 +45,198 @@ def run_corruption_study(
     tracking_uri: str | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train every variant at every level and seed, restore, evaluate and draw; return the folder."""
-    raise NotImplementedError
+    """Train every variant at every level of corruption and with every seed; restore, evaluate, draw.
+
+    Parameters
+    ----------
+    manifest
+        Of the tiles, with rows of the splits train, validation and test.
+    output
+        New or empty folder, or that of an earlier call with the same settings, which is continued: what is
+        done is kept. Later calls may name other levels and seeds.
+    levels
+        Parts of the training pairs whose target is corrupted, from 0 to 1.
+    variants
+        Overlays of the bundle that are trained and compared, in this order: changes are compared with those
+        of the first, and each variant with the one before it.
+    seeds
+        One training of each variant and level for each: of weights, batches and the choice of corrupted
+        pairs.
+    overlays
+        Of the bundle, that every training gets before its own: names or YAML files.
+    overrides
+        Values by key of the bundle's ``train.yaml``, for all trainings.
+    jobs
+        Child processes at a time; they share the cores.
+    experiment
+        Name in MLflow.
+    tracking_uri
+        Any that MLflow knows; ``sqlite:///OUTPUT/mlflow.db`` when not given.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        ``output``, with ``results.csv``, ``by_seed.csv``, ``changes.csv``, ``differences.csv``, ``tables.md``
+        and ``figure.png``; below it ``runs``, ``restored``, ``evaluations`` and, in ``jobs``, the log of
+        every child process.
+
+    Raises
+    ------
+    InputError
+        For settings that make no study, a folder of another study, or jobs that failed (each with the end of
+        its log).
+
+    Notes
+    -----
+    Figure 3 (a1) to (a3) of the paper. At each level and seed one autoencoder is trained, on the corrupted
+    targets as they are: who has a badly curated training set has no clean one for the autoencoder. All
+    variants but ``srgan`` share it. The paper reports one training of each; here are several, and intervals
+    over patients. Order is by seed: a study that is cut short can be read with fewer seeds by a call that
+    names those that are done.
+    """
+    from filelock import FileLock, Timeout
+
+    plan = make_plan(
+        Path(manifest), levels, variants, seeds, overlays=overlays, overrides=overrides, jobs=jobs
+    )
+    record = plan.record()
+    folder = require_empty_folder(output, belongs="corruption study", marker=RECORD).resolve()
+    lock = FileLock(folder / ".lock")
+    _claim(folder, record)
+    try:
+        with lock.acquire(timeout=0):
+            _run(plan, folder, record, experiment, tracking_uri, progress=progress)
+    except Timeout as error:
+        raise InputError(
+            f"{folder}: another process runs this study. Remedy: wait for its end, or end it"
+        ) from error
+    return folder
 
 
 def render_corruption_study(output: str | os.PathLike[str]) -> Path:
-    """Draw figure and tables of a finished study again."""
-    raise NotImplementedError
+    """Write figure and tables of a finished study again, from its CSV files alone.
+
+    Parameters
+    ----------
+    output
+        Folder of the study.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    InputError
+        When it holds no finished study.
+    """
+    folder = Path(output)
+    _draw(load_results(folder), folder)
+    return folder
+
+
+def _claim(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of a new study; refuse a folder of another one."""
+    path = folder / RECORD
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            fail(f"is no record of a study ({error})", path=path)
+        differing = [key for key, value in record.items() if found.get(key) != value]
+        if differing:
+            fail(
+                f"holds another corruption study ({', '.join(differing)} differ); nothing is overwritten",
+                path=folder,
+                remedy="name an empty or new folder",
+            )
+        return
+    _write_record(folder, record)
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    with atomic_path(folder / RECORD) as temporary:
+        text = json.dumps({"medrestore_version": __version__, **record}, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _run(
+    plan: StudyPlan,
+    folder: Path,
+    record: Mapping[str, Any],
+    experiment: str,
+    tracking_uri: str | None,
+    *,
+    progress: bool,
+) -> None:
+    from medrestore.evaluation.record import load_evaluation
+    from medrestore.tracking.parents import open_parent_run
+    from medrestore.tracking.store import default_tracking_uri
+
+    uri = tracking_uri or default_tracking_uri(folder)
+    selected = {"levels": list(plan.levels), "seeds": list(plan.seeds)}
+    with open_parent_run(
+        folder,
+        experiment=experiment,
+        run_name="corruption study",
+        kind="corruption study",
+        tracking_uri=uri,
+        parameters={**record, **selected, "overlays": list(plan.overlays)},
+    ) as parent:
+        work = make_jobs(plan, folder, experiment=experiment, tracking_uri=uri, parent_run=parent.run_id)
+        run_jobs(work, folder=folder / "jobs", parallel=plan.jobs, progress=progress)
+        cells = {cell: load_evaluation(evaluation_folder(folder, *cell)).per_subject for cell in plan.cells()}
+        found = pool_cells(cells, variants=plan.variants)
+        write_results(found, folder)
+        _draw(found, folder)
+        _write_record(folder, {**record, **selected, "finished": True})
+        _log(parent, found)
+        names = ("figure.png", "tables.md", RECORD)
+        tables = ("results.csv", "by_seed.csv", "changes.csv", "differences.csv")
+        parent.log_files([folder / name for name in (*names, *tables)])
+
+
+def _draw(found: StudyResults, folder: Path) -> None:
+    draw_corruption(found, path=folder / "figure.png")
+    with atomic_path(folder / "tables.md") as temporary:
+        temporary.write_text(tables_text(found, notes=_notes(found)), encoding="utf-8")
+
+
+def _notes(found: StudyResults) -> list[str]:
+    seeds = found.seeds
+    patients = int(found.results["patients"].max())
+    lines = [
+        f"{patients} test patient{'' if patients == 1 else 's'}, {seeds} seed{'' if seeds == 1 else 's'}; "
+        "a tile's value is the mean over seeds, a patient's the mean over tiles.",
+        "In parentheses: 95 % bootstrap intervals over patients. Seeds are no further patients: how much the "
+        "chance of a training matters is in by_seed.csv.",
+        "Corrupted are the targets of training pairs alone; test tiles are clean.",
+        "A ratio is given where the interval of the first method's change leaves out 0.",
+    ]
+    if patients == 1:
+        lines.append("One patient gives no interval: these numbers say nothing about other patients.")
+    return lines
+
+
+def _log(parent: Any, found: StudyResults) -> None:
+    """Record the means by name, and once more as curves whose step is the level in percent."""
+    curves: dict[int, dict[str, float]] = {}
+    values: dict[str, float] = {}
+    for row in found.results.to_dict("records"):
+        if math.isnan(row["level"]):
+            values[f"{row['variant']}/{row['metric']}"] = row["mean"]
+            continue
+        key = f"{row['variant']}/level_{_decimal(row['level'])}/{row['metric']}"
+        values |= {key: row["mean"], f"{key}_low": row["low"], f"{key}_high": row["high"]}
+        step = round(100 * row["level"])
+        curves.setdefault(step, {})[f"{row['variant']}/{row['metric']}_by_percent"] = row["mean"]
+    parent.log_metrics(values)
+    for step, points in curves.items():
+        parent.log_metrics(points, step=step)
+
+
+def _decimal(level: float) -> str:
+    return f"{level:.2f}" if round(level, 2) == level else f"{level:g}"

@@ -1,0 +1,127 @@
+"""What a child process of a study does: train and restore, or evaluate.
+
+Called as ``python -m medrestore.experiments.child TASK.json``.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medrestore.checks import InputError
+
+__all__ = ["evaluate_cell", "main", "train_and_restore"]
+
+PATIENCE_SECONDS = 20.0
+
+
+def train_and_restore(task: Mapping[str, Any]) -> None:
+    """Train a run of a bundle, or continue it, and restore the tiles of a split with it.
+
+    Parameters
+    ----------
+    task
+        ``bundle``, ``folder`` of the study, ``run``, ``overlays``, ``overrides``, ``tracking_uri``, and
+        ``restore``: none, or a mapping of ``manifest``, ``split`` and ``output``.
+    """
+    from medrestore.experiments.runs import train_run
+
+    weights = train_run(
+        task["bundle"],
+        Path(task["folder"]),
+        task["run"],
+        task["overlays"],
+        task["overrides"],
+        tracking_uri=task["tracking_uri"],
+    )
+    if task["restore"] is None:
+        return
+    import torch
+
+    from medrestore.inference.super_resolution import ImageEvaluator, find_images, load_super_resolver
+
+    place = task["restore"]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    ImageEvaluator(
+        find_images(place["manifest"], split=place["split"]),
+        load_super_resolver(weights, device=str(task["overrides"].get("device", device))),
+        weights=weights,
+        output_dir=place["output"],
+        bundle=task["bundle"],
+    ).run()
+
+
+def evaluate_cell(task: Mapping[str, Any]) -> None:
+    """Evaluate all variants that were trained at one level with one seed.
+
+    Parameters
+    ----------
+    task
+        ``manifest``, ``methods`` (folders by name), ``weights`` of one of them, which say how the
+        low-resolution tiles were made, ``output``, ``split``, ``baselines``, ``pairs`` and ``workers``.
+    """
+    from medrestore.evaluation.tiles.evaluate import evaluate_tiles
+    from medrestore.networks.weights import load_file
+
+    model = load_file(task["weights"])
+    evaluate_tiles(
+        task["manifest"],
+        methods=task["methods"],
+        output=task["output"],
+        split=task["split"],
+        scale=int(model["scale"]),
+        sigma=float(model["sigma"]),
+        baselines=tuple(task["baselines"]),
+        pairs=[(first, second) for first, second in task["pairs"]],
+        workers=task["workers"],
+    )
+
+
+TASKS = {"train": train_and_restore, "evaluate": evaluate_cell}
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone: its end of standard input is closed then."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        _thread.interrupt_main()
+        # A thread that the interpreter cannot interrupt must not keep a study's folder busy.
+        killer = threading.Timer(PATIENCE_SECONDS, os._exit, (1,))
+        killer.daemon = True
+        killer.start()
+
+    # A shell that puts a study in the background has its children ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str]) -> int:
+    """Do the task of a file; return the code to exit with: 2 for a mistake in the input."""
+    end_with_parent()
+    task = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    try:
+        TASKS[task["do"]](task)
+    except Exception as error:
+        traceback.print_exc()
+        mistake: BaseException | None = error
+        while mistake is not None and not isinstance(mistake, InputError):
+            mistake = mistake.__cause__ or mistake.__context__
+        if mistake is None:
+            return 1
+        print(f"error: {mistake}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
