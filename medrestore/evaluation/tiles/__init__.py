@@ -1,0 +1,1 @@
+"""Evaluation of super-resolved histology tiles: image, nuclei and stains."""
