@@ -215,8 +215,8 @@ def _same_problems(table: pd.DataFrame, key: list[str], value: str, message: str
     """Report every group's first row whose value differs from that of its first."""
     problems = []
     for name, rows in table.groupby(key[0], sort=False):
-        values = rows[value].astype(str)
-        other = rows[(values != values.iloc[0]) & (values != "")]
+        texts = [str(cell) for cell in rows[value]]  # NaN equals itself as text
+        other = rows[[text not in (texts[0], "") for text in texts]]
         if str(name) and not other.empty:
             text = message.format(name, rows[value].iloc[0], rows["row"].iloc[0], other[value].iloc[0])
             problems.append(Problem(int(other["row"].iloc[0]), value, text))

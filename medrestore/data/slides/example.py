@@ -1,0 +1,71 @@
+"""Pictures for a first try, from one that scikit-image brings: nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from medrestore.files import atomic_path, require_empty_folder
+
+__all__ = ["EXAMPLE_MICRONS_PER_PIXEL", "write_example"]
+
+EXAMPLE_MICRONS_PER_PIXEL = 0.5
+"""Assumed: the picture has no resolution, and its nuclei, 12 to 16 pixels wide, are then 6 to 8 um wide."""
+
+_REGIONS = {
+    "train": (slice(0, 336), slice(0, 336)),
+    "validation": (slice(336, 512), slice(0, 336)),
+    "test": (slice(0, 512), slice(336, 512)),
+}
+
+
+def write_example(folder: str | os.PathLike[str]) -> Path:
+    """Write three regions of one picture, that do not overlap, and a table of them with splits.
+
+    Parameters
+    ----------
+    folder : path
+        A new or empty folder.
+
+    Returns
+    -------
+    Path
+        ``slides.csv``, for :func:`~medrestore.data.slides.tiles.make_tiles`; beside it the PNG regions of 336
+        x 336 (train), 336 x 176 (validation) and 176 x 512 pixels (test).
+
+    Raises
+    ------
+    InputError
+        When the folder holds other files.
+
+    Notes
+    -----
+    The picture is scikit-image's ``immunohistochemistry``: colonic glands, FHL2 stained with DAB, hematoxylin
+    counterstain. Its regions are of ONE specimen, so a result on the test region says how software runs, not
+    how well it restores the tissue of another patient; ``subject_id`` names regions. Its resolution is an
+    assumption, :data:`EXAMPLE_MICRONS_PER_PIXEL`.
+    """
+    from PIL import Image
+    from skimage.data import immunohistochemistry
+
+    place = require_empty_folder(folder, belongs="example")
+    picture = immunohistochemistry()
+    rows = []
+    for split, (lines, columns) in _REGIONS.items():
+        name = f"region-{split}"
+        with atomic_path(place / f"{name}.png") as temporary:
+            Image.fromarray(picture[lines, columns]).save(temporary, format="PNG")
+        rows.append(
+            {
+                "slide": f"{name}.png",
+                "subject_id": name,
+                "split": split,
+                "microns_per_pixel": EXAMPLE_MICRONS_PER_PIXEL,
+            }
+        )
+    table = place / "slides.csv"
+    with atomic_path(table) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+    return table

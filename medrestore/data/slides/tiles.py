@@ -1,0 +1,308 @@
+"""Tiles for training and evaluation: cut from slides by a grid, kept where there is sharp tissue.
+
+Nothing but the manifest is stored of a tile; it is read from its slide when it is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medrestore import __version__
+from medrestore.checks import InputError, fail, require_in_range
+from medrestore.data.manifest import SPLITS
+from medrestore.data.phantoms.folder import write_json
+from medrestore.data.phantoms.workers import available_cores, run_tasks
+from medrestore.data.slides.manifest import write_tile_manifest
+from medrestore.data.slides.reader import open_slide
+from medrestore.data.slides.scan import TileRules, read_scan, scan_slide
+from medrestore.data.slides.slide_list import SlideEntry, find_slides, require_splits
+from medrestore.data.slides.tissue import MINIMUM_FOCUS
+from medrestore.files import atomic_path, require_empty_folder
+
+__all__ = ["make_tiles"]
+
+SETTINGS_NAME = "tiles.json"
+
+_logger = logging.getLogger(__name__)
+
+
+def make_tiles(
+    slides: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    output: str | os.PathLike[str],
+    manifest: str | os.PathLike[str] | None = None,
+    tile_size: int = 256,
+    stride: int | None = None,
+    microns_per_pixel: float = 0.25,
+    slide_microns_per_pixel: float | None = None,
+    fractions: Mapping[str, float] | None = None,
+    patient_pattern: str | None = None,
+    minimum_tissue: float = 0.5,
+    minimum_focus: float = MINIMUM_FOCUS,
+    check_pen: bool = True,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Find the tiles of slides and write their manifest, split by patient.
+
+    Parameters
+    ----------
+    slides : path or sequence of paths
+        Folders, files, or one table (CSV) with the column ``slide``, relative to it, and maybe
+        ``subject_id``, ``split`` and ``microns_per_pixel`` (of level 0).
+    output : path
+        A new or empty folder, or one that a run with the same settings left: its finished slides are kept.
+    manifest : path or None
+        The manifest; ``manifest.csv`` in ``output`` when None.
+    tile_size, stride : int, pixels
+        Side of a tile, and from tile to tile (the side when None: tiles do not overlap). The grid begins at
+        the slide's top left corner; what is left at the right and below is not used.
+    microns_per_pixel : float, um
+        Resolution of the tiles.
+    slide_microns_per_pixel : float or None, um
+        Resolution of level 0 of all slides for which a table states none; the files' own when None.
+    fractions : mapping or None
+        Part of the patients by split; train 0.7, validation 0.1, test 0.2 when None. Not with a table that
+        gives the splits.
+    patient_pattern : str or None
+        Regular expression with one group that finds the patient in a slide's name; when None the first three
+        fields of a TCGA barcode, else all up to the first underscore.
+    minimum_tissue : float
+        Part of a tile that must be tissue.
+    minimum_focus : float
+        Least :func:`~medrestore.data.slides.tissue.focus_score`; 0 keeps all.
+    check_pen : bool
+        Drop tiles under ink of a pen.
+    seed : int
+        Of the splits.
+    workers : int or None
+        Processes, each with one slide at a time; one per core when None.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        The manifest. In ``output`` also ``slides.csv`` (of each slide size, resolution, tissue area, tiles
+        kept, and dropped for lack of tissue, ink or focus) and ``overview/``, with a picture of each slide.
+
+    Raises
+    ------
+    InputError
+        When there is no slide, one cannot be read, has no resolution or one coarser than wanted, or is
+        smaller than a tile (all such slides are named at once); when two slides have one name, a patient is
+        in two splits, a split would stay empty, no tile is left, or folder or manifest hold other things.
+
+    Notes
+    -----
+    A slide without a tile is warned of by name and left out. Splits are assigned to patients before tiles
+    are dropped, so they do not depend on what counts as tissue. Where the wanted resolution is within 2 % of
+    one that the slide is stored at, pixels are taken as they are.
+    """
+    rules = TileRules(
+        tile_size=tile_size,
+        stride=tile_size if stride is None else stride,
+        microns_per_pixel=microns_per_pixel,
+        minimum_tissue=minimum_tissue,
+        minimum_focus=minimum_focus,
+        check_pen=check_pen,
+    )
+    _require_rules(rules)
+    if workers is not None:
+        require_in_range("workers", workers, 1, 1024)
+    entries = require_splits(
+        find_slides(slides, patient_pattern=patient_pattern, microns_per_pixel=slide_microns_per_pixel),
+        fractions=fractions,
+        seed=seed,
+    )
+    _require_usable(entries, rules)
+    folder = require_empty_folder(output, belongs="tiles", marker=SETTINGS_NAME)
+    target = folder / "manifest.csv" if manifest is None else Path(manifest)
+    fingerprint = _claim(folder, target, rules, entries)
+    if target.exists():
+        return target
+    records = _records(
+        entries, rules, folder, fingerprint, workers=workers or available_cores(), bar=progress
+    )
+    _write_slides(entries, records, folder)
+    return _write_manifest(entries, records, rules, target, folder)
+
+
+def _require_rules(rules: TileRules) -> None:
+    require_in_range("tile_size", rules.tile_size, 8, 65_536)
+    require_in_range("stride", rules.stride, 1, math.inf)
+    require_in_range("microns_per_pixel", rules.microns_per_pixel, 0, math.inf, include_low=False)
+    require_in_range("minimum_tissue", rules.minimum_tissue, 0, 1)
+    require_in_range("minimum_focus", rules.minimum_focus, 0, math.inf)
+
+
+def _require_usable(entries: Sequence[SlideEntry], rules: TileRules) -> None:
+    """Refuse slides that cannot be read, have no or too coarse a resolution, or are smaller than a tile."""
+    problems = []
+    for entry in entries:
+        try:
+            with open_slide(entry.path, microns_per_pixel=entry.microns_per_pixel) as slide:
+                step = slide.step(rules.microns_per_pixel)
+                if rules.tile_size * step > min(slide.width, slide.height) + 0.5:
+                    fail(
+                        f"is smaller than a tile: {slide.width} x {slide.height} pixels, and a tile of "
+                        f"{rules.tile_size} at {rules.microns_per_pixel:g} um/pixel spans "
+                        f"{rules.tile_size * step:.0f}",
+                        path=entry.path,
+                        remedy="cut smaller tiles, or leave the slide out",
+                    )
+        except InputError as error:
+            problems.append(str(error))
+    if len(problems) == 1:
+        raise InputError(problems[0])
+    if problems:
+        shown = "".join(f"\n  {problem}" for problem in problems[:50])
+        more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
+        raise InputError(f"{len(problems)} of {len(entries)} slides cannot be used{shown}{more}")
+
+
+def _claim(folder: Path, target: Path, rules: TileRules, entries: Sequence[SlideEntry]) -> str:
+    """Write the settings, or require that those there are the same; return the fingerprint of the rules.
+
+    A run that is not finished may go on with other slides, for one that cannot be read to its end is found
+    late; a finished one may not, for its splits would change.
+    """
+    listed = [{**asdict(entry), "path": str(entry.path)} for entry in entries]
+    plain = json.loads(json.dumps({"version": __version__, "rules": asdict(rules), "slides": listed}))
+    path = folder / SETTINGS_NAME
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            same = found["version"] == plain["version"] and found["rules"] == plain["rules"]
+            finished = bool(found.get("finished"))
+            same = same and (found["slides"] == plain["slides"] or not finished)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            fail("is not readable", path=path, remedy="name a new folder")
+        if not same:
+            fail("holds tiles of other slides or settings", path=folder, remedy="name a new folder")
+        if target.exists() and not (finished and str(target.absolute()) in found["finished"]):
+            fail("exists, and nothing is overwritten", path=target, remedy="name a new manifest")
+        if finished:
+            plain["finished"] = found["finished"]
+    elif target.exists():
+        fail("exists, and nothing is overwritten", path=target, remedy="name a new manifest")
+    write_json(path, plain)
+    return hashlib.sha256(json.dumps([plain["version"], plain["rules"]]).encode()).hexdigest()
+
+
+def _records(
+    entries: Sequence[SlideEntry],
+    rules: TileRules,
+    folder: Path,
+    fingerprint: str,
+    *,
+    workers: int,
+    bar: bool,
+) -> list[dict[str, Any]]:
+    """Scan the slides that are not finished; return the records of all in order."""
+    from tqdm.auto import tqdm
+
+    records = {
+        index: record
+        for index, entry in enumerate(entries)
+        if (record := read_scan(entry, folder, fingerprint)) is not None
+    }
+    waiting = [
+        (index, entry, rules, folder, fingerprint)
+        for index, entry in enumerate(entries)
+        if index not in records
+    ]
+    failures = []
+    with tqdm(
+        total=len(entries), initial=len(records), desc="tiles", unit="slide", disable=not bar
+    ) as progress:
+        for index, record, failure in run_tasks(_scan, waiting, workers=workers):
+            records[index] = record
+            if failure:
+                failures.append((index, failure))
+            progress.update()
+    if failures:
+        messages = [failure for _, failure in sorted(failures)]
+        raise InputError(
+            messages[0] if len(messages) == 1 else "slides cannot be read\n  " + "\n  ".join(messages)
+        )
+    return [records[index] for index in range(len(entries))]
+
+
+def _scan(
+    index: int, entry: SlideEntry, rules: TileRules, folder: Path, fingerprint: str
+) -> tuple[int, dict[str, Any], str]:
+    """Scan a slide; a damaged one is reported after the others are done."""
+    try:
+        return index, scan_slide(entry, rules, folder, fingerprint), ""
+    except InputError as error:
+        return index, {}, str(error)
+
+
+def _write_slides(entries: Sequence[SlideEntry], records: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    rows = []
+    for entry, record in zip(entries, records, strict=True):
+        figures = record["figures"]
+        rows.append(
+            {"slide": entry.path.name, "subject_id": entry.subject_id, "split": entry.split, **figures}
+        )
+        if not figures["tiles"]:
+            reason = "no tissue was found" if not figures["tissue_area_mm2"] else "every tile was dropped"
+            _logger.warning("%s gives no tile: %s (see overview)", entry.path.name, reason)
+    with atomic_path(folder / "slides.csv") as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _write_manifest(
+    entries: Sequence[SlideEntry],
+    records: Sequence[Mapping[str, Any]],
+    rules: TileRules,
+    target: Path,
+    folder: Path,
+) -> Path:
+    rows = []
+    for entry, record in zip(entries, records, strict=True):
+        slide = Path(os.path.relpath(entry.path, target.parent.absolute())).as_posix()
+        rows += [
+            {
+                "subject_id": entry.subject_id,
+                "slide": slide,
+                "split": entry.split,
+                "tile": f"{entry.stem}_x{x}_y{y}",
+                "x": x,
+                "y": y,
+                "tile_size": rules.tile_size,
+                "microns_per_pixel": rules.microns_per_pixel,
+                "slide_microns_per_pixel": "" if entry.microns_per_pixel is None else entry.microns_per_pixel,
+                "tissue_fraction": tissue,
+                "focus": focus,
+                "slide_sha256": record["sha256"],
+            }
+            for x, y, tissue, focus in record["tiles"]
+        ]
+    if not rows:
+        fail(
+            f"no tile is left of {len(entries)} slides",
+            path=folder / "slides.csv",
+            remedy="look at overview; where it shows tissue, lower minimum_tissue or minimum_focus",
+        )
+    filled = {row["split"] for row in rows}
+    for split in SPLITS:
+        if split not in filled and any(entry.split == split for entry in entries):
+            _logger.warning("split %s has no tile: none is left of its slides", split)
+    write_tile_manifest(pd.DataFrame(rows), target)
+    settings = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
+    finished = sorted({*settings.get("finished", []), str(target.absolute())})
+    write_json(folder / SETTINGS_NAME, {**settings, "finished": finished})
+    return target
