@@ -139,9 +139,10 @@ class TileAugmentation:
             for name in ("image", "label"):
                 changed[name] = _laid(changed[name], changes)
         if self.stain_jitter > 0:
-            scale, shift = changes.stain_scale.to(image.device), changes.stain_shift.to(image.device)
             for name in ("image", "label"):
-                changed[name] = stain_jitter(changed[name], scale=scale, shift=shift)
+                changed[name] = stain_jitter(
+                    changed[name], scale=changes.stain_scale, shift=changes.stain_shift
+                )
         return changed
 
     def draw(self, count: int, *, epoch: int, iteration: int) -> TileChanges:
@@ -169,13 +170,17 @@ def _cropped(images: Tensor, corners: list[tuple[int, int]], side: int) -> Tenso
 
 
 def _laid(images: Tensor, changes: TileChanges) -> Tensor:
+    """Lay each image its way, those of one way together: half the copies of three choices for all."""
     height, width = images.shape[-2:]
     if height != width:
         raise InputError(f"tiles that are turned must be squares, got {height} x {width} pixels")
-    for chosen, moved in (
-        (changes.mirrored_rows, lambda images: images.flip(2)),
-        (changes.mirrored_columns, lambda images: images.flip(3)),
-        (changes.transposed, lambda images: images.transpose(2, 3)),
-    ):
-        images = torch.where(chosen.to(images.device)[:, None, None, None], moved(images), images)
-    return images
+    ways = changes.mirrored_rows.long() + 2 * changes.mirrored_columns + 4 * changes.transposed
+    laid = torch.empty_like(images)
+    for way in range(8):
+        chosen = torch.nonzero(ways == way)[:, 0].to(images.device)
+        if len(chosen) == 0:
+            continue
+        mirrored = [axis for axis, bit in ((2, 1), (3, 2)) if way & bit]
+        turned = images[chosen].flip(mirrored)
+        laid[chosen] = turned.transpose(2, 3) if way & 4 else turned
+    return laid
