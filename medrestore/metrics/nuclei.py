@@ -21,14 +21,16 @@ COARSEST_UM = 1.0
 SMOOTHING_UM = 0.6
 """Standard deviation of the Gaussian that evens out chromatin before the threshold."""
 
-DENSITY_FLOOR = 0.08
-"""Optical density of hematoxylin that no threshold goes below: a tile without nuclei has none to find."""
+CONTRAST = 0.08
+"""Optical density of hematoxylin by which a nucleus exceeds the tissue below Otsu's threshold: where there is
+no nucleus, that threshold parts nothing but texture."""
 
 TISSUE_DENSITY = 0.1
 """Optical density of both stains together above which a pixel is tissue: glass would pull thresholds down."""
 
-NEIGHBORHOOD_UM = 28.0
-"""Side of the square, some nuclei wide, above whose mean density a nucleus must lie."""
+NEIGHBORHOOD_UM, LOCAL_SHARE = 28.0, 0.9
+"""Side of a square, some nuclei wide, and the share of its tissue's mean density that a nucleus must exceed:
+less than 1, since a nucleus that lies alone on glass is itself that mean."""
 
 CLOSING_UM, OPENING_UM = 0.5, 0.9
 """Radii: gaps in a pale nucleus' rim are closed, then threads between nuclei are cut."""
@@ -89,8 +91,8 @@ def count_nuclei(rgb: Array, *, microns_per_pixel: float) -> Nuclei:
 
     Hematoxylin's optical density is smoothed. A pixel belongs to a nucleus where it exceeds three thresholds:
     Otsu's for the light that hematoxylin lets through in tissue, the mean of the tissue in a square around
-    it, and a floor. Small gaps and holes are filled, threads cut and specks dropped; touching nuclei are
-    parted by a watershed of the distance to their rim.
+    it, nearly, and a contrast to the tissue below the first. Small gaps and holes are filled, threads cut and
+    specks dropped; touching nuclei are parted by a watershed of the distance to their rim.
 
     Parameters
     ----------
@@ -206,11 +208,13 @@ def _dense(rgb: Array, microns_per_pixel: float) -> Array:
     if not tissue.any():
         return tissue
     light = np.power(np.float32(10), -np.maximum(density[tissue], 0))
-    threshold = max(-float(np.log10(threshold_otsu(light))), DENSITY_FLOOR)
+    otsu = -float(np.log10(threshold_otsu(light)))
+    below = density[tissue & (density <= otsu)]
+    threshold = max(otsu, CONTRAST + (float(below.mean()) if below.size else otsu))
     side = round(NEIGHBORHOOD_UM / microns_per_pixel)
     # Products of means with the share of tissue: a quotient would divide by 0 on glass.
     share = uniform_filter(tissue.astype(np.float32), side)
-    local = uniform_filter(np.where(tissue, density, 0), side)
+    local = LOCAL_SHARE * uniform_filter(np.where(tissue, density, 0), side)
     dense: Array = tissue & (density > threshold) & (density * share > local)
     return dense
 
