@@ -324,14 +324,14 @@ class _Level:
     def append(self, tiles: Iterable[tuple[bytes | None, bytes]]) -> None:
         """Write a row of tiles; those of one color once."""
         places = np.zeros((self.columns, 2), np.int64)
-        count, end = 0, self.size
+        count, end, single = 0, self.size, dict(self._single)
         self._tiles.seek(end)
         for color, encoded in tiles:
             if count == self.columns:
                 raise InputError(f"a row has {self.columns} tiles, got more")
-            place = (end, len(encoded)) if color is None else self._single.get(color)
+            place = (end, len(encoded)) if color is None else single.get(color)
             if place is None:
-                place = self._single[color or b""] = (end, len(encoded))
+                place = single[color or b""] = (end, len(encoded))
             if place[0] == end:
                 self._tiles.write(encoded)
                 end += len(encoded)
@@ -345,7 +345,7 @@ class _Level:
         self._journal.write(data + zlib.crc32(data).to_bytes(4, "big"))
         _flush(self._journal)
         self._places[self.finished] = places
-        self.finished, self.size = self.finished + 1, end
+        self.finished, self.size, self._single = self.finished + 1, end, single
 
     def read(self, row: int, column: int) -> bytes:
         """Return an encoded tile; from any thread."""
