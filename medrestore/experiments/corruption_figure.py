@@ -15,8 +15,9 @@ from medrestore.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["METRICS", "draw_corruption"]
+__all__ = ["METRICS", "corruption_figure", "draw_corruption"]
 
 METRICS = ("rrmse", "ms_mssim", "qilv")
 """The panels of the paper's Figure 3."""
@@ -44,30 +45,31 @@ class _Limits(NamedTuple):
     reference_inside: bool
 
 
-def draw_corruption(
-    found: StudyResults, *, path: str | os.PathLike[str], metrics: Sequence[str] = METRICS
-) -> None:
-    """Draw the study into a PNG file: a panel for each metric, a line for each variant.
+def draw_corruption(found: StudyResults, *, path: str | os.PathLike[str]) -> None:
+    """Draw the figure of :func:`corruption_figure` into a PNG file."""
+    with atomic_path(path) as temporary:
+        corruption_figure(found).savefig(temporary, format="png")
+
+
+def corruption_figure(found: StudyResults, *, metrics: Sequence[str] = METRICS) -> Figure:
+    """Return the figure of a study: a panel for each metric, a line for each variant.
 
     Parameters
     ----------
     found
         The numbers.
-    path
-        Of the file.
     metrics
         Of the panels; those without numbers are left out.
 
     Notes
     -----
-    Bands are 95 % bootstrap intervals over patients, faint points the means of single seeds, drawn beside
-    each other where they would cover each other; the dashed line is bicubic enlargement.
+    Bands are 95 % bootstrap intervals over patients, faint points right of the markers the means of single
+    seeds; the dashed line is bicubic enlargement.
     """
     from matplotlib.figure import Figure
 
-    shown = [name for name in metrics if (found.results["metric"] == name).any()] or list(
-        found.results["metric"].unique()[:3]
-    )
+    measured = list(found.results["metric"].unique())
+    shown = [name for name in metrics if name in measured] or measured[:3]
     figure = Figure(figsize=(4.1 * len(shown), 4.3), dpi=150, facecolor="white")
     panels = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, metric in zip(panels, shown, strict=True):
@@ -76,28 +78,28 @@ def draw_corruption(
     figure.legend(
         handles, labels, loc="upper center", ncols=len(labels), frameon=False, fontsize=11, handlelength=2.6
     )
-    seeds = found.seeds
-    points = f" Faint points: each of {seeds} seeds." if seeds > 1 else ""
-    bands = " Bands: 95 % interval over patients." if found.results["low"].notna().any() else ""
-    figure.text(
-        0.5,
-        0.015,
-        f"Lines: mean over patients{' and seeds' if seeds > 1 else ''}.{bands}{points}",
-        ha="center",
-        fontsize=9,
-        color="#444444",
-    )
+    figure.text(0.5, 0.015, _caption(found), ha="center", fontsize=9, color="#444444")
     figure.tight_layout(rect=(0, 0.045, 1, 0.92), w_pad=2.0)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+    return figure
+
+
+def _caption(found: StudyResults) -> str:
+    patients = int(found.results["patients"].max())
+    several = found.seeds > 1
+    over = [f"{patients} test patients"] * (patients > 1) + [f"{found.seeds} seeds"] * several
+    parts = [f"Lines: mean over {' and '.join(over)}."] if over else []
+    parts += ["Bands: 95 % interval over patients."] if patients > 1 else ["One test patient: no intervals."]
+    return " ".join([*parts, *["Faint points: single seeds."] * several])
 
 
 def _draw_panel(axes: Axes, found: StudyResults, metric: str) -> None:
+    from matplotlib.transforms import ScaledTranslation
+
     rows = found.results[found.results["metric"] == metric]
     points = found.by_seed[found.by_seed["metric"] == metric]
     variants, several = found.variants, found.seeds > 1
     levels = 100 * np.asarray(found.levels)
-    step = float(np.diff(levels).min()) if len(levels) > 1 else 5.0
+    width = float(np.ptp(levels)) or 10.0
     spare = list(OTHERS)
     for place, variant in enumerate(variants):
         color, marker = STYLES[variant] if variant in STYLES else spare.pop(0) if spare else OTHERS[0]
@@ -109,16 +111,23 @@ def _draw_panel(axes: Axes, found: StudyResults, metric: str) -> None:
         )
         if several:
             one = points[points["variant"] == variant]
-            beside = (place - (len(variants) - 1) / 2) * 0.05 * step
+            # In points, right of the markers, which would cover them.
+            beside = ScaledTranslation((6 + 2 * place) / 72, 0, axes.figure.dpi_scale_trans)
             axes.scatter(
-                100 * one["level"] + beside, one["mean"], s=14, color=color, alpha=0.45, linewidths=0
+                100 * one["level"],
+                one["mean"],
+                s=14,
+                color=color,
+                alpha=0.5,
+                linewidths=0,
+                transform=axes.transData + beside,
             )
     reference = rows.loc[rows["variant"] == REFERENCE, "mean"]
     limits = _limits(rows, points if several else points.iloc[:0], reference)
     axes.set_ylim(limits.low, limits.high)
     if len(reference):
         _draw_reference(axes, float(reference.iloc[0]), limits, title_of(metric).digits)
-    axes.set_xlim(levels[0] - 0.3 * step, levels[-1] + 0.3 * step)
+    axes.set_xlim(levels[0] - 0.03 * width, levels[-1] + 0.07 * width)
     axes.set_xticks(levels if len(levels) <= 6 else levels[::2])
     axes.set_xlabel("Corrupted training pairs (%)", fontsize=11)
     title = title_of(metric).title
