@@ -214,6 +214,7 @@ def enlarge(image: NDArray[np.uint8], *, scale: int, method: str = "bicubic") ->
     Returns
     -------
     (scale * h, scale * w, 3) uint8
+        Pillow interpolates along one axis after the other and rounds after either.
 
     Raises
     ------

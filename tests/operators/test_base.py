@@ -9,6 +9,7 @@ import pytest
 
 from medrestore.operators.base import LinearOperator
 from medrestore.operators.projector import ParallelProjector, ProjectionGeometry
+from medrestore.operators.resampling import GaussianSubsampling
 
 GEOMETRY = ProjectionGeometry(pixels=24, slices=5, pixel_mm=4.0, slice_mm=6.0, angles=12, fwhm_mm=7.0)
 
@@ -18,6 +19,8 @@ OPERATORS: dict[str, Callable[[], LinearOperator]] = {
         ProjectionGeometry(pixels=25, slices=3, angles=7, fwhm_mm=0.0)
     ),
     "subset of the projector": lambda: ParallelProjector(GEOMETRY).subset(1, 3),
+    "subsampling": lambda: GaussianSubsampling((3, 16, 24), scale=4, sigma=2.0),
+    "subsampling by an odd scale": lambda: GaussianSubsampling((2, 3, 9, 6), scale=3, sigma=0.7),
 }
 
 
