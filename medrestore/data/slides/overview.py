@@ -60,9 +60,7 @@ def write_overview(
     base = slide.require_resolution()
     microns = max(base, max(slide.width, slide.height) * base / _LONGEST)
     pixels = slide.thumbnail(microns)
-    zoom = max(
-        _LONGEST // (2 * max(pixels.shape)), 1
-    )  # small pictures are enlarged, or lines would hide them
+    zoom = max(_LONGEST // max(pixels.shape), 1)  # lines would hide what is in a small picture
     pixels = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
     height, width = pixels.shape[:2]
     mask = np.asarray(Image.fromarray(tissue).resize((width, height), Image.Resampling.NEAREST))

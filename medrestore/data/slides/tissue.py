@@ -12,7 +12,7 @@ __all__ = ["MINIMUM_FOCUS", "focus_score", "pen_mask", "tissue_mask"]
 MINIMUM_FOCUS = 0.005
 """Tiles of a lower :func:`focus_score` are out of focus."""
 
-SATURATION_RANGE = (0.05, 0.1)
+SATURATION_RANGE = (0.04, 0.07)
 """Bounds of the threshold of :func:`tissue_mask`."""
 
 _DARKEST = 50.0  # below, of 255, saturation is the noise of a black border or of ink
@@ -48,9 +48,10 @@ def tissue_mask(
     Notes
     -----
     Tissue is stained and glass is not: the mask is where the saturation (of HSV) exceeds a threshold, Otsu's
-    within :data:`SATURATION_RANGE`. Its floor keeps an empty slide empty: glass stays below 0.05 in the
+    within :data:`SATURATION_RANGE`. Its floor keeps an empty slide empty: glass stays below 0.03 in the
     slides that this was made with. Its ceiling keeps a picture that is filled with tissue full: there, Otsu's
-    threshold (0.3 to 0.6) would part nuclei from stroma. Fat and wide vessels hold no stain and are left out.
+    threshold (0.3 to 0.6) would part nuclei from stroma. Fat and wide vessels hold no stain and are left out,
+    and so is stroma that is as pale as glass.
     """
     from scipy.ndimage import gaussian_filter
     from skimage.filters import threshold_otsu
@@ -87,9 +88,9 @@ def pen_mask(rgb: npt.NDArray[np.uint8], *, smallest: int = 16) -> npt.NDArray[n
     -----
     Inks are told from stains by hue, saturation and value, after the pen filters of deep-histopath (CODAIT,
     2018: ``filter_red_pen``, ``filter_green_pen``, ``filter_blue_pen``), whose many cut-offs in R, G and B
-    are here one range of hue for each ink. Hematoxylin lies at 230 to 310 degrees, eosin at 305 to 350, DAB at 20
-    to 45: green and blue ink are unlike all of them, red ink is told from eosin and blood by its saturation
-    only. Ink of tissue margins, which pathologists put on the specimen itself, is found as well.
+    are here one range of hue for each ink. Hematoxylin lies at 230 to 310 degrees, eosin at 305 to 350, DAB
+    at 20 to 45: green and blue ink are unlike all of them, red ink is told from eosin and blood by its
+    saturation only. Ink of tissue margins, which pathologists put on the specimen itself, is found as well.
     """
     from skimage.color import rgb2hsv
 
