@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from medrestore.files import atomic_path, require_empty_folder
 
-__all__ = ["EXAMPLE_MICRONS_PER_PIXEL", "write_example"]
+__all__ = ["EXAMPLE_MICRONS_PER_PIXEL", "EXAMPLE_TILES", "write_example"]
 
 EXAMPLE_MICRONS_PER_PIXEL = 0.5
 """Assumed: the picture has no resolution, and its nuclei, 12 to 16 pixels wide, are then 6 to 8 um wide."""
 
+EXAMPLE_TILES: dict[str, Any] = {
+    "tile_size": 176,
+    "stride": 32,
+    "microns_per_pixel": EXAMPLE_MICRONS_PER_PIXEL,
+    "minimum_tissue": 0.2,
+}
+"""Arguments of :func:`~medrestore.data.slides.tiles.make_tiles` that suit the example: tiles as small as five
+scales of structural similarity allow, closely set, glands with much lumen among them."""
+
+_TABLE = "slides.csv"
 _REGIONS = {
     "train": (slice(0, 336), slice(0, 336)),
     "validation": (slice(336, 512), slice(0, 336)),
@@ -27,7 +38,7 @@ def write_example(folder: str | os.PathLike[str]) -> Path:
     Parameters
     ----------
     folder : path
-        A new or empty folder.
+        A new or empty folder, or that of an earlier call, which is written again alike.
 
     Returns
     -------
@@ -50,7 +61,7 @@ def write_example(folder: str | os.PathLike[str]) -> Path:
     from PIL import Image
     from skimage.data import immunohistochemistry
 
-    place = require_empty_folder(folder, belongs="example")
+    place = require_empty_folder(folder, belongs="example", marker=_TABLE)
     picture = immunohistochemistry()
     rows = []
     for split, (lines, columns) in _REGIONS.items():
@@ -65,7 +76,7 @@ def write_example(folder: str | os.PathLike[str]) -> Path:
                 "microns_per_pixel": EXAMPLE_MICRONS_PER_PIXEL,
             }
         )
-    table = place / "slides.csv"
+    table = place / _TABLE
     with atomic_path(table) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
     return table
