@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medrestore.evaluation.tiles.measures import LEAST_NUCLEI, LEAST_SIDE
 from medrestore.evaluation.titles import label_of
+from medrestore.metrics.nuclei import COARSEST_UM
 
 __all__ = ["notes_of"]
 
@@ -14,30 +15,44 @@ __all__ = ["notes_of"]
 def notes_of(record: Mapping[str, Any]) -> list[str]:
     """Return the notes of a finished evaluation's record."""
     patients, size = record["subjects"], record["tile_size"]
-    alone = " A single patient has no interval: the numbers say nothing of other patients."
     resolution = " to ".join(f"{value:g}" for value in dict.fromkeys(record["microns_per_pixel"]))
+    alone = " A single patient has no interval: the numbers say nothing of other patients."
     lines = [
-        f"{patients} patient{'s' * (patients != 1)}, {record['tiles']} tiles of {size} x {size} pixels at "
-        f"{resolution} µm per pixel, split {record['split']}. A patient's tiles are "
-        f"averaged first; mean (95 % bootstrap interval over patients).{alone * (patients == 1)}",
-        f"Low resolution: the true tile smoothed by a Gaussian of {record['sigma']:g} pixels and subsampled "
-        f"{record['scale']}-fold, in 8 bits."
+        f"{_several(patients, 'patient')}, {_several(record['tiles'], 'tile')} of {size} x {size} pixels at "
+        f"{resolution} µm per pixel, split {record['split']}. A patient's tiles are averaged first; mean "
+        f"(95 % bootstrap interval over patients).{alone * (patients == 1)}",
+        f"Low resolution: the true tile smoothed by a Gaussian of {_several(record['sigma'], 'pixel')} and "
+        f"subsampled {record['scale']}-fold, in 8 bits."
         + (f" {_and(record['baselines'])} interpolate it." if record["baselines"] else ""),
         "RRMSE: norm of the error over that of the true tile. MS-mSSIM: mean of the mean SSIM at five scales "
         "(noise lowers it); QILV: agreement of the maps of local variance (blur lowers it). PSNR: data range "
         "255. All over the three channels.",
-        "Nuclei: counted in the hematoxylin of a tile, the same way in every image; relative error of the "
-        "count, and F1 of nuclei whose centers match those of the true tile, of the "
-        f"{record['tiles_with_nuclei']} true tiles with {LEAST_NUCLEI} nuclei or more. An algorithm counts, "
-        "in the true tile too: the numbers say whether a restored tile is read as the true one is, not how "
-        "many nuclei there are.",
         "Drift: absolute difference of the mean optical density (base 10) of a stain to that of the true "
         "tile.",
     ]
+    if max(record["microns_per_pixel"]) <= COARSEST_UM:
+        lines.append(
+            "Nuclei: counted in the hematoxylin of a tile, the same way in every image; relative error of "
+            "the count, and F1 of nuclei whose centers match those of the true tile, of the "
+            f"{record['tiles_with_nuclei']} true tiles with {LEAST_NUCLEI} nuclei or more. An algorithm "
+            "counts, in the true tile too: the numbers say whether a restored tile is read as the true one "
+            "is, not how many nuclei there are."
+        )
+    else:
+        lines.append(f"Nuclei cannot be told at more than {COARSEST_UM:g} µm per pixel; they were left out.")
     if size < LEAST_SIDE:
         lines.append(f"MS-mSSIM needs tiles of {LEAST_SIDE} pixels or more; it was left out.")
     return lines
 
 
-def _and(names: list[str]) -> str:
+def _several(count: float, noun: str) -> str:
+    """Return a number and its noun.
+
+    >>> _several(1, "tile"), _several(12000, "tile")
+    ('1 tile', '12000 tiles')
+    """
+    return f"{count:.10g} {noun}{'s' * (count != 1)}"
+
+
+def _and(names: Sequence[str]) -> str:
     return " and ".join(label_of(name) for name in names)
