@@ -217,6 +217,13 @@ def test_one_class_is_refused() -> None:
         BalancedBatchSampler([], batch_size=2, batches_per_epoch=1, seed=0)
 
 
+def test_one_class_is_drawn_where_that_is_said() -> None:
+    sampler = BalancedBatchSampler([7, 7, 7], batch_size=2, batches_per_epoch=3, seed=0, least_classes=1)
+    assert sorted(sampler.draw(0).reshape(-1)) == [0, 0, 1, 1, 2, 2]  # all before any comes again
+    with pytest.raises(InputError, match="holds no slices"):
+        BalancedBatchSampler([], batch_size=2, batches_per_epoch=1, seed=0, least_classes=1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
