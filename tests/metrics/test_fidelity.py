@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from medrestore import rng
 from medrestore.checks import InputError
-from medrestore.metrics.fidelity import nrmse, psnr, rmse, ssim
+from medrestore.metrics.fidelity import local_mean, nrmse, psnr, rmse, rrmse, ssim
 
 
 @pytest.fixture
@@ -42,6 +42,46 @@ def test_rmse_and_nrmse_by_hand() -> None:
     assert rmse(restored, target, mask=mask) == pytest.approx(math.sqrt(0.5))
     assert nrmse(restored, target, mask=mask) == pytest.approx(math.sqrt(0.5) / 1.5)
     assert psnr(restored, target, data_range=1.0, mask=mask) == pytest.approx(10 * math.log10(2))
+
+
+def test_rrmse_by_hand() -> None:
+    target, restored = np.array([[2.0, 3.0, 6.0]]), np.array([[2.0, 2.0, 6.0]])
+    assert rrmse(restored, target) == pytest.approx(1 / 7)  # |target| = sqrt(4 + 9 + 36)
+    assert rrmse(restored, target, mask=np.array([[False, True, False]])) == pytest.approx(1 / 3)
+    assert rrmse(target, target) == 0
+    with pytest.raises(InputError, match="must not be zero everywhere"):
+        rrmse(restored, 0 * target)
+
+
+def test_rrmse_of_color_images_takes_all_channels_and_no_unsigned_difference() -> None:
+    random = rng.generator(2, "color")
+    target = random.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    restored = random.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    above = below = 0
+    for a, b in zip(restored.ravel().tolist(), target.ravel().tolist(), strict=True):
+        above, below = above + (a - b) ** 2, below + b**2
+    assert rrmse(restored, target) == pytest.approx(math.sqrt(above / below), rel=1e-12)  # double precision
+    scaled = rrmse(restored / 255, target / 255)
+    assert scaled == pytest.approx(rrmse(restored, target), rel=1e-12)  # the unit cancels
+
+
+def test_local_mean_is_the_gaussian_of_the_definition() -> None:
+    image = rng.generator(3, "window").random((9, 8, 2))
+    weights = [math.exp(-(x**2) / (2 * 0.8**2)) for x in (-1, 0, 1)]
+    kernel = np.outer(weights, weights) / sum(weights) ** 2
+    mean = local_mean(image, window=3, sigma=0.8)
+    for row in range(1, 8):
+        for column in range(1, 7):
+            for channel in range(2):
+                around = image[row - 1 : row + 2, column - 1 : column + 2, channel]
+                # Sums of nine numbers below 1 in double precision.
+                assert mean[row, column, channel] == pytest.approx((kernel * around).sum(), abs=1e-14)
+    with pytest.raises(InputError, match="window must be odd, got 4"):
+        local_mean(image, window=4, sigma=1.0)
+    with pytest.raises(InputError, match=r"window must be in \[1, inf\], got -1"):
+        local_mean(image, window=-1, sigma=1.0)
+    with pytest.raises(InputError, match=r"sigma must be in \(0, inf\), got 0"):
+        local_mean(image, window=3, sigma=0)
 
 
 def skimage_maps(
@@ -110,6 +150,7 @@ METRICS = [
     lambda a, b, **options: ssim(a, b, data_range=1.0, **options),
     rmse,
     nrmse,
+    rrmse,
 ]
 
 
