@@ -120,8 +120,9 @@ class SRGAN(Step):
     def enter(self, stage: Stage) -> None:
         """Start a stage; refuse one whose encoder would change under the loss that it defines."""
         if "encoder" in stage.train and len(stage.train) > 1:
+            others = ", ".join(name for name in stage.train if name != "encoder")
             raise InputError(
-                f"stage {stage.name!r} trains the encoder beside {', '.join(stage.train)}. "
+                f"stage {stage.name!r} trains the encoder beside the {others}. "
                 "Remedy: train the encoder in a stage of its own, before"
             )
         if "discriminator" in stage.train and "generator" not in stage.train:
