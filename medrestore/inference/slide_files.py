@@ -73,7 +73,7 @@ class SlideSettings:
 
     def stride(self, scale: int) -> int:
         """Return the pixels of the slide from one window to the next: what a tile is the enlargement of."""
-        if self.tile % (16 * scale) and (self.tile % scale or self.tile % 16):
+        if self.tile % scale or self.tile % 16:
             raise InputError(f"tile must be a multiple of 16 and of the scale {scale}, got {self.tile}")
         require_in_range("overlap", self.overlap, 0, self.tile // scale)
         return self.tile // scale
@@ -104,6 +104,11 @@ def tissue_windows(slide: Slide, *, stride: int, overlap: int) -> NDArray[np.boo
     Returns
     -------
     (rows, columns) bool
+
+    Notes
+    -----
+    Looked for in a picture of the slide with an eighth of its pixels along a side: a piece of fewer than some
+    8 x 8 pixels, or one with hardly any stain, may be missed.
     """
     microns = slide.microns_per_pixel
     if microns is None:  # any number does: only the ratio counts
