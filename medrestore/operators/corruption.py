@@ -27,11 +27,11 @@ STRENGTHS: Mapping[str, tuple[float, float]] = {
 }
 """Range that the strength of each kind is drawn from, uniformly.
 
-The paper (SRGAN_SQE, Section 3) names the kinds and their causes and gives no numbers. Ours are such that a
-corrupted target is of no use to a pathologist and yet of the same tissue. Noise, of a weak signal: standard
-deviation of 0.1 to 0.3 of the range, where nuclear texture drowns. Blur, of poor focus: Gaussian of 2 to 6
+The paper (SRGAN_SQE, Section 3) names the kinds and their causes and gives no numbers. Ours reach from what
+a careful curator would just throw out to what nobody could read. Noise, of a weak signal: standard deviation
+of 0.1 to 0.3 of the range; the texture of nuclei drowns at either. Blur, of poor focus: Gaussian of 2 to 6
 high-resolution pixels, 0.5 to 1.5 um at 0.25 um per pixel, from what the low-resolution image has left to
-chromatin and membranes gone. Contrast, of poor staining: 0.2 to 0.6 of the optical density, a pale slide."""
+nuclei without outline. Contrast, of poor staining: 0.2 to 0.6 of the optical density, a pale slide."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def corrupt(
         sRGB.
     kind
         ``noise``: normally distributed noise is added to every value, independently. ``blur``: Gaussian
-        smoothing of every channel with mirrored borders. ``contrast``: the optical density of every channel,
+        smoothing of every channel, mirrored at the image's border. ``contrast``: the optical density of every channel,
         against white, is multiplied: I = 255 (I / 255)^strength.
     strength : float
         Noise: standard deviation as a part of the range. Blur: standard deviation, pixels. Contrast: factor
