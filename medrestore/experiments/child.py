@@ -5,7 +5,6 @@ Called as ``python -m medrestore.experiments.child TASK.json``.
 
 from __future__ import annotations
 
-import _thread
 import json
 import os
 import signal
@@ -90,12 +89,14 @@ TASKS = {"train": train_and_restore, "evaluate": evaluate_cell}
 
 def end_with_parent() -> None:
     """End this process when the one that started it is gone: its end of standard input is closed then."""
+    main_thread = threading.main_thread().ident or 0
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1024):
             pass
-        _thread.interrupt_main()
-        # A thread that the interpreter cannot interrupt must not keep a study's folder busy.
+        # A signal to the main thread, unlike interrupt_main(), also ends a wait that it is in.
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        # What cannot be interrupted must not keep a study's folder busy.
         killer = threading.Timer(PATIENCE_SECONDS, os._exit, (1,))
         killer.daemon = True
         killer.start()
