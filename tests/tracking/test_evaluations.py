@@ -135,6 +135,41 @@ def test_tables_of_contrasts_and_groups_come_back_too(tmp_path: Path, tracking_u
     assert "### PSNR (dB): control and patient apart" in text
 
 
+def test_an_evaluation_of_tiles_is_compared_as_any(tmp_path: Path, tracking_uri: str) -> None:
+    rows = [
+        {
+            "subject_id": f"P{patient}",
+            "session_id": f"P{patient}_x{tile}_y0",
+            "method": method,
+            "rrmse": np.nan if method == "true" else 0.1 - 0.01 * number + 0.002 * patient,
+            "nuclei_density": 2000.0 + 100 * tile,
+            "nuclei_error": np.nan if method == "true" else 0.05,
+        }
+        for number, method in enumerate(("bicubic", "e", "sqe", "true"))
+        for patient in range(3)
+        for tile in range(2)
+    ]
+    table = pd.DataFrame(rows)
+    evaluation = Evaluation(
+        output=tmp_path / "evaluation",
+        per_subject=table,
+        summary=summary_table(table, seed=0),
+        differences=difference_table(table, pairs=[("sqe", "e"), ("sqe", "bicubic")], seed=0),
+        record={
+            "manifest_sha256": "t",
+            "methods": {"e": "a", "sqe": "b"},
+            "baselines": ["bicubic"],
+            "seed": 0,
+        },
+    )
+    run_id = log_evaluation(evaluation, experiment="tiles", tracking_uri=tracking_uri)
+    parent = open_client(tracking_uri).get_run(run_id)
+    assert parent.data.metrics["difference/sqe/bicubic/rrmse"] == pytest.approx(-0.02)
+    text = render(compare("tiles", tracking_uri=tracking_uri)).partition("\n\n")[2]
+    assert text == evaluation.markdown
+    assert "### Nuclei and stains" in text and "SRGAN_SQE - SRGAN_E" in text
+
+
 def test_the_latest_evaluation_comes_first(tmp_path: Path, tracking_uri: str) -> None:
     ids = [
         log_evaluation(

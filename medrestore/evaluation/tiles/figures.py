@@ -154,7 +154,8 @@ def draw_tiles(panels: Sequence[TilePanel], summary: pd.DataFrame, *, path: str 
     images = LEFT + len(columns) * (COLUMN + GAP) - GAP + RIGHT
     width = max(images, LEAST_WIDTH)
     lefts = [(width - images) / 2 + LEFT + index * (COLUMN + GAP) for index in range(len(columns))]
-    caption = wrap(_caption(chart=bool(chart)), int(15 * width))
+    patients = int(summary["subjects"].max()) if len(summary) else 1
+    caption = wrap(_caption(patients=patients, chart=bool(chart)), int(15 * width))
     height = HEADER + len(panels) * block + chart + CAPTION_LINE * len(caption) + 0.14
     page = Page(Figure(figsize=(width, height), dpi=150, facecolor="white"), width, height)
     for left, name in zip(lefts, columns, strict=True):
@@ -171,15 +172,21 @@ def _title(name: str) -> str:
     return "Low resolution" if name == INPUT else label_of(name)
 
 
-def _caption(*, chart: bool) -> str:
+def _caption(*, patients: int, chart: bool) -> str:
+    if patients > SHOWN:
+        where = "patients at lower quartile, median and upper quartile, of each the tile of its median"
+    elif patients == SHOWN:
+        where = "of each patient the tile of its median"
+    else:
+        where = "at quartiles and median of a patient's tiles"
     parts = [
-        "Tiles chosen by the density of nuclei in the true tiles alone: patients at lower quartile, median "
-        "and upper quartile, of each the tile of its median.",
+        f"Tiles chosen by the density of nuclei in the true tiles alone: {where}.",
         "Second rows: the marked part, pixel by pixel, where the true tile has most outline of nuclei.",
         "Below: RRMSE of the whole tile, the lowest in bold.",
     ]
     if chart:
-        parts.append("Chart: mean over patients and 95 % bootstrap interval; arrows point to better.")
+        interval = " and 95 % bootstrap interval" * (patients > 1)
+        parts.append(f"Chart: mean over patients{interval}; arrows point to better.")
     return " ".join(parts)
 
 

@@ -132,7 +132,8 @@ def test_nuclei_that_a_method_loses_are_counted(tile_cohort: TileCohort) -> None
     measured = measure_tile(image, tile)
     area = (176 * 0.25e-3) ** 2  # mm2
     assert measure_tile(None, tile) == {"nuclei": 9, "nuclei_density": pytest.approx(9 / area)}
-    assert (measured["nuclei"], measured["nuclei_density"]) == (6, pytest.approx(6 / area))
+    assert measured["nuclei"] == 6
+    assert measured["nuclei_density"] == pytest.approx(6 / area)
     assert measured["nuclei_error"] == pytest.approx(3 / 9)
     assert measured["nuclei_f1"] == pytest.approx(12 / 15)
 

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from medrestore.checks import InputError
-from medrestore.data.slides.manifest import read_tile_manifest
+from medrestore.data.slides.manifest import open_tile_slide, read_tile_manifest
 from medrestore.data.slides.reader import Slide
+from medrestore.evaluation.record import records_of
 from medrestore.evaluation.tiles import pictures
 from medrestore.evaluation.tiles.evaluate import evaluate_tiles
 from medrestore.evaluation.tiles.measures import TrueTile, measure_tile
@@ -146,8 +147,8 @@ def test_a_thread_holds_one_slide_open_at_a_time(
     opened: list[Slide] = []
     closed: list[Slide] = []
 
-    def open_counted(row: Any, real: Any = pictures.open_tile_slide) -> Slide:
-        opened.append(real(row))
+    def open_counted(row: Any) -> Slide:
+        opened.append(open_tile_slide(row))
         return opened[-1]
 
     def close_counted(slide: Slide, real: Any = Slide.close) -> None:
@@ -156,7 +157,7 @@ def test_a_thread_holds_one_slide_open_at_a_time(
 
     monkeypatch.setattr(pictures, "open_tile_slide", open_counted)
     monkeypatch.setattr(Slide, "close", close_counted)
-    rows = read_tile_manifest(tile_cohort.manifest).to_dict("records")
+    rows = records_of(read_tile_manifest(tile_cohort.manifest))
     rows = [row for row in rows if row["split"] == "test"]
     with TrueTiles() as trues:
         for row in rows:
