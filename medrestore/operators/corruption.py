@@ -61,8 +61,8 @@ def corrupt(
         sRGB.
     kind
         ``noise``: normally distributed noise is added to every value, independently. ``blur``: Gaussian
-        smoothing of every channel, mirrored at the image's border. ``contrast``: the optical density of every channel,
-        against white, is multiplied: I = 255 (I / 255)^strength.
+        smoothing of every channel, mirrored at the image's border. ``contrast``: the optical density of every
+        channel, against white, is multiplied: I = 255 (I / 255)^strength.
     strength : float
         Noise: standard deviation as a part of the range. Blur: standard deviation, pixels. Contrast: factor
         on the optical density, in (0, 1].
