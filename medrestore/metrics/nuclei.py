@@ -119,8 +119,9 @@ def count_nuclei(rgb: Array, *, microns_per_pixel: float) -> Nuclei:
 
     This is a count by rules, tuned by eye on three pictures; it is no pathologist and no trained network. It
     serves to compare a restored picture with its target, where both are read by the same rules. It misses
-    nuclei that are barely darker than what is around them, takes two that overlap broadly for one, and cannot
-    tell ink, pigment or folds from nuclei: those must be kept out of the tiles.
+    nuclei that are barely darker than what is around them, takes two that overlap broadly for one, may take
+    the dark side of a sharp edge between two tissues for nuclei, and cannot tell ink, pigment or folds from
+    nuclei: those must be kept out of the tiles.
 
     Examples
     --------

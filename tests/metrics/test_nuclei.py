@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from medrestore import rng
 from medrestore.checks import InputError
-from medrestore.metrics.nuclei import Nuclei, count_nuclei, nuclei_agreement
+from medrestore.metrics.nuclei import Nuclei, _part, count_nuclei, nuclei_agreement
 
 STROMA, NUCLEUS, GLASS = (225, 160, 195), (95, 65, 140), (243, 242, 244)
 
@@ -74,6 +74,8 @@ def test_two_disks_that_overlap_almost_wholly_are_one() -> None:
 def test_a_nucleus_that_the_border_cuts_counts() -> None:
     nuclei = count_nuclei(draw([(0, 20), (30, 30), (50, 63)]), microns_per_pixel=0.25)
     assert nuclei.count == 3
+    assert nuclei.labels[0].any()  # as far as the border
+    assert nuclei.labels[:, -1].any()
 
 
 def test_a_pale_nucleus_is_filled_and_a_ring_of_nuclei_is_not() -> None:
@@ -127,6 +129,27 @@ def test_cytoplasm_that_takes_up_hematoxylin_is_no_nucleus() -> None:
     nuclei = count_nuclei(picture, microns_per_pixel=0.25)
     assert nuclei.count == 16
     assert nuclei.mean_area_um2 < np.pi * 4.2**2  # the nucleus', 3.5 um, not the cell's, 7.4 um
+
+
+def test_dark_and_pale_tissue_in_one_tile_have_their_own_nuclei() -> None:
+    """Otsu's threshold parts the two tissues; in the dark one what is around a nucleus must part it."""
+    pale, dark = draw(GRID), draw(GRID, background=(150, 110, 165))
+    picture = np.concatenate([pale[:, :128], dark[:, 128:]], axis=1)
+    nuclei = count_nuclei(picture, microns_per_pixel=0.25)
+    truth = count_nuclei(pale, microns_per_pixel=0.25)
+    # A strip of dark tissue along the seam exceeds the mean across it, and may take one nucleus in.
+    assert nuclei_agreement(nuclei, truth).matched >= 15
+    assert nuclei.count <= 17
+
+
+def test_a_thin_nucleus_beside_a_large_one_keeps_a_label() -> None:
+    row, column = np.indices((40, 40))
+    mask = (row - 20) ** 2 + (column - 26) ** 2 <= 12**2
+    mask[8:32, 10:13] = True  # one pixel away, and lower than the large one's slope within 2 um
+    labels = _part(mask, 0.25)
+    assert ((labels > 0) == mask).all()
+    assert len(np.unique(labels[8:32, 10:13])) == 1
+    assert labels[20, 11] != labels[20, 26]
 
 
 def test_specks_are_no_nuclei() -> None:
