@@ -167,7 +167,7 @@ class RestorationTrainer(Trainer):
         for name, network in self.step.networks.items():
             if compile_networks:
                 network.compile()
-            if distributed:
+            if distributed and any(True for _ in network.parameters()):  # DDP refuses fixed networks
                 self.step.networks[name] = self._distribute(network)
         for optimizer in self.step.optimizers.values():
             for group in optimizer.param_groups:
