@@ -152,7 +152,8 @@ def evaluate_tiles(
             "microns_per_pixel": [float(end(rows["microns_per_pixel"])) for end in (min, max)],
         }
         shown = {str(row["tile"]): row for row in records_of(rows)}
-        panels = [comparison.panel(shown[tile], title) for tile, title in choose_tiles(per_subject).items()]
+        chosen = choose_tiles(per_subject, place=lambda tile: trues.place(shown[tile]))
+        panels = [comparison.panel(shown[tile], title) for tile, title in chosen.items()]
     result = Evaluation(folder, per_subject, summary, differences, record)
     with atomic_path(folder / "figure.png") as temporary:
         draw_tiles(panels, summary, path=temporary)

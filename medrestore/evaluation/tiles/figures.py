@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.evaluation.drawing import Page
+from medrestore.evaluation.tiles.pictures import Place
 from medrestore.evaluation.titles import label_of
 
 if TYPE_CHECKING:
@@ -40,17 +41,20 @@ LEAST_WIDTH = 7.6
 CHART_TITLE, CHART_ROW, CHART_BELOW, NAMES, CAPTION_LINE = 0.45, 0.25, 0.3, 1.15, 0.16
 
 
-def choose_tiles(per_subject: pd.DataFrame) -> dict[str, str]:
+def choose_tiles(per_subject: pd.DataFrame, *, place: Callable[[str], Place]) -> dict[str, str]:
     """Choose the tiles that the figure shows, by the true tiles alone: no result of a method has a say in it.
 
     Of patients in the order of their mean density of nuclei those at the lower quartile, median and upper
     quartile, of each the tile of its median density (the lower of two). With fewer than three patients all of
-    them are shown, and more tiles of the first, at the quartiles and ends of its densities.
+    them are shown, and more tiles of the first, next to the quartiles of its densities; tiles that overlap
+    one that is shown only where there are no others.
 
     Parameters
     ----------
     per_subject
         One row per tile and method, those of the true tile among them.
+    place
+        Where a tile lies, by its name.
 
     Returns
     -------
@@ -69,15 +73,23 @@ def choose_tiles(per_subject: pd.DataFrame) -> dict[str, str]:
     patients = sorted(by_patient, key=lambda name: (means[name], name))
     shown = patients if len(patients) <= SHOWN else [_at(patients, share) for share in QUARTILES]
     chosen = [_at(by_patient[name], 0.5) for name in shown]
-    for share in (0.25, 0.75, 0.0, 1.0):
-        further = _at(by_patient[patients[0]], share)
-        if len(chosen) < SHOWN and further not in chosen:
-            chosen.append(further)
+    tiles = by_patient[patients[0]]
+    for share in (QUARTILES[0], QUARTILES[-1]):
+        left = [item for item in tiles if item not in chosen]
+        if len(chosen) < SHOWN and left:
+            apart = [item for item in left if not any(_overlap(place(item[1]), place(b)) for _, b in chosen)]
+            wanted = share * (len(tiles) - 1)
+            chosen.append(min(apart or left, key=lambda item: abs(tiles.index(item) - wanted)))
     return {tile: f"{density:,.0f} nuclei / mm²" if known else "" for density, tile in sorted(chosen)}
 
 
 def _at(items: Sequence[Any], share: float) -> Any:
     return items[int(np.floor(share * (len(items) - 1)))]
+
+
+def _overlap(first: Place, second: Place) -> bool:
+    near = all(abs(a - b) < first.side for a, b in ((first.x, second.x), (first.y, second.y)))
+    return first.slide == second.slide and near
 
 
 def window_of(labels: NDArray[np.integer], *, size: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from medrestore.data.slides.manifest import open_tile_slide, read_tile
 if TYPE_CHECKING:
     from medrestore.data.slides.reader import Slide
 
-__all__ = ["TrueTiles", "picture_problem", "read_picture"]
+__all__ = ["Place", "TrueTiles", "picture_problem", "read_picture"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOR_TYPES = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with transparency", 6: "RGB with transparency"}
@@ -81,6 +81,15 @@ def read_picture(path: Path, *, size: int) -> NDArray[np.uint8]:
         ) from error
 
 
+class Place(NamedTuple):
+    """Where a tile lies: its slide, its top left corner and its side in pixels of level 0."""
+
+    slide: str
+    x: int
+    y: int
+    side: float
+
+
 class TrueTiles:
     """Reads true tiles; every thread keeps the slide open that it read from last.
 
@@ -100,6 +109,11 @@ class TrueTiles:
         (tile_size, tile_size, 3) uint8
         """
         return read_tile(self._slide(row), row)
+
+    def place(self, row: Mapping[str, Any]) -> Place:
+        """Say where the tile of a manifest's row lies."""
+        side = int(row["tile_size"]) * self._slide(row).step(float(row["microns_per_pixel"]))
+        return Place(str(row["slide_path"]), int(row["x"]), int(row["y"]), side)
 
     def _slide(self, row: Mapping[str, Any]) -> Slide:
         path = str(row["slide_path"])

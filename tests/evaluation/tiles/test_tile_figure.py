@@ -11,6 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from medrestore.evaluation.tiles.figures import TilePanel, choose_tiles, draw_tiles, window_of
+from medrestore.evaluation.tiles.pictures import Place
 
 DOTS, COLUMN = 150, 1.72
 """Dots an inch; width of an image in inches."""
@@ -26,6 +27,16 @@ def table_of(densities: dict[str, list[float]], **others: float) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
+def apart(tile: str) -> Place:
+    """Tiles of a hundred pixels, a hundred pixels apart."""
+    patient, number, _ = tile.split("_")
+    return Place(patient, 100 * int(number[1:]), 0, 100.0)
+
+
+def choose(table: pd.DataFrame) -> dict[str, str]:
+    return choose_tiles(table, place=apart)
+
+
 def test_quartiles_of_patients_and_the_median_tile_of_each_are_shown() -> None:
     # Means 100, 200, ..., 500: quartiles are the second to fourth. Of an even count the lower middle one.
     densities = {
@@ -35,7 +46,7 @@ def test_quartiles_of_patients_and_the_median_tile_of_each_are_shown() -> None:
         "d": [0.0, 190.0, 210.0, 400.0],
         "e": [300.0],
     }
-    assert choose_tiles(table_of(densities)) == {
+    assert choose(table_of(densities)) == {
         "d_x1_y0": "190 nuclei / mm²",
         "e_x0_y0": "300 nuclei / mm²",
         "b_x1_y0": "400 nuclei / mm²",
@@ -45,14 +56,27 @@ def test_quartiles_of_patients_and_the_median_tile_of_each_are_shown() -> None:
 def test_fewer_patients_show_more_tiles() -> None:
     # Both patients by their median tiles, 30 and 5000; then the lower quartile of the sparser one.
     two = table_of({"a": [5000.0], "b": [10.0, 20.0, 30.0, 40.0, 50.0]})
-    assert choose_tiles(two) == {
+    assert choose(two) == {
         "b_x1_y0": "20 nuclei / mm²",
         "b_x2_y0": "30 nuclei / mm²",
         "a_x0_y0": "5,000 nuclei / mm²",
     }
-    assert list(choose_tiles(table_of({"a": [2.0, 1.0]}))) == ["a_x1_y0", "a_x0_y0"]
+    assert list(choose(table_of({"a": [2.0, 1.0]}))) == ["a_x1_y0", "a_x0_y0"]
     uncounted = table_of({"a": [3.0], "b": [2.0], "c": [1.0]}).drop(columns="nuclei_density")
-    assert choose_tiles(uncounted) == {"a_x0_y0": "", "b_x0_y0": "", "c_x0_y0": ""}
+    assert choose(uncounted) == {"a_x0_y0": "", "b_x0_y0": "", "c_x0_y0": ""}
+
+
+def test_tiles_that_overlap_are_shown_where_there_are_no_others() -> None:
+    # Seven tiles half a tile apart, dense ones further right: the median is x3, overlapped by x2 and x4. Next
+    # to the lower quartile, rank 1.5, are x1 and x2: x1. Next to the upper one, rank 4.5: x5, not x4.
+    table = table_of({"a": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]})
+    half = choose_tiles(table, place=lambda tile: apart(tile)._replace(side=200.0))
+    assert list(half) == ["a_x1_y0", "a_x3_y0", "a_x5_y0"]
+    below = choose_tiles(table, place=lambda tile: apart(tile)._replace(side=1000.0))
+    assert list(below) == ["a_x1_y0", "a_x3_y0", "a_x4_y0"]
+    # Far apart in one direction is apart.
+    down = choose_tiles(table, place=lambda tile: Place("s", 0, apart(tile).x, 50.0))
+    assert list(down) == ["a_x1_y0", "a_x3_y0", "a_x4_y0"]
 
 
 def test_no_result_has_a_say() -> None:
@@ -60,7 +84,7 @@ def test_no_result_has_a_say() -> None:
     changed = table.copy()
     restored = changed["method"] == "e"
     changed.loc[restored, ["nuclei_density", "rrmse"]] = np.random.default_rng(0).random((restored.sum(), 2))
-    assert choose_tiles(changed) == choose_tiles(table)
+    assert choose(changed) == choose(table)
 
 
 def test_the_window_holds_most_outline() -> None:
