@@ -11,7 +11,7 @@ import numpy.typing as npt
 from medrestore.checks import InputError, require_in_range, require_same_shape
 from medrestore.metrics.stains import stain_density
 
-__all__ = ["Nuclei", "NucleiAgreement", "count_nuclei", "nuclei_agreement"]
+__all__ = ["COARSEST_UM", "Nuclei", "NucleiAgreement", "count_nuclei", "nuclei_agreement"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
