@@ -46,8 +46,8 @@ def choose_tiles(per_subject: pd.DataFrame, *, place: Callable[[str], Place]) ->
 
     Of patients in the order of their mean density of nuclei those at the lower quartile, median and upper
     quartile, of each the tile of its median density (the lower of two). With fewer than three patients all of
-    them are shown, and more tiles of the first, next to the quartiles of its densities; tiles that overlap
-    one that is shown only where there are no others.
+    them are shown, and more tiles of the first, next to the quartiles of its densities, of those that overlap
+    what is shown least.
 
     Parameters
     ----------
@@ -77,9 +77,10 @@ def choose_tiles(per_subject: pd.DataFrame, *, place: Callable[[str], Place]) ->
     for share in (QUARTILES[0], QUARTILES[-1]):
         left = [item for item in tiles if item not in chosen]
         if len(chosen) < SHOWN and left:
-            apart = [item for item in left if not any(_overlap(place(item[1]), place(b)) for _, b in chosen)]
+            shared = [max(_overlap(place(name), place(other)) for _, other in chosen) for _, name in left]
             wanted = share * (len(tiles) - 1)
-            chosen.append(min(apart or left, key=lambda item: abs(tiles.index(item) - wanted)))
+            ranks = [(area, abs(tiles.index(item) - wanted)) for area, item in zip(shared, left, strict=True)]
+            chosen.append(left[ranks.index(min(ranks))])
     return {tile: f"{density:,.0f} nuclei / mm²" if known else "" for density, tile in sorted(chosen)}
 
 
@@ -87,9 +88,12 @@ def _at(items: Sequence[Any], share: float) -> Any:
     return items[int(np.floor(share * (len(items) - 1)))]
 
 
-def _overlap(first: Place, second: Place) -> bool:
-    near = all(abs(a - b) < first.side for a, b in ((first.x, second.x), (first.y, second.y)))
-    return first.slide == second.slide and near
+def _overlap(first: Place, second: Place) -> float:
+    """Return the area that two tiles share, in pixels of level 0."""
+    if first.slide != second.slide:
+        return 0.0
+    width, height = (first.side - abs(a - b) for a, b in ((first.x, second.x), (first.y, second.y)))
+    return max(width, 0.0) * max(height, 0.0)
 
 
 def window_of(labels: NDArray[np.integer], *, size: int) -> tuple[int, int]:
@@ -190,7 +194,7 @@ def _caption(*, patients: int, chart: bool) -> str:
     elif patients == SHOWN:
         where = "of each patient the tile of its median"
     else:
-        where = "at quartiles and median of a patient's tiles"
+        where = "near the quartiles and at the median of a patient's tiles"
     parts = [
         f"Tiles chosen by the density of nuclei in the true tiles alone: {where}.",
         "Second rows: the marked part, pixel by pixel, where the true tile has most outline of nuclei.",

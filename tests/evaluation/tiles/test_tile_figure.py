@@ -66,14 +66,15 @@ def test_fewer_patients_show_more_tiles() -> None:
     assert choose(uncounted) == {"a_x0_y0": "", "b_x0_y0": "", "c_x0_y0": ""}
 
 
-def test_tiles_that_overlap_are_shown_where_there_are_no_others() -> None:
+def test_tiles_that_overlap_least_are_shown() -> None:
     # Seven tiles half a tile apart, dense ones further right: the median is x3, overlapped by x2 and x4. Next
     # to the lower quartile, rank 1.5, are x1 and x2: x1. Next to the upper one, rank 4.5: x5, not x4.
     table = table_of({"a": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]})
     half = choose_tiles(table, place=lambda tile: apart(tile)._replace(side=200.0))
     assert list(half) == ["a_x1_y0", "a_x3_y0", "a_x5_y0"]
-    below = choose_tiles(table, place=lambda tile: apart(tile)._replace(side=1000.0))
-    assert list(below) == ["a_x1_y0", "a_x3_y0", "a_x4_y0"]
+    # All overlap: those at the ends do least.
+    all_over = choose_tiles(table, place=lambda tile: apart(tile)._replace(side=1000.0))
+    assert list(all_over) == ["a_x0_y0", "a_x3_y0", "a_x6_y0"]
     # Far apart in one direction is apart.
     down = choose_tiles(table, place=lambda tile: Place("s", 0, apart(tile).x, 50.0))
     assert list(down) == ["a_x1_y0", "a_x3_y0", "a_x4_y0"]
