@@ -37,6 +37,7 @@ TILE_COLUMNS = (
 _OPTIONAL = ("slide_microns_per_pixel",)
 _REQUIRED = tuple(name for name in TILE_COLUMNS if name not in _OPTIONAL)
 _DERIVED = ("row", "slide_path")
+_ROUNDING = 0.51  # pixels; corners of tiles are rounded to whole ones
 _WHOLE = {"x": 0, "y": 0, "tile_size": 1}
 _FRACTIONAL = ("microns_per_pixel", "slide_microns_per_pixel", "tissue_fraction", "focus")
 
@@ -185,23 +186,21 @@ def _row_problems(table: pd.DataFrame) -> list[Problem]:
         if split and split not in SPLITS
     ]
     problems += _same_problems(
-        table, ["subject_id"], "split", "patient {0} is in two splits, {1} (row {2}) and {3}"
+        table, "subject_id", "split", "patient {0} in two splits, {1} (row {2}) and {3}"
     )
     problems += _same_problems(
-        table, ["slide_sha256"], "subject_id", "one slide under two patients, {1} (row {2}) and {3}"
+        table, "slide_sha256", "subject_id", "one slide under two patients, {1} (row {2}) and {3}"
     )
-    problems += _same_problems(table, ["slide"], "slide_sha256", "{0} has another checksum than in row {2}")
+    problems += _same_problems(table, "slide", "slide_sha256", "{0} has another checksum than in row {2}")
     problems += _same_problems(
-        table, ["slide"], "slide_microns_per_pixel", "{0} has another resolution than in row {2}"
+        table, "slide", "slide_microns_per_pixel", "{0} has another resolution than in row {2}"
     )
     sizes = table["tile_size"]
     first = int(sizes.iloc[0])
     other = table[sizes != first]
     if not other.empty:
         size, row = int(other["tile_size"].iloc[0]), int(other["row"].iloc[0])
-        problems.append(
-            Problem(row, "tile_size", f"tiles must be of one size, got {size} and {first} (row 2)")
-        )
+        problems.append(Problem(row, "tile_size", f"tiles must have one size, got {size} and {first}"))
     for columns in (["tile"], ["slide", "x", "y"]):
         seen: dict[Any, int] = {}
         for row, *key in table[["row", *columns]].itertuples(index=False, name=None):
@@ -211,10 +210,10 @@ def _row_problems(table: pd.DataFrame) -> list[Problem]:
     return problems
 
 
-def _same_problems(table: pd.DataFrame, key: list[str], value: str, message: str) -> list[Problem]:
+def _same_problems(table: pd.DataFrame, key: str, value: str, message: str) -> list[Problem]:
     """Report every group's first row whose value differs from that of its first."""
     problems = []
-    for name, rows in table.groupby(key[0], sort=False):
+    for name, rows in table.groupby(key, sort=False):
         texts = [str(cell) for cell in rows[value]]  # NaN equals itself as text
         other = rows[[text not in (texts[0], "") for text in texts]]
         if str(name) and not other.empty:
@@ -237,10 +236,11 @@ def _slide_problems(rows: pd.DataFrame) -> list[Problem]:
         with open_tile_slide(first) as slide:
             for row in rows.to_dict("records"):
                 extent = row["tile_size"] * slide.step(row["microns_per_pixel"])
-                if row["x"] + extent > slide.width + 1 or row["y"] + extent > slide.height + 1:
-                    message = (
-                        f"{row['tile']} lies outside of its slide of {slide.width} x {slide.height} pixels"
-                    )
+                if (
+                    row["x"] + extent > slide.width + _ROUNDING
+                    or row["y"] + extent > slide.height + _ROUNDING
+                ):
+                    message = f"{row['tile']} leaves its slide of {slide.width} x {slide.height} pixels"
                     problems.append(Problem(int(row["row"]), "tile", message))
     except InputError as error:
         problems.append(Problem(number, "slide", str(error)))

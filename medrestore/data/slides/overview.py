@@ -84,7 +84,7 @@ def write_overview(
         draw.text((left + 17, height + 4), text, fill="black", font=font)
         left += 17 + draw.textlength(text, font=font) + 18
     with atomic_path(path) as temporary:
-        canvas.save(temporary, format="PNG")
+        canvas.save(temporary, format="PNG", compress_level=1)  # five times as fast as 6
     return path
 
 

@@ -24,7 +24,7 @@ from medrestore.data.phantoms.folder import write_json
 from medrestore.data.phantoms.workers import available_cores, run_tasks
 from medrestore.data.slides.manifest import write_tile_manifest
 from medrestore.data.slides.reader import open_slide
-from medrestore.data.slides.scan import TileRules, read_scan, scan_slide
+from medrestore.data.slides.scan import TileRules, grid_positions, read_scan, scan_slide
 from medrestore.data.slides.slide_list import SlideEntry, find_slides, require_splits
 from medrestore.data.slides.tissue import MINIMUM_FOCUS
 from medrestore.files import atomic_path, require_empty_folder
@@ -154,7 +154,10 @@ def _require_usable(entries: Sequence[SlideEntry], rules: TileRules) -> None:
         try:
             with open_slide(entry.path, microns_per_pixel=entry.microns_per_pixel) as slide:
                 step = slide.step(rules.microns_per_pixel)
-                if rules.tile_size * step > min(slide.width, slide.height) + 0.5:
+                shortest = min(slide.width, slide.height)
+                if not len(
+                    grid_positions(shortest, tile_size=rules.tile_size, stride=rules.stride, step=step)
+                ):
                     fail(
                         f"is smaller than a tile: {slide.width} x {slide.height} pixels, and a tile of "
                         f"{rules.tile_size} at {rules.microns_per_pixel:g} um/pixel spans "
