@@ -1,8 +1,9 @@
-"""Made-up evaluations: numbers that tests know, of no network."""
+"""Made-up evaluations, numbers that tests know, of no network; and a tiny set of tiles for real trainings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -60,3 +61,38 @@ def make_cells() -> MakeCells:
         return cells
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the manifest of ten tiles of five patients: smooth colors, 176 pixels, the least of MS-mSSIM."""
+    from PIL import Image
+
+    from medrestore.data.slides.manifest import write_tile_manifest
+    from medrestore.files import sha256_file
+
+    folder = tmp_path_factory.mktemp("tiles")
+    rows = []
+    for number, split in enumerate(("train", "train", "validation", "test", "test")):
+        path = folder / f"P{number}_slide.png"
+        random = np.random.default_rng(number)
+        coarse = Image.fromarray(random.uniform(120, 240, (22, 44, 3)).astype(np.uint8))
+        coarse.resize((352, 176), Image.Resampling.BICUBIC).save(path)
+        rows += [
+            {
+                "subject_id": f"P{number}",
+                "slide": path.name,
+                "split": split,
+                "tile": f"{path.stem}_x{x}_y0",
+                "x": x,
+                "y": 0,
+                "tile_size": 176,
+                "microns_per_pixel": 0.5,
+                "slide_microns_per_pixel": 0.5,
+                "tissue_fraction": 1.0,
+                "focus": 1.0,
+                "slide_sha256": sha256_file(path),
+            }
+            for x in (0, 176)
+        ]
+    return write_tile_manifest(pd.DataFrame(rows), folder / "manifest.csv")
