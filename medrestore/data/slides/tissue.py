@@ -18,6 +18,7 @@ SATURATION_RANGE = (0.04, 0.07)
 _DARKEST = 50.0  # below, of 255, saturation is the noise of a black border or of ink
 _LUMINANCE = (0.2125, 0.7154, 0.0721)  # of scikit-image's rgb2gray
 _LAPLACIAN_NOISE = 20.0 / 12.0  # variance that rounding to whole numbers, 1 / 12, has after (1, 1, -4, 1, 1)
+_BAND = 512  # rows whose hue is held at a time, in float64
 _FLATTEST = 1.0  # variance in gray levels squared below which a tile shows nothing to focus on
 
 
@@ -92,18 +93,11 @@ def pen_mask(rgb: npt.NDArray[np.uint8], *, smallest: int = 16) -> npt.NDArray[n
     at 20 to 45: green and blue ink are unlike all of them, red ink is told from eosin and blood by its
     saturation only. Ink of tissue margins, which pathologists put on the specimen itself, is found as well.
     """
-    from skimage.color import rgb2hsv
-
     _require_rgb(rgb)
     require_in_range("smallest", smallest, 0, np.inf)
-    hsv = rgb2hsv(rgb)
-    hue, saturation, value = 360 * hsv[..., 0], hsv[..., 1], 255 * hsv[..., 2]
-    colored = value > _DARKEST
-    green = colored & (hue >= 75) & (hue < 195) & (saturation > 0.2)
-    blue = colored & (hue >= 195) & (hue < 228) & (saturation > 0.45)
-    red = colored & ((hue >= 348) | (hue < 12)) & (saturation > 0.7) & (value > 120)
-    black = value < _DARKEST
-    return _without_small(green | blue | red | black, smallest)
+    bands = range(0, len(rgb), _BAND)
+    ink = np.concatenate([_ink(rgb[start : start + _BAND]) for start in bands])
+    return _without_small(ink, smallest)
 
 
 def focus_score(rgb: npt.NDArray[np.uint8]) -> float:
@@ -146,6 +140,20 @@ def focus_score(rgb: npt.NDArray[np.uint8]) -> float:
         return 0.0
     noise = _LAPLACIAN_NOISE * float(np.sum(weights**2))
     return max(float(laplace(gray, mode="reflect").var()) - noise, 0.0) / variance
+
+
+def _ink(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Return the pixels whose color is that of an ink."""
+    from skimage.color import rgb2hsv
+
+    hsv = rgb2hsv(rgb)
+    hue, saturation, value = 360 * hsv[..., 0], hsv[..., 1], 255 * hsv[..., 2]
+    colored = value > _DARKEST
+    green = colored & (hue >= 75) & (hue < 195) & (saturation > 0.2)
+    blue = colored & (hue >= 195) & (hue < 228) & (saturation > 0.45)
+    red = colored & ((hue >= 348) | (hue < 12)) & (saturation > 0.7) & (value > 120)
+    black = value < _DARKEST
+    return np.asarray(green | blue | red | black, dtype=np.bool_)
 
 
 def _without_small(mask: npt.NDArray[np.bool_], smallest: int) -> npt.NDArray[np.bool_]:
