@@ -19,7 +19,7 @@ from medrestore.data.slides.manifest import open_tile_slide, read_tile, read_til
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.files import atomic_path, sha256_file
 from medrestore.inference.evaluator import Output, RestorationEvaluator
-from medrestore.inference.slide_files import SlideSettings, restore_slide, tissue_windows
+from medrestore.inference.slide_files import SlideSettings, occupied_windows, restore_slide
 from medrestore.inference.super_resolver import SuperResolver, load_super_resolver
 from medrestore.networks.weights import load_file
 from medrestore.operators.resampling import reduce_image
@@ -273,7 +273,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             notes = resolution_warnings(slide.microns_per_pixel, self.domain)
             self.warn_outside(item.name, notes)
             stride = self.settings.stride(scale)
-            windows = tissue_windows(slide, stride=stride, overlap=self.settings.overlap)
+            windows = occupied_windows(slide, stride=stride, overlap=self.settings.overlap)
             if self.settings.background == "restored":
                 windows = np.ones_like(windows)
             record = {

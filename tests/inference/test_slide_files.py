@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from medrestore.checks import InputError
 from medrestore.data.slides.reader import open_slide
-from medrestore.inference.slide_files import SlideSettings, restore_slide, tissue_windows
+from medrestore.inference.slide_files import SlideSettings, occupied_windows, restore_slide
 from medrestore.inference.super_resolver import SuperResolver
 from medrestore.networks.super_resolution import SRResNet
 from medrestore.operators.resampling import enlarge
@@ -64,7 +64,7 @@ def restore(
     path: Path, network: nn.Module, output: Path, *, settings: SlideSettings = SETTINGS, **given: Any
 ) -> NDArray[np.uint8]:
     with open_slide(path, microns_per_pixel=1.0) as slide:
-        windows = tissue_windows(slide, stride=settings.stride(4), overlap=settings.overlap)
+        windows = occupied_windows(slide, stride=settings.stride(4), overlap=settings.overlap)
         if settings.background == "restored":
             windows[:] = True
         arguments = {"settings": settings, "windows": windows, "identity": {}} | given
@@ -123,15 +123,16 @@ def test_background_is_enlarged_and_tissue_restored(slide_path: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("stated", [1.0, None])
-def test_windows_with_tissue_are_found_and_those_far_from_it_are_not(
+def test_windows_that_hold_something_are_found_and_those_far_from_it_are_not(
     stated: float | None, tmp_path: Path
 ) -> None:
     image = np.full((500, 420, 3), 244, np.uint8)
     image[230:260, 300:] = (170, 90, 160)
-    image[104:114, 60:70] = (170, 90, 160)
+    image[103:108, 62:67] = (170, 90, 160)
+    image[400:420, 100:120] = 190  # without color
     Image.fromarray(image).save(tmp_path / "a.png")
     with open_slide(tmp_path / "a.png", microns_per_pixel=stated) as slide:
-        windows = tissue_windows(slide, stride=32, overlap=8)
+        windows = occupied_windows(slide, stride=32, overlap=8)
     assert windows.shape == (16, 14)
     stained = image[..., 1] < 200
     for row in range(16):
@@ -139,10 +140,10 @@ def test_windows_with_tissue_are_found_and_those_far_from_it_are_not(
             y, x = 32 * row, 32 * column
             if stained[y : y + 40, x : x + 40].any():
                 assert windows[row, column]
-            # The picture in which tissue is looked for has pixels of 8; its filter reaches 3, windows 1 more.
-            if not stained[max(y - 40, 0) : y + 80, max(x - 40, 0) : x + 80].any():
+            # The picture that is looked at has pixels of 4; its filter reaches 3 of them, windows 1 more.
+            if not stained[max(y - 20, 0) : y + 60, max(x - 20, 0) : x + 60].any():
                 assert not windows[row, column]
-    assert 0 < windows.sum() < 60
+    assert 0 < windows.sum() < 40
 
 
 def test_result_depends_on_batches_no_more_than_sums_do(slide_path: Path, tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ import resource, sys, time
 from pathlib import Path
 import numpy as np
 from medrestore.data.slides.reader import open_slide
-from medrestore.inference.slide_files import SlideSettings, restore_slide, tissue_windows
+from medrestore.inference.slide_files import SlideSettings, restore_slide, occupied_windows
 from medrestore.inference.super_resolver import SuperResolver
 from medrestore.networks.super_resolution import SRResNet
 
@@ -203,7 +204,7 @@ def advance(tiles):
     time.sleep(pause)
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with open_slide(source) as slide:
-    windows = tissue_windows(slide, stride=settings.stride(4), overlap=8)
+    windows = occupied_windows(slide, stride=settings.stride(4), overlap=8)
     restore_slide(slide, SuperResolver(network, scale=4, sigma=2.0, batch_size=1), output=output,
                   settings=settings, windows=windows, identity={}, advance=advance)
 print("memory", base, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -263,7 +264,7 @@ def test_real_slide_opens_with_its_resolution(shared_data: Callable[[str], Path]
             resolver(SRResNet(channels=4, blocks=1, enlargement_skip="bicubic")),
             output=tmp_path / "a.tiff",
             settings=SlideSettings(),
-            windows=tissue_windows(slide, stride=128, overlap=24),
+            windows=occupied_windows(slide, stride=128, overlap=24),
             identity={},
         )
     with openslide.OpenSlide(str(tmp_path / "a.tiff")) as restored:
