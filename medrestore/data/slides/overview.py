@@ -69,7 +69,7 @@ def write_overview(
     canvas.paste(Image.fromarray(pixels), (0, 0))
     draw = ImageDraw.Draw(canvas)
     scale_x, scale_y = width / slide.width, height / slide.height
-    for fate in ("pen", "focus", "kept"):  # what is kept lies on top
+    for fate in ("kept", "focus", "pen"):  # what is dropped lies on top
         for region in regions:
             if region.fate == fate:
                 left, top = region.x * scale_x, region.y * scale_y

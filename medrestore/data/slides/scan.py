@@ -120,7 +120,7 @@ def scan_slide(entry: SlideEntry, rules: TileRules, folder: Path, fingerprint: s
             "width": slide.width,
             "height": slide.height,
             "slide_microns_per_pixel": slide.require_resolution(),
-            "tissue_area_mm2": round(float(tissue.sum()) * mask_microns**2 / 1e6, 6),
+            "tissue_area_mm2": round(float((tissue & ~pen).sum()) * mask_microns**2 / 1e6, 6),
             "tiles": int((fate == "kept").sum()),
             **{f"dropped_{why}": int((fate == why).sum()) for why in ("tissue", "pen", "focus")},
         }
