@@ -127,8 +127,9 @@ def focus_score(rgb: npt.NDArray[np.uint8]) -> float:
     The variance of the Laplacian is the usual measure of focus (Pech-Pacheco et al., ICPR 2000). Divided by
     the variance it depends neither on the strength of the stain nor on the brightness of the lamp, so one
     threshold serves many slides; it still depends on the resolution and on the scanner's sharpening. Noise
-    counts as sharpness. Tiles of 256 pixels in 18 H&E slides of 0.25 to 0.5 um/pixel score 0.02 to 1.3; after
-    Gaussian smoothing by 3 pixels 0.0003 to 0.01.
+    counts as sharpness. 156 tiles of 256 pixels in 18 H&E slides of 0.25 to 0.5 um/pixel score 0.022 to 1.3;
+    smoothed by a Gaussian of 2 pixels 28 % of them fall below :data:`MINIMUM_FOCUS`, of 3 pixels 94 %, of 4
+    pixels all.
     """
     from scipy.ndimage import laplace
 
