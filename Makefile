@@ -1,9 +1,10 @@
-# Commands: `make demo`, `make demo-mri` and `make test`. They make .venv on a bare machine and reuse it afterwards.
+# Commands: `make demo`, `make demo-mri`, `make demo-histology` and `make test`. They make .venv on a bare machine and reuse it afterwards.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OUTPUT ?= demo_output
 MRI_DEMO_OUTPUT ?= demo_mri_output
+HISTOLOGY_DEMO_OUTPUT ?= demo_histology_output
 # One torch release for everybody who calls make; `make TORCH=torch demo` takes the newest.
 TORCH ?= torch==2.13.0
 # Two default OpenMP teams that spin while they wait halve each other's speed.
@@ -11,7 +12,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Large pages: a tenth of a restoration on a CPU is page faults.
 export THP_MEM_ALLOC_ENABLE ?= 1
 
-.PHONY: demo demo-mri test lint benchmarks help clean
+.PHONY: demo demo-mri demo-histology test lint benchmarks help clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -33,6 +34,9 @@ demo: $(VENV)/.installed  ## Simulate a cohort, train Task-GAN and its baselines
 
 demo-mri: $(VENV)/.installed  ## The same for multi-contrast MRI: six contrasts from one MDME acquisition, about 12 minutes on two cores
 	$(BIN)/medrestore demo multicontrast-mri --output $(MRI_DEMO_OUTPUT)
+
+demo-histology: $(VENV)/.installed  ## The same for histopathology: super-resolution of an example picture, about 10 minutes on two cores
+	$(BIN)/medrestore demo histology --output $(HISTOLOGY_DEMO_OUTPUT)
 
 lint: $(VENV)/.installed-dev  ## Style, types, layers
 	$(BIN)/pre-commit run --all-files

@@ -26,7 +26,7 @@ from medrestore.networks.unet import UNetGenerator
 from medrestore.networks.weights import describe, load_file, save_file
 
 COMMANDS: list[tuple[list[str], list[str]]] = [
-    (["demo"], ["--output", "--seed", "11 minutes", "multicontrast-mri"]),
+    (["demo"], ["--output", "--seed", "11 minutes", "multicontrast-mri", "histology"]),
     (["simulate"], ["amyloid-pet", "low-dose", "mdme-mri"]),
     (["simulate", "amyloid-pet"], ["--output", "--size", "reference", "--dose-fraction", "--workers"]),
     (["simulate", "low-dose"], ["--image", "--mu-map", "1/cm", "repeat for several"]),
@@ -35,6 +35,11 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["mri", "check"], ["FILE", "--contrast", "all faults"]),
     (["mri", "coregister"], ["MANIFEST", "--output", "--component", "resampled once", "left_out.csv"]),
     (["mri", "evaluate"], ["NAME=FOLDER", "--segmenter", "--observer", "grid artifacts", "--tracking-uri"]),
+    (["histology"], ["evaluate", "reduce"]),
+    (["histology", "evaluate"], ["NAME=FOLDER", "--manifest", "MS-mSSIM", "by patient", "--tracking-uri"]),
+    (["histology", "reduce"], ["SLIDE", "--output", "--scale", "--microns-per-pixel"]),
+    (["tiles"], ["SLIDES", "--microns-per-pixel", "--patient-pattern", "TCGA", "split apart", "Example"]),
+    (["corruption-study"], ["--level", "--variant", "VGG19", "--seeds", "--jobs", "Example"]),
     (["manifest"], ["check"]),
     (["manifest", "check"], ["FILE", "--label-column", "all faulty rows"]),
     (["train"], ["BUNDLE", "--variant", "--key value", "Example"]),
