@@ -28,10 +28,24 @@ def train_and_restore(task: Mapping[str, Any]) -> None:
     Parameters
     ----------
     task
-        ``bundle``, ``folder`` of the study, ``run``, ``overlays``, ``overrides``, ``tracking_uri``, and
-        ``restore``: none, or a mapping of ``manifest``, ``split`` and ``output``.
+        ``bundle``, ``folder`` of the study, ``run``, ``overlays``, the checksum of the ``configuration`` that
+        they make, ``overrides``, ``tracking_uri``, and ``restore``: none, or a mapping of ``manifest``,
+        ``split`` and ``output``.
+
+    Raises
+    ------
+    InputError
+        When the configuration was changed since the study was called.
     """
+    from medrestore.experiments.corruption_plan import configuration_checksum
     from medrestore.experiments.runs import train_run
+
+    if configuration_checksum(task["overlays"], {}) != task["configuration"]:
+        raise InputError(
+            f"the configuration of {task['bundle']} with {', '.join(task['overlays'])} was changed since the "
+            "study was called: runs would not compare. Remedy: change it back, or begin a study in another "
+            "folder"
+        )
 
     weights = train_run(
         task["bundle"],

@@ -14,7 +14,16 @@ from medrestore.experiments.corruption_results import REFERENCE
 from medrestore.experiments.jobs import Job, cores_per_job
 from medrestore.files import sha256_file
 
-__all__ = ["BUNDLE", "LEVELS", "VARIANTS", "StudyPlan", "evaluation_folder", "make_jobs", "make_plan"]
+__all__ = [
+    "BUNDLE",
+    "LEVELS",
+    "VARIANTS",
+    "StudyPlan",
+    "configuration_checksum",
+    "evaluation_folder",
+    "make_jobs",
+    "make_plan",
+]
 
 BUNDLE = "histology_srgan"
 LEVELS = tuple(step / 20 for step in range(11))
@@ -143,22 +152,29 @@ def make_plan(
     )
     runs = ([AUTOENCODER] if set(variants) - set(OWN_ENCODER) else []) + list(variants)
     for run in runs:
-        plan.configurations[run] = _configuration(plan.overlays_of(run), given)
+        plan.configurations[run] = configuration_checksum(plan.overlays_of(run), given)
     return plan
 
 
-def _configuration(overlays: Sequence[str], overrides: Mapping[str, Any]) -> str:
-    """Return the checksum of a run's configuration: its values, not how they are written."""
+def configuration_checksum(overlays: Sequence[str], overrides: Mapping[str, Any]) -> str:
+    """Return the checksum of a run's merged configuration: of its values, not of how they are written.
+
+    Raises
+    ------
+    InputError
+        For an overlay that is not there, or a key that the configuration does not have.
+    """
     from monai.bundle import ConfigParser
 
     from medrestore.engines.bundle import bundle_files, find_bundle
 
     files = bundle_files(find_bundle(BUNDLE), "train", overlays)
-    contents = [ConfigParser.load_config_file(file) for file in files]
-    require_known_keys(files[0], {key.split("::")[0]: None for key in overrides}, contents[0])
-    for file, content in zip(files[1:], contents[1:], strict=True):
-        require_known_keys(f"{file}:", content, contents[0])
-    return hashlib.sha256(json.dumps(contents, sort_keys=True, default=str).encode()).hexdigest()
+    base, *others = (ConfigParser.load_config_file(file) for file in files)
+    require_known_keys(files[0], {key.split("::")[0]: None for key in overrides}, base)
+    for file, content in zip(files[1:], others, strict=True):
+        require_known_keys(f"{file}:", content, base)
+    merged = ConfigParser.load_config_files(files)
+    return hashlib.sha256(json.dumps(merged, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def make_jobs(
@@ -195,6 +211,7 @@ def make_jobs(
                 "folder": str(folder),
                 "run": name,
                 "overlays": plan.overlays_of(run),
+                "configuration": plan.configurations[run],
                 "overrides": overrides,
                 "tracking_uri": tracking_uri,
                 "restore": None if run == AUTOENCODER else target,

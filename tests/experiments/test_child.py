@@ -73,3 +73,15 @@ def test_an_evaluation_degrades_tiles_as_the_weights_say(
     assert (given["scale"], given["sigma"], given["workers"]) == (2, 1.5, 2)
     assert given["baselines"] == ("bicubic",)
     assert given["pairs"] == [("sqe", "e")]
+
+
+def test_a_run_of_a_changed_configuration_is_refused(tmp_path: Path) -> None:
+    from medrestore.experiments.corruption_plan import BUNDLE, configuration_checksum
+
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("batch_size: 3\n")
+    overlays = [str(overlay), "sqe"]
+    task = {"bundle": BUNDLE, "overlays": overlays, "configuration": configuration_checksum(overlays, {})}
+    overlay.write_text("batch_size: 4\n")
+    with pytest.raises(InputError, match=r"mine\.yaml, sqe was changed since the study was called"):
+        child.train_and_restore(task)

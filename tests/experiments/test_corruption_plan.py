@@ -149,5 +149,13 @@ def test_configurations_are_known_by_their_values(tiles: Path, tmp_path: Path) -
     overlay.write_text("batch_size: 4\n")
     changed = plan_of(tiles, overlays=(str(overlay),)).record()
     assert [key for key in first if changed[key] != first[key]] == ["configurations"]
+    # What a later overlay replaces does not matter.
+    last = tmp_path / "last.yaml"
+    last.write_text("batch_size: 9\n")
+    overlays = (str(overlay), str(last))
+    before = plan_of(tiles, overlays=overlays).record()
+    overlay.write_text("batch_size: 5\n")
+    assert plan_of(tiles, overlays=overlays).record() == before
+    overlay.write_text("batch_size: 4\n")
     # Levels and seeds are no settings: a later call may name others.
     assert plan_of(tiles, levels=(0.25,), seeds=(7,), overlays=(str(overlay),)).record() == changed

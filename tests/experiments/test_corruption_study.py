@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.experiments import corruption_study
 from medrestore.experiments.corruption_study import render_corruption_study, run_corruption_study
 from medrestore.experiments.jobs import Job
-from medrestore.tracking.store import open_client
+from medrestore.tracking.store import default_tracking_uri, open_client
 
 Cells = dict[tuple[float, int], pd.DataFrame]
 VARIANTS = ("e", "qe", "sqe")
@@ -67,15 +66,44 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, make_cells: Callable[..., Cells]) 
     return asked
 
 
-def study(tiles: Path, folder: Path, **settings: Any) -> Path:
-    given = {"levels": (0.0, 0.5), "variants": VARIANTS, "seeds": (0, 1), "progress": False, **settings}
-    return run_corruption_study(tiles, output=folder, **given)
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One MLflow store: a database takes seconds to make, an experiment none."""
+    return default_tracking_uri(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def study(tiles: Path, tmp_path: Path, store: str) -> Callable[..., Path]:
+    """Return what runs a small study in a folder; each test has an experiment of its own."""
+
+    def run(folder: Path, **settings: Any) -> Path:
+        given = {"levels": (0.0, 0.5), "variants": VARIANTS, "seeds": (0, 1), "progress": False, **settings}
+        return run_corruption_study(
+            tiles, output=folder, experiment=tmp_path.name, tracking_uri=store, **given
+        )
+
+    return run
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, store: str) -> Callable[[], list[Any]]:
+    """Return what lists the runs of this test's experiment."""
+
+    def find() -> list[Any]:
+        client = open_client(store)
+        return list(client.search_runs([client.get_experiment_by_name(tmp_path.name).experiment_id]))
+
+    return find
 
 
 def test_study_writes_tables_and_figure_and_records_all(
-    tiles: Path, tmp_path: Path, stand_in: list[str]
+    tmp_path: Path,
+    store: str,
+    stand_in: list[str],
+    study: Callable[..., Path],
+    recorded: Callable[[], list[Any]],
 ) -> None:
-    folder = study(tiles, tmp_path / "study", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    folder = study(tmp_path / "study")
 
     assert folder == (tmp_path / "study").resolve()
     assert len(stand_in) == 2 * 2 * 5
@@ -90,9 +118,8 @@ def test_study_writes_tables_and_figure_and_records_all(
     assert record["finished"]
     assert record["seeds"] == [0, 1]
 
-    client = open_client(f"sqlite:///{tmp_path}/mlflow.db")
-    experiment = client.get_experiment_by_name("corruption_study")
-    (run,) = client.search_runs([experiment.experiment_id])
+    (run,) = recorded()
+    client = open_client(store)
     assert run.info.status == "FINISHED"
     assert run.data.tags["kind"] == "corruption study"
     row = results.query("variant == 'sqe' and level == 0.5 and metric == 'rrmse'").iloc[0]
@@ -109,26 +136,28 @@ def test_study_writes_tables_and_figure_and_records_all(
 
 
 def test_same_settings_continue_with_other_seeds_and_others_are_refused(
-    tiles: Path, tmp_path: Path, stand_in: list[str]
+    tmp_path: Path, stand_in: list[str], study: Callable[..., Path], recorded: Callable[[], list[Any]]
 ) -> None:
-    folder = study(tiles, tmp_path / "study", seeds=(0,))
+    folder = study(tmp_path / "study", seeds=(0,))
     assert "1 seed;" in (folder / "tables.md").read_text()
-    study(tiles, folder, seeds=(0, 2), levels=(0.0, 0.25, 0.5))
+    study(folder, seeds=(0, 2), levels=(0.0, 0.25, 0.5))
     assert pd.read_csv(folder / "by_seed.csv")["seed"].unique().tolist() == [0, 2]
-    client = open_client(f"sqlite:///{folder}/mlflow.db")
-    experiment = client.get_experiment_by_name("corruption_study")
-    assert len(client.search_runs([experiment.experiment_id])) == 1, "the study is one run"
+    assert len(recorded()) == 1, "the study is one run"
 
     before = (folder / "results.csv").read_bytes()
     with pytest.raises(InputError, match=r"holds another corruption study \(variants, configurations differ"):
-        study(tiles, folder, variants=("e", "sqe"))
+        study(folder, variants=("e", "sqe"))
     with pytest.raises(InputError, match=r"holds another corruption study \(overrides differ"):
-        study(tiles, folder, overrides={"batch_size": 2})
+        study(folder, overrides={"batch_size": 2})
     assert (folder / "results.csv").read_bytes() == before
 
 
 def test_a_failed_study_is_marked_and_continued(
-    tiles: Path, tmp_path: Path, stand_in: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    stand_in: list[str],
+    study: Callable[..., Path],
+    recorded: Callable[[], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: Any, **__: Any) -> list[str]:
         raise InputError("1 of 20 jobs failed")
@@ -136,18 +165,16 @@ def test_a_failed_study_is_marked_and_continued(
     with monkeypatch.context() as patch:
         patch.setattr(corruption_study, "run_jobs", fail)
         with pytest.raises(InputError, match="1 of 20 jobs failed"):
-            study(tiles, tmp_path / "study")
-    client = open_client(f"sqlite:///{tmp_path}/study/mlflow.db")
-    key = client.get_experiment_by_name("corruption_study").experiment_id
-    assert [run.info.status for run in client.search_runs([key])] == ["FAILED"]
-    study(tiles, tmp_path / "study")
-    assert [run.info.status for run in client.search_runs([key])] == ["FINISHED"]
+            study(tmp_path / "study")
+    assert [run.info.status for run in recorded()] == ["FAILED"]
+    study(tmp_path / "study")
+    assert [run.info.status for run in recorded()] == ["FINISHED"]
 
 
 def test_figure_and_tables_are_drawn_again_from_the_csv_files(
-    tiles: Path, tmp_path: Path, stand_in: list[str]
+    tmp_path: Path, stand_in: list[str], study: Callable[..., Path]
 ) -> None:
-    folder = study(tiles, tmp_path / "study")
+    folder = study(tmp_path / "study")
     names = ("tables.md", "figure.png")
     before = {name: (folder / name).read_bytes() for name in names}
     for name in names:
@@ -156,47 +183,66 @@ def test_figure_and_tables_are_drawn_again_from_the_csv_files(
     assert {name: (folder / name).read_bytes() for name in names} == before
 
 
-def test_folders_of_others_are_refused(tiles: Path, tmp_path: Path, stand_in: list[str]) -> None:
+def test_folders_of_others_are_refused(tmp_path: Path, study: Callable[..., Path]) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match="holds other files and no corruption study"):
-        study(tiles, tmp_path)
+        study(tmp_path)
     with pytest.raises(InputError, match=r"results\.csv: is no table of a corruption study"):
         render_corruption_study(tmp_path)
 
 
-def test_one_folder_is_worked_on_by_one_process(tiles: Path, tmp_path: Path, stand_in: list[str]) -> None:
-    folder = study(tiles, tmp_path / "study")
+def test_one_folder_is_worked_on_by_one_process(
+    tmp_path: Path, stand_in: list[str], study: Callable[..., Path]
+) -> None:
+    folder = study(tmp_path / "study")
     with FileLock(folder / ".lock"), pytest.raises(InputError, match="another process runs this study"):
-        study(tiles, folder)
+        study(folder)
 
 
 @pytest.mark.slow
 def test_tiny_study_trains_restores_evaluates_and_continues(tiles: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "tiny.yaml"
     overlay.write_text(TINY)
-    settings = {"variants": ("e", "sqe"), "seeds": (0,), "overlays": ("demo", str(overlay)), "jobs": 2}
-    folder = study(tiles, tmp_path / "study", **settings)
 
+    def run() -> Path:
+        return run_corruption_study(
+            tiles,
+            output=tmp_path / "study",
+            levels=(0.0, 0.5),
+            variants=("sqe",),
+            seeds=(0,),
+            overlays=("demo", str(overlay)),
+            jobs=2,
+            progress=False,
+        )
+
+    folder = run()
     results = pd.read_csv(folder / "results.csv")
-    assert set(results["variant"]) == {"e", "sqe", "bicubic"}
+    assert set(results["variant"]) == {"sqe", "bicubic"}
     assert results["patients"].max() == 2
-    assert not math.isnan(results.query("variant == 'sqe' and metric == 'rrmse'")["mean"].min())
-    names = [f"{run}_level-{level}_seed-0" for run in ("autoencoder", "e", "sqe") for level in (0, 50)]
-    client = open_client(f"sqlite:///{folder}/mlflow.db")
-    runs = {
-        run.info.run_name: run
-        for run in client.search_runs([client.get_experiment_by_name("corruption_study").experiment_id])
-    }
+    assert results.query("metric == 'rrmse'")["mean"].between(0, 1).all()
+    names = [f"{run}_level-{level}_seed-0" for run in ("autoencoder", "sqe") for level in (0, 50)]
+    client = open_client(default_tracking_uri(folder))
+    key = client.get_experiment_by_name("corruption_study").experiment_id
+    runs = {found.info.run_name: found for found in client.search_runs([key])}
     assert set(runs) == {"corruption study", *names}
     parent = runs.pop("corruption study")
-    for run in runs.values():
-        assert run.info.status == "FINISHED"
-        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    for found in runs.values():
+        assert found.info.status == "FINISHED"
+        assert found.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert runs["sqe_level-50_seed-0"].data.params["corruption_fraction"] == "0.5"
     weights = [(folder / "runs" / name / "model.pt").read_bytes() for name in names]
-    assert len(set(weights)) == len(names), "corruption and method reach the weights"
+    assert len(set(weights)) == len(names), "corruption reaches the weights"
 
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.p[nt]*") if path.name != "figure.png"}
-    study(tiles, folder, **settings)
-    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*.p[nt]*") if path.name != "figure.png"}
-    assert after == before
+    def times() -> dict[Path, int]:
+        made = [
+            *folder.glob("runs/*/*.pt"),
+            *folder.glob("restored/*/*.png"),
+            *folder.glob("evaluations/*/*"),
+        ]
+        return {path: path.stat().st_mtime_ns for path in made}
+
+    before = times()
+    assert len(before) > 2 * 4
+    run()
+    assert times() == before
