@@ -119,26 +119,28 @@ def occupied_windows(slide: Slide, *, stride: int, overlap: int) -> NDArray[np.b
     if slide.microns_per_pixel is None:  # any number does: only the ratio counts
         with open_slide(slide.path, microns_per_pixel=1.0) as relative:
             return occupied_windows(relative, stride=stride, overlap=overlap)
-    brightest = np.percentile(
-        slide.thumbnail(slide.microns_per_pixel * 8 * OVERVIEW_REDUCTION).max(axis=2), 98
-    )
     reduced = slide.microns_per_pixel * OVERVIEW_REDUCTION
     step, (full, _) = slide.step(reduced), slide.size_at(reduced)
     rows, columns = -(-slide.height // stride), -(-slide.width // stride)
-    windows = np.zeros((rows, columns), np.bool_)
     reach = math.ceil((stride + overlap) / step) + 2
+    stained = np.zeros((rows, columns), np.bool_)
+    darkest = np.zeros((rows, columns), np.uint8)
+    tones = np.zeros(256, np.int64)
     for row in range(rows):
         top = math.floor(row * stride / step) - 1
-        last = math.ceil(slide.height / step)
-        low, high = max(top, 0), min(top + reach, last)
+        low, high = max(top, 0), min(top + reach, math.ceil(slide.height / step))
         strip = slide.read(0, round(low * step), width=full, height=high - low, microns_per_pixel=reduced)
-        highest, lowest = (strip.max(axis=2).astype(np.float32), strip.min(axis=2).astype(np.float32))
-        occupied = (highest - lowest > SATURATION_RANGE[0] * highest) | (highest < GLASS * brightest)
-        anywhere = occupied.any(axis=0)
+        brightest, faintest = strip.max(axis=2), strip.min(axis=2)
+        tones += np.bincount(brightest.ravel(), minlength=256)
+        colored = (brightest - faintest > SATURATION_RANGE[0] * brightest.astype(np.float32)).any(axis=0)
+        dark = brightest.min(axis=0)
         for column in range(columns):
             left = math.floor(column * stride / step) - 1
-            windows[row, column] = anywhere[max(left, 0) : left + reach].any()
-    return windows
+            beside = slice(max(left, 0), left + reach)
+            stained[row, column], darkest[row, column] = colored[beside].any(), dark[beside].min()
+    glass = np.searchsorted(np.cumsum(tones), 0.98 * tones.sum())
+    occupied: NDArray[np.bool_] = stained | (darkest < GLASS * glass)
+    return occupied
 
 
 def restore_slide(
