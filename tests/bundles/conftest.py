@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 Training = Callable[..., tuple[Path, dict[str, Any]]]
@@ -54,6 +57,25 @@ TINY_MRI: dict[str, Any] = {
     "segmenter_epochs": 1,
 }
 """The same for multi-contrast MRI."""
+
+
+TINY_HISTOLOGY: dict[str, Any] = {
+    **{
+        key: TINY[key]
+        for key in ("device", "precision", "discriminator_channels", "validation_interval", "workers")
+    },
+    "generator_channels": 4,
+    "generator_blocks": 1,
+    "encoder_channels": [4, 4],
+    "encoder_blocks": 0,
+    "crop_size": 32,
+    "batch_size": 4,
+    "batches_per_epoch": 2,
+    "autoencoder_epochs": 1,
+    "warm_up_epochs": 1,
+    "adversarial_epochs": 1,
+}
+"""The same for histopathology."""
 
 
 @pytest.fixture(scope="session")
@@ -167,6 +189,31 @@ def tiny_mri_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = with_contrast_checksums(pd.DataFrame(rows), folder, contrasts=tuple(TINY_MRI_CONTRASTS))
     write_contrast_manifest(table, folder / "manifest.csv", contrasts=tuple(TINY_MRI_CONTRASTS))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cut the example picture into tiles of 64 x 64 pixels; return the folder of the manifest."""
+    from medrestore.data.slides.example import EXAMPLE_TILES, write_example
+    from medrestore.data.slides.tiles import make_tiles
+
+    folder = tmp_path_factory.mktemp("tiny_histology")
+    settings = {**EXAMPLE_TILES, "tile_size": 64, "stride": 64}
+    return make_tiles(
+        write_example(folder / "slides"), output=folder / "tiles", progress=False, **settings
+    ).parent
+
+
+@pytest.fixture(scope="session")
+def tiny_histology_overrides(tiny_tiles: Path) -> dict[str, Any]:
+    """Return :data:`TINY_HISTOLOGY`, with the place of the tiles."""
+    return {**TINY_HISTOLOGY, "dataset_dir": str(tiny_tiles)}
+
+
+@pytest.fixture(scope="session")
+def tiny_histology_training(tiny_histology_overrides: dict[str, Any], trainings: Path) -> Training:
+    """Train an overlay of the histology bundle in this process, once."""
+    return make_training("histology_srgan", tiny_histology_overrides, trainings)
 
 
 @pytest.fixture

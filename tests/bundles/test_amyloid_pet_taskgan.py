@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from trained import arguments, differing, tensors
 
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.engines.bundle import open_bundle
@@ -36,26 +37,6 @@ LEARN = {
 """Networks that each overlay of a training of its own teaches."""
 MODIFIERS = {"demo", "multi_gpu_train", "pretrained"}
 """Overlays that go before one of these."""
-
-
-def tensors(value: object, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Flatten a checkpoint to its tensors by path."""
-    if isinstance(value, torch.Tensor):
-        return {prefix: value}
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return {name: tensor for key, item in items for name, tensor in tensors(item, f"{prefix}/{key}").items()}
-
-
-def differing(a: Path, b: Path) -> list[str]:
-    """Return the names of tensors that are not bit-identical in two files of weights."""
-    one, other = tensors(load_file(a)), tensors(load_file(b))
-    assert one.keys() == other.keys()
-    assert len(one) > 20
-    return [name for name in one if not torch.equal(one[name], other[name])]
-
-
-def arguments(overrides: Mapping[str, Any]) -> list[str]:
-    return [word for key, value in overrides.items() for word in (f"--{key}", str(value))]
 
 
 def config_files(*variants: str) -> str:

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +13,11 @@ import pandas as pd
 import pytest
 import SimpleITK
 import torch
+from trained import differing, recorded, tensors, train_killed_and_whole
 
 from medrestore.data.contrasts.manifest import with_contrast_checksums, write_contrast_manifest
 from medrestore.engines.bundle import open_bundle
 from medrestore.networks.weights import load_file, load_network
-from medrestore.tracking.store import open_client
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "multicontrast_mri_taskgan"
 CONTRASTS = ["t1w", "t2_flair", "pdw"]
@@ -38,26 +33,6 @@ LEARN = {
 """Networks that each overlay of a training of its own teaches."""
 MODIFIERS = {"demo", "multi_gpu_train", "pretrained"}
 """Overlays that go before one of these."""
-
-
-def tensors(value: object, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Flatten a checkpoint to its tensors by path."""
-    if isinstance(value, torch.Tensor):
-        return {prefix: value}
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return {name: tensor for key, item in items for name, tensor in tensors(item, f"{prefix}/{key}").items()}
-
-
-def arguments(overrides: Mapping[str, Any]) -> list[str]:
-    return [word for key, value in overrides.items() for word in (f"--{key}", str(value))]
-
-
-def recorded(folder: Path, *, store: Path | None = None) -> dict[str, float]:
-    """Return the last value of every curve of a training."""
-    run = json.loads((folder / "mlflow_run.json").read_text())["run_id"]
-    client = open_client(f"sqlite:///{store or folder.parent}/mlflow.db")
-    metrics: dict[str, float] = client.get_run(run).data.metrics
-    return metrics
 
 
 def test_every_overlay_is_tested() -> None:
@@ -215,27 +190,10 @@ def test_killed_and_resumed_training_is_bit_identical(
     tiny_mri_overrides: dict[str, Any], tmp_path: Path, one_thread: dict[str, str]
 ) -> None:
     """Killed in the stage of one contrast per epoch."""
-
-    def command(name: str) -> list[str]:
-        overrides = {**tiny_mri_overrides, "batches_per_epoch": 6, "output_dir": tmp_path / name}
-        program = [sys.executable, "-c", "from medrestore.cli import main; main()"]
-        return [*program, "train", str(BUNDLE), "--variant", "demo", *arguments(overrides)]
-
-    subprocess.run(command("whole"), env=one_thread, capture_output=True, check=True)
-    checkpoint = tmp_path / "killed" / "checkpoint.pt"
-    with subprocess.Popen(command("killed"), env=one_thread, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    assert load_file(checkpoint)["epoch"] < 4
-    assert not (tmp_path / "killed" / "model.pt").exists()
-    subprocess.run(command("killed"), env=one_thread, capture_output=True, check=True)
+    overrides = {**tiny_mri_overrides, "batches_per_epoch": 6}
+    train_killed_and_whole(BUNDLE, overrides, tmp_path, epochs=4, environment=one_thread)
     for name in ("checkpoint.pt", "model.pt"):
-        whole, killed = (tensors(load_file(tmp_path / run / name)) for run in ("whole", "killed"))
-        assert whole.keys() == killed.keys()
-        assert [key for key, value in whole.items() if not torch.equal(value, killed[key])] == []
+        assert differing(tmp_path / "whole" / name, tmp_path / "killed" / name) == []
 
 
 @pytest.mark.slow

@@ -1,0 +1,161 @@
+"""The histology bundle: every overlay learns, corruption and VGG are choices, runs survive being killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from trained import differing, recorded, tensors, train_killed_and_whole
+
+from medrestore.checks import InputError
+from medrestore.engines.bundle import open_bundle
+from medrestore.networks.weights import load_file
+from medrestore.tracking.store import open_client
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "histology_srgan"
+Training = Callable[..., tuple[Path, dict[str, Any]]]
+GAN = {"generator", "discriminator"}
+LEARN = {
+    "e": {*GAN, "encoder"},
+    "qe": {*GAN, "encoder"},
+    "sqe": {*GAN, "encoder"},
+    "autoencoder": {"encoder"},
+}
+"""Networks that each overlay of a training of its own teaches; srgan needs weights that are not shipped."""
+MODIFIERS = {"demo", "multi_gpu_train", "pretrained", "srgan"}
+SEEDED_VGG = {"_target_": "medrestore.networks.vgg.VGG19Features", "layer": 4, "seed": 0}
+
+
+def test_every_overlay_is_tested() -> None:
+    assert {path.stem for path in (BUNDLE / "variants").glob("*.yaml")} == set(LEARN) | MODIFIERS
+
+
+@pytest.mark.parametrize("overlay", LEARN)
+def test_overlay_teaches_its_networks(overlay: str, tiny_histology_training: Training) -> None:
+    folder, before = tiny_histology_training(overlay)
+    assert {"model.pt", "checkpoint.pt", "config.yaml", "mlflow_run.json"} <= {
+        path.name for path in folder.iterdir()
+    }
+    after = load_file(folder / "checkpoint.pt")["step"]["networks"]
+    changed = {
+        name for name in before if any(not torch.equal(v, after[name][k]) for k, v in before[name].items())
+    }
+    assert changed == LEARN[overlay]
+    assert all(value.isfinite().all() for value in tensors(after).values())
+    model = load_file(folder / "model.pt")
+    assert (model["scale"], model["sigma"]) == (4, 2.0)
+    assert model["domain"]["microns_per_pixel"] == [2.0, 2.0]  # four times the example's
+
+
+def test_terms_of_the_loss_are_those_of_the_variant(tiny_histology_training: Training) -> None:
+    terms = {}
+    for overlay in ("e", "sqe"):
+        folder, _ = tiny_histology_training(overlay, "demo", batches_per_epoch=10)
+        terms[overlay] = {name.split("/")[1] for name in recorded(folder) if name.startswith("adversarial/")}
+    common = {"fidelity", "manifold", "adversarial", "generator", "discriminator", "loss"}
+    assert terms == {"e": common, "sqe": {*common, "structure"}}
+
+
+def test_pretrained_encoder_is_kept(tiny_histology_training: Training) -> None:
+    weights = tiny_histology_training("autoencoder")[0] / "model.pt"
+    folder, before = tiny_histology_training("qe", "pretrained", encoder_weights=str(weights))
+    pretrained = load_file(weights)["networks"]["encoder"]["state"]
+    after = load_file(folder / "model.pt")["networks"]["encoder"]["state"]
+    assert all(torch.equal(value, before["encoder"][name]) for name, value in pretrained.items())
+    assert all(torch.equal(value, after[name]) for name, value in pretrained.items())
+    assert load_file(folder / "checkpoint.pt")["epoch"] == 2
+
+
+def test_corruption_changes_what_is_learned_and_nothing_else(
+    tiny_histology_training: Training, tiny_histology_overrides: dict[str, Any], trainings: Path
+) -> None:
+    clean, start = tiny_histology_training("sqe")
+    folder, same_start = tiny_histology_training("sqe", "demo", "demo", corruption_fraction=0.5)
+    assert all(torch.equal(v, same_start[n][k]) for n, net in start.items() for k, v in net.items())
+    assert differing(clean / "model.pt", folder / "model.pt")
+    run = json.loads((folder / "mlflow_run.json").read_text())["run_id"]
+    recorded_run = open_client(f"sqlite:///{trainings}/mlflow.db").get_run(run)
+    assert recorded_run.data.params["corruption_fraction"] == "0.5"
+
+
+def test_srgan_learns_by_vgg_and_does_not_store_it(tiny_histology_training: Training) -> None:
+    folder, _ = tiny_histology_training("srgan", encoder=SEEDED_VGG)
+    networks = load_file(folder / "checkpoint.pt")["step"]["networks"]
+    assert networks["encoder"] == {}
+    assert load_file(folder / "checkpoint.pt")["epoch"] == 2  # no stage of an autoencoder
+
+
+def test_srgan_without_weights_says_how_to_get_them(
+    tiny_histology_overrides: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    overrides = {**tiny_histology_overrides, "output_dir": str(tmp_path / "run")}
+    workflow = open_bundle(BUNDLE, "train", variants=["demo", "srgan"], overrides=overrides)
+    with pytest.raises(Exception, match="instantiate") as raised:
+        workflow.initialize()
+        workflow.run()
+    causes = []
+    error: BaseException | None = raised.value
+    while error is not None:
+        causes.append(error)
+        error = error.__cause__ or error.__context__
+    said = next(str(cause) for cause in causes if isinstance(cause, InputError))
+    assert "vgg19-dcbb9e9d.pth" in said
+    assert "https://download.pytorch.org/models/" in said
+
+
+@pytest.mark.parametrize("config", ["train", "inference"])
+def test_required_properties_are_there(
+    config: str,
+    tiny_histology_training: Training,
+    tiny_histology_overrides: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    overrides = {**tiny_histology_overrides} if config == "train" else {"device": "cpu"}
+    overrides |= {"output_dir": str(tmp_path), "dataset_dir": tiny_histology_overrides["dataset_dir"]}
+    if config == "inference":
+        overrides["weights"] = str(tiny_histology_training("sqe")[0] / "model.pt")
+    workflow = open_bundle(BUNDLE, config, overrides=overrides)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    if config == "train":
+        assert workflow.max_epochs == 3
+
+
+def test_restores_the_tiles_of_the_test_split(
+    tiny_histology_training: Training, tiny_tiles: Path, tmp_path: Path
+) -> None:
+    overrides = {
+        "dataset_dir": str(tiny_tiles),
+        "weights": str(tiny_histology_training("sqe")[0] / "model.pt"),
+        "output_dir": str(tmp_path / "restored"),
+        "device": "cpu",
+    }
+    workflow = open_bundle(BUNDLE, "inference", overrides=overrides)
+    workflow.initialize()
+    (written,) = workflow.run()
+    workflow.finalize()
+    assert len(written) > 4
+    assert all(path.name.startswith("region-test_") for path in written)
+    for path in written:
+        picture = np.asarray(Image.open(path))
+        assert picture.shape == (64, 64, 3)
+        assert picture.dtype == np.uint8
+        sidecar = json.loads(path.with_suffix(".json").read_text())
+        assert sidecar["method"] == "srgan"
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_training_is_bit_identical(
+    tiny_histology_overrides: dict[str, Any], tmp_path: Path, one_thread: dict[str, str]
+) -> None:
+    overrides = {**tiny_histology_overrides, "batches_per_epoch": 12, "adversarial_epochs": 2}
+    train_killed_and_whole(BUNDLE, overrides, tmp_path, epochs=4, environment=one_thread)
+    for name in ("checkpoint.pt", "model.pt"):
+        assert differing(tmp_path / "whole" / name, tmp_path / "killed" / name) == []

@@ -1,0 +1,70 @@
+"""What the tests of bundles ask of trainings: tensors, curves, and whether they survive a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medrestore.networks.weights import load_file
+from medrestore.tracking.store import open_client
+
+
+def tensors(value: object, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Flatten a checkpoint to its tensors by path."""
+    if isinstance(value, torch.Tensor):
+        return {prefix: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {name: tensor for key, item in items for name, tensor in tensors(item, f"{prefix}/{key}").items()}
+
+
+def differing(a: Path, b: Path) -> list[str]:
+    """Return the names of tensors that are not bit-identical in two files of weights."""
+    one, other = tensors(load_file(a)), tensors(load_file(b))
+    assert one.keys() == other.keys()
+    assert len(one) > 20
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def arguments(overrides: Mapping[str, Any]) -> list[str]:
+    """Return overrides as the command line takes them."""
+    return [word for key, value in overrides.items() for word in (f"--{key}", str(value))]
+
+
+def recorded(folder: Path, *, store: Path | None = None) -> dict[str, float]:
+    """Return the last value of every curve of a training."""
+    run = json.loads((folder / "mlflow_run.json").read_text())["run_id"]
+    client = open_client(f"sqlite:///{store or folder.parent}/mlflow.db")
+    metrics: dict[str, float] = client.get_run(run).data.metrics
+    return metrics
+
+
+def train_killed_and_whole(
+    bundle: Path, overrides: Mapping[str, Any], folder: Path, *, epochs: int, environment: dict[str, str]
+) -> None:
+    """Train the demo overlay in ``whole``, and in ``killed``: by SIGKILL after a checkpoint, then again."""
+
+    def command(name: str) -> list[str]:
+        program = [sys.executable, "-c", "from medrestore.cli import main; main()"]
+        given = arguments({**overrides, "output_dir": folder / name})
+        return [*program, "train", str(bundle), "--variant", "demo", *given]
+
+    subprocess.run(command("whole"), env=environment, capture_output=True, check=True)
+    checkpoint = folder / "killed" / "checkpoint.pt"
+    with subprocess.Popen(command("killed"), env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert load_file(checkpoint)["epoch"] < epochs
+    assert not (folder / "killed" / "model.pt").exists()
+    subprocess.run(command("killed"), env=environment, capture_output=True, check=True)
