@@ -17,6 +17,7 @@ from medrestore.data.manifest import split_rows
 from medrestore.data.slides.domain import resolution_warnings
 from medrestore.data.slides.manifest import open_tile_slide, read_tile, read_tile_manifest
 from medrestore.data.slides.reader import Slide, open_slide
+from medrestore.data.slides.slide_list import SLIDE_SUFFIXES
 from medrestore.files import atomic_path, sha256_file
 from medrestore.inference.evaluator import Output, RestorationEvaluator
 from medrestore.inference.slide_files import SlideSettings, occupied_windows, restore_slide
@@ -33,12 +34,6 @@ __all__ = [
     "find_images",
     "load_super_resolver",
 ]
-
-SUFFIXES = (
-    *(".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu"),
-    *(".jpeg", ".jpg", ".png"),
-)
-"""Of the files of a folder that are restored."""
 
 OPEN_SLIDES = 8
 """Slides that are held open while their tiles are restored; a plain picture is held decoded."""
@@ -133,9 +128,13 @@ def find_images(
         raise InputError(f"{source}: does not exist. Remedy: name a slide, a folder of slides or a manifest")
     paths = [source]
     if source.is_dir():
-        paths = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
+        paths = sorted(
+            path
+            for path in source.iterdir()
+            if path.is_file() and path.suffix.lower() in SLIDE_SUFFIXES and not path.name.startswith(".")
+        )
     if not paths:
-        raise InputError(f"{source}: holds no slide or picture; known are {', '.join(SUFFIXES)}")
+        raise InputError(f"{source}: holds no slide or picture; known are {', '.join(SLIDE_SUFFIXES)}")
     names = [path.stem for path in paths]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -147,6 +147,16 @@ def test_bf16_is_close_to_fp32() -> None:
     assert np.abs(fine - coarse).max() <= 6
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_is_close_to_cpu() -> None:
+    images = picture(16, 16)[None]
+    expected = SuperResolver(network(), scale=4, sigma=2.0).restore(images).astype(int)
+    found = SuperResolver(network(), scale=4, sigma=2.0, device="cuda").restore(images)
+    # CUDA convolves in TF32: 2**-11 of what the network adds (some 50 levels), over a few layers; and rounding.
+    assert np.abs(expected - found).max() <= 2
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [

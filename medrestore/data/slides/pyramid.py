@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
@@ -152,7 +154,7 @@ class PyramidWriter:
         Raises
         ------
         InputError
-            When there are more or fewer than ``columns``, or the pyramid has all its rows.
+            When there are more or fewer than ``columns``, the pyramid has all its rows, or the disk is full.
         """
         if self.finished_rows == self.rows:
             raise InputError(f"{self.path}: has all its {self.rows} rows of tiles")
@@ -161,7 +163,8 @@ class PyramidWriter:
             picture[:inside_height, : min(self.tile, self.width - column * self.tile)]
             for column, picture in enumerate(tiles)
         )
-        self._level.append(self._in_order(self._encode_tile, cut))
+        with self._on_disk():
+            self._level.append(self._in_order(self._encode_tile, cut))
 
     def finish(self) -> Path:
         """Make the coarser levels, put the TIFF together and remove what was needed for it.
@@ -175,14 +178,28 @@ class PyramidWriter:
             raise InputError(f"{self.path}: has {self.finished_rows} of {self.rows} rows of tiles")
         levels = [(self.width, self.height, self._level)]
         try:
-            while max(levels[-1][:2]) > self.tile:
-                levels.append(self._coarser(*levels[-1], index=len(levels)))
+            with self._on_disk():
+                while max(levels[-1][:2]) > self.tile:
+                    levels.append(self._coarser(*levels[-1], index=len(levels)))
             self._assemble(levels)
         finally:
             for _, _, level in levels:
                 level.close()
         shutil.rmtree(self._scratch)
         return self.path
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """Say what remains when the disk is full."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise InputError(
+                f"{self.path}: the disk is full; {self.finished_rows} of {self.rows} rows of tiles are kept. "
+                "Remedy: free some space and run again"
+            ) from error
 
     def _prepare_scratch(self) -> None:
         """Keep an unfinished pyramid of the same settings, begin anew otherwise."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,23 @@ def test_large_files_are_big_tiffs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert path.read_bytes()[2] == 43
     with openslide.OpenSlide(str(path)) as slide:
         assert slide.level_count == 2
+
+
+def test_full_disk_is_told_and_rows_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = picture(150, 70)
+    with writer(tmp_path / "a.tiff", image) as pyramid_writer:
+        pyramid_writer.write_row(next(rows_of(image)))
+
+        def full(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with (
+            monkeypatch.context() as patched,
+            pytest.raises(InputError, match=r"a\.tiff: the disk is full; 1 of 3 rows of tiles are kept"),
+        ):
+            patched.setattr(pyramid, "_flush", full)
+            pyramid_writer.write_row(next(rows_of(image, first=1)))
+    assert write(tmp_path / "a.tiff", image).read_bytes() == write(tmp_path / "b.tiff", image).read_bytes()
 
 
 def test_second_writer_of_one_file_is_refused(tmp_path: Path) -> None:
