@@ -153,7 +153,7 @@ def test_cuda_is_close_to_cpu() -> None:
     images = picture(16, 16)[None]
     expected = SuperResolver(network(), scale=4, sigma=2.0).restore(images).astype(int)
     found = SuperResolver(network(), scale=4, sigma=2.0, device="cuda").restore(images)
-    # CUDA convolves in TF32: 2**-11 of what the network adds (some 50 levels), over a few layers; and rounding.
+    # CUDA convolves in TF32: 2**-11 of what the network adds (some 50 levels), over a few layers, and rounds.
     assert np.abs(expected - found).max() <= 2
 
 
