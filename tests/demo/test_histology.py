@@ -1,0 +1,67 @@
+"""The demo of histology end to end, with tiny networks; a second call keeps all that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from medrestore.checks import InputError
+from medrestore.demo.histology import BUNDLE, ENCODER, EXPERIMENT, METHODS, run_demo
+from medrestore.engines.bundle import find_bundle
+from medrestore.tracking.store import open_client
+
+TINY = """
+device: cpu
+precision: fp32
+crop_size: 32
+generator_channels: 4
+generator_blocks: 1
+discriminator_channels: [4, 8]
+encoder_channels: [4, 4]
+encoder_blocks: 0
+batch_size: 4
+batches_per_epoch: 2
+autoencoder_epochs: 1
+warm_up_epochs: 1
+adversarial_epochs: 1
+"""
+
+
+def test_runs_are_overlays_of_the_bundle() -> None:
+    overlays = {path.stem for path in (find_bundle(BUNDLE) / "variants").glob("*.yaml")}
+    assert overlays >= {*METHODS, ENCODER, "pretrained", "demo"}
+
+
+@pytest.mark.slow
+def test_demo_cuts_trains_restores_evaluates_and_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    output = tmp_path / "output"
+    arguments = {"seed": 3, "variants": ("demo", str(tmp_path / "tiny.yaml")), "methods": ("e", "sqe")}
+    evaluation = run_demo(output, **arguments)
+    printed = capsys.readouterr().out
+    assert "medrestore compare" in printed
+    assert "one patient" in printed
+    summary = pd.read_csv(evaluation / "summary.csv").set_index(["method", "metric"])["mean"]
+    methods = {"bicubic", "lanczos", "e", "sqe"}
+    assert {method for method, metric in summary.index if metric == "psnr"} == methods
+    # Two iterations leave a network that adds to the bicubic enlargement near it.
+    assert summary["sqe", "psnr"] == pytest.approx(summary["bicubic", "psnr"], abs=3)
+    runs = {path.name for path in (output / "runs").iterdir()}
+    assert runs == {ENCODER, "e", "sqe"}
+    client = open_client(f"sqlite:///{output / 'mlflow.db'}")
+    assert client.get_experiment_by_name(EXPERIMENT) is not None
+
+    kept = {path: path.stat().st_mtime_ns for path in (output / "runs").rglob("model.pt")}
+    assert len(kept) == 3
+    assert run_demo(output, **arguments) == evaluation
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="nothing is overwritten"):
+        run_demo(tmp_path)
