@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
+from typing import Any
 
 
 def interleaved(
@@ -27,6 +29,28 @@ def interleaved(
             job()
             seconds[name].append(clock() - start)
     return {name: min(values) for name, values in seconds.items()}
+
+
+def one_iteration(trainer: Any, batches: Sequence[Any]) -> Callable[[], None]:
+    """Return a job that lets a trainer do one iteration: what its engine does between two batches."""
+    import torch
+    from ignite.engine import Events
+
+    waiting = cycle(batches)
+    trainer.state.epoch, trainer.state.epoch_length = 1, 10**6
+    trainer._enter_epoch()
+
+    def iterate() -> None:
+        state = trainer.state
+        state.iteration += 1
+        state.batch = next(waiting)
+        trainer._fire_event(Events.ITERATION_STARTED)
+        state.output = trainer._process_function(trainer, state.batch)
+        trainer._fire_event(Events.ITERATION_COMPLETED)
+        if torch.device(state.device).type == "cuda":
+            torch.cuda.synchronize()
+
+    return iterate
 
 
 def machine(threads: int) -> str:

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
-from ignite.engine import Events
-from timing import interleaved, machine
+from timing import interleaved, machine, one_iteration
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -135,7 +134,6 @@ def trainer_loop(size: str, batches: list[Batch], device: torch.device, bf16: bo
         task_weight=MU,
         label_column="amyloid_status",
     )
-    waiting = iter(_endless(batches))
     trainer = RestorationTrainer(
         device,
         step,
@@ -146,25 +144,7 @@ def trainer_loop(size: str, batches: list[Batch], device: torch.device, bf16: bo
         precision="bf16" if bf16 else "fp32",
         ema_decay=DECAY,
     )
-    trainer.state.epoch, trainer.state.epoch_length = 1, 10**6
-    trainer._enter_epoch()
-
-    def one_iteration() -> None:
-        state = trainer.state
-        state.iteration += 1
-        state.batch = next(waiting)
-        trainer._fire_event(Events.ITERATION_STARTED)
-        state.output = trainer._process_function(trainer, state.batch)
-        trainer._fire_event(Events.ITERATION_COMPLETED)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return one_iteration
-
-
-def _endless(batches: list[Batch]) -> Iterator[Batch]:
-    while True:
-        yield from batches
+    return one_iteration(trainer, batches)
 
 
 def main() -> None:
