@@ -34,6 +34,17 @@ def differing(a: Path, b: Path) -> list[str]:
     return [name for name in one if not torch.equal(one[name], other[name])]
 
 
+def learned(folder: Path, before: Mapping[str, Mapping[str, torch.Tensor]]) -> set[str]:
+    """Return the networks that a finished training changed; what it leaves must be there, and finite."""
+    files = {path.name for path in folder.iterdir()}
+    assert {"model.pt", "checkpoint.pt", "config.yaml", "mlflow_run.json"} <= files
+    after = load_file(folder / "checkpoint.pt")["step"]["networks"]
+    assert all(value.isfinite().all() for value in tensors(after).values())
+    return {
+        name for name in before if any(not torch.equal(v, after[name][k]) for k, v in before[name].items())
+    }
+
+
 def arguments(overrides: Mapping[str, Any]) -> list[str]:
     """Return overrides as the command line takes them."""
     return [word for key, value in overrides.items() for word in (f"--{key}", str(value))]
