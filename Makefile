@@ -35,7 +35,7 @@ demo: $(VENV)/.installed  ## Simulate a cohort, train Task-GAN and its baselines
 demo-mri: $(VENV)/.installed  ## The same for multi-contrast MRI: six contrasts from one MDME acquisition, about 12 minutes on two cores
 	$(BIN)/medrestore demo multicontrast-mri --output $(MRI_DEMO_OUTPUT)
 
-demo-histology: $(VENV)/.installed  ## The same for histopathology: super-resolution of an example picture, about 10 minutes on two cores
+demo-histology: $(VENV)/.installed  ## The same for histopathology: super-resolution of an example picture, about 5 minutes on two cores
 	$(BIN)/medrestore demo histology --output $(HISTOLOGY_DEMO_OUTPUT)
 
 lint: $(VENV)/.installed-dev  ## Style, types, layers

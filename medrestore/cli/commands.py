@@ -65,7 +65,7 @@ def demo(
     """Run the main job from nothing to a table: simulate or cut tiles, train, restore, evaluate.
 
     amyloid-pet takes about 11 minutes on two cores and ends with the rehearsal of a reader study,
-    multicontrast-mri takes about 12, histology about 10. A call on the same folder continues where the last
+    multicontrast-mri takes about 12, histology about 5. A call on the same folder continues where the last
     one ended.
     """
     from medrestore.checks import require_in_set
