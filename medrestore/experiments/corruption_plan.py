@@ -23,6 +23,7 @@ __all__ = [
     "evaluation_folder",
     "make_jobs",
     "make_plan",
+    "require_encoder_weights",
 ]
 
 BUNDLE = "histology_srgan"
@@ -164,6 +165,32 @@ def configuration_checksum(overlays: Sequence[str], overrides: Mapping[str, Any]
     InputError
         For an overlay that is not there, or a key that the configuration does not have.
     """
+    merged = _merged_configuration(overlays, overrides)
+    return hashlib.sha256(json.dumps(merged, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def require_encoder_weights(plan: StudyPlan) -> None:
+    """Require, before hours of training, the weights of VGG19 where a variant of a study needs them.
+
+    Raises
+    ------
+    InputError
+        When they are not there; says where to fetch them, or how to do without.
+    """
+    from medrestore.networks.vgg import weights_file
+
+    for variant in set(plan.variants) & set(OWN_ENCODER):
+        if not any(key.split("::")[0] == "encoder" for key in plan.overrides):
+            merged = _merged_configuration(plan.overlays_of(variant), plan.overrides)
+            try:
+                weights_file(plan.overrides.get("vgg_weights", merged["vgg_weights"]))
+            except InputError as error:
+                others = ", ".join(name for name in VARIANTS if name not in OWN_ENCODER)
+                raise InputError(f"variant {variant}: {error}; or study the variants {others}") from error
+
+
+def _merged_configuration(overlays: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a run without its overrides, whose keys it must know."""
     from monai.bundle import ConfigParser
 
     from medrestore.engines.bundle import bundle_files, find_bundle
@@ -173,8 +200,8 @@ def configuration_checksum(overlays: Sequence[str], overrides: Mapping[str, Any]
     require_known_keys(files[0], {key.split("::")[0]: None for key in overrides}, base)
     for file, content in zip(files[1:], others, strict=True):
         require_known_keys(f"{file}:", content, base)
-    merged = ConfigParser.load_config_files(files)
-    return hashlib.sha256(json.dumps(merged, sort_keys=True, default=str).encode()).hexdigest()
+    merged: dict[str, Any] = ConfigParser.load_config_files(files)
+    return merged
 
 
 def make_jobs(

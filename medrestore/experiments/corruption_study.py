@@ -20,6 +20,7 @@ from medrestore.experiments.corruption_plan import (
     evaluation_folder,
     make_jobs,
     make_plan,
+    require_encoder_weights,
 )
 from medrestore.experiments.corruption_results import StudyResults, load_results, pool_cells, write_results
 from medrestore.experiments.corruption_tables import tables_text
@@ -101,6 +102,7 @@ def run_corruption_study(
     plan = make_plan(
         Path(manifest), levels, variants, seeds, overlays=overlays, overrides=overrides, jobs=jobs
     )
+    require_encoder_weights(plan)
     record = plan.record()
     folder = require_empty_folder(output, belongs="corruption study", marker=RECORD).resolve()
     lock = FileLock(folder / ".lock")

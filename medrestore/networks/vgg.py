@@ -16,7 +16,7 @@ from medrestore.checks import InputError, fail, require_in_range
 from medrestore.files import sha256_file
 from medrestore.networks.blocks import require_image_batch, require_minimum_size
 
-__all__ = ["VGG19Features"]
+__all__ = ["VGG19Features", "weights_file"]
 
 FILE_NAME = "vgg19-dcbb9e9d.pth"
 ADDRESS = f"https://download.pytorch.org/models/{FILE_NAME}"
@@ -30,6 +30,24 @@ LAYERS = 37
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+def weights_file(weights: str | os.PathLike[str] | None = None) -> Path:
+    """Return the file of VGG19's weights: the given one, or that in torch's folder of checkpoints.
+
+    Raises
+    ------
+    InputError
+        When there is none; says where to fetch it.
+    """
+    path = Path(torch.hub.get_dir(), "checkpoints", FILE_NAME) if weights is None else Path(weights)
+    if not path.is_file():
+        fail(
+            "the weights of VGG19 are not here, and nothing is downloaded",
+            path=path,
+            remedy=f"fetch {ADDRESS} and put it there, or name its path by weights",
+        )
+    return path
 
 
 class VGG19Features(nn.Module):
@@ -153,13 +171,7 @@ def _draw(shapes: dict[int, tuple[int, int, int, int]], seed: int) -> dict[str, 
 def _read(
     weights: str | os.PathLike[str] | None, shapes: dict[int, tuple[int, int, int, int]]
 ) -> dict[str, Tensor]:
-    path = Path(torch.hub.get_dir(), "checkpoints", FILE_NAME) if weights is None else Path(weights)
-    if not path.is_file():
-        fail(
-            "the weights of VGG19 are not here, and nothing is downloaded",
-            path=path,
-            remedy=f"fetch {ADDRESS} and put it there, or name its path by weights",
-        )
+    path = weights_file(weights)
     checksum = sha256_file(path)
     if not checksum.startswith(CHECKSUM_START):
         fail(

@@ -16,6 +16,7 @@ from medrestore.experiments.corruption_plan import (
     evaluation_folder,
     make_jobs,
     make_plan,
+    require_encoder_weights,
 )
 from medrestore.experiments.jobs import Job
 
@@ -159,3 +160,20 @@ def test_configurations_are_known_by_their_values(tiles: Path, tmp_path: Path) -
     overlay.write_text("batch_size: 4\n")
     # Levels and seeds are no settings: a later call may name others.
     assert plan_of(tiles, levels=(0.25,), seeds=(7,), overlays=(str(overlay),)).record() == changed
+
+
+def test_weights_of_vgg_are_asked_for_before_anything_is_trained(
+    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"srgan: .*vgg19-dcbb9e9d\.pth.* or study the variants e, qe"
+    ):
+        require_encoder_weights(plan_of(tiles))
+    require_encoder_weights(plan_of(tiles, variants=("e", "sqe")))
+    file = tmp_path / "mine.pth"
+    file.touch()
+    require_encoder_weights(plan_of(tiles, overrides={"vgg_weights": str(file)}))
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(f"vgg_weights: {file}\n")
+    require_encoder_weights(plan_of(tiles, overlays=(str(overlay),)))
