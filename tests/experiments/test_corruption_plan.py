@@ -166,9 +166,7 @@ def test_weights_of_vgg_are_asked_for_before_anything_is_trained(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(
-        InputError, match=r"srgan: .*vgg19-dcbb9e9d\.pth.* or study the variants e, qe"
-    ):
+    with pytest.raises(InputError, match=r"srgan: .*vgg19-dcbb9e9d\.pth.* or study the variants e, qe"):
         require_encoder_weights(plan_of(tiles))
     require_encoder_weights(plan_of(tiles, variants=("e", "sqe")))
     file = tmp_path / "mine.pth"
