@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from command_line import Ended
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -98,3 +104,22 @@ def make_tiny_cohort() -> Callable[..., Path]:
 def tiny_cohort(make_tiny_cohort: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one tiny cohort for the whole session; tests must not change it."""
     return make_tiny_cohort(tmp_path_factory.mktemp("tiny") / "cohort").parent
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Call ``medrestore`` in this process."""
+
+    from medrestore.cli import main
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["medrestore", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capfd.readouterr()
+        return Ended(code, out, re.sub(r"\x1b\[[0-9;]*m", "", err))
+
+    return run

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command_line import Ended
 from typer.testing import CliRunner
 
 import medrestore
-from medrestore.cli import app, main
+from medrestore.cli import app
 from medrestore.data.manifest import with_checksums
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
 from medrestore.networks.unet import UNetGenerator
@@ -35,7 +35,8 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["mri", "check"], ["FILE", "--contrast", "all faults"]),
     (["mri", "coregister"], ["MANIFEST", "--output", "--component", "resampled once", "left_out.csv"]),
     (["mri", "evaluate"], ["NAME=FOLDER", "--segmenter", "--observer", "grid artifacts", "--tracking-uri"]),
-    (["histology"], ["evaluate", "reduce"]),
+    (["histology"], ["check", "evaluate", "reduce"]),
+    (["histology", "check"], ["FILE", "All faults", "slides"]),
     (["histology", "evaluate"], ["NAME=FOLDER", "--manifest", "MS-mSSIM", "by patient", "--tracking-uri"]),
     (["histology", "reduce"], ["SLIDE", "--output", "--scale", "--microns-per-pixel"]),
     (["tiles"], ["SLIDES", "--microns-per-pixel", "--patient-pattern", "TCGA", "split apart", "Example"]),
@@ -72,43 +73,6 @@ TINY = {
     "batches_per_epoch": 1,
     "joint_epochs": 1,
 }
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a call of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def refused(self, *parts: str) -> None:
-        """Require one line of error with all parts in it, code 2 and no traceback."""
-        assert self.code == 2, self.err
-        assert "Traceback" not in self.err
-        lines = self.err.splitlines()
-        errors = [line for line in lines if line.startswith("error: ")]
-        assert len(errors) == 1, self.err
-        assert lines[-1] == errors[0]
-        for part in parts:
-            assert part in errors[0]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Call ``medrestore`` in this process."""
-
-    def run(*words: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["medrestore", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capfd.readouterr()
-        return Ended(code, out, re.sub(r"\x1b\[[0-9;]*m", "", err))
-
-    return run
 
 
 def training(cohort: Path, output: Path, *words: object, **overrides: Any) -> list[object]:

@@ -14,7 +14,7 @@ from medrestore import __version__
 from medrestore.checks import InputError
 from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
-from medrestore.cli.options import OutputFolder, Seed, named_pairs
+from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
 from medrestore.cli.study import study_app
 
 __all__ = ["app", "main"]
@@ -180,11 +180,7 @@ def manifest_check(
     from medrestore.data.manifest import check_manifest
 
     problems = check_manifest(file, label_column=label_column, label_values=tuple(label_values or (0, 1)))
-    for problem in problems:
-        typer.echo(str(problem))
-    typer.echo(f"{file}: {len(problems)} problem{'' if len(problems) == 1 else 's'}")
-    if problems:
-        raise typer.Exit(1)
+    report_problems(file, problems)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from medrestore.checks import InputError
-from medrestore.cli.options import OutputFolder, Seed, named_pairs
+from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
 
 __all__ = ["histology_app", "top_level_app"]
 
 top_level_app = typer.Typer()
-histology_app = typer.Typer(no_args_is_help=True, help="Evaluate restored histology, make test slides.")
+histology_app = typer.Typer(
+    no_args_is_help=True, help="Check tiles, evaluate restored ones, make test slides."
+)
 
 Scale = Annotated[int, typer.Option(help="Pixels of the target for one of the input, along a side.")]
 Sigma = Annotated[
@@ -94,6 +96,16 @@ def tiles(
             workers=workers,
         )
     typer.echo(f"manifest: {written}\ntiles drawn on the slides: {output / 'overview'}")
+
+
+@histology_app.command("check")
+def check(
+    file: Annotated[Path, typer.Argument(help="The manifest of tiles, a CSV file.")],
+) -> None:
+    """Report all faults of a manifest of tiles and of its slides; ends with code 1 when there is one."""
+    from medrestore.data.slides.manifest import check_tile_manifest
+
+    report_problems(file, check_tile_manifest(file))
 
 
 @histology_app.command("evaluate")

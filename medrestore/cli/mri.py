@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medrestore.cli.options import OutputFolder, Seed, named_pairs
+from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
 
 __all__ = ["mri_app"]
 
@@ -51,11 +51,7 @@ def check(
 
     contrasts = _contrasts(contrast)
     problems = check_contrast_manifest(file, contrasts=contrasts)
-    for problem in problems:
-        typer.echo(str(problem))
-    typer.echo(f"{file}: {len(problems)} problem{'' if len(problems) == 1 else 's'}")
-    if problems:
-        raise typer.Exit(1)
+    report_problems(file, problems)
     counts = availability(read_contrast_manifest(file, contrasts=contrasts), contrasts)
     typer.echo(f"subjects with each contrast\n{counts.to_string()}")
 

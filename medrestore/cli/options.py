@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from medrestore.checks import InputError
 
-__all__ = ["OutputFolder", "Seed", "named_pairs"]
+__all__ = ["OutputFolder", "Seed", "named_pairs", "report_problems"]
 
 Seed = Annotated[int, typer.Option(help="Names every random stream: the same seed gives the same bytes.")]
 OutputFolder = Annotated[
@@ -26,3 +27,12 @@ def named_pairs(option: str, items: list[str]) -> dict[str, str]:
             raise InputError(f"--{option} expects NAME=VALUE, got {item!r}")
         pairs[name] = value
     return pairs
+
+
+def report_problems(file: Path, problems: Sequence[object]) -> None:
+    """Print the faults of a file and how many they are; end with code 1 when there is one."""
+    for problem in problems:
+        typer.echo(str(problem))
+    typer.echo(f"{file}: {len(problems)} problem{'' if len(problems) == 1 else 's'}")
+    if problems:
+        raise typer.Exit(1)
