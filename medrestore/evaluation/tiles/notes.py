@@ -23,7 +23,7 @@ def notes_of(record: Mapping[str, Any]) -> list[str]:
         f"(95 % bootstrap interval over patients).{alone * (patients == 1)}",
         f"Low resolution: the true tile smoothed by a Gaussian of {_several(record['sigma'], 'pixel')} and "
         f"subsampled {record['scale']}-fold, in 8 bits."
-        + (f" {_and(record['baselines'])} interpolate it." if record["baselines"] else ""),
+        + (f" Interpolated from it: {_and(record['baselines'])}." if record["baselines"] else ""),
         "RRMSE: norm of the error over that of the true tile. MS-mSSIM: mean of the mean SSIM at five scales "
         "(noise lowers it); QILV: agreement of the maps of local variance (blur lowers it). PSNR: data range "
         "255. All over the three channels.",

@@ -165,7 +165,7 @@ def test_the_tables_say_what_was_done(evaluation: Evaluation) -> None:
     assert next(line for line in lines if line[0] == "True image")[2:] == ["n/a"] * 4
     for expected in (
         "3 patients, 4 tiles of 176 x 176 pixels at 0.25 µm per pixel, split test",
-        "Gaussian of 2 pixels and subsampled 4-fold, in 8 bits. Bicubic and Lanczos interpolate it.",
+        "Gaussian of 2 pixels and subsampled 4-fold, in 8 bits. Interpolated from it: Bicubic and Lanczos.",
         "of the 2 true tiles with 5 nuclei or more",
     ):
         assert expected in text
