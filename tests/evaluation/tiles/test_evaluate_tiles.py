@@ -221,7 +221,7 @@ def test_without_methods_interpolation_is_left(tile_cohort: TileCohort, tmp_path
     text = (result.output / "tables.md").read_text(encoding="utf-8")
     assert "1 patient, 1 tile of 176 x 176" in text
     assert "A single patient has no interval" in text
-    assert "Gaussian of 1 pixel and subsampled 4-fold, in 8 bits. Bicubic interpolate" in text
+    assert "Gaussian of 1 pixel and subsampled 4-fold, in 8 bits. Interpolated from it: Bicubic." in text
 
 
 def test_small_tiles_and_coarse_ones_lack_what_cannot_be_said(
