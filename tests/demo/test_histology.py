@@ -22,6 +22,7 @@ discriminator_channels: [4, 8]
 encoder_channels: [4, 4]
 encoder_blocks: 0
 batch_size: 4
+learning_rate: 0.000001
 batches_per_epoch: 2
 autoencoder_epochs: 1
 warm_up_epochs: 1
@@ -48,8 +49,8 @@ def test_demo_cuts_trains_restores_evaluates_and_continues(
     summary = pd.read_csv(evaluation / "summary.csv").set_index(["method", "metric"])["mean"]
     methods = {"bicubic", "lanczos", "e", "sqe"}
     assert {method for method, metric in summary.index if metric == "psnr"} == methods
-    # Two iterations leave a network that adds to the bicubic enlargement near it.
-    assert summary["sqe", "psnr"] == pytest.approx(summary["bicubic", "psnr"], abs=3)
+    # Four iterations at so small a rate leave the network near its start, the bicubic enlargement.
+    assert summary["sqe", "psnr"] == pytest.approx(summary["bicubic", "psnr"], abs=0.5)
     runs = {path.name for path in (output / "runs").iterdir()}
     assert runs == {ENCODER, "e", "sqe"}
     client = open_client(f"sqlite:///{output / 'mlflow.db'}")
