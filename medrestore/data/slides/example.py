@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from medrestore.checks import fail
 from medrestore.files import atomic_path, require_empty_folder
 
 __all__ = ["EXAMPLE_MICRONS_PER_PIXEL", "EXAMPLE_TILES", "write_example"]
@@ -49,7 +50,7 @@ def write_example(folder: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        When the folder holds other files.
+        When the folder holds other files, or a table of other slides.
 
     Notes
     -----
@@ -62,21 +63,24 @@ def write_example(folder: str | os.PathLike[str]) -> Path:
     from skimage.data import immunohistochemistry
 
     place = require_empty_folder(folder, belongs="example", marker=_TABLE)
-    picture = immunohistochemistry()
-    rows = []
-    for split, (lines, columns) in _REGIONS.items():
-        name = f"region-{split}"
-        with atomic_path(place / f"{name}.png") as temporary:
-            Image.fromarray(picture[lines, columns]).save(temporary, format="PNG")
-        rows.append(
-            {
-                "slide": f"{name}.png",
-                "subject_id": name,
-                "split": split,
-                "microns_per_pixel": EXAMPLE_MICRONS_PER_PIXEL,
-            }
-        )
+    rows = [
+        {
+            "slide": f"region-{split}.png",
+            "subject_id": f"region-{split}",
+            "split": split,
+            "microns_per_pixel": EXAMPLE_MICRONS_PER_PIXEL,
+        }
+        for split in _REGIONS
+    ]
+    text = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
     table = place / _TABLE
+    if table.exists() and table.read_bytes() != text.encode():
+        fail("is a table of other slides; nothing is overwritten", path=table, remedy="name another folder")
+    # The table first: a folder that holds it and was left half written is known again.
     with atomic_path(table) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+    picture = immunohistochemistry()
+    for row, region in zip(rows, _REGIONS.values(), strict=True):
+        with atomic_path(place / str(row["slide"])) as temporary:
+            Image.fromarray(picture[region]).save(temporary, format="PNG")
     return table

@@ -20,9 +20,14 @@ def test_written_again_alike_and_nothing_else_overwritten(tmp_path: Path) -> Non
     write_example(tmp_path / "slides")
     assert {path.name: path.read_bytes() for path in first.parent.iterdir()} == before
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="nothing is overwritten"):
-        write_example(tmp_path / "mine")
+    for name in ("notes.txt", "slides.csv"):  # a table of the user's own, beside which nothing is written
+        (tmp_path / "mine" / name).write_text("mine")
+        with pytest.raises(InputError, match="nothing is overwritten"):
+            write_example(tmp_path / "mine")
+    assert {path.name: path.read_text() for path in (tmp_path / "mine").iterdir()} == {
+        "notes.txt": "mine",
+        "slides.csv": "mine",
+    }
 
 
 def test_tiles_are_those_of_the_data_sheet(tmp_path: Path) -> None:
