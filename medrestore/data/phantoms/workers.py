@@ -14,7 +14,6 @@ __all__ = ["available_cores", "run_tasks"]
 Result = TypeVar("Result")
 
 PARENT_CHECK_S = 0.5
-IDLE_TIMEOUT_S = 10
 
 
 def available_cores() -> int:
@@ -47,11 +46,14 @@ def run_tasks(
             yield function(*task)
         return
     from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
+    from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
 
-    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=IDLE_TIMEOUT_S):
+    with parallel_config(backend="loky", inner_max_num_threads=1):
         yield from Parallel(n_jobs=min(workers, len(tasks)), return_as="generator_unordered")(
             delayed(_call)(function, os.getpid(), task) for task in tasks
         )
+    # They would wait for further work, hold memory, and end by themselves just when it comes.
+    get_reusable_executor(reuse=True).shutdown(wait=True)
 
 
 def _call(function: Callable[..., Result], parent: int, task: tuple[Any, ...]) -> Result:
