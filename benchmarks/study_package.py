@@ -24,8 +24,8 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter
 from timing import machine
 
-from medrestore.data.phantoms.workers import run_tasks
 from medrestore.data.volumes import SourceGrid, write_volume
+from medrestore.data.workers import run_tasks
 from medrestore.study.images.package import package_images
 from medrestore.study.questions import Protocol
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 __all__ = [
     "InputError",
+    "causes",
     "fail",
     "require_in_range",
     "require_in_set",
@@ -20,6 +21,13 @@ class InputError(ValueError):
 
     Its message names what is wrong and the remedy; the command line prints it without a traceback.
     """
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what lies behind it, the latest first: MONAI wraps what its components raise."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def fail(message: str, *, path: object = None, row: int | None = None, remedy: str = "") -> NoReturn:

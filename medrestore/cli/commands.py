@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from medrestore import __version__
-from medrestore.checks import InputError
+from medrestore.checks import InputError, causes
 from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
 from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
@@ -383,13 +383,12 @@ def main() -> None:
         sys.exit(2)
 
 
-def _mistake(error: BaseException | None) -> str | None:
-    """Find the mistake in the input behind an error: MONAI wraps what its components raise."""
+def _mistake(error: BaseException) -> str | None:
+    """Find the mistake in the input behind an error."""
     place = None
-    while error is not None:
-        if isinstance(error, InputError):
-            return str(error)
-        if isinstance(error, OSError) and error.errno in USERS_TO_MEND and error.filename is not None:
-            place = f"{error.filename}: {error.strerror}"
-        error = error.__cause__ or error.__context__
+    for cause in causes(error):
+        if isinstance(cause, InputError):
+            return str(cause)
+        if isinstance(cause, OSError) and cause.errno in USERS_TO_MEND and cause.filename is not None:
+            place = f"{cause.filename}: {cause.strerror}"
     return place

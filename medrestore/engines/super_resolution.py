@@ -110,14 +110,7 @@ class SuperResolutionValidation:
 
 def _restore(network: nn.Module, images: Tensor, trainer: RestorationTrainer) -> Tensor:
     """Return the restored tiles in [0, 1], float32, on the trainer's device."""
-    with (
-        torch.inference_mode(),
-        torch.autocast(
-            trainer.state.device.type,
-            dtype=trainer.autocast or torch.bfloat16,
-            enabled=trainer.autocast is not None,
-        ),
-    ):
+    with torch.inference_mode(), trainer.mixed_precision():
         restored: Tensor = network(images.to(trainer.state.device))
     return restored.float().clamp(0, 1)
 

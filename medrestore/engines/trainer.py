@@ -202,9 +202,7 @@ class RestorationTrainer(Trainer):
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         with (
             rng.forked(self.seed, "iteration", state.iteration, rank, device=state.device),
-            torch.autocast(
-                state.device.type, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None
-            ),
+            self.mixed_precision(),
         ):
             losses = self.step.step(self, batch)
         names = list(losses)
@@ -222,6 +220,12 @@ class RestorationTrainer(Trainer):
             self.averaged.update_parameters(self.step.bare(self.step.averaged))
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return output
+
+    def mixed_precision(self) -> torch.autocast:
+        """Return a context in which networks compute in the training's precision."""
+        return torch.autocast(
+            self.state.device.type, dtype=self.autocast or torch.bfloat16, enabled=self.autocast is not None
+        )
 
     def minimize(self, name: str, loss: Tensor) -> None:
         """Propagate ``loss`` back to network ``name``; step its optimizer every ``accumulation`` times."""

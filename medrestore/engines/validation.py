@@ -101,14 +101,7 @@ class Validation:
         def restore(_: Any, batch: Mapping[str, Tensor]) -> dict[str, float]:
             batch = {key: value.to(trainer.state.device) for key, value in batch.items()}
             target, labels = batch["label"].float(), batch[self.label_column]
-            with (
-                torch.inference_mode(),
-                torch.autocast(
-                    trainer.state.device.type,
-                    dtype=trainer.autocast or torch.bfloat16,
-                    enabled=trainer.autocast is not None,
-                ),
-            ):
+            with torch.inference_mode(), trainer.mixed_precision():
                 restored = generator(batch["image"]).float() if generator is not None else None
                 for name, judge in judges.items():
                     for image, of in ((restored, ""), (target, "_target")):

@@ -11,6 +11,7 @@ import numpy as np
 
 from medrestore.checks import InputError
 from medrestore.data.volumes import Volume, grid_difference, read_grid, read_volume
+from medrestore.inference.names import restored_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,15 +34,6 @@ INPUT = "input"
 STANDARD_DOSE = "standard_dose"
 RESERVED = (INPUT, "gaussian", "nlm", STANDARD_DOSE)
 """Rows that an evaluation adds by itself."""
-
-
-def restored_name(name: str, suffix: str = ".nii.gz") -> str:
-    """Return the file name of an image's restoration, as ``medrestore restore`` gives it.
-
-    Stated anew: the module that restores imports MONAI's engines and with them MLflow, seconds that reading a
-    table should not take.
-    """
-    return f"{name}_restored{suffix}"
 
 
 def scan_name(subject_id: object, session_id: object) -> str:

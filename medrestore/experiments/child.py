@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, causes
 
 __all__ = ["evaluate_cell", "main", "train_and_restore"]
 
@@ -57,15 +57,12 @@ def train_and_restore(task: Mapping[str, Any]) -> None:
     )
     if task["restore"] is None:
         return
-    import torch
-
     from medrestore.inference.super_resolution import ImageEvaluator, find_images, load_super_resolver
 
     place = task["restore"]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     ImageEvaluator(
         find_images(place["manifest"], split=place["split"]),
-        load_super_resolver(weights, device=str(task["overrides"].get("device", device))),
+        load_super_resolver(weights, device=task["overrides"].get("device")),
         weights=weights,
         output_dir=place["output"],
         bundle=task["bundle"],
@@ -128,9 +125,7 @@ def main(arguments: list[str]) -> int:
         TASKS[task["do"]](task)
     except Exception as error:
         traceback.print_exc()
-        mistake: BaseException | None = error
-        while mistake is not None and not isinstance(mistake, InputError):
-            mistake = mistake.__cause__ or mistake.__context__
+        mistake = next((cause for cause in causes(error) if isinstance(cause, InputError)), None)
         if mistake is None:
             return 1
         print(f"error: {mistake}", file=sys.stderr)  # noqa: T201

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from medrestore.checks import InputError, require_in_range
+from medrestore.data.workers import available_cores
 from medrestore.files import atomic_path
 
 __all__ = ["Job", "cores_per_job", "run_jobs"]
@@ -64,9 +65,7 @@ class _Child:
 
 def cores_per_job(jobs: int) -> int:
     """Return how many threads each of some processes gets: the cores it may use, shared out."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    cores = len(allowed(0)) if allowed is not None else os.cpu_count() or 1
-    return max(1, cores // jobs)
+    return max(1, available_cores() // jobs)
 
 
 def run_jobs(

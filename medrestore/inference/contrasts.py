@@ -17,7 +17,8 @@ from medrestore.data.domain import domain_warnings
 from medrestore.data.manifest import read_text_table, split_rows
 from medrestore.data.manifest_checks import path_problem
 from medrestore.files import sha256_file
-from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files, restored_name
+from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files
+from medrestore.inference.names import restored_name
 from medrestore.inference.slices import Restoration, SliceRestorer
 from medrestore.networks.weights import build_network, load_file
 

@@ -11,18 +11,10 @@ from medrestore.checks import InputError
 from medrestore.data.grid import SourceGrid
 from medrestore.data.volumes import nifti_stem, write_volume
 from medrestore.inference.evaluator import Output, RestorationEvaluator, SourceType
+from medrestore.inference.names import restored_name
 from medrestore.inference.slices import Restoration
 
-__all__ = ["NiftiEvaluator", "Output", "Restored", "nifti_files", "restored_name"]
-
-
-def restored_name(name: str) -> str:
-    """Return the file name of a restoration.
-
-    >>> restored_name("sub-0001_ses-01")
-    'sub-0001_ses-01_restored.nii.gz'
-    """
-    return f"{name}_restored.nii.gz"
+__all__ = ["NiftiEvaluator", "Output", "Restored", "nifti_files"]
 
 
 def nifti_files(source: Path) -> list[tuple[Path, str]]:

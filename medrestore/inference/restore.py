@@ -14,7 +14,8 @@ from medrestore.data.domain import domain_warnings
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.volumes import read_volume
 from medrestore.files import sha256_file
-from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files, restored_name
+from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files
+from medrestore.inference.names import restored_name
 from medrestore.inference.volume import VolumeRestorer
 from medrestore.networks.weights import build_network, load_file
 

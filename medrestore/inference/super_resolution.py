@@ -17,9 +17,10 @@ from medrestore.data.manifest import split_rows
 from medrestore.data.slides.domain import resolution_warnings
 from medrestore.data.slides.manifest import open_tile_slide, read_tile, read_tile_manifest
 from medrestore.data.slides.reader import Slide, open_slide
-from medrestore.data.slides.slide_list import SLIDE_SUFFIXES
+from medrestore.data.slides.slide_list import SLIDE_SUFFIXES, slides_in
 from medrestore.files import atomic_path, sha256_file
 from medrestore.inference.evaluator import Output, RestorationEvaluator
+from medrestore.inference.names import restored_name
 from medrestore.inference.slide_files import SlideSettings, occupied_windows, restore_slide
 from medrestore.inference.super_resolver import SuperResolver, load_super_resolver
 from medrestore.networks.weights import load_file
@@ -126,13 +127,7 @@ def find_images(
         raise InputError(f"a split is that of a manifest, but {source} is none")
     if not source.exists():
         raise InputError(f"{source}: does not exist. Remedy: name a slide, a folder of slides or a manifest")
-    paths = [source]
-    if source.is_dir():
-        paths = sorted(
-            path
-            for path in source.iterdir()
-            if path.is_file() and path.suffix.lower() in SLIDE_SUFFIXES and not path.name.startswith(".")
-        )
+    paths = slides_in(source) if source.is_dir() else [source]
     if not paths:
         raise InputError(f"{source}: holds no slide or picture; known are {', '.join(SLIDE_SUFFIXES)}")
     names = [path.stem for path in paths]
@@ -236,11 +231,11 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
 
     def files(self, name: str) -> list[Path]:
         """Name the one file of a restoration."""
-        return [self.output_dir / f"{name}_restored{self.suffix}"]
+        return [self.output_dir / restored_name(name, self.suffix)]
 
     def sidecar(self, name: str) -> Path:
         """Name the JSON file of a restoration."""
-        return self.output_dir / f"{name}_restored.json"
+        return self.output_dir / restored_name(name, ".json")
 
     def amount(self, item: ImageFile | TileBatch, missing: Mapping[str, Output]) -> int:
         """Return the number of tiles: of the manifest, or of the restored slide."""

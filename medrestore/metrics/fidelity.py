@@ -126,7 +126,7 @@ def rrmse(restored: Array, target: Array, *, mask: Array | None = None) -> float
 
     Notes
     -----
-    The relative root of the mean squared error of Upadhyay and Awate (SRGAN_SQE, MICCAI 2019), Section 3.
+    The relative root of the mean squared error of the SRGAN_SQE paper, section 3.
     Zero is black in an sRGB image, so a tile of much white background has a smaller RRMSE at the same error.
 
     Examples

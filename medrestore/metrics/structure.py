@@ -49,7 +49,7 @@ def ms_mssim(restored: Array, target: Array, *, data_range: float, scales: int =
 
     Notes
     -----
-    Upadhyay and Awate (SRGAN_SQE, MICCAI 2019), Section 3, "averages SSIM across neighborhoods at five
+    The SRGAN_SQE paper, section 3, "averages SSIM across neighborhoods at five
     different scales". This is not the MS-SSIM of Wang, Simoncelli and Bovik 2003, which multiplies powers of
     contrast and structure of all scales with the luminance of the coarsest: here every scale has its whole
     SSIM and one weight. The numbers of the two cannot be compared. An odd last row or column is left out of

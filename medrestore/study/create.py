@@ -23,7 +23,7 @@ import pandas as pd
 
 from medrestore import __version__
 from medrestore.checks import fail, require_in_range
-from medrestore.data.phantoms.workers import available_cores
+from medrestore.data.workers import available_cores
 from medrestore.files import atomic_path, require_empty_folder, sha256_file
 from medrestore.study.images.blinding import set_file_time
 from medrestore.study.images.package import package_images

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import math
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medrestore.files import atomic_path
-from medrestore.tracking.environment import flatten, import_mlflow
-from medrestore.tracking.recording import KIND, environment_tags
-from medrestore.tracking.runs import RUN_FILE
+from medrestore.tracking.environment import flatten
+from medrestore.tracking.recording import (
+    KIND,
+    RUN_FILE,
+    environment_tags,
+    metric_points,
+    remember_run,
+    remembered_run,
+)
 from medrestore.tracking.store import experiment_id, log_values, open_client
 
 __all__ = ["ParentRun", "open_parent_run"]
@@ -38,14 +39,7 @@ class ParentRun:
 
     def log_metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Record numbers; NaN is left out. What is recorded again replaces what was there in tables."""
-        import_mlflow()
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        points = [
-            Metric(name, float(value), now, step) for name, value in values.items() if not math.isnan(value)
-        ]
-        log_values(self.client, self.run_id, metrics=points)
+        log_values(self.client, self.run_id, metrics=metric_points(values, step=step))
 
     def log_files(self, paths: Sequence[str | os.PathLike[str]]) -> None:
         """Record files as artifacts; one of the same name is replaced."""
@@ -91,16 +85,14 @@ def open_parent_run(
     """
     client = open_client(tracking_uri)
     path = Path(folder) / RUN_FILE
-    known = _known_run(client, path, tracking_uri)
+    known = remembered_run(client, path, tracking_uri=tracking_uri)
     if known is None:
         key = experiment_id(client, experiment, tracking_uri)
         run_id = str(client.create_run(key, run_name=run_name).info.run_id)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps({"run_id": run_id, "experiment": experiment}) + "\n")
+        remember_run(path, run_id, experiment=experiment)
         recorded: Mapping[str, str] = {}
     else:
         run_id, recorded = str(known.info.run_id), known.data.params
-        client.update_run(run_id, status="RUNNING")
     new = {name: value for name, value in flatten(parameters).items() if name not in recorded}
     log_values(client, run_id, parameters=new, tags={KIND: kind, **environment_tags()})
     try:
@@ -112,22 +104,3 @@ def open_parent_run(
         client.set_terminated(run_id, status="FAILED")
         raise
     client.set_terminated(run_id, status="FINISHED")
-
-
-def _known_run(client: Any, path: Path, tracking_uri: str) -> Any:
-    """Return the run that a file names, where the store holds it."""
-    if not path.exists():
-        return None
-    import_mlflow()
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(json.loads(path.read_text())["run_id"])
-    except (MlflowException, KeyError, json.JSONDecodeError):
-        run = None
-    if run is None or run.info.lifecycle_stage != "active":
-        logging.getLogger("medrestore.tracking").warning(
-            f"{path}: names a run that {tracking_uri} does not hold; starting a new one"
-        )
-        return None
-    return run

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from medrestore.files import atomic_path
 from medrestore.tracking.environment import describe_environment, git_commit, import_mlflow
 
 __all__ = [
     "KIND",
     "PARENT_TAG",
+    "RUN_FILE",
     "environment_tags",
     "fingerprint_of",
     "metric_points",
     "new_run",
     "recorded_run",
+    "remember_run",
+    "remembered_run",
 ]
 
 KIND = "kind"
@@ -27,6 +33,9 @@ KIND = "kind"
 
 PARENT_TAG = "mlflow.parentRunId"
 """Tag by which MLflow shows a run below another one."""
+
+RUN_FILE = "mlflow_run.json"
+"""File in an output folder that names its run, so that what is continued continues it."""
 
 
 @contextmanager
@@ -78,6 +87,35 @@ def recorded_run(client: Any, experiment_key: str, fingerprint: str) -> str | No
     return None
 
 
+def remember_run(path: Path, run_id: str, *, experiment: str) -> None:
+    """Write the file that names a run."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps({"run_id": run_id, "experiment": experiment}) + "\n")
+
+
+def remembered_run(client: Any, path: Path, *, tracking_uri: str) -> Any:
+    """Return the run that a file of :func:`remember_run` names, running again; None without one.
+
+    A run that the store does not hold is warned of.
+    """
+    if not path.exists():
+        return None
+    import_mlflow()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(json.loads(path.read_text())["run_id"])
+    except (MlflowException, KeyError, json.JSONDecodeError):
+        run = None
+    if run is None or run.info.lifecycle_stage != "active":
+        logging.getLogger("medrestore.tracking").warning(
+            f"{path}: names a run that {tracking_uri} does not hold; starting a new one"
+        )
+        return None
+    client.update_run(run.info.run_id, status="RUNNING")
+    return run
+
+
 def environment_tags() -> dict[str, str]:
     """Return the tags that say with which versions, and from which commit, a result was computed."""
     tags = {f"environment.{name}": value for name, value in describe_environment().items()}
@@ -85,7 +123,7 @@ def environment_tags() -> dict[str, str]:
     return tags if commit is None else {**tags, "mlflow.source.git.commit": commit}
 
 
-def metric_points(values: Mapping[str, float], *, keep_nan: bool = False) -> list[Any]:
+def metric_points(values: Mapping[str, float], *, keep_nan: bool = False, step: int = 0) -> list[Any]:
     """Return numbers as MLflow metrics of now.
 
     Parameters
@@ -94,13 +132,15 @@ def metric_points(values: Mapping[str, float], *, keep_nan: bool = False) -> lis
         By name.
     keep_nan
         Record NaN too, so that runs have metrics of the same names; left out otherwise.
+    step
+        Of the points.
     """
     import_mlflow()
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
     return [
-        Metric(name, float(value), now, 0)
+        Metric(name, float(value), now, step)
         for name, value in values.items()
         if keep_nan or not math.isnan(value)
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import time
@@ -17,7 +16,7 @@ from ignite.distributed import get_rank
 from ignite.engine import Engine, Events
 
 from medrestore.checks import InputError, require_in_range
-from medrestore.files import atomic_path, sha256_file
+from medrestore.files import sha256_file
 from medrestore.tracking.environment import (
     anonymous_text,
     describe_environment,
@@ -25,13 +24,10 @@ from medrestore.tracking.environment import (
     git_commit,
     import_mlflow,
 )
-from medrestore.tracking.recording import PARENT_TAG
+from medrestore.tracking.recording import PARENT_TAG, RUN_FILE, remember_run, remembered_run
 from medrestore.tracking.store import default_tracking_uri, experiment_id, log_values, open_client
 
 __all__ = ["RUN_FILE", "MLflowRun"]
-
-RUN_FILE = "mlflow_run.json"
-"""File in a training's output folder that names its run, so that a resumed training continues it."""
 
 FLUSH_POINTS = 400
 FLUSH_SECONDS = 5.0
@@ -203,32 +199,16 @@ class MLflowRun:
                 experiment_id(self._client, self.experiment, self.tracking_uri), run_name=self.run_name
             )
             self.run_id = run.info.run_id
-            with atomic_path(self.output_dir / RUN_FILE) as temporary:
-                temporary.write_text(
-                    json.dumps({"run_id": self.run_id, "experiment": self.experiment}) + "\n"
-                )
+            remember_run(self.output_dir / RUN_FILE, run.info.run_id, experiment=self.experiment)
         self._open = True
         _close_at_exit(self)
         self._record_beginning(resumed, iteration)
 
     def _find_run(self) -> Any:
-        path = self.output_dir / RUN_FILE
-        if not path.exists():
-            return None
-        import_mlflow()
-        from mlflow.exceptions import MlflowException
-
-        try:
-            run = self._client.get_run(json.loads(path.read_text())["run_id"])
-        except (MlflowException, KeyError, json.JSONDecodeError):
-            run = None
-        if run is None or run.info.lifecycle_stage != "active":
-            self.logger.warning(
-                f"{path}: names a run that {self.tracking_uri} does not hold; starting a new one"
-            )
+        run = remembered_run(self._client, self.output_dir / RUN_FILE, tracking_uri=self.tracking_uri)
+        if run is None:
             return None
         self.run_id = run.info.run_id
-        self._client.update_run(self.run_id, status="RUNNING")
         for name in run.data.metrics:
             points = self._client.get_metric_history(self.run_id, name)
             self._recorded[name] = max(point.step for point in points)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from trained import differing, learned, recorded, train_killed_and_whole
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, causes
 from medrestore.engines.bundle import open_bundle
 from medrestore.networks.weights import load_file
 from medrestore.tracking.store import open_client
@@ -92,12 +92,7 @@ def test_srgan_without_weights_says_how_to_get_them(
     with pytest.raises(Exception, match="instantiate") as raised:
         workflow.initialize()
         workflow.run()
-    causes = []
-    error: BaseException | None = raised.value
-    while error is not None:
-        causes.append(error)
-        error = error.__cause__ or error.__context__
-    said = next(str(cause) for cause in causes if isinstance(cause, InputError))
+    said = next(str(cause) for cause in causes(raised.value) if isinstance(cause, InputError))
     assert "vgg19-dcbb9e9d.pth" in said
     assert "https://download.pytorch.org/models/" in said
 

@@ -11,7 +11,8 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
-from medrestore.evaluation.arms import find_arms, read_on_grid, restored_name
+from medrestore.evaluation.arms import find_arms, read_on_grid
+from medrestore.inference.names import restored_name
 
 if TYPE_CHECKING:
     from conftest import Cohort
@@ -33,7 +34,8 @@ def test_every_scan_has_a_file_of_every_method(cohort: Cohort, rows: pd.DataFram
 def test_files_are_named_as_restoring_names_them() -> None:
     from medrestore.inference import restore
 
-    assert restored_name("sub-01_ses-01") == restore.restored_name("sub-01_ses-01")
+    assert restore.restored_name is restored_name
+    assert restored_name("sub-01_ses-01") == "sub-01_ses-01_restored.nii.gz"
 
 
 def test_all_faults_are_named_at_once(cohort: Cohort, rows: pd.DataFrame, tmp_path: Path) -> None:

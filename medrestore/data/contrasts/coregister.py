@@ -32,9 +32,9 @@ from medrestore.data.contrasts.subject_registration import (
 )
 from medrestore.data.manifest import Problem, refuse
 from medrestore.data.phantoms.folder import write_json
-from medrestore.data.phantoms.workers import available_cores, run_tasks
 from medrestore.data.registration import MOST_MM
 from medrestore.data.volumes import nifti_stem
+from medrestore.data.workers import available_cores, run_tasks
 from medrestore.files import atomic_path, require_empty_folder
 
 if TYPE_CHECKING:

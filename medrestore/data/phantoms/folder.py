@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from medrestore import __version__
 from medrestore.checks import fail
 from medrestore.data.grid import SourceGrid
-from medrestore.data.phantoms.workers import available_cores, run_tasks
 from medrestore.data.volumes import write_channels, write_volume
+from medrestore.data.workers import available_cores, run_tasks
 from medrestore.files import atomic_path, sha256_file
 
 __all__ = [

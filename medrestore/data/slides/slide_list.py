@@ -12,7 +12,7 @@ from medrestore.checks import InputError, fail, require_in_set
 from medrestore.data.manifest import SPLITS, Problem, read_text_table, refuse
 from medrestore.data.splits import assign_splits
 
-__all__ = ["SLIDE_SUFFIXES", "SlideEntry", "find_slides", "patient_of", "require_splits"]
+__all__ = ["SLIDE_SUFFIXES", "SlideEntry", "find_slides", "patient_of", "require_splits", "slides_in"]
 
 SLIDE_SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm"),
@@ -179,16 +179,21 @@ def require_splits(
     return list(entries)
 
 
+def slides_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that are slides or pictures by their names, sorted; no hidden ones."""
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.is_file() and file.suffix.lower() in SLIDE_SUFFIXES and not file.name.startswith(".")
+    )
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
         fail("no such file or folder, expected slides", path=path)
-    found = [
-        file
-        for file in path.iterdir()
-        if file.is_file() and file.suffix.lower() in SLIDE_SUFFIXES and not file.name.startswith(".")
-    ]
+    found = slides_in(path)
     if not found:
         fail(
             f"holds no slide ({', '.join(SLIDE_SUFFIXES)})", path=path, remedy="name the folder of the slides"

@@ -21,12 +21,12 @@ from medrestore import __version__
 from medrestore.checks import InputError, fail, require_in_range
 from medrestore.data.manifest import SPLITS
 from medrestore.data.phantoms.folder import write_json
-from medrestore.data.phantoms.workers import available_cores, run_tasks
 from medrestore.data.slides.manifest import write_tile_manifest
 from medrestore.data.slides.reader import open_slide
 from medrestore.data.slides.scan import TileRules, grid_positions, read_scan, scan_slide
 from medrestore.data.slides.slide_list import SlideEntry, find_slides, require_splits
 from medrestore.data.slides.tissue import MINIMUM_FOCUS
+from medrestore.data.workers import available_cores, run_tasks
 from medrestore.files import atomic_path, require_empty_folder
 
 __all__ = ["make_tiles"]

@@ -119,7 +119,7 @@ def package_images(
     """
     from tqdm import tqdm
 
-    from medrestore.data.phantoms.workers import run_tasks
+    from medrestore.data.workers import run_tasks
 
     cases: dict[str, tuple[ImageSource, ...]] = {
         str(case): tuple(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.phantoms.workers import available_cores, run_tasks
+from medrestore.data.workers import available_cores, run_tasks
 
 
 def total(values: np.ndarray, factor: int) -> tuple[float, int]:
@@ -59,7 +59,7 @@ def test_workers_end_with_a_killed_run(tmp_path: Path) -> None:
     # No __main__ guard: none is needed.
     script.write_text(
         "import os, pathlib, sys, time\n"
-        "from medrestore.data.phantoms.workers import run_tasks\n"
+        "from medrestore.data.workers import run_tasks\n"
         "def work(folder, number):\n"
         "    (pathlib.Path(folder) / f'{os.getpid()}.pid').touch()\n"
         "    time.sleep(60)\n"
