@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 __all__ = [
     "InputError",
+    "Setbacks",
     "causes",
+    "counted",
     "fail",
+    "one_line",
     "require_in_range",
     "require_in_set",
     "require_known_keys",
@@ -39,6 +43,86 @@ def fail(message: str, *, path: object = None, row: int | None = None, remedy: s
     """
     where = "" if path is None else f"{path}" + ("" if row is None else f", row {row}") + ": "
     raise InputError(f"{where}{message}" + (f". Remedy: {remedy}" if remedy else ""))
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says in one line; its kind where it says nothing.
+
+    >>> one_line(ValueError("bad\\n  header")), one_line(EOFError())
+    ('bad header', 'EOFError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "subject"), counted(2, "subject"), counted(0, "study", "studies")
+    ('1 subject', '2 subjects', '0 studies')
+    """
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+class Setbacks:
+    """What failed in work over several items that goes on without them; told at its end.
+
+    Parameters
+    ----------
+    work
+        What was not done to an item, as a participle: ``restored``.
+    unit, units
+        What an item is called, one and several.
+
+    Examples
+    --------
+    >>> setbacks = Setbacks("restored")
+    >>> for name in ("a.nii", "b.nii"):
+    ...     with setbacks.set_aside(name):
+    ...         if name == "b.nii":
+    ...             fail("is damaged", path=name)
+    >>> setbacks.raise_any(2)
+    Traceback (most recent call last):
+    medrestore.checks.InputError: 1 of 2 files could not be restored, the others were:
+      b.nii: is damaged
+    """
+
+    def __init__(self, work: str, *, unit: str = "file", units: str = "") -> None:
+        self.work = work
+        self.unit, self.units = unit, units
+        self.reasons: dict[str, str] = {}
+
+    @contextmanager
+    def set_aside(self, item: object) -> Iterator[None]:
+        """Keep the reason when the block fails by a mistake in what the user gave; other errors pass."""
+        try:
+            yield
+        except InputError as error:
+            name, reason = str(item), str(error)
+            self.reasons[name] = reason if name in reason else f"{name}: {reason}"
+
+    def raise_any(self, total: int) -> None:
+        """Raise what was set aside, all items at once; an only item's error as it was.
+
+        Parameters
+        ----------
+        total
+            Items that there were.
+
+        Raises
+        ------
+        InputError
+            When an item was set aside.
+        """
+        if not self.reasons:
+            return
+        if total == 1:
+            raise InputError(*self.reasons.values())
+        others = ", the others were" if len(self.reasons) < total else ""
+        listed = "\n".join(f"  {reason}" for reason in self.reasons.values())
+        raise InputError(
+            f"{len(self.reasons)} of {counted(total, self.unit, self.units)} could not be {self.work}{others}:\n"
+            f"{listed}"
+        )
 
 
 def require_in_range(

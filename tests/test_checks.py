@@ -4,6 +4,7 @@ import pytest
 
 from medrestore.checks import (
     InputError,
+    Setbacks,
     fail,
     require_in_range,
     require_in_set,
@@ -49,3 +50,28 @@ def test_shapes() -> None:
 def test_fail_names_path_and_row() -> None:
     with pytest.raises(InputError, match=r"^cohort.csv, row 3: is odd$"):
         fail("is odd", path="cohort.csv", row=3)
+
+
+def test_setbacks_list_every_item_with_its_reason_and_let_other_errors_pass() -> None:
+    setbacks = Setbacks("read")
+    for name in ("a", "b", "c"):
+        with setbacks.set_aside(name):
+            if name != "c":
+                raise InputError("is odd")
+    listed = r"^2 of 3 files could not be read, the others were:\n  a: is odd\n  b: is odd$"
+    with pytest.raises(InputError, match=listed):
+        setbacks.raise_any(3)
+    with pytest.raises(KeyError), setbacks.set_aside("d"):
+        raise KeyError("a fault of the program")
+
+
+def test_the_only_item_fails_with_its_own_message() -> None:
+    setbacks = Setbacks("read")
+    with setbacks.set_aside("x.nii"):
+        fail("is damaged", path="x.nii")
+    with pytest.raises(InputError, match=r"^x\.nii: is damaged$"):
+        setbacks.raise_any(1)
+
+
+def test_no_setback_raises_nothing() -> None:
+    Setbacks("read").raise_any(3)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from medrestore import __version__
-from medrestore.checks import InputError, causes
+from medrestore.checks import InputError, causes, one_line
 from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
 from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
@@ -366,7 +366,7 @@ def _overrides(arguments: list[str]) -> dict[str, Any]:
         try:
             values[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise InputError(f"--{key} {value}: is no YAML value ({reason})") from error
     return values
 

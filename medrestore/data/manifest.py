@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, fail, one_line
 from medrestore.data.manifest_checks import (
     PAIR_FILES,
     SPLITS,
@@ -370,7 +370,7 @@ def read_text_table(path: Path) -> pd.DataFrame:
         pd.errors.ParserWarning,
         UnicodeDecodeError,
     ) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         fail(
             f"is no CSV table ({reason})", path=path, remedy="save it as comma-separated UTF-8 with a header"
         )

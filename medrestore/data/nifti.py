@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medrestore.checks import fail
+from medrestore.checks import fail, one_line
 from medrestore.data.grid import GRID_FIELDS, SourceGrid, require_usable_affine
 
 __all__ = ["load_image", "source_grid", "stored_voxels"]
@@ -37,7 +37,7 @@ def load_image(path: Path) -> Any:
         image: Any = nibabel.load(path, mmap=False)
     except (ImageFileError, OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
         fail(
-            f"cannot be read as NIfTI ({_in_one_line(error)})",
+            f"cannot be read as NIfTI ({one_line(error)})",
             path=path,
             remedy="convert it to NIfTI, or copy it again if damaged",
         )
@@ -119,8 +119,4 @@ def stored_voxels(image: Any, path: Path, kind: type[np.generic] = np.float32) -
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is reported as not finite
             return np.asarray(stored, dtype=kind)
     except (OSError, EOFError, ValueError, zlib.error, MemoryError) as error:
-        fail(f"is truncated or damaged ({_in_one_line(error)})", path=path, remedy="copy or convert it again")
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        fail(f"is truncated or damaged ({one_line(error)})", path=path, remedy="copy or convert it again")

@@ -102,7 +102,7 @@ class _WholeSlide:
             rgba = np.asarray(self._slide.read_region(corner, level, (width, height)))
         except openslide.OpenSlideError as error:
             fail(
-                f"level {level} cannot be read at x {corner[0]}, y {corner[1]} ({_reason(error)})",
+                f"level {level} cannot be read at x {corner[0]}, y {corner[1]} ({one_line(error)})",
                 path=self._path,
                 remedy="copy the file again; if the scanner wrote it so, leave the slide out",
             )
@@ -245,8 +245,4 @@ def _number(text: Any) -> float | None:
 
 
 def _unreadable(path: Path, error: Exception) -> NoReturn:
-    fail(f"cannot be read ({_reason(error)})", path=path, remedy=_COPY_REMEDY)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    fail(f"cannot be read ({one_line(error)})", path=path, remedy=_COPY_REMEDY)
