@@ -46,9 +46,9 @@ def fail(message: str, *, path: object = None, row: int | None = None, remedy: s
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says in one line; its kind where it says nothing.
+    r"""Return what an error says in one line; its kind where it says nothing.
 
-    >>> one_line(ValueError("bad\\n  header")), one_line(EOFError())
+    >>> one_line(ValueError("bad\n  header")), one_line(EOFError())
     ('bad header', 'EOFError')
     """
     return " ".join(str(error).split()) or type(error).__name__
@@ -119,10 +119,8 @@ class Setbacks:
             raise InputError(*self.reasons.values())
         others = ", the others were" if len(self.reasons) < total else ""
         listed = "\n".join(f"  {reason}" for reason in self.reasons.values())
-        raise InputError(
-            f"{len(self.reasons)} of {counted(total, self.unit, self.units)} could not be {self.work}{others}:\n"
-            f"{listed}"
-        )
+        items = counted(total, self.unit, self.units)
+        raise InputError(f"{len(self.reasons)} of {items} could not be {self.work}{others}:\n{listed}")
 
 
 def require_in_range(

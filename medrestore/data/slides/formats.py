@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from medrestore.checks import fail
+from medrestore.checks import fail, one_line
 
 __all__ = ["COARSEST_MICRONS", "Source", "open_source"]
 
