@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -12,6 +13,7 @@ __all__ = [
     "causes",
     "counted",
     "fail",
+    "mistake",
     "one_line",
     "require_in_range",
     "require_in_set",
@@ -32,6 +34,31 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+USERS_TO_MEND = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+)
+"""What the operating system refuses for reasons that lie outside of the program."""
+
+
+def mistake(error: BaseException | None) -> str | None:
+    """Return what the user can mend behind an error, in words; None for a fault of the program.
+
+    >>> try:
+    ...     raise RuntimeError("component failed") from InputError("seed must be in [0, 9], got 10")
+    ... except RuntimeError as error:
+    ...     mistake(error)
+    'seed must be in [0, 9], got 10'
+    """
+    place = None
+    for cause in causes(error):
+        if isinstance(cause, InputError):
+            return str(cause)
+        if isinstance(cause, OSError) and cause.errno in USERS_TO_MEND and cause.filename is not None:
+            place = f"{cause.filename}: {cause.strerror}"
+    return place
 
 
 def fail(message: str, *, path: object = None, row: int | None = None, remedy: str = "") -> NoReturn:

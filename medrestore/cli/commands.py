@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from medrestore import __version__
-from medrestore.checks import InputError, causes, one_line
+from medrestore.checks import InputError, mistake, one_line
 from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
 from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
 from medrestore.cli.study import study_app
 
 __all__ = ["app", "main"]
-
-USERS_TO_MEND = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-)
-"""What the operating system refuses for reasons that lie outside of the program."""
 
 app = typer.Typer(
     name="medrestore",
@@ -376,19 +369,8 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        mistake = _mistake(error)
-        if mistake is None:
+        told = mistake(error)
+        if told is None:
             raise
-        typer.secho(f"error: {mistake}", err=True, fg=typer.colors.RED)
+        typer.secho(f"error: {told}", err=True, fg=typer.colors.RED)
         sys.exit(2)
-
-
-def _mistake(error: BaseException) -> str | None:
-    """Find the mistake in the input behind an error."""
-    place = None
-    for cause in causes(error):
-        if isinstance(cause, InputError):
-            return str(cause)
-        if isinstance(cause, OSError) and cause.errno in USERS_TO_MEND and cause.filename is not None:
-            place = f"{cause.filename}: {cause.strerror}"
-    return place

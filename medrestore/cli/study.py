@@ -35,6 +35,7 @@ def create(
     workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
 ) -> None:
     """Freeze a plan: blind the images, draw every reader's order, seal it with checksums."""
+    from medrestore.experiments.runs import command
     from medrestore.study.create import create_study
 
     study = create_study(plan, output=output, workers=workers)
@@ -44,7 +45,7 @@ def create(
         f"  reading list SHA-256: {study.design['reading_list_sha256']}\n"
         f"  served to readers:    {study.public}\n"
         f"  never served:         {study.private}\n"
-        f"Read with: medrestore study serve {output}"
+        f"Read with: {command('medrestore', 'study', 'serve', output)}"
     )
 
 

@@ -266,14 +266,16 @@ def file_problems(
     workers, progress
         As in :func:`medrestore.data.manifest.check_manifest`.
     """
-    from tqdm.auto import tqdm
+    from medrestore.progress import progress_bar
 
     of_name = {column.name: column for column in columns}
     jobs = sorted({(cell, name) for name in of_name for cell in table[f"{name}_path"] if cell})
     with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as executor:
         warnings.simplefilter("ignore", UserWarning)  # a missing orientation is reported as a fault instead
         results = executor.map(lambda job: _inspect(job[0], of_name[job[1]]), jobs)
-        bar = tqdm(results, total=len(jobs), desc="checking volumes", unit="file", disable=not progress)
+        bar = progress_bar(
+            results, total=len(jobs), desc="checking volumes", unit="file", disable=not progress
+        )
         found = dict(zip(jobs, bar, strict=True))
     problems = []
     for row in table.to_dict("records"):

@@ -278,7 +278,7 @@ def _decode_all(
     progress: bool,
 ) -> None:
     """Write the maps of all items beside ``folder``, then rename them to it; the caller holds the lock."""
-    from tqdm.auto import tqdm
+    from medrestore.progress import progress_bar
 
     for left in folder.parent.glob(f".partial-{folder.name}-*"):  # of a process that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -308,7 +308,7 @@ def _decode_all(
                 executor.submit(decode, item, writer) for item, writer in zip(items, writers, strict=True)
             ]
             try:
-                bar = tqdm(jobs, desc=f"decoding slices to {folder}", unit=unit, disable=not progress)
+                bar = progress_bar(jobs, desc=f"decoding slices to {folder}", unit=unit, disable=not progress)
                 records = [job.result() for job in bar]
             except BaseException:
                 executor.shutdown(cancel_futures=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from medrestore.experiments.runs import say, train_run
+from medrestore.experiments.runs import command, how_to_compare, say, train_run
 from medrestore.files import atomic_path, require_empty_folder
 
 if TYPE_CHECKING:
@@ -104,10 +105,11 @@ def run_demo(
     from medrestore.evaluation.evaluate import evaluate
     from medrestore.inference.restore import VolumeEvaluator, find_volumes, load_restorer
     from medrestore.tracking.evaluations import log_evaluation
+    from medrestore.tracking.store import default_tracking_uri
 
     began = time.monotonic()
     folder = require_empty_folder(output, belongs="demo", marker="cohort").resolve()
-    tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
+    tracking_uri = default_tracking_uri(folder)
     say(f"1 of 5: simulating the cohort ({size})")
     manifest = simulate_cohort(folder / "cohort", size=size, seed=seed)
     observer, task = (folder / "runs" / name / "model.pt" for name in ("observer", "task"))
@@ -147,17 +149,16 @@ def run_demo(
     say("5 of 5: rehearsing the reader study")
     arms = [method for method in methods if method in STUDY_METHODS] or list(methods[-1:])
     report = _rehearse(folder, arms, variants=variants, seed=seed, tracking_uri=tracking_uri)
-    trial = folder / "study_human"
+    trial, study = folder / "study_human", partial(command, "medrestore", "study")
     minutes = (time.monotonic() - began) / 60
     typer.echo(
         f"\nDone in {minutes:.1f} minutes.\n"
         f"  table and figure:   {folder / 'evaluation'}\n"
         f"  restored NIfTI:     {folder / 'restored'}\n"
-        f"  compare in MLflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {tracking_uri}\n"
-        f"  or on the terminal: medrestore compare {EXPERIMENT} --tracking-uri {tracking_uri}\n"
+        f"{how_to_compare(EXPERIMENT, tracking_uri)}\n"
         f"  rehearsed study:    {report}\n"
-        f"  be a reader:        medrestore study create {folder / HUMAN_FILE} --output {trial}\n"
-        f"                      medrestore study serve {trial}"
+        f"  be a reader:        {study('create', folder / HUMAN_FILE, '--output', trial)}\n"
+        f"                      {study('serve', trial)}"
     )
     return folder / "evaluation"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from medrestore.experiments.runs import say, train_run
+from medrestore.experiments.runs import how_to_compare, say, train_run
 from medrestore.files import require_empty_folder
 
 __all__ = ["BUNDLE", "EXPERIMENT", "METHODS", "run_demo"]
@@ -63,10 +63,11 @@ def run_demo(
     from medrestore.evaluation.tiles.evaluate import evaluate_tiles
     from medrestore.inference.super_resolution import ImageEvaluator, find_images, load_super_resolver
     from medrestore.tracking.evaluations import log_evaluation
+    from medrestore.tracking.store import default_tracking_uri
 
     began = time.monotonic()
     folder = require_empty_folder(output, belongs="demo", marker="slides").resolve()
-    tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
+    tracking_uri = default_tracking_uri(folder)
     say("1 of 4: cutting the example picture into tiles")
     manifest = make_tiles(write_example(folder / "slides"), output=folder / "cohort", **EXAMPLE_TILES)
     weights = {name: folder / "runs" / name / "model.pt" for name in (ENCODER, *methods)}
@@ -98,7 +99,6 @@ def run_demo(
         f"  table and figure:   {folder / 'evaluation'}\n"
         f"  tiles on the slide: {folder / 'cohort' / 'overview'}\n"
         f"  restored tiles:     {folder / 'restored'}\n"
-        f"  compare in MLflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {tracking_uri}\n"
-        f"  or on the terminal: medrestore compare {EXPERIMENT} --tracking-uri {tracking_uri}"
+        f"{how_to_compare(EXPERIMENT, tracking_uri)}"
     )
     return folder / "evaluation"

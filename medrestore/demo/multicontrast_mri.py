@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from medrestore.experiments.runs import say, train_run
+from medrestore.experiments.runs import how_to_compare, say, train_run
 from medrestore.files import require_empty_folder
 
 if TYPE_CHECKING:
@@ -68,10 +68,11 @@ def run_demo(
     from medrestore.operators.mdme import MdmeProtocol
     from medrestore.operators.mr_sequences import CONTRASTS
     from medrestore.tracking.evaluations import log_evaluation
+    from medrestore.tracking.store import default_tracking_uri
 
     began = time.monotonic()
     folder = require_empty_folder(output, belongs="demo", marker="simulated").resolve()
-    tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
+    tracking_uri = default_tracking_uri(folder)
     say(f"1 of 5: simulating the cohort ({size if isinstance(size, str) else size.name})")
     raw = simulate_mdme_cohort(folder / "simulated", size=size, seed=seed)
     say("2 of 5: co-registering the six contrasts to the MDME images")
@@ -124,7 +125,6 @@ def run_demo(
         f"  table and figure:   {folder / 'evaluation'}\n"
         f"  co-registration:    {folder / 'cohort' / 'registration.csv'}, and a picture for each subject\n"
         f"  restored NIfTI:     {folder / 'restored'}\n"
-        f"  compare in MLflow:  mlflow ui --host 127.0.0.1 --backend-store-uri {tracking_uri}\n"
-        f"  or on the terminal: medrestore compare {EXPERIMENT} --tracking-uri {tracking_uri}"
+        f"{how_to_compare(EXPERIMENT, tracking_uri)}"
     )
     return folder / "evaluation"

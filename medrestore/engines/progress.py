@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ignite.engine import Engine, Events
-from tqdm.auto import tqdm
+
+from medrestore.progress import progress_bar
 
 __all__ = ["TrainingProgress"]
 
@@ -22,7 +25,7 @@ class TrainingProgress:
     def __init__(self, *, description: str = "training", interval: int = 5) -> None:
         self.description = description
         self.interval = interval
-        self.bar: tqdm[None] | None = None
+        self.bar: Any | None = None
 
     def attach(self, engine: Engine) -> None:
         """Show the bar while ``engine`` runs; on the first process only."""
@@ -32,12 +35,11 @@ class TrainingProgress:
 
     def _start(self, engine: Engine) -> None:
         total = engine.state.max_epochs * engine.state.epoch_length
-        self.bar = tqdm(
+        self.bar = progress_bar(
             total=total,
             initial=engine.state.iteration,
             desc=self.description,
             unit="it",
-            dynamic_ncols=True,
             disable=engine.state.rank != 0,
         )
 

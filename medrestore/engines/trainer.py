@@ -24,6 +24,7 @@ from medrestore.files import atomic_path, require_empty_folder
 from medrestore.methods.base import Stage, Step, make_stages
 from medrestore.networks.precision import autocast_dtype
 from medrestore.networks.weights import describe, load_file, load_state, save_file
+from medrestore.progress import leave_mistakes_to_caller
 
 __all__ = ["RestorationTrainer"]
 
@@ -127,6 +128,7 @@ class RestorationTrainer(Trainer):
             iteration_update=self._iterate,
             decollate=False,
         )
+        leave_mistakes_to_caller(self.logger)
         self.step = step
         self.output_dir = Path(output_dir)
         self.seed = seed

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from medrestore.checks import require_in_range
 from medrestore.engines.trainer import RestorationTrainer
 from medrestore.networks.weights import load_network
+from medrestore.progress import leave_mistakes_to_caller
 
 __all__ = ["Validation"]
 
@@ -133,6 +134,7 @@ class Validation:
             decollate=False,
         )
         evaluator.logger.setLevel("WARNING")
+        leave_mistakes_to_caller(evaluator.logger)
         evaluator.run()
         for network, training in modes.items():
             network.train(training)

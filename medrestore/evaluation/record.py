@@ -93,13 +93,13 @@ def measure_scans(
     unit
         What a row is, for the bar.
     """
-    from tqdm.auto import tqdm
+    from medrestore.progress import progress_bar
 
     # Filters, similarity maps and decompression run outside of Python's lock: threads use the cores.
     with ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as executor:
         jobs = [executor.submit(measure, row) for row in records_of(rows)]
         try:
-            for job in tqdm(jobs, desc="evaluating", unit=unit, disable=not progress):
+            for job in progress_bar(jobs, desc="evaluating", unit=unit, disable=not progress):
                 yield from job.result()
         except BaseException:
             executor.shutdown(cancel_futures=True)

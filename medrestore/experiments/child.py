@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medrestore.checks import InputError, causes
+from medrestore.checks import InputError, mistake
 
 __all__ = ["evaluate_cell", "main", "train_and_restore"]
 
@@ -125,10 +125,10 @@ def main(arguments: list[str]) -> int:
         TASKS[task["do"]](task)
     except Exception as error:
         traceback.print_exc()
-        mistake = next((cause for cause in causes(error) if isinstance(cause, InputError)), None)
-        if mistake is None:
+        told = mistake(error)
+        if told is None:
             return 1
-        print(f"error: {mistake}", file=sys.stderr)  # noqa: T201
+        print(f"error: {told}", file=sys.stderr)  # noqa: T201
         return 2
     return 0
 

@@ -106,7 +106,7 @@ def run_jobs(
     -----
     A child ends with this process, even when this one is killed: it waits for the end of its standard input.
     """
-    from tqdm.auto import tqdm
+    from medrestore.progress import progress_bar
 
     require_in_range("jobs", parallel, 1, 1024)
     place = Path(folder)
@@ -118,7 +118,7 @@ def run_jobs(
     ran: list[str] = []
     running: list[_Child] = []
     stopped = False
-    bar = tqdm(total=len(jobs), initial=len(done), desc="study", unit="job", disable=not progress)
+    bar = progress_bar(total=len(jobs), initial=len(done), desc="study", unit="job", disable=not progress)
     try:
         while running or (waiting and not stopped):
             while len(running) < parallel and not stopped:

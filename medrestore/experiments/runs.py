@@ -1,14 +1,19 @@
-"""What demonstrations share: trainings in folders of their own, and headlines."""
+"""What demonstrations share: trainings in folders of their own, headlines, commands to go on with."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 
-__all__ = ["say", "train_run"]
+__all__ = ["command", "how_to_compare", "say", "train_run"]
 
 
 def train_run(
@@ -54,3 +59,44 @@ def train_run(
 def say(text: str) -> None:
     """Print a headline."""
     typer.secho(f"\n{text}", bold=True)
+
+
+def command(program: str, *words: object) -> str:
+    """Return a command that runs when it is pasted into a shell, from the current folder.
+
+    Parameters
+    ----------
+    program
+        ``medrestore``, or another program that is installed beside it. Named by its path where the shell
+        would not find it: nobody has activated the environment that ``make demo`` makes.
+    words
+        Its arguments; those with spaces or other signs of the shell are quoted.
+
+    Returns
+    -------
+    str
+        In the syntax of POSIX shells.
+    """
+    return shlex.join([*_program(program), *map(str, words)])
+
+
+def how_to_compare(experiment: str, tracking_uri: str) -> str:
+    """Return two lines: the commands that show the runs of an experiment."""
+    ui = command("mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", tracking_uri)
+    table = command("medrestore", "compare", experiment, "--tracking-uri", tracking_uri)
+    return f"  compare in MLflow:  MLFLOW_DISABLE_TELEMETRY=true {ui}\n  or on the terminal: {table}"
+
+
+def _program(name: str) -> list[str]:
+    found = shutil.which(name)
+    # The folder that this program was started from, then that of the interpreter's programs. No link is
+    # followed: an environment's interpreter is a link to that of the system.
+    for folder in (Path(sys.argv[0]).parent.absolute(), Path(sysconfig.get_path("scripts"))):
+        path = folder / name
+        if not (path.is_file() and os.access(path, os.X_OK)):
+            continue
+        if found is not None and Path(found).absolute() == path:
+            return [name]
+        here = Path.cwd()
+        return [str(path.relative_to(here)) if path.is_relative_to(here) else str(path)]
+    return [sys.executable, "-m", name]

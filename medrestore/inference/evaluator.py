@@ -14,11 +14,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from monai.engines.evaluator import Evaluator
-from tqdm.auto import tqdm
 
 from medrestore import __version__
 from medrestore.checks import InputError
 from medrestore.files import atomic_path, sha256_file
+from medrestore.progress import leave_mistakes_to_caller, progress_bar
 
 __all__ = ["Inferer", "Output", "RestorationEvaluator", "Source"]
 
@@ -143,8 +143,9 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
             device=inferer.device, val_data_loader=todo, iteration_update=self._iterate, decollate=False
         )
         self.logger.setLevel(logging.WARNING)
+        leave_mistakes_to_caller(self.logger)
         total = sum(self.amount(item, missing) for item, missing in todo)
-        self.bar = tqdm(total=total, desc="restoring", unit=unit, disable=not progress or not todo)
+        self.bar = progress_bar(total=total, desc="restoring", unit=unit, disable=not progress or not todo)
 
     @abstractmethod
     def outputs(self, item: SourceType) -> dict[str, Output]:

@@ -60,7 +60,7 @@ def write_handout(
     the contents of files can still find hidden duplicates; on the reading page that is not possible. Training
     without the page shows no truth after an answer.
     """
-    from tqdm import tqdm
+    from medrestore.progress import progress_bar
 
     study = open_study(study_folder)
     require_in_set("reader", reader, tuple(study.readers))
@@ -72,7 +72,7 @@ def write_handout(
     readings = list(_readings(study, reader))
     unfinished = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
     try:
-        for reading in tqdm(readings, desc="copy images", unit="image", disable=not progress):
+        for reading in progress_bar(readings, desc="copy images", unit="image", disable=not progress):
             _copy_image(study, reading, unfinished / reading["file"])
         _write_table(study.protocol, readings, unfinished / "reads.csv")
         readme = _readme(study, reader, readings)

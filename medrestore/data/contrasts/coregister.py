@@ -168,14 +168,14 @@ def _records(
     run: RegistrationRun, subjects: Sequence[SubjectFiles], *, workers: int, progress: bool
 ) -> dict[str, dict[str, Any]]:
     """Co-register the subjects that are not finished; return the records of all by name."""
-    from tqdm.auto import tqdm
+    from medrestore.progress import progress_bar
 
     records = {
         subject.name: record for subject in subjects if (record := read_finished(run, subject)) is not None
     }
     waiting = [(run, subject) for subject in subjects if subject.name not in records]
     done = len(subjects) - len(waiting)
-    with tqdm(
+    with progress_bar(
         total=len(subjects), initial=done, desc="coregister", unit="subject", disable=not progress
     ) as bar:
         for name, record in run_tasks(coregister_subject, waiting, workers=workers):

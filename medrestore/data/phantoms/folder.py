@@ -148,7 +148,7 @@ def simulate_waiting(
     progress : bool
         Show a progress bar with the time left.
     """
-    from tqdm import tqdm
+    from medrestore.progress import progress_bar
 
     places = [(plan, subject_folder(folder, plan)) for plan in plans]
     waiting = [(plan, place) for plan, place in places if not is_finished(place, plan, fingerprint)]
@@ -157,7 +157,9 @@ def simulate_waiting(
     tasks = [arguments(plan, place) for plan, place in waiting]
     done = len(plans) - len(tasks)
     finished = run_tasks(simulate, tasks, workers=workers or available_cores())
-    with tqdm(total=len(plans), initial=done, desc="simulate", unit="subject", disable=not progress) as bar:
+    with progress_bar(
+        total=len(plans), initial=done, desc="simulate", unit="subject", disable=not progress
+    ) as bar:
         for subject_id in finished:
             bar.set_postfix_str(subject_id, refresh=False)
             bar.update()

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from medrestore.checks import fail
 from medrestore.data.slides.pyramid import PyramidWriter
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.files import sha256_file
 from medrestore.operators.resampling import REACH, reduce_image
+from medrestore.progress import progress_bar
 
 __all__ = ["reduce_slide"]
 
@@ -94,7 +94,9 @@ def reduce_slide(
             compression=compression,
             quality=quality,
         ) as writer:
-            bar = tqdm(total=writer.rows, initial=writer.finished_rows, unit="row", disable=not progress)
+            bar = progress_bar(
+                total=writer.rows, initial=writer.finished_rows, unit="row", disable=not progress
+            )
             with bar:
                 for row in range(writer.finished_rows, writer.rows):
                     writer.write_row(_tiles(slide, row, scale=scale, sigma=sigma))

@@ -214,7 +214,7 @@ def _records(
     bar: bool,
 ) -> list[dict[str, Any]]:
     """Scan the slides that are not finished; return the records of all in order."""
-    from tqdm.auto import tqdm
+    from medrestore.progress import progress_bar
 
     records = {
         index: record
@@ -227,7 +227,7 @@ def _records(
         if index not in records
     ]
     failures = []
-    with tqdm(
+    with progress_bar(
         total=len(entries), initial=len(records), desc="tiles", unit="slide", disable=not bar
     ) as progress:
         for index, record, failure in run_tasks(_scan, waiting, workers=workers):

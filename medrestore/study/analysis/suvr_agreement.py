@@ -82,7 +82,7 @@ def suvr_agreement(
     -----
     Agreement: Bland & Altman 1986, arm minus reference arm.
     """
-    from tqdm.auto import tqdm
+    from medrestore.progress import progress_bar
 
     if study.protocol.dimensions != 3:
         raise InputError("SUVR needs volumes, but the study shows single images. Remedy: leave --volumes out")
@@ -114,7 +114,9 @@ def suvr_agreement(
     groups = [group for _, group in images.groupby("case", sort=False)]
     count = workers or min(4, os.cpu_count() or 1)
     with ThreadPoolExecutor(count) as pool:
-        done = tqdm(pool.map(measure, groups), total=len(groups), desc="SUVR", unit="case", leave=False)
+        done = progress_bar(
+            pool.map(measure, groups), total=len(groups), desc="SUVR", unit="case", leave=False
+        )
         per_case = pd.DataFrame([row for rows in done for row in rows])
     standard = per_case[per_case["arm"] == reference].set_index("case")["suvr"]
     per_case["difference"] = per_case["suvr"] - per_case["case"].map(standard)

@@ -117,9 +117,8 @@ def package_images(
         When an image cannot be read or has no signal, arms of a case are on different grids, a face is not
         found, or the folder holds other files.
     """
-    from tqdm import tqdm
-
     from medrestore.data.workers import run_tasks
+    from medrestore.progress import progress_bar
 
     cases: dict[str, tuple[ImageSource, ...]] = {
         str(case): tuple(
@@ -140,7 +139,7 @@ def package_images(
         for case in order
         if case not in done
     ]
-    with tqdm(
+    with progress_bar(
         total=len(order), initial=len(done), desc="blind images", unit="case", disable=not progress
     ) as bar:
         for packaged in run_tasks(package_case, tasks, workers=workers):

@@ -54,10 +54,10 @@ def image_scores(study: Study, observers: Sequence[Observer], regions: Mapping[s
     InputError
         When an image is missing, changed, empty or on another grid than its region map.
     """
-    from tqdm.auto import tqdm
+    from medrestore.progress import progress_bar
 
     rows = []
-    for image in tqdm(
+    for image in progress_bar(
         list(study.key[study.key["phase"] == READING].itertuples()), desc="model readers look", unit="image"
     ):
         path = study.image_path(image.image_id)
@@ -155,11 +155,11 @@ def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[st
 
 
 def _standard_dose_suvr(rows: pd.DataFrame) -> list[float]:
-    from tqdm.auto import tqdm
+    from medrestore.progress import progress_bar
 
     return [
         _measured(Path(row.target_path), (), Path(row.regions_path))["suvr"]
-        for row in tqdm(list(rows.itertuples()), desc="fitting the SUVR threshold", unit="scan")
+        for row in progress_bar(list(rows.itertuples()), desc="fitting the SUVR threshold", unit="scan")
     ]
 
 

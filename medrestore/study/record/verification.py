@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from medrestore.checks import InputError
 from medrestore.files import sha256_file
+from medrestore.progress import progress_bar
 from medrestore.study.layout import Study, open_study
 from medrestore.study.record.chain import chain_problems
 from medrestore.study.record.entry import checked_entry
@@ -97,7 +96,7 @@ def verify_study(folder: str | os.PathLike[str], *, head: str = "") -> Verificat
 def _image_problems(study: Study) -> Iterator[str]:
     """Yield images that are missing, changed, or in the public folder without being in the key."""
     images = list(zip(study.key["image_id"], study.key["sha256_served"], strict=True))
-    for image_id, wanted in tqdm(images, desc="images", unit="image", leave=False):
+    for image_id, wanted in progress_bar(images, desc="images", unit="image", leave=False):
         path = study.image_path(str(image_id))
         if not path.is_file():
             yield f"{path}: is missing"

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 import medrestore
 from medrestore.checks import InputError, fail
 from medrestore.files import atomic_path, require_empty_folder
+from medrestore.progress import progress_bar
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.measures import arm_label, reader_label
 from medrestore.study.analysis.tables import records
@@ -73,7 +73,7 @@ def write_report(analysis: StudyAnalysis, folder: str | os.PathLike[str]) -> Pat
             )
     # From here on a killed process leaves a folder that knows its files.
     _write(output / RECORD, _json({**record, "files": sorted({*files, *before})}))
-    for name in tqdm(
+    for name in progress_bar(
         sorted(files, key=lambda name: name == "report.html"), desc="report", unit="file", leave=False
     ):
         _write(output / name, files[name])
