@@ -14,6 +14,7 @@ __all__ = [
     "counted",
     "fail",
     "mistake",
+    "no_room",
     "one_line",
     "require_in_range",
     "require_in_set",
@@ -35,6 +36,12 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         error = error.__cause__ or error.__context__
 
+
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than the file system or this process may write",
+}
 
 USERS_TO_MEND = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
@@ -58,6 +65,8 @@ def mistake(error: BaseException | None) -> str | None:
             return str(cause)
         if isinstance(cause, OSError) and cause.errno in USERS_TO_MEND and cause.filename is not None:
             place = f"{cause.filename}: {cause.strerror}"
+        elif isinstance(cause, OSError) and no_room(cause):  # a write to an open file does not name it
+            place = f"{no_room(cause)}. Remedy: free some space and run again"
     return place
 
 
@@ -70,6 +79,15 @@ def fail(message: str, *, path: object = None, row: int | None = None, remedy: s
     """
     where = "" if path is None else f"{path}" + ("" if row is None else f", row {row}") + ": "
     raise InputError(f"{where}{message}" + (f". Remedy: {remedy}" if remedy else ""))
+
+
+def no_room(error: OSError) -> str:
+    """Return in words that there was no room for what was to be written; empty for any other error.
+
+    >>> no_room(OSError(errno.ENOSPC, "No space left on device")), no_room(OSError(errno.EIO, "broken"))
+    ('the disk is full', '')
+    """
+    return _NO_ROOM.get(error.errno or 0, "")
 
 
 def one_line(error: BaseException) -> str:

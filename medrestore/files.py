@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, no_room
 
 __all__ = ["atomic_path", "require_empty_folder", "sha256_file"]
 
@@ -24,7 +23,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
-        When the disk is full; names the file and what is kept.
+        When the disk is full, a quota used up or the file too large; names the file and what is kept.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -35,11 +34,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(final)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if reason := no_room(error):
             kept = "the file from before is kept" if final.exists() else "nothing was written"
-            raise InputError(
-                f"{final}: the disk is full; {kept}. Remedy: free some space and run again"
-            ) from error
+            raise InputError(f"{final}: {reason}; {kept}. Remedy: free some space and run again") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import subprocess
@@ -525,3 +526,13 @@ def test_restoration_by_other_weights_is_refused_and_left_alone(
     (output / "degraded_restored.json").unlink()
     call(*words, "--weights", weights).refused(str(output / "degraded_restored.nii.gz"), "move it away")
     assert files(output)["degraded_restored.nii.gz"] == before["degraded_restored.nii.gz"]
+
+
+def test_full_disk_ends_without_traceback_though_a_write_names_no_file(
+    call: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("medrestore.evaluation.pool.pool_evaluations", full)
+    call("pool", "evaluation").refused("the disk is full", "Remedy: free some space")

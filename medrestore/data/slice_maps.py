@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, fail, require_in_range
+from medrestore.checks import InputError, fail, no_room, require_in_range
 from medrestore.files import sha256_file
 
 __all__ = [
@@ -323,8 +322,8 @@ def _decode_all(
             shutil.rmtree(folder)
         partial.rename(folder)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _disk_is_full(partial, need)
+        if reason := no_room(error):
+            _disk_is_full(partial, need, reason)
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -340,10 +339,10 @@ def _allocate(file: Path, count: int, shape: tuple[int, ...], kind: str) -> int:
     return offset
 
 
-def _disk_is_full(folder: Path, need: int) -> None:
+def _disk_is_full(folder: Path, need: int, reason: str = "the disk is full") -> None:
     free = shutil.disk_usage(folder).free
     fail(
-        f"the disk is full: the slices take {need / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free",
+        f"{reason}: the slices take {need / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free",
         path=folder.parent,
         remedy="free some space, or name a cache_dir on another disk",
     )

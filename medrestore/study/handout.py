@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.checks import InputError, fail, require_in_set
+from medrestore.checks import InputError, fail, no_room, require_in_set
 from medrestore.files import require_empty_folder, sha256_file
 from medrestore.study.images.blinding import set_file_time
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING, Study, open_study
@@ -112,9 +111,9 @@ def _copy_image(study: Study, reading: Mapping[str, Any], target: Path) -> None:
     except FileNotFoundError:
         fail("is missing; nothing was written", path=source, remedy="restore it from a backup")
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if reason := no_room(error):
             raise InputError(
-                f"{target.parents[1]}: the disk is full; nothing was written. Remedy: free some space"
+                f"{target.parents[1]}: {reason}; nothing was written. Remedy: free some space"
             ) from error
         raise
     if sha256_file(target) != wanted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -10,7 +9,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
@@ -19,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.checks import InputError, no_room, require_in_range, require_in_set
 from medrestore.files import atomic_path
 
 __all__ = ["COMPRESSIONS", "PyramidWriter", "require_compression"]
@@ -112,28 +111,36 @@ class PyramidWriter:
         self._scratch = self.path.with_name(f".unfinished-{self.path.name}")
         self._lock = FileLock(self.path.with_name(f".unfinished-{self.path.name}.lock"))
         self._pool: ThreadPoolExecutor | None = None
+        self._level: _Level | None = None
 
     def __enter__(self) -> PyramidWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise InputError(f"{self.path}: another process is writing this file") from None
-        try:
-            self._prepare_scratch()
-            self._level = _Level(self._scratch, 0, rows=self.rows, columns=self.columns)
-            self._pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
-        except BaseException:
-            self._lock.release()
-            raise
+        with self._on_disk():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise InputError(f"{self.path}: another process is writing this file") from None
+            try:
+                self._prepare_scratch()
+                self._level = _Level(self._scratch, 0, rows=self.rows, columns=self.columns)
+                self._pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+            except BaseException:
+                self._unlock()
+                raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-        self._level.close()
+        try:
+            if self._pool is not None:
+                self._pool.shutdown(cancel_futures=True)
+            if self._level is not None:
+                self._level.close()
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
         self._lock.release()
         if not self._scratch.exists():
             Path(self._lock.lock_file).unlink(missing_ok=True)
@@ -141,7 +148,7 @@ class PyramidWriter:
     @property
     def finished_rows(self) -> int:
         """Rows of tiles that are on disk: the next one to write."""
-        return self._level.finished
+        return 0 if self._level is None else self._level.finished
 
     def write_row(self, tiles: Iterable[NDArray[np.uint8]]) -> None:
         """Encode and write the next row of tiles, from left to right.
@@ -164,7 +171,7 @@ class PyramidWriter:
             for column, picture in enumerate(tiles)
         )
         with self._on_disk():
-            self._level.append(self._in_order(self._encode_tile, cut))
+            self._finest().append(self._in_order(self._encode_tile, cut))
 
     def finish(self) -> Path:
         """Make the coarser levels, put the TIFF together and remove what was needed for it.
@@ -176,7 +183,7 @@ class PyramidWriter:
         """
         if self.finished_rows != self.rows:
             raise InputError(f"{self.path}: has {self.finished_rows} of {self.rows} rows of tiles")
-        levels = [(self.width, self.height, self._level)]
+        levels = [(self.width, self.height, self._finest())]
         try:
             with self._on_disk():
                 while max(levels[-1][:2]) > self.tile:
@@ -190,14 +197,15 @@ class PyramidWriter:
 
     @contextmanager
     def _on_disk(self) -> Iterator[None]:
-        """Say what remains when the disk is full."""
+        """Say what remains when there is no room on the disk."""
         try:
             yield
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            reason = no_room(error)
+            if not reason:
                 raise
             raise InputError(
-                f"{self.path}: the disk is full; {self.finished_rows} of {self.rows} rows of tiles are kept. "
+                f"{self.path}: {reason}; {self.finished_rows} of {self.rows} rows of tiles are kept. "
                 "Remedy: free some space and run again"
             ) from error
 
@@ -214,11 +222,19 @@ class PyramidWriter:
             with atomic_path(marker) as temporary:
                 temporary.write_text(json.dumps(self._settings), encoding="utf-8")
 
+    def _finest(self) -> _Level:
+        if self._level is None:
+            raise self._not_open()
+        return self._level
+
+    def _not_open(self) -> InputError:
+        return InputError(f"{self.path}: the writer is not open")
+
     def _in_order(self, function: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:
         """Map in threads, with few items under way: codecs release the interpreter's lock."""
         pool = self._pool
         if pool is None:
-            raise InputError(f"{self.path}: the writer is not open")
+            raise self._not_open()
         waiting: deque[Future[Made]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -273,9 +289,13 @@ class PyramidWriter:
             inside = region[: min(2 * self.tile, height - top), : min(2 * self.tile, width - left)]
             return self._encode_tile(_halved(inside))
 
-        for row in range(rows):
-            places = [(row, column) for column in range(columns)]
-            level.append(self._in_order(make, places))
+        try:
+            for row in range(rows):
+                places = [(row, column) for column in range(columns)]
+                level.append(self._in_order(make, places))
+        except BaseException:
+            level.close()
+            raise
         return half_width, half_height, level
 
     def _assemble(self, levels: list[tuple[int, int, _Level]]) -> None:
@@ -376,8 +396,11 @@ class _Level:
                 yield self.read(row, column)
 
     def close(self) -> None:
-        self._tiles.close()
-        self._journal.close()
+        for stream in (self._tiles, self._journal):
+            # What counts is flushed. What a full disk took no more of is tried once more here, and is of a
+            # row that is written again: this failure must not replace the one that told of the disk.
+            with suppress(OSError):
+                stream.close()
 
 
 def _open(path: Path, anew: bool) -> BinaryIO:

@@ -164,6 +164,55 @@ def test_full_disk_is_told_and_rows_are_kept(tmp_path: Path, monkeypatch: pytest
     assert write(tmp_path / "a.tiff", image).read_bytes() == write(tmp_path / "b.tiff", image).read_bytes()
 
 
+@pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.7, 0.99])
+def test_no_room_at_any_place_is_told_and_the_work_continued(share: float, tmp_path: Path) -> None:
+    """The system itself refuses to write more, in the scratch folder or in the TIFF; no stand-in for it."""
+    resource = pytest.importorskip("resource")
+    image = picture(150, 70)
+    whole = write(tmp_path / "b.tiff", image).read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (round(share * len(whole)), before[1]))
+    try:
+        with pytest.raises(InputError, match=r"a\.tiff.*: the file would be larger .*Remedy: free"):
+            write(tmp_path / "a.tiff", image)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "a.tiff").exists()
+    # Nobody holds the lock, and what was kept is good.
+    assert write(tmp_path / "a.tiff", image).read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tiff", "b.tiff"]
+
+
+@pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT"])
+def test_failure_to_close_does_not_replace_the_message(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(150, 70)
+
+    class Full:
+        """A file of which the system's buffers take everything, and its disk nothing."""
+
+        def __init__(self, stream: Any) -> None:
+            self.stream = stream
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stream, name)
+
+        def flush(self) -> None:
+            raise OSError(getattr(errno, code), "no room")
+
+        def close(self) -> None:
+            self.stream.close()
+            self.flush()
+
+    original = pyramid._open
+    with monkeypatch.context() as patched:
+        patched.setattr(pyramid, "_open", lambda *given: Full(original(*given)))
+        with pytest.raises(InputError, match=r"a\.tiff: the disk .*; 0 of 3 rows of tiles are kept"):
+            write(tmp_path / "a.tiff", image)
+    assert write(tmp_path / "a.tiff", image).read_bytes() == write(tmp_path / "b.tiff", image).read_bytes()
+
+
 def test_second_writer_of_one_file_is_refused(tmp_path: Path) -> None:
     image = picture(70, 70)
     with (
