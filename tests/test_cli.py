@@ -69,7 +69,7 @@ TINY = {
     "spatial_size": [32, 32],
     "generator_channels": [4, 8, 8],
     "discriminator_channels": [4, 8],
-    "task_widen_factor": 0.0625,
+    "task_widen_factor": 0.125,
     "batch_size": 4,
     "batches_per_epoch": 1,
     "joint_epochs": 1,
@@ -93,7 +93,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "model.pt"
     networks = {
         "generator": describe(UNetGenerator(5, channels=(4, 8, 8), dropout_levels=1)),
-        "task": describe(AmyloidClassifier(widen_factor=0.0625)),
+        "task": describe(AmyloidClassifier(widen_factor=0.125)),
     }
     features = {f"voxel_size_{axis}_mm": [1.0, 9.0] for axis in "xyz"} | {"relative_noise": [0.0, 9.0]}
     save_file(
@@ -393,7 +393,7 @@ def test_checkpoint_of_another_network_is_refused(
 
 
 def _without_generator(path: Path) -> None:
-    networks = {"task": describe(AmyloidClassifier(widen_factor=0.0625))}
+    networks = {"task": describe(AmyloidClassifier(widen_factor=0.125))}
     save_file({"method": "taskgan", "neighbors": 2, "domain": {"features": {}}, "networks": networks}, path)
 
 

@@ -22,7 +22,7 @@ from medrestore import rng
 from medrestore.checks import InputError, require_in_range
 from medrestore.files import atomic_path, require_empty_folder
 from medrestore.methods.base import Stage, Step, make_stages
-from medrestore.networks.precision import autocast_dtype
+from medrestore.networks.precision import autocast_dtype, require_sound_gradients
 from medrestore.networks.weights import describe, load_file, load_state, save_file
 from medrestore.progress import leave_mistakes_to_caller
 
@@ -91,7 +91,8 @@ class RestorationTrainer(Trainer):
     Raises
     ------
     InputError
-        For stages that no optimizer serves, or a checkpoint of another configuration.
+        For stages that no optimizer serves, a checkpoint of another configuration, or a network that cannot
+        learn in this order on a CPU (:func:`~medrestore.networks.precision.require_sound_gradients`).
     """
 
     def __init__(
@@ -144,7 +145,9 @@ class RestorationTrainer(Trainer):
             self.state.device.type, enabled=self.autocast is torch.float16
         )
         order = torch.channels_last if channels_last else torch.contiguous_format
-        for network in step.networks.values():
+        for name, network in step.networks.items():
+            if channels_last and self.state.device.type == "cpu":
+                require_sound_gradients(name, network)
             network.to(self.state.device, memory_format=order)  # type: ignore[call-overload]
         self.averaged = AveragedModel(
             step.networks[step.averaged], multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True

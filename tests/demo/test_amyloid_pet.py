@@ -32,7 +32,7 @@ precision: fp32
 spatial_size: [32, 32]
 generator_channels: [4, 8, 8]
 discriminator_channels: [4, 8]
-task_widen_factor: 0.0625
+task_widen_factor: 0.125
 batch_size: 4
 batches_per_epoch: 2
 pretrain_epochs: 1

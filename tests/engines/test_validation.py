@@ -35,7 +35,7 @@ class Slices(Batches):
 @pytest.fixture
 def observer(tmp_path: Path) -> Path:
     save_file(
-        {"networks": {"task": describe(AmyloidClassifier(widen_factor=0.0625, seed=9))}},
+        {"networks": {"task": describe(AmyloidClassifier(widen_factor=0.125, seed=9))}},
         tmp_path / "observer.pt",
     )
     return tmp_path / "observer.pt"

@@ -71,7 +71,7 @@ def build_step(*, norm: str = "batch", dropout: float = 0.5, **settings: Any) ->
     networks = {
         "generator": UNetGenerator(3, channels=(4, 8, 8), dropout_levels=1, dropout=dropout, norm=norm),
         "discriminator": ImageDiscriminator(1, channels=(4, 8), norm=norm),
-        "task": AmyloidClassifier(widen_factor=0.0625, norm=norm),
+        "task": AmyloidClassifier(widen_factor=0.125, norm=norm),
     }
     optimizers = {
         name: torch.optim.Adam(net.parameters(), lr=2e-3, fused=True) for name, net in networks.items()

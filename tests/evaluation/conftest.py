@@ -83,7 +83,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     for name, table in (("manifest", rows), ("dose_series", series)):
         write_manifest(with_checksums(pd.DataFrame(table), folder), folder / f"{name}.csv")
     for seed, name in ((1, "task"), (2, "observer")):
-        network = AmyloidClassifier(widen_factor=1 / 16, seed=seed)
+        network = AmyloidClassifier(widen_factor=1 / 8, seed=seed)
         save_file({"method": "taskgan", "networks": {"task": describe(network)}}, folder / f"{name}.pt")
     return Cohort(
         folder=folder,

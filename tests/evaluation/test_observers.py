@@ -27,7 +27,7 @@ class MeanLogit(nn.Module):
 
 
 def test_probabilities_are_those_of_each_slice_by_itself() -> None:
-    network = AmyloidClassifier(widen_factor=1 / 16, seed=3).eval()
+    network = AmyloidClassifier(widen_factor=1 / 8, seed=3).eval()
     slices = np.random.default_rng(0).random((5, 24, 20)).astype(np.float32)
     with torch.no_grad():
         one_by_one = [torch.sigmoid(network(torch.from_numpy(image)[None, None])).item() for image in slices]
@@ -72,7 +72,7 @@ def test_probabilities_that_are_not_finite_are_refused() -> None:
 @pytest.mark.parametrize("names", [("task",), ("task", "observer")])
 def test_load_observer_rebuilds_the_classifier(tmp_path: Path, names: tuple[str, ...]) -> None:
     networks: dict[str, Any] = {
-        name: describe(AmyloidClassifier(widen_factor=1 / 16, seed=seed)) for seed, name in enumerate(names)
+        name: describe(AmyloidClassifier(widen_factor=1 / 8, seed=seed)) for seed, name in enumerate(names)
     }
     path = tmp_path / "model.pt"
     save_file({"networks": networks, "spatial_size": [24, 32]}, path)

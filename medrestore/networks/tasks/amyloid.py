@@ -10,8 +10,12 @@ from torch import Tensor, nn
 from medrestore import rng
 from medrestore.checks import require_in_range, require_in_set
 from medrestore.networks.blocks import NORMS, normalization, require_image_batch, require_minimum_size
+from medrestore.networks.precision import NARROWEST_STRIDED_CONVOLUTION
 
-__all__ = ["AmyloidClassifier"]
+__all__ = ["NARROWEST", "AmyloidClassifier"]
+
+NARROWEST = NARROWEST_STRIDED_CONVOLUTION / 64
+"""Smallest ``widen_factor``: the first shortcut has 64 times as many input channels."""
 
 
 class AmyloidClassifier(nn.Module):
@@ -22,7 +26,9 @@ class AmyloidClassifier(nn.Module):
     in_channels
         Channels of the slice.
     widen_factor
-        Multiplies the width of every layer (64, 128, 256, 512 at 1).
+        Multiplies the width of every layer (64, 128, 256, 512 at 1); at least 1/8, since gradients of
+        narrower strided shortcuts are wrong on some processors
+        (:func:`~medrestore.networks.precision.require_sound_gradients`).
     conv1_stride
         Stride of the first convolution; 2 is the published ResNet18.
     norm
@@ -66,7 +72,7 @@ class AmyloidClassifier(nn.Module):
 
         super().__init__()
         require_in_range("in_channels", in_channels, 1, float("inf"))
-        require_in_range("widen_factor", widen_factor, 1 / 64, float("inf"))
+        require_in_range("widen_factor", widen_factor, NARROWEST, float("inf"))
         require_in_range("conv1_stride", conv1_stride, 1, 2)
         require_in_set("norm", norm, NORMS)
         self.architecture: dict[str, Any] = {

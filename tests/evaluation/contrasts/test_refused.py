@@ -116,7 +116,7 @@ def test_unknown_contrasts_and_groups_are_refused(contrast_cohort: ContrastCohor
 
 def test_judges_of_other_things_are_refused(contrast_cohort: ContrastCohort, tmp_path: Path) -> None:
     strange = tmp_path / "model.pt"
-    network = describe(AmyloidClassifier(widen_factor=1 / 16, seed=0))
+    network = describe(AmyloidClassifier(widen_factor=1 / 8, seed=0))
     save_file({"networks": {"task": network}}, strange)
     with pytest.raises(InputError, match=r"model\.pt: its classifier must tell the contrasts t1w, .*none"):
         run(contrast_cohort, tmp_path, task=strange)

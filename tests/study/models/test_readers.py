@@ -94,7 +94,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     write_manifest(with_checksums(pd.DataFrame(rows), folder), folder / "manifest.csv")
     (folder / "plan.yaml").write_text(PLAN)
-    network = AmyloidClassifier(widen_factor=1 / 16, norm="instance", seed=1)
+    network = AmyloidClassifier(widen_factor=1 / 8, norm="instance", seed=1)
     save_file({"networks": {"task": describe(network)}, "spatial_size": SIZE}, folder / "model.pt")
     create_study(folder / "plan.yaml", output=folder / "study", workers=1)
     return folder
@@ -151,7 +151,7 @@ def test_without_noise_each_reader_answers_as_worked_out_by_hand(cohort: Path, f
 
 
 def test_network_reads_the_middle_of_each_image_over_its_own_scale(cohort: Path, fresh: Path) -> None:
-    network = AmyloidClassifier(widen_factor=1 / 16, norm="instance", seed=1).eval()
+    network = AmyloidClassifier(widen_factor=1 / 8, norm="instance", seed=1).eval()
     slices = {}
     for path in (fresh / "public" / "images").glob("*.nii"):
         volume = read_volume(path).data
@@ -364,7 +364,7 @@ def test_image_that_was_changed_is_not_read(cohort: Path, fresh: Path) -> None:
 
 
 def test_network_that_cannot_tell_images_apart_is_refused(cohort: Path, fresh: Path) -> None:
-    network = AmyloidClassifier(widen_factor=1 / 16, norm="instance", seed=1)
+    network = AmyloidClassifier(widen_factor=1 / 8, norm="instance", seed=1)
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
     save_file({"networks": {"task": describe(network)}, "spatial_size": SIZE}, fresh.with_name("zero.pt"))
