@@ -22,6 +22,7 @@ from medrestore import __version__, rng
 from medrestore.checks import fail, require_in_range, require_in_set
 from medrestore.data.phantoms.folder import write_json
 from medrestore.data.phantoms.subject import degraded_name
+from medrestore.data.texts import plain_text, read_json_object
 from medrestore.data.volumes import Volume, grid_difference, nifti_stem, read_volume, write_volume
 from medrestore.files import require_empty_folder, sha256_file
 from medrestore.operators.pet_scan import STANDARD_DOSE, ScanSettings, simulate_scans
@@ -263,12 +264,14 @@ def _require_parameters(
 
 
 def _sidecar_units(image: Path) -> str:
-    """Return ``Units`` of the JSON file beside an image, "unknown" where there is none."""
+    """Return ``Units`` of the JSON file beside an image, "unknown" where there is none or it says none."""
     sidecar = image.with_name(nifti_stem(image) + ".json")
-    try:
-        return str(json.loads(sidecar.read_text(encoding="utf-8"))["Units"])
-    except (OSError, ValueError, KeyError, TypeError):
+    if not sidecar.exists():
         return "unknown"
+    units = read_json_object(sidecar).get("Units")
+    if units is not None and not isinstance(units, str):
+        fail(f"Units must be text like 'BQML', got {units!r}", path=sidecar)
+    return plain_text(units or "") or "unknown"
 
 
 def _attenuation(volume: Volume, mu_map: str | os.PathLike[str] | None) -> NDArray[np.float32]:

@@ -6,20 +6,18 @@ Rows are numbered as a spreadsheet shows them: the header is row 1, the first pa
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medrestore.checks import InputError, fail, one_line
+from medrestore.checks import InputError, fail
 from medrestore.data.manifest_checks import (
     PAIR_FILES,
     SPLITS,
     FileColumn,
-    Problem,
     class_problems,
     empty_split_problems,
     file_problems,
@@ -27,6 +25,7 @@ from medrestore.data.manifest_checks import (
     path_problem,
     row_problems,
 )
+from medrestore.data.tables import Problem, parse_text_table, read_text_table, refuse, table_problems
 from medrestore.files import atomic_path, sha256_file
 
 __all__ = [
@@ -265,33 +264,6 @@ def write_table(
     return path
 
 
-def refuse(path: Path, problems: Sequence[Problem]) -> NoReturn:
-    """Raise :class:`~medrestore.checks.InputError` with all problems of a manifest, 50 of them in words."""
-    shown = "\n".join(f"  {problem}" for problem in problems[:50])
-    more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
-    raise InputError(f"{path}: {len(problems)} problem{'s' * (len(problems) > 1)}\n{shown}{more}")
-
-
-def table_problems(table: pd.DataFrame, *, required: Sequence[str], optional: Sequence[str]) -> list[Problem]:
-    """Report columns that are missing, or that there is no row; fill optional columns with nothing.
-
-    Parameters
-    ----------
-    table
-        Of :func:`read_text_table`; optional columns are added in place.
-    required, optional
-        Names of columns.
-    """
-    missing = [name for name in required if name not in table]
-    if missing:
-        hint = "; is it separated by commas?" if len(table.columns) == 2 else ""  # beside "row"
-        return [Problem(1, name, f"no such column{hint}") for name in missing]
-    for name in optional:
-        if name not in table:
-            table[name] = ""
-    return [Problem(0, "", "there is no row below the header")] if table.empty else []
-
-
 def add_paths(table: pd.DataFrame, folder: Path, files: Sequence[FileColumn]) -> list[Problem]:
     """Add the absolute paths of every column of files; report those that leave the folder.
 
@@ -322,14 +294,14 @@ def _path_problems(table: pd.DataFrame, files: Sequence[FileColumn]) -> list[Pro
 def _parse(
     path: Path, label_column: str, label_values: Sequence[float]
 ) -> tuple[pd.DataFrame, list[Problem]]:
-    table = read_text_table(path)
+    table, faulty = parse_text_table(path)
     required = list(dict.fromkeys([*_REQUIRED, label_column]))
     problems = table_problems(table, required=required, optional=_OPTIONAL)
     if problems:
-        return table, problems
+        return table, faulty + problems
     # A scan that is restored only needs no label: what cannot be judged without one is left out of its
     # evaluation.
-    problems = [
+    problems = faulty + [
         Problem(row, name, "is empty")
         for name in required
         for row, split, value in zip(table["row"], table["split"], table[name], strict=True)
@@ -339,44 +311,6 @@ def _parse(
     problems += row_problems(table, key=_KEY)
     problems += add_paths(table, path.parent, PAIR_FILES)
     return table, sorted(problems)
-
-
-def read_text_table(path: Path) -> pd.DataFrame:
-    """Read any CSV table as text: cells that are empty stay so; ``row`` is the row of a spreadsheet.
-
-    Raises
-    ------
-    InputError
-        When there is no such file or it is no CSV table.
-    """
-    if not path.is_file():
-        fail("no such file, expected a manifest (CSV)", path=path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", pd.errors.ParserWarning
-            )  # it would cut off cells beyond the header
-            table = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                skip_blank_lines=False,
-                encoding="utf-8-sig",
-            ).fillna("")
-    except (
-        pd.errors.EmptyDataError,
-        pd.errors.ParserError,
-        pd.errors.ParserWarning,
-        UnicodeDecodeError,
-    ) as error:
-        reason = one_line(error)
-        fail(
-            f"is no CSV table ({reason})", path=path, remedy="save it as comma-separated UTF-8 with a header"
-        )
-    table["row"] = np.arange(2, len(table) + 2)
-    blank = (table.drop(columns="row") == "").all(axis=1)
-    return table[~blank].reset_index(drop=True)
 
 
 def split_rows(table: pd.DataFrame, split: str | None, *, dose_fraction: float | None = None) -> pd.DataFrame:

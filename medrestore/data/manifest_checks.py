@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from medrestore.checks import InputError
+from medrestore.data.identity import id_problems, likeness_problems, scan_name_problems
 from medrestore.data.intensity import foreground_scale
+from medrestore.data.tables import Problem, meant, no_number
 from medrestore.data.volumes import Volume, grid_difference, read_volume
 from medrestore.files import sha256_file
 
@@ -22,7 +24,6 @@ __all__ = [
     "PAIR_FILES",
     "SPLITS",
     "FileColumn",
-    "Problem",
     "class_problems",
     "empty_split_problems",
     "file_problems",
@@ -34,29 +35,6 @@ __all__ = [
 ]
 
 SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True, order=True)
-class Problem:
-    """A fault of a manifest.
-
-    Parameters
-    ----------
-    row
-        As a spreadsheet numbers it; 0 for the file as a whole.
-    column
-        Where to look; empty for the row as a whole.
-    message
-        What is wrong.
-    """
-
-    row: int
-    column: str
-    message: str
-
-    def __str__(self) -> str:
-        where = " ".join([f"row {self.row}"] * (self.row > 0) + [self.column] * bool(self.column))
-        return f"{where}: {self.message}" if where else self.message
 
 
 @dataclass(frozen=True)
@@ -121,7 +99,7 @@ def number_problems(table: pd.DataFrame, label_column: str, label_values: Sequen
             if text == "":
                 continue
             if not np.isfinite(number):
-                problems.append(Problem(row, name, f"{text!r} is no number"))
+                problems.append(Problem(row, name, no_number(text)))
             elif name == label_column and number not in label_values:
                 allowed = ", ".join(f"{value:g}" for value in label_values)
                 problems.append(Problem(row, name, f"label {text} is not one of {allowed}"))
@@ -134,12 +112,12 @@ def number_problems(table: pd.DataFrame, label_column: str, label_values: Sequen
 def row_problems(
     table: pd.DataFrame, *, key: Mapping[str, str], contents: Sequence[str] = ("degraded", "target")
 ) -> list[Problem]:
-    """Report rows that contradict one another: duplicates, and leaks from one split into another.
+    """Report ids that are of no use, and rows that contradict one another: duplicates, leaks between splits.
 
     Parameters
     ----------
     table
-        Text, with ``row``, ``subject_id``, ``split`` and the columns below.
+        Text, with ``row``, ``subject_id``, ``session_id``, ``split`` and the columns below.
     key
         Columns that together tell rows apart, and their names in words.
     contents
@@ -148,7 +126,15 @@ def row_problems(
     problems = []
     for row, split in zip(table["row"], table["split"], strict=True):
         if split and split not in SPLITS:
-            problems.append(Problem(row, "split", f"must be one of {', '.join(SPLITS)}, got {split!r}"))
+            problems.append(
+                Problem(
+                    row, "split", f"must be one of {', '.join(SPLITS)}, got {split!r}{meant(split, SPLITS)}"
+                )
+            )
+    problems += id_problems(table, ("subject_id", "session_id"))
+    problems += likeness_problems(table, "subject_id")
+    problems += likeness_problems(table, "session_id", within="subject_id")
+    problems += scan_name_problems(table)
     *words, last = key.values()
     first: dict[tuple[Any, ...], int] = {}
     for row, *cells in table[["row", *key]].itertuples(index=False):

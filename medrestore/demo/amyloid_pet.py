@@ -204,7 +204,7 @@ def _rehearse(
 
 def _plans(table: pd.DataFrame, methods: Sequence[str], *, seed: int) -> dict[str, str]:
     """Return the plans of the rehearsal and of a short study for a person, by the name of their file."""
-    from medrestore.evaluation.arms import scan_name
+    from medrestore.data.identity import scan_name
 
     names = {
         split: {

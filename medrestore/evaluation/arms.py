@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medrestore.checks import InputError
+from medrestore.data.identity import scan_name
 from medrestore.data.volumes import Volume, grid_difference, read_grid, read_volume
 from medrestore.inference.names import restored_name
 
@@ -27,22 +28,12 @@ __all__ = [
     "read_on_grid",
     "region_maps",
     "repeated_scans",
-    "scan_name",
 ]
 
 INPUT = "input"
 STANDARD_DOSE = "standard_dose"
 RESERVED = (INPUT, "gaussian", "nlm", STANDARD_DOSE)
 """Rows that an evaluation adds by itself."""
-
-
-def scan_name(subject_id: object, session_id: object) -> str:
-    """Return what files of a scan are called.
-
-    >>> scan_name("sub-0001", "ses-01")
-    'sub-0001_ses-01'
-    """
-    return f"{subject_id}_{session_id}"
 
 
 def region_maps(table: pd.DataFrame) -> dict[str, Path]:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError
+from medrestore.data.identity import scan_name
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume, read_volume
-from medrestore.evaluation.arms import INPUT, STANDARD_DOSE, read_on_grid, scan_name
+from medrestore.evaluation.arms import INPUT, STANDARD_DOSE, read_on_grid
 from medrestore.evaluation.classical import ClassicalFilter
 from medrestore.evaluation.figures import SubjectPanel
 from medrestore.evaluation.measures import Reference, foreground_mask, image_quality, reading

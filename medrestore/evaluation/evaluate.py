@@ -12,9 +12,10 @@ import pandas as pd
 
 from medrestore import __version__
 from medrestore.checks import InputError, require_in_range
+from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
-from medrestore.evaluation.arms import find_arms, scan_name
+from medrestore.evaluation.arms import find_arms
 from medrestore.evaluation.classical import tuned_filters
 from medrestore.evaluation.comparison import Comparison
 from medrestore.evaluation.figures import choose_scans, draw_evaluation

@@ -14,6 +14,7 @@ from torch import nn
 from medrestore.checks import InputError, fail
 from medrestore.data.contrasts.acquisition import Acquisition, ChannelVolume, input_scale, read_channels
 from medrestore.data.domain import domain_warnings
+from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_text_table, split_rows
 from medrestore.data.manifest_checks import path_problem
 from medrestore.files import sha256_file
@@ -356,4 +357,4 @@ def _rows(manifest: Path, split: str | None) -> Iterator[InputFiles]:
             if problem:
                 fail(f"input {problem}", path=manifest, row=row["row"])
         paths = tuple((manifest.parent / file).absolute() for file in files)
-        yield InputFiles(paths, f"{row['subject_id']}_{row['session_id']}")
+        yield InputFiles(paths, scan_name(row["subject_id"], row["session_id"]))

@@ -11,6 +11,7 @@ import torch
 
 from medrestore.checks import InputError, fail
 from medrestore.data.domain import domain_warnings
+from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.volumes import read_volume
 from medrestore.files import sha256_file
@@ -199,7 +200,7 @@ def _sources(source: Path, split: str | None, dose_fraction: float | None) -> It
             dose = f"_dose-{row['dose_fraction']:g}" if repeated else ""
             yield VolumeFile(
                 Path(row["degraded_path"]),
-                f"{row['subject_id']}_{row['session_id']}{dose}",
+                f"{scan_name(row['subject_id'], row['session_id'])}{dose}",
                 row["tracer"],
                 float(row["dose_fraction"]),
             )

@@ -115,21 +115,14 @@ def coregister_manifest(
 
 
 def _subjects(table: pd.DataFrame, names: Sequence[str], manifest: Path) -> list[SubjectFiles]:
-    """Return the rows as subjects; refuse missing files and names that cannot be those of a folder."""
-    subjects, problems, rows = [], [], dict[str, int]()
+    """Return the rows as subjects; refuse missing files."""
+    subjects, problems = [], list[Problem]()
     for row in table.to_dict("records"):
         files = {"input": row["input_paths"]}
         files |= {name: (row[f"{name}_path"],) for name in (*names, "lesions") if row[f"{name}_path"]}
         stated = {name: tuple(filter(None, row[f"{name}_sha256"].lower().split(SEPARATOR))) for name in files}
         subject = SubjectFiles(row["subject_id"], row["session_id"], files, stated)
         subjects.append(subject)
-        if Path(subject.name).name != subject.name or subject.name.startswith("."):
-            message = f"{subject.name!r} cannot be the name of a folder"
-            problems.append(Problem(row["row"], "subject_id", message))
-        first = rows.setdefault(subject.name, row["row"])
-        if first != row["row"]:
-            message = f"subject and session make the same name as in row {first}: {subject.name}"
-            problems.append(Problem(row["row"], "subject_id", message))
         for column, paths in files.items():
             problems += [
                 Problem(row["row"], column, problem) for path in paths if (problem := _unusable(Path(path)))

@@ -16,16 +16,7 @@ import pandas as pd
 from medrestore.checks import InputError
 from medrestore.data.contrasts.acquisition import Acquisition, input_scale, read_channels
 from medrestore.data.contrasts.channel_files import read_files
-from medrestore.data.manifest import (
-    SPLITS,
-    Problem,
-    add_paths,
-    read_text_table,
-    refuse,
-    table_problems,
-    with_checksums,
-    write_table,
-)
+from medrestore.data.manifest import SPLITS, add_paths, with_checksums, write_table
 from medrestore.data.manifest_checks import (
     FileColumn,
     empty_split_problems,
@@ -34,6 +25,7 @@ from medrestore.data.manifest_checks import (
     require_whole_numbers,
     row_problems,
 )
+from medrestore.data.tables import Problem, parse_text_table, refuse, table_problems
 from medrestore.data.volumes import Volume
 
 __all__ = [
@@ -252,18 +244,18 @@ def _both(names: Sequence[str]) -> list[str]:
 
 
 def _parse(path: Path, contrasts: Sequence[str]) -> tuple[pd.DataFrame, list[Problem]]:
-    table = read_text_table(path)
+    table, faulty = parse_text_table(path)
     known = [name for name in table if f"{name}_sha256" in table and name not in ("input", "lesions")]
     problems = table_problems(table, required=(*_REQUIRED, *_both(contrasts)), optional=_OPTIONAL)
     if problems and problems[0].row == 1:
         held = f"; the manifest has the contrasts {', '.join(map(str, known))}" if known else ""
-        return table, [
+        return table, faulty + [
             Problem(1, problem.column, problem.message + held * (problem.column in contrasts))
             for problem in problems
         ]
     if problems:
-        return table, problems
-    problems = [
+        return table, faulty + problems
+    problems = faulty + [
         Problem(row, name, "is empty")
         for name in _REQUIRED
         for row, value in zip(table["row"], table[name], strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from medrestore.checks import fail
+from medrestore.data.texts import read_json_object
 from medrestore.data.volumes import nifti_stem
 
 __all__ = ["COMPONENTS", "Sidecar", "read_sidecar", "read_sidecars", "sidecar_path"]
@@ -65,12 +65,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> Sidecar | None:
     file = sidecar_path(path)
     if not file.is_file():
         return None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        fail(f"is no JSON ({error})", path=file, remedy="correct it, or take it away")
-    if not isinstance(content, dict):
-        fail("is no JSON object of keys and values", path=file, remedy="correct it, or take it away")
+    content = read_json_object(file)
     component = content.get("ComplexComponent")
     if component is not None and component not in COMPONENTS:
         known = ", ".join(map(repr, COMPONENTS))

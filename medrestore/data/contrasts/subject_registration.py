@@ -16,6 +16,7 @@ from medrestore.checks import InputError, fail
 from medrestore.data.contrasts.acquisition import Acquisition, read_channels
 from medrestore.data.contrasts.registration_picture import Pictured, draw_registrations
 from medrestore.data.contrasts.sidecar import sidecar_path
+from medrestore.data.identity import scan_name
 from medrestore.data.phantoms.folder import write_json
 from medrestore.data.registration import Registration, register_rigid, resample
 from medrestore.data.registration_images import FixedHead
@@ -60,7 +61,7 @@ class SubjectFiles:
     @property
     def name(self) -> str:
         """Name of the folder."""
-        return f"{self.subject_id}_{self.session_id}"
+        return scan_name(self.subject_id, self.session_id)
 
     @property
     def contrasts(self) -> dict[str, str]:

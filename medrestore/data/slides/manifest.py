@@ -15,8 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from medrestore.checks import InputError, fail
-from medrestore.data.manifest import SPLITS, Problem, read_text_table, refuse, table_problems
+from medrestore.data.identity import id_problems, likeness_problems
+from medrestore.data.manifest import SPLITS
 from medrestore.data.slides.reader import Slide, open_slide
+from medrestore.data.tables import Problem, meant, no_number, parse_text_table, refuse, table_problems
 from medrestore.files import atomic_path, sha256_file
 
 __all__ = [
@@ -139,11 +141,11 @@ def write_tile_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Pa
 
 
 def _parse(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    table = read_text_table(path)
+    table, faulty = parse_text_table(path)
     problems = table_problems(table, required=_REQUIRED, optional=_OPTIONAL)
     if problems:
-        return table, problems
-    problems = [
+        return table, faulty + problems
+    problems = faulty + [
         Problem(row, name, "is empty")
         for name in _REQUIRED
         for row, value in zip(table["row"], table[name], strict=True)
@@ -165,7 +167,7 @@ def _number_problems(table: pd.DataFrame) -> list[Problem]:
             if text == "":
                 continue
             if not np.isfinite(number):
-                problems.append(Problem(row, name, f"{text!r} is no number"))
+                problems.append(Problem(row, name, no_number(text)))
             elif name in _WHOLE and (number != round(number) or number < _WHOLE[name]):
                 problems.append(
                     Problem(row, name, f"must be a whole number, at least {_WHOLE[name]}, got {text}")
@@ -181,10 +183,13 @@ def _number_problems(table: pd.DataFrame) -> list[Problem]:
 def _row_problems(table: pd.DataFrame) -> list[Problem]:
     """Report rows that contradict one another."""
     problems = [
-        Problem(row, "split", f"{split!r} is not one of {', '.join(SPLITS)}")
+        Problem(row, "split", f"{split!r} is not one of {', '.join(SPLITS)}{meant(split, SPLITS)}")
         for row, split in zip(table["row"], table["split"], strict=True)
         if split and split not in SPLITS
     ]
+    problems += id_problems(table, ("tile",))
+    problems += id_problems(table, ("subject_id",), files=False)
+    problems += likeness_problems(table, "subject_id")
     problems += _same_problems(
         table, "subject_id", "split", "patient {0} in two splits, {1} (row {2}) and {3}"
     )

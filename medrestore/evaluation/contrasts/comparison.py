@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError
+from medrestore.data.identity import scan_name
 from medrestore.data.volumes import Volume, read_volume
-from medrestore.evaluation.arms import read_on_grid, scan_name
+from medrestore.evaluation.arms import read_on_grid
 from medrestore.evaluation.contrasts.classical import MdmeInput, input_channels, synthetic_images
 from medrestore.evaluation.contrasts.figures import Showcase
 from medrestore.evaluation.contrasts.judges import ContrastObserver, LesionReader

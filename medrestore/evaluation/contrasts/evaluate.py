@@ -14,9 +14,10 @@ import pandas as pd
 from medrestore import __version__
 from medrestore.checks import fail, require_in_range
 from medrestore.data.contrasts.manifest import read_contrast_manifest
+from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_text_table, split_rows
 from medrestore.data.volumes import read_volume
-from medrestore.evaluation.arms import INPUT, find_restorations, repeated_scans, scan_name
+from medrestore.evaluation.arms import INPUT, find_restorations, repeated_scans
 from medrestore.evaluation.contrasts.classical import MdmeInput, mdme_input
 from medrestore.evaluation.contrasts.comparison import CLASSICAL, TRUE, ContrastComparison, read_lesions
 from medrestore.evaluation.contrasts.figures import Showcase, draw_contrasts

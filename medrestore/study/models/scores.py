@@ -121,8 +121,9 @@ def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[st
     InputError
         When a case has no region map, or there are no such scans of both classes.
     """
+    from medrestore.data.identity import scan_name
     from medrestore.data.manifest import read_manifest
-    from medrestore.evaluation.arms import region_maps, scan_name
+    from medrestore.evaluation.arms import region_maps
 
     path = Path(manifest)
     column = str((study.plan["truth"] or {}).get("column") or LABEL_COLUMN)

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from medrestore.checks import InputError, fail
+from medrestore.data.identity import scan_name
 from medrestore.data.manifest import COLUMNS, read_manifest, read_text_table, split_rows
 from medrestore.data.volumes import nifti_stem
-from medrestore.evaluation.arms import scan_name
 
 __all__ = ["ArmImages", "find_images", "listed", "read_cases", "read_truth", "subjects_of"]
 

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
+from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_manifest, with_checksums, write_manifest
 from medrestore.data.volumes import read_volume, write_volume
-from medrestore.evaluation.arms import scan_name
 from medrestore.metrics.quantitative import bland_altman
 from medrestore.study.analysis.analyze import analyze_study
 from medrestore.study.analysis.suvr_agreement import suvr_agreement
