@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 __all__ = [
     "InputError",
+    "OutputError",
     "Setbacks",
     "causes",
     "counted",
@@ -28,6 +30,10 @@ class InputError(ValueError):
 
     Its message names what is wrong and the remedy; the command line prints it without a traceback.
     """
+
+
+class OutputError(InputError):
+    """The place of the results fails: full, or held by other results. Work over several items ends by it."""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -137,13 +143,25 @@ class Setbacks:
         self.reasons: dict[str, str] = {}
 
     @contextmanager
-    def set_aside(self, item: object) -> Iterator[None]:
-        """Keep the reason when the block fails by a mistake in what the user gave; other errors pass."""
+    def set_aside(self, item: object, *, of: object = None) -> Iterator[None]:
+        """Keep the reason when the block fails by a mistake in what the user gave; other errors pass.
+
+        So does :class:`OutputError`: whatever came next would end alike, after as much work.
+
+        Parameters
+        ----------
+        item
+            What the block works on.
+        of
+            What it is a part of, where that is to be named: a tile's slide.
+        """
         try:
             yield
+        except OutputError:
+            raise
         except InputError as error:
-            name, reason = str(item), str(error)
-            self.reasons[name] = reason if name in reason else f"{name}: {reason}"
+            name, reason = str(item if of is None else of), str(error)
+            self.reasons[str(item)] = reason if name in reason else f"{name}: {reason}"
 
     def raise_any(self, total: int) -> None:
         """Raise what was set aside, all items at once; an only item's error as it was.
@@ -156,16 +174,21 @@ class Setbacks:
         Raises
         ------
         InputError
-            When an item was set aside.
+            When an item was set aside. Reasons that items share are listed once; beyond fifty, the number of
+            the others.
         """
         if not self.reasons:
             return
         if total == 1:
             raise InputError(*self.reasons.values())
         others = ", the others were" if len(self.reasons) < total else ""
-        listed = "\n".join(f"  {reason}" for reason in self.reasons.values())
-        items = counted(total, self.unit, self.units)
-        raise InputError(f"{len(self.reasons)} of {items} could not be {self.work}{others}:\n{listed}")
+        lines = [
+            f"  {reason}" + (f" ({number} {self.units or self.unit + 's'})" if number > 1 else "")
+            for reason, number in Counter(self.reasons.values()).items()
+        ]
+        listed = "\n".join(lines[:50]) + (f"\n  and {len(lines) - 50} more" if len(lines) > 50 else "")
+        failed = f"{len(self.reasons)} of {counted(total, self.unit, self.units)}"
+        raise InputError(f"{failed} could not be {self.work}{others}:\n{listed}")
 
 
 def require_in_range(

@@ -8,9 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medrestore.checks import InputError, no_room
+from medrestore.checks import InputError, OutputError, fail, no_room, one_line
 
-__all__ = ["atomic_path", "require_empty_folder", "sha256_file"]
+__all__ = [
+    "LONGEST_NAME",
+    "atomic_path",
+    "beside",
+    "require_empty_folder",
+    "require_file",
+    "require_short_name",
+    "sha256_file",
+]
+
+LONGEST_NAME = 255
+"""Bytes of a file's name that every common file system takes."""
 
 
 @contextmanager
@@ -23,11 +34,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
+        When the name is longer than a file's can be.
+    OutputError
         When the disk is full, a quota used up or the file too large; names the file and what is kept.
     """
     final = Path(path)
+    require_short_name(final)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".partial-{os.getpid()}-{final.name}")
+    temporary = beside(final, f".partial-{os.getpid()}-")
     try:
         yield temporary
         with temporary.open("rb+") as stream:
@@ -36,18 +50,87 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         if reason := no_room(error):
             kept = "the file from before is kept" if final.exists() else "nothing was written"
-            raise InputError(f"{final}: {reason}; {kept}. Remedy: free some space and run again") from error
+            raise OutputError(f"{final}: {reason}; {kept}. Remedy: free some space and run again") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def beside(path: Path, prefix: str, suffix: str = "") -> Path:
+    """Name a temporary companion of a file: prefix, its name and suffix; a digest for a name too long for it.
+
+    >>> beside(Path("out/scan.nii.gz"), ".partial-7-").name
+    '.partial-7-scan.nii.gz'
+    """
+    name = f"{prefix}{path.name}{suffix}"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]
+        ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
+        name = f"{prefix}{digest}{ending}{suffix}"
+    return path.with_name(name)
+
+
+def require_short_name(path: Path) -> None:
+    """Require that a file's name is not longer than file systems take.
+
+    Raises
+    ------
+    InputError
+        When it is; says by how much.
+    """
+    length = len(os.fsencode(path.name))
+    if length > LONGEST_NAME:
+        fail(
+            f"the name of this file would have {length} bytes, it can have {LONGEST_NAME}",
+            path=path,
+            remedy=f"give what it is named after a name that is {length - LONGEST_NAME} bytes shorter",
+        )
+
+
+def require_file(path: str | os.PathLike[str], *, expected: str = "") -> Path:
+    """Return the path of a file that is there to be read.
+
+    Raises
+    ------
+    InputError
+        When there is nothing, a link that leads nowhere, a folder or a device, or the system refuses to look.
+    """
+    path = Path(path)
+    found = ""
+    try:
+        if not path.is_file():
+            found = (
+                "is a folder"
+                if path.is_dir()
+                else "is neither a file nor a folder"
+                if path.exists()
+                else "is a link to a file that is not there"
+                if path.is_symlink()
+                else "no such file"
+            )
+    except OSError as error:
+        found = f"cannot be read ({error.strerror or one_line(error)})"
+    if found:
+        fail(f"{found}, expected {expected}" if expected else found, path=path)
+    return path
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal."""
-    with Path(path).open("rb") as stream:
-        digest = hashlib.sha256()
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
+    """Return the SHA-256 of a file's bytes in hexadecimal.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or the system refuses to read it.
+    """
+    path = require_file(path)
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    except OSError as error:
+        fail(f"cannot be read ({error.strerror or one_line(error)})", path=path)
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.files import atomic_path, require_empty_folder, sha256_file
+from medrestore.files import atomic_path, beside, require_empty_folder, sha256_file
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_trace(tmp_path: Path) -> None:
@@ -42,6 +42,31 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 def test_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "never-written"):
         pass
+
+
+@pytest.mark.parametrize("name", ["ä" * 124 + ".nii.gz", "x" * 252 + ".nii"[:3]])
+def test_a_name_of_any_length_that_a_file_can_have_is_written(name: str, tmp_path: Path) -> None:
+    assert len(name.encode()) == 255
+    with atomic_path(tmp_path / name) as temporary:
+        assert temporary.suffix == Path(name).suffix
+        temporary.write_text("whole")
+    assert (tmp_path / name).read_text() == "whole"
+    with (
+        pytest.raises(InputError, match=r"would have 256 bytes, it can have 255.*Remedy"),
+        atomic_path(tmp_path / f"{name}x"),
+    ):
+        pass
+    other = "y" + name[1:]
+    assert beside(tmp_path / name, ".partial-1-") != beside(tmp_path / other, ".partial-1-")
+
+
+def test_checksum_of_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none: no such file$"):
+        sha256_file(tmp_path / "none")
+    with pytest.raises(InputError, match=r"is a folder$"):
+        sha256_file(tmp_path)
+    with pytest.raises(InputError, match=r"cannot be read \(File name too long\)"):
+        sha256_file(tmp_path / ("x" * 300))
 
 
 def test_sha256(tmp_path: Path) -> None:

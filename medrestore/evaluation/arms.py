@@ -11,8 +11,8 @@ import numpy as np
 
 from medrestore.checks import InputError
 from medrestore.data.identity import scan_name
+from medrestore.data.restorations import restored_name
 from medrestore.data.volumes import Volume, grid_difference, read_grid, read_volume
-from medrestore.inference.names import restored_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,9 +17,9 @@ from medrestore.data.domain import domain_warnings
 from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_text_table, split_rows
 from medrestore.data.manifest_checks import path_problem
+from medrestore.data.restorations import restored_name
 from medrestore.files import sha256_file
 from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files
-from medrestore.inference.names import restored_name
 from medrestore.inference.slices import Restoration, SliceRestorer
 from medrestore.networks.weights import build_network, load_file
 
@@ -177,13 +177,9 @@ def find_inputs(source: str | os.PathLike[str], *, split: str | None = None) -> 
     Raises
     ------
     InputError
-        When there is nothing to restore, a file is missing, or a split is asked of something that has none.
+        When there is nothing to restore, or a split is asked of something that has none.
     """
-    found = list(_inputs(Path(source), split))
-    missing = [str(path) for item in found for path in item.paths if not path.is_file()]
-    if missing:
-        raise InputError(f"{', '.join(missing)}: does not exist")
-    return found
+    return list(_inputs(Path(source), split))
 
 
 def load_contrast_restorer(
@@ -289,6 +285,7 @@ class ContrastEvaluator(NiftiEvaluator[InputFiles]):
             bundle=bundle,
             progress=progress,
             unit="subject",
+            source="subject",
         )
 
     def outputs(self, item: InputFiles) -> dict[str, Output]:
@@ -328,7 +325,7 @@ def _in_words(acquisition: Acquisition) -> str:
 
 
 def _inputs(source: Path, split: str | None) -> Iterator[InputFiles]:
-    if source.suffix == ".csv":
+    if source.suffix.lower() == ".csv":
         yield from _rows(source, split)
         return
     if split is not None:

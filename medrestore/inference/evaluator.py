@@ -16,8 +16,9 @@ import torch
 from monai.engines.evaluator import Evaluator
 
 from medrestore import __version__
-from medrestore.checks import InputError
-from medrestore.files import atomic_path, sha256_file
+from medrestore.checks import InputError, OutputError, Setbacks, fail
+from medrestore.data.restorations import is_our_record
+from medrestore.files import atomic_path, require_short_name, sha256_file
 from medrestore.progress import leave_mistakes_to_caller, progress_bar
 
 __all__ = ["Inferer", "Output", "RestorationEvaluator", "Source"]
@@ -28,7 +29,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Stem of the files that are written for it."""
+        """Stem of the files that are written for it, or of the first one's."""
         ...
 
 
@@ -55,7 +56,8 @@ class Output:
     name
         Stem of its files.
     provenance
-        Plain values beside those that all restorations of a run share.
+        Plain values beside those that all restorations of a run share. Keys that begin with ``source_``
+        belong to the source, all others to the run.
     """
 
     name: str
@@ -87,14 +89,21 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
         Show a progress bar.
     unit
         What the bar counts.
+    source
+        What a source is called in the list of those that failed.
 
     Raises
     ------
     InputError
-        For unreadable input, an output of other provenance, or two sources of one name.
+        For an output of other weights or settings, two sources of one name, or when no source can be
+        restored.
 
     Notes
     -----
+    A source that cannot be restored (unreadable, without foreground, an output of its name from another one)
+    is set aside: all others are restored, then :meth:`run` names those that were not, with the reasons. What
+    fails for all alike, a full disk, ends the run.
+
     Neither the restoration nor its sidecar holds a source's name or path: the sidecar names it by SHA-256.
     """
 
@@ -109,6 +118,7 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
         bundle: str,
         progress: bool,
         unit: str,
+        source: str,
     ) -> None:
         self.domain: Mapping[str, Any] = model["domain"]
         self.output_dir = Path(output_dir)
@@ -119,32 +129,36 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
             "weights_sha256": sha256_file(weights),
             **inferer.provenance,
         }
+        self.setbacks = Setbacks("restored", unit=source)
+        self.sources = self.count(dataset)
         self.written: list[Path] = []
-        todo: list[tuple[SourceType, dict[str, Output]]] = []
+        todo: list[tuple[SourceType, dict[str, Output], int]] = []
         for item in dataset:
-            missing: dict[str, Output] = {}
-            for key, output in self.outputs(item).items():
-                if Path(output.name).name != output.name:
-                    raise InputError(f"{output.name!r}: no file can have this name. Remedy: use other ids")
-                # As JSON gives it back, to compare with what a finished restoration's sidecar says.
-                provenance = json.loads(json.dumps({**common, **output.provenance}))
-                files = self.files(output.name)
-                self.written.append(files[0])
-                if not _is_done(files, self.sidecar(output.name), provenance):
-                    missing[key] = Output(output.name, provenance)
-            if missing:
-                todo.append((item, missing))
+            with self.setbacks.set_aside(item.name):
+                outputs = self.outputs(item)
+                missing: dict[str, Output] = {}
+                for key, output in outputs.items():
+                    # As JSON gives it back, to compare with what a finished restoration's sidecar says.
+                    provenance = json.loads(json.dumps({**common, **output.provenance}))
+                    if not self._is_there(output.name, provenance):
+                        missing[key] = Output(output.name, provenance)
+                # Nothing of a source is listed before all of it is known to be usable.
+                if missing:
+                    todo.append((item, missing, self.amount(item, missing)))
+                self.written += [self.files(output.name)[0] for output in outputs.values()]
         twice = sorted(
             name for name, count in Counter(path.name for path in self.written).items() if count > 1
         )
         if twice:
             raise InputError(f"two inputs would be restored to one file: {', '.join(twice)}")
+        if len(self.setbacks.reasons) == self.sources:
+            self.setbacks.raise_any(self.sources)
         super().__init__(
             device=inferer.device, val_data_loader=todo, iteration_update=self._iterate, decollate=False
         )
         self.logger.setLevel(logging.WARNING)
         leave_mistakes_to_caller(self.logger)
-        total = sum(self.amount(item, missing) for item, missing in todo)
+        total = sum(amount for _, _, amount in todo)
         self.bar = progress_bar(total=total, desc="restoring", unit=unit, disable=not progress or not todo)
 
     @abstractmethod
@@ -163,18 +177,29 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
     def make(self, item: SourceType, missing: Mapping[str, Output]) -> None:
         """Read a source, restore these outputs and write them: the sidecar first, the restoration last."""
 
+    def count(self, dataset: Sequence[SourceType]) -> int:
+        """Return the number of sources."""
+        return len(dataset)
+
     def amount(self, item: SourceType, missing: Mapping[str, Output]) -> int:  # noqa: ARG002
         """Return by how much a source advances the bar: :meth:`make` may advance it by a part of that."""
         return 1
 
     def run(self) -> list[Path]:
-        """Restore what is not there yet and return all restorations, in the order of the dataset."""
+        """Restore what is not there yet and return all restorations, in the order of the dataset.
+
+        Raises
+        ------
+        InputError
+            When sources could not be restored: at the end, with all of them; or when the disk is full.
+        """
         try:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             if len(self.data_loader) > 0:
                 super().run()
         finally:
             self.bar.close()
+        self.setbacks.raise_any(self.sources)
         return self.written
 
     def warn_outside(self, name: str, notes: Sequence[str]) -> None:
@@ -192,31 +217,44 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
         with atomic_path(self.sidecar(name)) as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
-    def _iterate(self, _: Any, entry: tuple[SourceType, dict[str, Output]]) -> dict[str, float]:
-        item, missing = entry
-        end = self.bar.n + self.amount(item, missing)
-        self.make(item, missing)
+    def _iterate(self, _: Any, entry: tuple[SourceType, dict[str, Output], int]) -> dict[str, float]:
+        item, missing, amount = entry
+        end = self.bar.n + amount
+        with self.setbacks.set_aside(item.name):
+            self.make(item, missing)
         self.bar.update(end - self.bar.n)
         return {"restored": float(len(missing))}
 
-
-def _is_done(files: Sequence[Path], sidecar: Path, provenance: Mapping[str, Any]) -> bool:
-    """Say whether a restoration is there; refuse what is there and is not this one, whole or half made."""
-    there = [path for path in (*files, sidecar) if path.exists()]
-    if not there:
-        return False
-    try:
-        record = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict):
-        raise InputError(
-            f"{there[0]}: is there without a readable {sidecar.name}; nothing is overwritten. "
-            "Remedy: move it away"
+    def _is_there(self, name: str, provenance: Mapping[str, Any]) -> bool:
+        """Say whether a restoration is there; refuse what is and is not this one, whole or half made."""
+        if Path(name).name != name:
+            raise InputError(f"{name!r}: no file can have this name. Remedy: use other ids")
+        files, sidecar = self.files(name), self.sidecar(name)
+        for path in (*files, sidecar):
+            require_short_name(path)
+        there = [path for path in (*files, sidecar) if path.exists()]
+        if not there:
+            return False
+        try:
+            record = json.loads(sidecar.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            record = None
+        if not isinstance(record, dict):
+            fail(
+                f"is there without a readable {sidecar.name}; nothing is overwritten",
+                path=there[0],
+                remedy="move it away",
+            )
+        others = [key for key, value in provenance.items() if record.get(key) != value]
+        if not others:
+            return files[0].exists()
+        ours = is_our_record(record)
+        if ours and there == [sidecar]:
+            return False  # left by a source that failed on its way: without an image it says nothing
+        message = (
+            f"{there[0]}: was restored by other weights, settings or source; nothing is overwritten "
+            f"(of other {', '.join(others)}). Remedy: name another output folder"
         )
-    if any(record.get(key) != value for key, value in provenance.items()):
-        raise InputError(
-            f"{there[0]}: was restored by other weights, settings or source; nothing is overwritten. "
-            "Remedy: name another output folder"
-        )
-    return files[0].exists()
+        settings = any(not key.startswith("source_") for key in others)
+        # Results of two settings are never mixed in one folder; another source is that source's matter.
+        raise OutputError(message) if ours and settings else InputError(message)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from medrestore.checks import InputError
 from medrestore.data.grid import SourceGrid
+from medrestore.data.restorations import deviation_name, restored_name
 from medrestore.data.volumes import nifti_stem, write_volume
 from medrestore.inference.evaluator import Output, RestorationEvaluator, SourceType
-from medrestore.inference.names import restored_name
 from medrestore.inference.slices import Restoration
 
 __all__ = ["NiftiEvaluator", "Output", "Restored", "nifti_files"]
@@ -85,12 +85,12 @@ class NiftiEvaluator(RestorationEvaluator[SourceType]):
 
     def files(self, name: str) -> list[Path]:
         """Name the files of an output: the restoration and, with samples, their standard deviation."""
-        deviation = [_deviation(self.output_dir, name)] if self.samples else []
+        deviation = [self.output_dir / deviation_name(name)] if self.samples else []
         return [self.output_dir / restored_name(name), *deviation]
 
     def sidecar(self, name: str) -> Path:
         """Name the JSON file of an output."""
-        return self.output_dir / restored_name(name).replace(".nii.gz", ".json")
+        return self.output_dir / restored_name(name, ".json")
 
     def make(self, item: SourceType, missing: Mapping[str, Output]) -> None:
         """Restore these outputs of a source and write them."""
@@ -103,10 +103,6 @@ class NiftiEvaluator(RestorationEvaluator[SourceType]):
     def _write(self, name: str, restoration: Restoration, grid: SourceGrid, record: dict[str, Any]) -> None:
         self.write_sidecar(name, record)
         if restoration.standard_deviation is not None:
-            write_volume(restoration.standard_deviation, grid, _deviation(self.output_dir, name))
+            write_volume(restoration.standard_deviation, grid, self.output_dir / deviation_name(name))
         # The restoration comes last: when it is there, so is all that belongs to it.
         write_volume(restoration.mean, grid, self.output_dir / restored_name(name))
-
-
-def _deviation(folder: Path, name: str) -> Path:
-    return folder / f"{name}_standard_deviation.nii.gz"

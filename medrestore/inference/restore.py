@@ -13,10 +13,10 @@ from medrestore.checks import InputError, fail
 from medrestore.data.domain import domain_warnings
 from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_manifest, split_rows
+from medrestore.data.restorations import restored_name
 from medrestore.data.volumes import read_volume
 from medrestore.files import sha256_file
 from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files
-from medrestore.inference.names import restored_name
 from medrestore.inference.volume import VolumeRestorer
 from medrestore.networks.weights import build_network, load_file
 
@@ -66,11 +66,7 @@ def find_volumes(
     InputError
         When there is nothing to restore, or a split is asked of something that has none.
     """
-    found = list(_sources(Path(source), split, dose_fraction))
-    missing = [str(item.path) for item in found if not item.path.is_file()]
-    if missing:
-        raise InputError(f"{', '.join(missing)}: does not exist")
-    return found
+    return list(_sources(Path(source), split, dose_fraction))
 
 
 def load_restorer(
@@ -168,6 +164,7 @@ class VolumeEvaluator(NiftiEvaluator[VolumeFile]):
             bundle=bundle,
             progress=progress,
             unit="volume",
+            source="volume",
         )
 
     def outputs(self, item: VolumeFile) -> dict[str, Output]:
@@ -192,7 +189,7 @@ class VolumeEvaluator(NiftiEvaluator[VolumeFile]):
 
 
 def _sources(source: Path, split: str | None, dose_fraction: float | None) -> Iterator[VolumeFile]:
-    if source.suffix == ".csv":
+    if source.suffix.lower() == ".csv":
         table = read_manifest(source)
         rows = split_rows(table, split, dose_fraction=dose_fraction)
         several = rows.duplicated(["subject_id", "session_id"], keep=False)

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from medrestore.checks import InputError, fail
 from medrestore.data.manifest import split_rows
+from medrestore.data.restorations import restored_name
 from medrestore.data.slides.domain import resolution_warnings
 from medrestore.data.slides.manifest import open_tile_slide, read_tile, read_tile_manifest
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.data.slides.slide_list import SLIDE_SUFFIXES, slides_in
 from medrestore.files import atomic_path, sha256_file
 from medrestore.inference.evaluator import Output, RestorationEvaluator
-from medrestore.inference.names import restored_name
 from medrestore.inference.slide_files import SlideSettings, occupied_windows, restore_slide
 from medrestore.inference.super_resolver import SuperResolver, load_super_resolver
 from medrestore.networks.weights import load_file
@@ -118,7 +118,7 @@ def find_images(
         something that it does not belong to.
     """
     source = Path(source)
-    if source.suffix == ".csv":
+    if source.suffix.lower() == ".csv":
         if microns_per_pixel is not None:
             raise InputError(f"{source}: a manifest states the resolution of its tiles. Remedy: leave it out")
         rows = split_rows(read_tile_manifest(source), split)
@@ -216,6 +216,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             bundle=bundle,
             progress=progress,
             unit="tile",
+            source="tile" if tiles else "slide",
         )
 
     def outputs(self, item: ImageFile | TileBatch) -> dict[str, Output]:
@@ -227,7 +228,15 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
                 **self.settings.as_plain(),
             }
             return {_ONLY: Output(item.name, provenance)}
-        return {tile.name: Output(tile.name, self._tile_provenance(tile.row)) for tile in item.tiles}
+        outputs = {}
+        for tile in item.tiles:
+            with self.setbacks.set_aside(tile.name, of=tile.row["slide_path"]):
+                outputs[tile.name] = Output(tile.name, self._tile_provenance(tile.row))
+        return outputs
+
+    def count(self, dataset: Sequence[ImageFile | TileBatch]) -> int:
+        """Return the number of slides, or of tiles."""
+        return sum(len(item.tiles) if isinstance(item, TileBatch) else 1 for item in dataset)
 
     def files(self, name: str) -> list[Path]:
         """Name the one file of a restoration."""
@@ -292,13 +301,17 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             )
 
     def _make_tiles(self, batch: TileBatch, missing: Mapping[str, Output]) -> None:
-        targets = [read_tile(self._slide(tile.row), tile.row) for tile in batch.tiles]
+        targets = [self._target(tile) for tile in batch.tiles]
         scale, sigma = self.resolver.scale, self.resolver.sigma
         reduced = self._pool.map(lambda target: reduce_image(target, scale=scale, sigma=sigma), targets)
         # All of the batch, also where some are there: the same batch gives the same bits.
         restored = self.resolver.restore(np.stack(list(reduced)))
 
-        wanted = [pair for pair in zip(batch.tiles, restored, strict=True) if pair[0].name in missing]
+        wanted = [
+            pair
+            for pair in zip(batch.tiles, restored, strict=True)
+            if pair[0].name in missing and pair[0].name not in self.setbacks.reasons
+        ]
         notes = [
             resolution_warnings(tile.row["microns_per_pixel"] * scale, self.domain) for tile, _ in wanted
         ]
@@ -315,17 +328,21 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
 
         list(self._pool.map(write, wanted, notes))
 
+    def _target(self, tile: TileImage) -> NDArray[np.uint8]:
+        """Read a tile; one that was set aside is black, since a smaller batch gives its others other bits."""
+        if tile.name not in self.setbacks.reasons:
+            with self.setbacks.set_aside(tile.name, of=tile.row["slide_path"]):
+                return read_tile(self._slide(tile.row), tile.row)
+        return np.zeros((tile.row["tile_size"], tile.row["tile_size"], 3), np.uint8)
+
     def _tile_provenance(self, row: Mapping[Any, Any]) -> dict[str, Any]:
         path = row["slide_path"]
         if path not in self._checksums:
             self._checksums[path] = sha256_file(path)
-            if self._checksums[path] != row["slide_sha256"].lower():
-                fail(
-                    "is not the slide that the manifest's checksum names",
-                    path=path,
-                    row=row["row"],
-                    remedy="make the tiles anew",
-                )
+        if self._checksums[path] != row["slide_sha256"].lower():
+            fail(
+                "is not the slide that the manifest's checksum names", path=path, remedy="make the tiles anew"
+            )
         return {
             "source_sha256": self._checksums[path],
             "source_position": [row["x"], row["y"]],

@@ -199,6 +199,20 @@ def test_other_acquisition_is_refused_naming_both(
     assert not list(tmp_path.glob("a_*"))
 
 
+def test_bad_acquisitions_do_not_end_the_run(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_bytes(mdme.read_bytes()[:500])
+    inputs = [
+        InputFiles((damaged,), "damaged"),
+        InputFiles((mdme,), "good"),
+        InputFiles((mdme, tmp_path / "none.nii"), "gone"),
+    ]
+    message = r"^2 of 3 subjects could not be .*\n  .*none\.nii: no such file\n  .*damaged\.nii\.gz: "
+    with pytest.raises(InputError, match=message):
+        evaluator(inputs, mri_weights, tmp_path / "out", contrasts=["stir"]).run()
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["good_stir_restored.nii.gz"]
+
+
 def test_missing_echo_is_refused(
     mri_weights: Path, write_mdme: Write, mdme_images: Images, tmp_path: Path
 ) -> None:

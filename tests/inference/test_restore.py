@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 
 from medrestore import __version__
-from medrestore.checks import InputError
+from medrestore.checks import InputError, OutputError
 from medrestore.data.domain import training_domain
 from medrestore.data.manifest import read_manifest
 from medrestore.data.volumes import read_volume
@@ -208,6 +209,77 @@ def test_sidecar_or_deviation_of_somebody_else_is_refused(
         evaluator([VolumeFile(volume, "b")], weights, tmp_path, samples=2)
     evaluator([VolumeFile(volume, "b")], weights, tmp_path).run()  # needs no such file
     assert (tmp_path / "b_standard_deviation.nii.gz").read_bytes() == b"somebody's work"
+
+
+def test_source_that_failed_leaves_nothing_that_refuses_it_once_mended(
+    weights: Path, volume: Path, tmp_path: Path
+) -> None:
+    (written,) = evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
+    content = written.read_bytes()
+    written.unlink()
+    sidecar = json.loads((tmp_path / "a_restored.json").read_text())
+    (tmp_path / "a_restored.json").write_text(json.dumps({**sidecar, "source_sha256": "of a broken file"}))
+    evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
+    assert written.read_bytes() == content
+
+
+def test_another_source_of_the_name_is_set_aside_other_settings_end_the_run(
+    weights: Path, volume: Path, tmp_path: Path
+) -> None:
+    evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
+    other = volume.parents[1] / "sub-0007" / "degraded.nii.gz"
+    files = [VolumeFile(other, "a"), VolumeFile(volume, "b")]
+    with pytest.raises(
+        InputError, match=r"could not be restored, the others were:\n.*of other source_sha256"
+    ):
+        evaluator(files, weights, tmp_path).run()
+    assert (tmp_path / "b_restored.nii.gz").exists()
+    files.append(VolumeFile(volume, "c"))
+    with pytest.raises(OutputError, match=r"a_restored.*nothing is overwritten \(of other samples, seed"):
+        evaluator(files, weights, tmp_path, samples=2)
+    assert not (tmp_path / "c_restored.nii.gz").exists()
+
+
+# ---------------------------------------------------------------------------- what cannot be restored
+def test_bad_files_do_not_end_the_run_and_are_named(weights: Path, volume: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.nii.gz"
+    cut.write_bytes(volume.read_bytes()[:2000])
+    (tmp_path / "folder.nii.gz").mkdir()
+    (tmp_path / "link.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    long = tmp_path / f"{'ä' * 117}.nii.gz"  # 241 bytes: the restoration's name would have 250
+    longer = tmp_path / f"{'ä' * 124}.nii"  # 252 bytes
+    for place in (long, longer):
+        place.symlink_to(volume)
+    names = ["none", "cut", "folder", "link", "pipe"]
+    files = [VolumeFile(tmp_path / f"{name}.nii.gz", name) for name in names]
+    files += [VolumeFile(longer, "ä" * 124), VolumeFile(long, "ä" * 117)]
+    with pytest.raises(InputError) as refusal:
+        evaluator(files, weights, tmp_path / "out").run()
+    first, *lines = str(refusal.value).splitlines()
+    assert first == "6 of 7 volumes could not be restored, the others were:"
+    for part in (
+        *("none.nii.gz: no such file", "folder.nii.gz: is a folder", "is a link to a file that is not there"),
+        *("pipe.nii.gz: is neither a file nor a folder", "would have 264 bytes, it can have 255"),
+        "cut.nii.gz: is truncated or damaged",
+    ):
+        assert sum(part in line for line in lines) == 1, part
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == [f"{'ä' * 117}_restored.nii.gz"]
+
+
+def test_full_disk_ends_the_run(
+    weights: Path, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def full(*_: Any, **__: Any) -> None:
+        made.append(1)
+        raise OutputError("x: the disk is full")
+
+    monkeypatch.setattr("medrestore.inference.files.write_volume", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        evaluator([VolumeFile(volume, "a"), VolumeFile(volume, "b")], weights, tmp_path).run()
+    assert len(made) == 1
 
 
 def test_two_inputs_of_one_name_are_refused(weights: Path, volume: Path, tmp_path: Path) -> None:

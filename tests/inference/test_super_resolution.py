@@ -279,8 +279,34 @@ def test_slide_other_than_the_manifest_names_is_refused(
 ) -> None:
     other = (manifest.parent / "slides" / "other.png").read_bytes()
     (manifest.parent / "slides" / "doe_slide.png").write_bytes(other)
-    with pytest.raises(InputError, match=r"doe_slide\.png.*is not the slide that the manifest's checksum"):
-        evaluator(find_images(manifest, split="test"), weights, tmp_path / "out")
+    message = (
+        r"^6 of 7 tiles could not be restored, the others were:\n"
+        r"  .*doe_slide\.png.*is not the slide that the manifest's checksum names.* \(6 tiles\)$"
+    )
+    with pytest.raises(InputError, match=message):
+        evaluator(find_images(manifest), weights, tmp_path / "out").run()
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["roe_x8_y16_restored.png"]
+
+
+def test_tile_that_cannot_be_read_leaves_the_others_of_its_batch_as_they_are(
+    weights: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find_images(manifest, split="test")
+    whole = evaluator(found, weights, tmp_path / "whole").run()
+    read = super_resolution.read_tile
+
+    def damaged(slide: Any, row: Any) -> NDArray[np.uint8]:
+        if row["tile"] == "doe_x48_y0":
+            raise InputError(f"{row['slide_path']}: is damaged here")
+        return read(slide, row)
+
+    monkeypatch.setattr(super_resolution, "read_tile", damaged)
+    with pytest.raises(InputError, match=r"^1 of 6 tiles could .*\n  .*doe_slide\.png: is damaged here$"):
+        evaluator(found, weights, tmp_path / "out").run()
+    for path in whole:
+        other = tmp_path / "out" / path.name
+        assert other.exists() == (path.name != "doe_x48_y0_restored.png")
+        assert not other.exists() or other.read_bytes() == path.read_bytes()
 
 
 def test_tiles_outside_the_domain_are_restored_with_one_warning(
@@ -299,7 +325,7 @@ def test_tiles_outside_the_domain_are_restored_with_one_warning(
 def test_pictures_of_somebody_else_are_refused(weights: Path, manifest: Path, tmp_path: Path) -> None:
     (tmp_path / "doe_x0_y0_restored.png").write_bytes(b"somebody's work")
     with pytest.raises(InputError, match=r"doe_x0_y0_restored\.png: is there without a readable"):
-        evaluator(find_images(manifest, split="test"), weights, tmp_path)
+        evaluator(find_images(manifest, split="test"), weights, tmp_path).run()
     assert (tmp_path / "doe_x0_y0_restored.png").read_bytes() == b"somebody's work"
 
 
@@ -332,6 +358,18 @@ def test_slide_is_restored_with_its_provenance(
     for settings in ({"overlap": 16}, {"jpeg_quality": 80}, {"background": "white"}):
         with pytest.raises(InputError, match="was restored by other weights, settings or source"):
             evaluator(found, weights, tmp_path / "out", **{"tile": 128, "overlap": 8, **settings})
+
+
+def test_bad_slide_of_a_folder_does_not_end_the_run(weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name in ("a", "c"):
+        Image.fromarray(picture(40, 90)).save(folder / f"{name}.png")
+    (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
+    (folder / "d.tiff").write_bytes(b"II*\0" + bytes(3))
+    with pytest.raises(InputError, match=r"^2 of 4 slides could not be .*\n  .*b\.png: .*\n  .*d\.tiff: "):
+        evaluator(find_images(folder), weights, tmp_path / "out", tile=128, overlap=8).run()
+    assert [path.stem for path in sorted((tmp_path / "out").glob("*.tiff"))] == ["a_restored", "c_restored"]
 
 
 def test_slide_of_unknown_resolution_is_restored_with_a_warning(

@@ -18,8 +18,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, no_room, require_in_range, require_in_set
-from medrestore.files import atomic_path
+from medrestore.checks import InputError, OutputError, no_room, require_in_range, require_in_set
+from medrestore.files import atomic_path, beside
 
 __all__ = ["COMPRESSIONS", "PyramidWriter", "require_compression"]
 
@@ -108,8 +108,8 @@ class PyramidWriter:
             "compression": [compression, self.quality if compression == "jpeg" else None],
             "settings": dict(settings),
         }
-        self._scratch = self.path.with_name(f".unfinished-{self.path.name}")
-        self._lock = FileLock(self.path.with_name(f".unfinished-{self.path.name}.lock"))
+        self._scratch = beside(self.path, ".unfinished-")
+        self._lock = FileLock(beside(self.path, ".unfinished-", ".lock"))
         self._pool: ThreadPoolExecutor | None = None
         self._level: _Level | None = None
 
@@ -204,7 +204,7 @@ class PyramidWriter:
             reason = no_room(error)
             if not reason:
                 raise
-            raise InputError(
+            raise OutputError(
                 f"{self.path}: {reason}; {self.finished_rows} of {self.rows} rows of tiles are kept. "
                 "Remedy: free some space and run again"
             ) from error

@@ -28,7 +28,7 @@ def run(cohort: ContrastCohort, tmp_path: Path, **settings: Any) -> Any:
 
 
 def test_files_are_named_as_restoring_names_them() -> None:
-    from medrestore.inference.names import restored_name
+    from medrestore.data.restorations import restored_name
 
     assert inference_contrasts.restored_contrast_name("sub-01_ses-01", "t1w") == restored_name(
         "sub-01_ses-01_t1w"
