@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from medrestore.checks import InputError, OutputError, fail, no_room, one_line
@@ -14,6 +16,7 @@ __all__ = [
     "LONGEST_NAME",
     "atomic_path",
     "beside",
+    "only_process",
     "require_empty_folder",
     "require_file",
     "require_short_name",
@@ -22,6 +25,14 @@ __all__ = [
 
 LONGEST_NAME = 255
 """Bytes of a file's name that every common file system takes."""
+
+LOCK = ".lock"
+"""File in a folder that one process at a time works in; what it holds means nothing."""
+
+WITHOUT_LOCKS = (
+    *(errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP),  # file systems that know no locks
+    *(errno.EACCES, errno.EPERM, errno.EROFS),  # nobody can write there: there is nothing to keep apart
+)
 
 
 @contextmanager
@@ -134,8 +145,54 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def require_empty_folder(path: str | os.PathLike[str], *, belongs: str, marker: str = "") -> Path:
+@contextmanager
+def only_process(path: str | os.PathLike[str], *, work: str) -> Iterator[None]:
+    """Hold a folder, made if need be, for this process alone while the block runs.
+
+    The operating system lets go of it when the process ends, however that comes about.
+
+    Parameters
+    ----------
+    path
+        The folder; it gets the empty file ``.lock``.
+    work
+        What is done in it: ``training``.
+
+    Raises
+    ------
+    InputError
+        When another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        fail(
+            f"another process is at work on this {work}",
+            path=folder,
+            remedy="wait for its end, or end it; two at a time need a folder each",
+        )
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def require_empty_folder(
+    path: str | os.PathLike[str], *, belongs: str, marker: str = "", tolerated: Sequence[str] = ()
+) -> Path:
     """Return the folder, made if need be; refuse one that holds other things than a run that left ``marker``.
+
+    Files whose names match a pattern in ``tolerated``, and the lock of :func:`only_process`, do not count.
 
     Raises
     ------
@@ -145,7 +202,11 @@ def require_empty_folder(path: str | os.PathLike[str], *, belongs: str, marker: 
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file, expected a folder for {belongs}")
-    if folder.is_dir() and any(folder.iterdir()) and not (marker and (folder / marker).exists()):
+    patterns = (LOCK, *tolerated)
+    strangers = folder.is_dir() and any(
+        not any(fnmatchcase(item.name, pattern) for pattern in patterns) for item in folder.iterdir()
+    )
+    if strangers and not (marker and (folder / marker).exists()):
         raise InputError(
             f"{folder}: holds other files and no {belongs}; nothing is overwritten. "
             "Remedy: name an empty or new folder"

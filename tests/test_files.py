@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.files import atomic_path, beside, require_empty_folder, sha256_file
+from medrestore.files import atomic_path, beside, only_process, require_empty_folder, sha256_file
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_trace(tmp_path: Path) -> None:
@@ -83,3 +83,38 @@ def test_folder_with_other_things_is_refused(tmp_path: Path) -> None:
         require_empty_folder(tmp_path / "thesis.tex", belongs="run")
     (tmp_path / "run.json").write_text("{}")
     assert require_empty_folder(tmp_path, belongs="run", marker="run.json") == tmp_path
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    with only_process(tmp_path / "run", work="training"):
+        # A lock of the operating system belongs to the open file: another one stands for another process.
+        with (
+            pytest.raises(
+                InputError, match=r"run: another process is at work on this training. Remedy: wait"
+            ),
+            only_process(tmp_path / "run", work="training"),
+        ):
+            pass
+        require_empty_folder(tmp_path / "run", belongs="training")  # the lock is nobody's result
+    with only_process(tmp_path / "run", work="training"):
+        pass
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError()])
+def test_a_file_system_without_locks_is_worked_in(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with only_process(tmp_path, work="training"):
+        (tmp_path / "done").touch()
+
+
+def test_files_that_others_write_first_are_tolerated_by_name(tmp_path: Path) -> None:
+    (tmp_path / "config_20261128_101112.json").touch()
+    require_empty_folder(tmp_path, belongs="training", tolerated=["config_[0-9]*_[0-9]*.json"])
+    (tmp_path / "notes.json").touch()
+    with pytest.raises(InputError, match="holds other files and no training"):
+        require_empty_folder(tmp_path, belongs="training", tolerated=["config_[0-9]*_[0-9]*.json"])

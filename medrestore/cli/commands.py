@@ -15,6 +15,7 @@ from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
 from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
 from medrestore.cli.study import study_app
+from medrestore.interruption import exit_code, interrupt_behind, terminated_as_interrupted
 
 __all__ = ["app", "main"]
 
@@ -365,9 +366,19 @@ def _overrides(arguments: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the command line; a mistake in the input ends with code 2 and its message, without a traceback."""
+    """Run the command line; a mistake in the input ends with code 2 and its message, without a traceback.
+
+    Ctrl-C and SIGTERM end it with the codes that shells expect, 130 and 143.
+    """
     try:
-        app()
+        with terminated_as_interrupted():
+            app()
+    except (SystemExit, KeyboardInterrupt) as end:
+        interrupt = interrupt_behind(end)
+        if interrupt is None:
+            raise
+        typer.secho(str(interrupt) or "interrupted", err=True, fg=typer.colors.RED)
+        sys.exit(exit_code(interrupt))
     except Exception as error:
         told = mistake(error)
         if told is None:

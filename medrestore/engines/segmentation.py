@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from ignite.engine import Events
 from torch import Tensor, nn
 
 from medrestore.checks import require_in_range
@@ -16,7 +15,7 @@ __all__ = ["SegmentationValidation"]
 
 
 class SegmentationValidation:
-    """Segment the validation slices with the averaged network after every ``interval`` epochs.
+    """Segment the validation slices with the averaged network after every ``interval`` epochs and the last.
 
     Adds to the trainer's ``state.metrics``: ``validation_dice``, the overlap of found and true lesions over
     each volume's slices together, mean over the volumes that have lesions; and
@@ -27,7 +26,7 @@ class SegmentationValidation:
     data_loader
         Validation slices: ``image``, ``label`` (mask, 0 or 1) and ``volume_index``.
     interval
-        Epochs between two validations.
+        Epochs between two validations; there is one after the last epoch in any case.
 
     Raises
     ------
@@ -42,7 +41,7 @@ class SegmentationValidation:
 
     def attach(self, trainer: RestorationTrainer) -> None:
         """Validate ``trainer`` at the end of epochs."""
-        trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._validate)
+        trainer.add_event_handler(trainer.every(self.interval), self._validate)
 
     def _validate(self, trainer: RestorationTrainer) -> None:
         if trainer.state.rank != 0:
@@ -68,7 +67,7 @@ class SegmentationValidation:
 
         Returns None in an epoch without validation.
         """
-        if trainer.state.epoch % self.interval:
+        if not trainer.is_due(self.interval):
             return None
         from matplotlib.figure import Figure
 

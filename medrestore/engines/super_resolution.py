@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Events
 from torch import Tensor, nn
 
 from medrestore.checks import require_in_range
@@ -19,7 +18,7 @@ SHOWN_PATIENTS = 4
 
 
 class SuperResolutionValidation:
-    """Restore the validation tiles with the averaged generator after every ``interval`` epochs.
+    """Restore the validation tiles with the averaged generator after every ``interval`` epochs and the last.
 
     Adds to the trainer's ``state.metrics``, each over a patient's tiles together and then averaged over
     patients: ``validation_psnr`` (dB, data range 1), ``validation_rrmse`` (the norm of the error over that of
@@ -32,7 +31,7 @@ class SuperResolutionValidation:
         Validation tiles: ``image`` (B, 3, h, w), ``label`` (B, 3, H, W) in [0, 1] and ``volume_index``, the
         patient; for a panel, its dataset's ``volume`` (of each tile).
     interval
-        Epochs between two validations.
+        Epochs between two validations; there is one after the last epoch in any case.
 
     Raises
     ------
@@ -48,7 +47,7 @@ class SuperResolutionValidation:
 
     def attach(self, trainer: RestorationTrainer) -> None:
         """Validate ``trainer`` at the end of epochs in which its generator learns."""
-        trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._validate)
+        trainer.add_event_handler(trainer.every(self.interval), self._validate)
 
     def _validate(self, trainer: RestorationTrainer) -> None:
         if trainer.state.rank != 0 or not trainer.step.learns("generator"):
@@ -84,7 +83,7 @@ class SuperResolutionValidation:
 
         Returns None in an epoch without validation or without a generator that learns.
         """
-        if trainer.state.epoch % self.interval or not trainer.step.learns("generator"):
+        if not trainer.is_due(self.interval) or not trainer.step.learns("generator"):
             return None
         from matplotlib.figure import Figure
 

@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
-from medrestore.files import atomic_path, require_empty_folder
+from medrestore.files import atomic_path, only_process, require_empty_folder
+from medrestore.interruption import terminated_as_interrupted
 from medrestore.methods.base import Stage, Step, make_stages
 from medrestore.networks.precision import autocast_dtype, require_sound_gradients
 from medrestore.networks.weights import describe, load_file, load_state, save_file
@@ -31,6 +33,9 @@ __all__ = ["RestorationTrainer"]
 CHECKPOINT = "checkpoint.pt"
 MODEL = "model.pt"
 CONFIGURATION = "config.yaml"
+
+MONAI_CONFIGURATION = "config_[0-9]*_[0-9]*.json"
+"""What ``python -m monai.bundle run --tracking`` writes into ``output_dir`` before there is a trainer."""
 
 
 def _raise(_: Engine, error: BaseException) -> None:
@@ -254,6 +259,18 @@ class RestorationTrainer(Trainer):
             before += stage.epochs
         raise InputError(f"epoch must be at most {before}, got {epoch}")
 
+    def is_due(self, interval: int) -> bool:
+        """Say whether what is done every ``interval`` epochs is done after the present one.
+
+        It is after the last epoch too: what is said of a run then holds for its ``model.pt``.
+        """
+        epoch, last = int(self.state.epoch), int(self.state.max_epochs or 0)
+        return epoch % interval == 0 or epoch == last
+
+    def every(self, interval: int) -> Any:
+        """Return the event of an epoch's end after which :meth:`is_due` says yes."""
+        return Events.EPOCH_COMPLETED(event_filter=lambda _, __: self.is_due(interval))
+
     def _enter_epoch(self) -> None:
         stage, before = self.stage_of(self.state.epoch)
         self.step.enter(stage)
@@ -354,7 +371,10 @@ class RestorationTrainer(Trainer):
         )
 
     def _claim_folder(self) -> None:
-        path = require_empty_folder(self.output_dir, belongs="training", marker=CONFIGURATION) / CONFIGURATION
+        folder = require_empty_folder(
+            self.output_dir, belongs="training", marker=CONFIGURATION, tolerated=[MONAI_CONFIGURATION]
+        )
+        path = folder / CONFIGURATION
         text = yaml.safe_dump(self.parameters, sort_keys=False)
         for other in (path, self.output_dir / MODEL):
             if other.exists() and (other.name == MODEL or other.read_text() != text):
@@ -366,14 +386,40 @@ class RestorationTrainer(Trainer):
             temporary.write_text(text)
 
     def run(self) -> None:
-        """Train, from the last checkpoint where there is one; a finished run is left as it is."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        """Train, from the last checkpoint where there is one; a finished run is left as it is.
+
+        Raises
+        ------
+        InputError
+            When another process trains in ``output_dir``, or it holds something else.
+        KeyboardInterrupt
+            After Ctrl-C or SIGTERM; says how to continue.
+        """
+        # One process in the folder: of several that train together the first writes, and holds it for all.
+        alone = only_process(self.output_dir, work="training") if self.state.rank == 0 else nullcontext()
+        with alone, terminated_as_interrupted():
+            try:
+                self._train()
+            except KeyboardInterrupt as interrupt:
+                raise type(interrupt)(self._how_to_continue()) from interrupt
+
+    def _how_to_continue(self) -> str:
+        if not (self.output_dir / CHECKPOINT).exists():
+            return f"{self.output_dir}: interrupted in the first epoch. Begin anew with the same call"
+        return (
+            f"{self.output_dir}: interrupted in epoch {self.state.epoch} of {self.state.max_epochs}; "
+            f"{CHECKPOINT} holds the last whole epoch. Continue with the same call"
+        )
+
+    def _train(self) -> None:
         if (self.output_dir / CHECKPOINT).exists():
             self.load_checkpoint()
             if self.state.epoch >= self.state.max_epochs:
                 if not (self.output_dir / MODEL).exists():
-                    # Killed between the last epoch and its end: let the handlers close what they hold open.
+                    # Killed between the last epoch and its end: let the handlers record that epoch, and
+                    # close what they hold open.
                     self.fire_event(Events.STARTED)
+                    self.fire_event(Events.EPOCH_COMPLETED)
                     self.fire_event(Events.COMPLETED)
                 self.logger.info(f"{self.output_dir}: finished before, nothing to do")
                 return

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Events
 from monai.engines.evaluator import SupervisedEvaluator
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ __all__ = ["Validation"]
 
 
 class Validation:
-    """Restore the validation slices with the averaged generator after every ``interval`` epochs.
+    """Restore the validation slices with the averaged generator after every ``interval`` epochs and the last.
 
     Adds to the trainer's ``state.metrics``: ``validation_psnr`` (dB, over each volume's slices together,
     data range = maximum of the volume's target, mean over volumes), ``validation_l1``, and the mean of the
@@ -36,7 +35,7 @@ class Validation:
     label_column
         Key of y.
     interval
-        Epochs between two validations.
+        Epochs between two validations; there is one after the last epoch in any case.
     observer
         ``model.pt`` of a run that trained a classifier of T's kind with another seed; its network ``task`` is
         the independent observer. Without it, only T is reported.
@@ -75,7 +74,7 @@ class Validation:
         """Validate ``trainer`` at the end of epochs in which its generator learns."""
         if self.observer is not None:
             self.observer.to(trainer.state.device)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._validate)
+        trainer.add_event_handler(trainer.every(self.interval), self._validate)
 
     def _validate(self, trainer: RestorationTrainer) -> None:
         if trainer.state.rank != 0:
@@ -153,7 +152,7 @@ class Validation:
 
         Returns None in an epoch without validation or without a generator that learns.
         """
-        if trainer.state.epoch % self.interval or not trainer.step.learns("generator"):
+        if not trainer.is_due(self.interval) or not trainer.step.learns("generator"):
             return None
         from matplotlib.figure import Figure
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medrestore import __version__
-from medrestore.checks import InputError, fail
+from medrestore.checks import fail
 from medrestore.experiments.corruption_figure import draw_corruption
 from medrestore.experiments.corruption_plan import (
     BUNDLE,
@@ -25,7 +25,7 @@ from medrestore.experiments.corruption_plan import (
 from medrestore.experiments.corruption_results import StudyResults, load_results, pool_cells, write_results
 from medrestore.experiments.corruption_tables import tables_text
 from medrestore.experiments.jobs import run_jobs
-from medrestore.files import atomic_path, require_empty_folder
+from medrestore.files import atomic_path, only_process, require_empty_folder
 
 __all__ = ["BUNDLE", "LEVELS", "VARIANTS", "render_corruption_study", "run_corruption_study"]
 
@@ -97,23 +97,15 @@ def run_corruption_study(
     over patients. Order is by seed: a study that is cut short can be read with fewer seeds by a call that
     names those that are done.
     """
-    from filelock import FileLock, Timeout
-
     plan = make_plan(
         Path(manifest), levels, variants, seeds, overlays=overlays, overrides=overrides, jobs=jobs
     )
     require_encoder_weights(plan)
     record = plan.record()
     folder = require_empty_folder(output, belongs="corruption study", marker=RECORD).resolve()
-    lock = FileLock(folder / ".lock")
-    _claim(folder, record)
-    try:
-        with lock.acquire(timeout=0):
-            _run(plan, folder, record, experiment, tracking_uri, progress=progress)
-    except Timeout as error:
-        raise InputError(
-            f"{folder}: another process runs this study. Remedy: wait for its end, or end it"
-        ) from error
+    with only_process(folder, work="study"):
+        _claim(folder, record)
+        _run(plan, folder, record, experiment, tracking_uri, progress=progress)
     return folder
 
 

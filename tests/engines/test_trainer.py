@@ -15,6 +15,7 @@ from monai.engines.utils import IterationEvents
 from training_case import STAGES, Batches, build_step, build_trainer
 
 from medrestore.checks import InputError
+from medrestore.interruption import Terminated
 from medrestore.networks.weights import load_file, load_network
 
 SCRIPT = Path(__file__).with_name("training_case.py")
@@ -86,6 +87,73 @@ def test_killed_and_resumed_is_bit_identical(uninterrupted: Path, tmp_path: Path
     subprocess.run([*command, "0"], check=True, capture_output=True)
     for name in ("checkpoint.pt", "model.pt"):
         assert_same_bits(uninterrupted / name, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+)
+def test_a_signal_ends_a_run_that_the_same_call_continues(
+    number: signal.Signals, kind: type[BaseException], uninterrupted: Path, tmp_path: Path
+) -> None:
+    trainer = build_trainer(tmp_path)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=5), lambda: os.kill(os.getpid(), number))
+    with pytest.raises(
+        kind, match=r"interrupted in epoch 2 of 4; checkpoint.pt holds .*the same call"
+    ) as caught:
+        trainer.run()
+    assert type(caught.value) is kind
+    build_trainer(tmp_path).run()
+    assert_same_bits(uninterrupted / "model.pt", tmp_path / "model.pt")
+
+
+def test_an_interruption_before_the_first_checkpoint_says_so(tmp_path: Path) -> None:
+    trainer = build_trainer(tmp_path)
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED(once=1), lambda: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    with pytest.raises(Terminated, match="Begin anew with the same call"):
+        trainer.run()
+    build_trainer(tmp_path, stages=STAGES[:1]).run()
+
+
+def test_two_trainings_in_one_folder_are_kept_apart(tmp_path: Path) -> None:
+    trainer = build_trainer(tmp_path, stages=STAGES[:1])
+    refused: list[str] = []
+
+    @trainer.on(Events.ITERATION_COMPLETED(once=1))
+    def run_another() -> None:
+        with pytest.raises(InputError, match="another process is at work on this training") as caught:
+            build_trainer(tmp_path, stages=STAGES[:1]).run()
+        refused.append(str(caught.value))
+
+    trainer.run()
+    assert str(tmp_path) in refused[0]
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_the_file_that_monai_writes_first_is_no_other_run(tmp_path: Path) -> None:
+    (tmp_path / "config_20261128_101112.json").write_text("{}")
+    build_trainer(tmp_path, stages=STAGES[:1]).run()
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_what_is_done_every_few_epochs_is_done_after_the_last(tmp_path: Path) -> None:
+    trainer = build_trainer(tmp_path)
+    due: list[int] = []
+    trainer.add_event_handler(trainer.every(3), lambda: due.append(trainer.state.epoch))
+    trainer.run()
+    assert due == [3, 4]
+
+
+def test_a_run_killed_at_its_very_end_records_the_last_epoch(tmp_path: Path) -> None:
+    build_trainer(tmp_path).run()
+    (tmp_path / "model.pt").unlink()
+    trainer = build_trainer(tmp_path)
+    due: list[int] = []
+    trainer.add_event_handler(trainer.every(3), lambda: due.append(trainer.state.epoch))
+    trainer.run()
+    assert due == [4]
+    assert (tmp_path / "model.pt").is_file()
 
 
 def test_finished_run_is_left_as_it_is(uninterrupted: Path, tmp_path: Path) -> None:

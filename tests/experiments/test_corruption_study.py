@@ -195,7 +195,10 @@ def test_one_folder_is_worked_on_by_one_process(
     tmp_path: Path, stand_in: list[str], study: Callable[..., Path]
 ) -> None:
     folder = study(tmp_path / "study")
-    with FileLock(folder / ".lock"), pytest.raises(InputError, match="another process runs this study"):
+    with (
+        FileLock(folder / ".lock"),
+        pytest.raises(InputError, match="another process is at work on this study"),
+    ):
         study(folder)
 
 

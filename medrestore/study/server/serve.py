@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
@@ -15,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from medrestore.checks import InputError, fail, require_in_range
+from medrestore.interruption import terminated_as_interrupted
 from medrestore.study.layout import Study, open_study
 from medrestore.study.record.store import ReadStore
 from medrestore.study.server.application import LOOPBACK, make_app
@@ -64,7 +62,7 @@ def serve(
             if host not in (*LOOPBACK, "::1"):
                 _warn(host)
             try:
-                with _terminated_as_interrupted():
+                with terminated_as_interrupted():
                     typer.echo("ready")
                     make_server(app).run(sockets=[listener])
             except KeyboardInterrupt:
@@ -146,16 +144,3 @@ def _warn(host: str) -> None:
         "header 127.0.0.1 and no Origin header",
         err=True,
     )
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the server as Ctrl-C does, so that the file of reads is closed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
