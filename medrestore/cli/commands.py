@@ -228,7 +228,47 @@ def restore(
         typer.Option(help="MRI: a contrast to restore; repeat. All that were trained when not given."),
     ] = None,
     microns_per_pixel: Annotated[
-        float | None, typer.Option(help="Histology: of slides and pictures that do not state it.")
+        float | None,
+        typer.Option(
+            "--slide-microns-per-pixel",
+            "--microns-per-pixel",
+            help="Histology: of slides and pictures that do not state it.",
+        ),
+    ] = None,
+    override_microns_per_pixel: Annotated[
+        bool,
+        typer.Option(
+            "--override-microns-per-pixel",
+            help="Histology: the resolution that is given holds for slides too that state another.",
+        ),
+    ] = False,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            help="Histology: what glass of a slide becomes: bicubic (enlarged), white, or restored as tissue "
+            "is. Default: bicubic."
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            help="Histology: pixels of a slide by which windows reach into the next ones, where they are "
+            "blended. Default: 24."
+        ),
+    ] = None,
+    compression: Annotated[
+        str | None,
+        typer.Option(
+            help="Histology: of restored slides: jpeg, or deflate: lossless, several times as large. "
+            "Default: jpeg."
+        ),
+    ] = None,
+    jpeg_quality: Annotated[
+        int | None, typer.Option(help="Histology: of JPEG in restored slides, 1 to 100. Default: 90.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, cuda:1, ...; the first CUDA device if there is one when not given."),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     seed: Seed = 0,
@@ -250,6 +290,11 @@ def restore(
         "dose_fraction": dose_fraction,
         "contrasts": contrast,
         "microns_per_pixel": microns_per_pixel,
+        "override_microns_per_pixel": override_microns_per_pixel or None,
+        **_of_slides(
+            input, background=background, overlap=overlap, compression=compression, jpeg_quality=jpeg_quality
+        ),
+        "device": device,
     }
     overrides |= {key: value for key, value in given.items() if value is not None}
     workflow = open_bundle(bundle, "inference", overrides=overrides)
@@ -257,6 +302,16 @@ def restore(
     (written,) = workflow.run()
     workflow.finalize()
     typer.echo(f"{len(written)} files restored to {output}")
+
+
+def _of_slides(source: Path, **settings: Any) -> dict[str, Any]:
+    """Return the settings of whole slides; refuse them for a manifest, whose tiles need none."""
+    for key, value in settings.items():
+        if value is not None and source.suffix.lower() == ".csv":
+            raise InputError(
+                f"--{key.replace('_', '-')} is for slides, and {source} is a manifest. Remedy: leave it out"
+            )
+    return settings
 
 
 @app.command()

@@ -47,6 +47,13 @@ def tiles(
     slide_microns_per_pixel: Annotated[
         float | None, typer.Option(help="Resolution of slides and pictures that do not state one.")
     ] = None,
+    override_microns_per_pixel: Annotated[
+        bool,
+        typer.Option(
+            "--override-microns-per-pixel",
+            help="What --slide-microns-per-pixel or the table says holds for slides too that state another.",
+        ),
+    ] = False,
     patient_pattern: Annotated[
         str | None,
         typer.Option(
@@ -62,6 +69,12 @@ def tiles(
         ),
     ] = None,
     minimum_tissue: Annotated[float, typer.Option(help="Part of a tile that must be tissue.")] = 0.5,
+    minimum_focus: Annotated[
+        float,
+        typer.Option(
+            help="Least sharpness of a tile: variance of its Laplacian over that of its tones; 0 keeps all."
+        ),
+    ] = 0.005,
     pen_check: Annotated[bool, typer.Option(help="Leave out tiles with pen marks.")] = True,
     workers: Annotated[int | None, typer.Option(help="Threads; as many as cores when not given.")] = None,
     seed: Seed = 0,
@@ -87,10 +100,12 @@ def tiles(
             stride=stride,
             microns_per_pixel=microns_per_pixel,
             slide_microns_per_pixel=slide_microns_per_pixel,
+            override_microns_per_pixel=override_microns_per_pixel,
             fractions={name: float(part) for name, part in named_pairs("fraction", fraction or []).items()}
             or None,
             patient_pattern=patient_pattern,
             minimum_tissue=minimum_tissue,
+            minimum_focus=minimum_focus,
             check_pen=pen_check,
             seed=seed,
             workers=workers,
@@ -150,14 +165,36 @@ def reduce(
     scale: Scale = 4,
     sigma: Sigma = 2.0,
     microns_per_pixel: Annotated[
-        float | None, typer.Option(help="Of a slide that does not state its resolution.")
+        float | None,
+        typer.Option(
+            "--slide-microns-per-pixel",
+            "--microns-per-pixel",
+            help="Of a slide that does not state its resolution.",
+        ),
     ] = None,
+    override_microns_per_pixel: Annotated[
+        bool,
+        typer.Option(
+            "--override-microns-per-pixel", help="What is given holds, though the slide states another."
+        ),
+    ] = False,
+    compression: Annotated[
+        str, typer.Option(help="jpeg, or deflate: lossless, several times as large.")
+    ] = "jpeg",
+    jpeg_quality: Annotated[int, typer.Option(help="Of JPEG, 1 to 100.")] = 90,
 ) -> None:
     """Make a slide of low resolution from one of high resolution, as training tiles are made."""
     from medrestore.data.slides.reduce import reduce_slide
 
     written = reduce_slide(
-        slide, output=output, scale=scale, sigma=sigma, microns_per_pixel=microns_per_pixel
+        slide,
+        output=output,
+        scale=scale,
+        sigma=sigma,
+        microns_per_pixel=microns_per_pixel,
+        override_microns_per_pixel=override_microns_per_pixel,
+        compression=compression,
+        quality=jpeg_quality,
     )
     typer.echo(f"reduced slide: {written}")
 

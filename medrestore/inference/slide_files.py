@@ -197,6 +197,7 @@ def restore_slide(
         tile=settings.tile,
         compression=settings.compression,
         quality=settings.jpeg_quality,
+        icc_profile=slide.icc_profile,
     ) as writer:
         rows = _Rows(slide, enlarger, stride=stride, settings=settings, windows=windows)
         first = writer.finished_rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,12 +55,19 @@ class ImageFile:
     name
         Stem of the files that are written for it.
     microns_per_pixel : float, um
-        As stated by the user; None takes the file's own.
+        As given by the user, for a file that states none.
+    override
+        What is given holds, whatever the file states.
     """
 
     path: Path
     name: str
     microns_per_pixel: float | None = None
+    override: bool = False
+
+    def open(self) -> Slide:
+        """Open it at the resolution that holds."""
+        return open_slide(self.path, microns_per_pixel=self.microns_per_pixel, override=self.override)
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,11 @@ class TileBatch:
 
 
 def find_images(
-    source: str | os.PathLike[str], *, split: str | None = None, microns_per_pixel: float | None = None
+    source: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    microns_per_pixel: float | None = None,
+    override_microns_per_pixel: bool = False,
 ) -> list[ImageFile] | list[TileImage]:
     """List the images of a file, a folder or a manifest of tiles.
 
@@ -110,6 +122,8 @@ def find_images(
         Of a manifest, the rows of this split only.
     microns_per_pixel : float, um
         Of slides and pictures that do not state it.
+    override_microns_per_pixel
+        What is given holds for slides and pictures too that state another resolution.
 
     Raises
     ------
@@ -119,7 +133,7 @@ def find_images(
     """
     source = Path(source)
     if source.suffix.lower() == ".csv":
-        if microns_per_pixel is not None:
+        if microns_per_pixel is not None or override_microns_per_pixel:
             raise InputError(f"{source}: a manifest states the resolution of its tiles. Remedy: leave it out")
         rows = split_rows(read_tile_manifest(source), split)
         return [TileImage(row["tile"], row) for row in rows.to_dict("records")]
@@ -134,7 +148,7 @@ def find_images(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"{source}: {', '.join(twice)} is there more than once. Remedy: move one away")
-    return [ImageFile(path, path.stem, microns_per_pixel) for path in paths]
+    return [ImageFile(path, path.stem, microns_per_pixel, override_microns_per_pixel) for path in paths]
 
 
 class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
@@ -203,6 +217,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
         self._checksums: dict[str, str] = {}
         self._warned: set[str] = set()
         self._slides: dict[str, Slide] = {}
+        self._profiles: dict[str, bytes | None] = {}
         self._pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
         size = inferer.batch_size
         super().__init__(
@@ -225,6 +240,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             provenance = {
                 "source_sha256": sha256_file(item.path),
                 "stated_microns_per_pixel": item.microns_per_pixel,
+                **({"override_microns_per_pixel": True} if item.override else {}),
                 **self.settings.as_plain(),
             }
             return {_ONLY: Output(item.name, provenance)}
@@ -250,7 +266,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
         """Return the number of tiles: of the manifest, or of the restored slide."""
         if isinstance(item, TileBatch):
             return len(missing)
-        with open_slide(item.path, microns_per_pixel=item.microns_per_pixel) as slide:
+        with item.open() as slide:
             stride = self.settings.stride(self.resolver.scale)
             return -(-slide.width // stride) * -(-slide.height // stride)
 
@@ -272,7 +288,9 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
 
     def _make_slide(self, item: ImageFile, output: Output) -> None:
         scale = self.resolver.scale
-        with open_slide(item.path, microns_per_pixel=item.microns_per_pixel) as slide:
+        with item.open() as slide:
+            for note in slide.notes:
+                self.logger.warning(f"{item.path}: {note}")
             notes = resolution_warnings(slide.microns_per_pixel, self.domain)
             self.warn_outside(item.name, notes)
             stride = self.settings.stride(scale)
@@ -287,6 +305,8 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
                 "size": [slide.width * scale, slide.height * scale],
                 "windows": windows.size,
                 "restored_windows": int(windows.sum()),
+                "source_notes": list(slide.notes),
+                **_profile_record(slide.icc_profile),
                 "outside_training_domain": notes,
             }
             self.write_sidecar(output.name, record)
@@ -322,9 +342,14 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
 
         def write(pair: tuple[TileImage, NDArray[np.uint8]], found: list[str]) -> None:
             tile, picture = pair
-            record = {**missing[tile.name].provenance, "outside_training_domain": found}
+            profile = self._profiles[str(tile.row["slide_path"])]
+            record = {
+                **missing[tile.name].provenance,
+                **_profile_record(profile),
+                "outside_training_domain": found,
+            }
             self.write_sidecar(tile.name, record)
-            _write_picture(picture, self.files(tile.name)[0])
+            _write_picture(picture, self.files(tile.name)[0], icc_profile=profile)
 
         list(self._pool.map(write, wanted, notes))
 
@@ -357,12 +382,18 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             if len(self._slides) >= OPEN_SLIDES:
                 self._slides.pop(next(iter(self._slides))).close()
             self._slides[path] = open_tile_slide(row)
+            self._profiles[path] = self._slides[path].icc_profile
         return self._slides[path]
 
 
-def _write_picture(picture: NDArray[np.uint8], path: Path) -> None:
+def _profile_record(profile: bytes | None) -> dict[str, str]:
+    """Return what the sidecar says of a color profile that the restoration carries, where it does."""
+    return {} if profile is None else {"icc_profile_sha256": hashlib.sha256(profile).hexdigest()}
+
+
+def _write_picture(picture: NDArray[np.uint8], path: Path, *, icc_profile: bytes | None) -> None:
     from PIL import Image
 
     with atomic_path(path) as temporary:
         # Level 1: a tenth more bytes than 6, a quarter of the time.
-        Image.fromarray(picture).save(temporary, format="PNG", compress_level=1)
+        Image.fromarray(picture).save(temporary, format="PNG", compress_level=1, icc_profile=icc_profile)

@@ -18,6 +18,7 @@ from medrestore.checks import InputError, fail
 from medrestore.data.identity import id_problems, likeness_problems
 from medrestore.data.manifest import SPLITS
 from medrestore.data.slides.reader import Slide, open_slide
+from medrestore.data.slides.resolution import implausible
 from medrestore.data.tables import Problem, meant, no_number, parse_text_table, refuse, table_problems
 from medrestore.files import atomic_path, sha256_file
 
@@ -53,7 +54,8 @@ def open_tile_slide(row: Mapping[Any, Any]) -> Slide:
         When it cannot be read.
     """
     stated = float(row["slide_microns_per_pixel"])
-    return open_slide(row["slide_path"], microns_per_pixel=None if np.isnan(stated) else stated)
+    given = None if np.isnan(stated) else stated
+    return open_slide(row["slide_path"], microns_per_pixel=given, override=True)
 
 
 def read_tile(slide: Slide, row: Mapping[Any, Any]) -> npt.NDArray[np.uint8]:
@@ -174,6 +176,8 @@ def _number_problems(table: pd.DataFrame) -> list[Problem]:
                 )
             elif name.endswith("microns_per_pixel") and number <= 0:
                 problems.append(Problem(row, name, f"must be above 0, got {text}"))
+            elif name.endswith("microns_per_pixel") and (reason := implausible(number)):
+                problems.append(Problem(row, name, reason))
             elif name == "tissue_fraction" and not 0 <= number <= 1:
                 problems.append(Problem(row, name, f"must be in [0, 1], got {text}"))
         table[name] = numbers.fillna(0).astype(np.int64) if name in _WHOLE else numbers

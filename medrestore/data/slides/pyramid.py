@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ __all__ = ["COMPRESSIONS", "PyramidWriter", "require_compression"]
 COMPRESSIONS = ("jpeg", "deflate")
 """How tiles are stored: JPEG without chroma subsampling, or lossless."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of an unfinished pyramid."""
 
 CLASSIC_TIFF_LIMIT = 2**32 - 2**25
@@ -61,6 +62,8 @@ class PyramidWriter:
         ``jpeg`` (4:4:4) | ``deflate`` (lossless).
     quality
         Of JPEG, 1 to 100.
+    icc_profile
+        Color profile of the pixels, which viewers apply; without one when None.
 
     Raises
     ------
@@ -90,22 +93,27 @@ class PyramidWriter:
         tile: int = 512,
         compression: str = "jpeg",
         quality: int = 90,
+        icc_profile: bytes | None = None,
     ) -> None:
         for name, value in (("width", width), ("height", height)):
             require_in_range(name, value, 1, 2**31)
         if tile < 16 or tile % 16:
             raise InputError(f"tile must be a positive multiple of 16, got {tile}")
         require_compression(compression, quality)
+        if microns_per_pixel is not None:  # now, and not when all is done: tags hold fractions of 32 bits
+            require_in_range("microns_per_pixel", microns_per_pixel, 1e-4, 1e4)
         self.path = Path(path)
         self.width, self.height, self.tile = int(width), int(height), int(tile)
         self.columns, self.rows = -(-self.width // self.tile), -(-self.height // self.tile)
         self.microns_per_pixel = microns_per_pixel
         self.compression, self.quality = compression, int(quality)
+        self.icc_profile = icc_profile
         self._settings = {
             "format": FORMAT,
             "size": [self.width, self.height, self.tile],
             "microns_per_pixel": microns_per_pixel,
             "compression": [compression, self.quality if compression == "jpeg" else None],
+            "icc_profile": None if icc_profile is None else hashlib.sha256(icc_profile).hexdigest(),
             "settings": dict(settings),
         }
         self._scratch = beside(self.path, ".unfinished-")
@@ -320,6 +328,7 @@ class PyramidWriter:
                     subfiletype=1 if index else 0,
                     resolution=None if per_centimeter is None else (per_centimeter, per_centimeter),
                     resolutionunit="NONE" if per_centimeter is None else "CENTIMETER",
+                    iccprofile=None if index else self.icc_profile,
                     metadata=None,
                     software=False,
                 )

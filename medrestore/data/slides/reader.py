@@ -2,8 +2,8 @@
 
 Whole slides are read by OpenSlide (Goode et al., J Pathol Inform 4:27, 2013), pictures (PNG, JPEG, plain
 TIFF) by Pillow, behind one interface. Positions are pixels of level 0, the finest; sizes are pixels at the
-wanted resolution. Colors are those in the file, sRGB: no color profile is applied, no orientation tag
-followed.
+wanted resolution. Colors are those in the file: no color profile is applied, and what is written carries it.
+Plain pictures that state an orientation are read upright; whole slides as they are stored.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from medrestore.checks import fail, require_in_range
 from medrestore.data.slides.formats import Source, open_source
+from medrestore.data.slides.resolution import STATE_IT, require_microns, stated_microns
 
 __all__ = ["RESOLUTION_TOLERANCE", "Level", "Slide", "open_slide"]
 
@@ -68,21 +69,42 @@ class Slide:
         Of level 0.
     microns_per_pixel : float or None, um
         Of level 0; None where neither the caller nor the file says.
+    given_microns_per_pixel : float or None, um
+        What the caller gave, where that holds: where the file states none, or is overruled.
     levels : tuple of Level
         From the finest to the coarsest.
+    bounds : tuple of int, pixels of level 0
+        What of it was scanned: x, y, width, height.
+    notes : tuple of str
+        What of the file is not shown or not followed: further planes, an orientation, a given resolution.
+    icc_profile : bytes or None
+        Color profile of its pixels.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, microns_per_pixel: float | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, microns_per_pixel: float | None = None, override: bool = False
+    ) -> None:
         if microns_per_pixel is not None:
-            require_in_range("microns_per_pixel", microns_per_pixel, 0, math.inf, include_low=False)
+            require_microns("the slide's microns_per_pixel", microns_per_pixel)
         self.path = Path(path)
-        self._given = microns_per_pixel
+        self._asked = {"microns_per_pixel": microns_per_pixel, "override": override}
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self._source: Source | None = open_source(self.path, trust_resolution=microns_per_pixel is None)
+        self._source: Source | None = open_source(self.path)
         source = self._source
-        self._note = source.resolution_note
-        self.microns_per_pixel = source.microns_per_pixel if microns_per_pixel is None else microns_per_pixel
+        self.notes, self.icc_profile, self.bounds = source.notes, source.icc_profile, source.bounds
+        stated: float | None = None
+        self._reason = ""
+        if microns_per_pixel is None or not override:
+            stated, self._reason = stated_microns(self.path, source.statements)
+        self.microns_per_pixel = microns_per_pixel if stated is None else stated
+        self.given_microns_per_pixel = microns_per_pixel if stated is None else None
+        given = microns_per_pixel
+        if stated is not None and given is not None and abs(given / stated - 1) > RESOLUTION_TOLERANCE:
+            self.notes += (
+                f"states {stated:g} micrometers per pixel, which hold, and not the {given:g} that were given "
+                "(--override-microns-per-pixel lets those hold)",
+            )
         self.width, self.height = source.sizes[0]
         base = self.microns_per_pixel
         self.levels = tuple(
@@ -91,7 +113,7 @@ class Slide:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.path, self._given)
+        return _reopen, (self.path, self._asked)
 
     def __enter__(self) -> Slide:
         return self
@@ -121,10 +143,9 @@ class Slide:
         """
         if self.microns_per_pixel is None:
             fail(
-                f"has no resolution{self._note}",
+                f"has no resolution{self._reason}",
                 path=self.path,
-                remedy="state its micrometers per pixel (microns_per_pixel); a scan at 40x has about 0.25, "
-                "at 20x about 0.5",
+                remedy=f"{STATE_IT}; a scan at 40x has about 0.25, at 20x about 0.5",
             )
         return self.microns_per_pixel
 
@@ -227,7 +248,8 @@ class Slide:
             fail(
                 f"has {base:g} micrometers per pixel, and is asked for {microns_per_pixel:g}, which is finer",
                 path=self.path,
-                remedy=f"ask for {base:g} or more, or take a slide scanned at a higher magnification",
+                remedy=f"cut tiles at {base:g} or more (medrestore tiles --microns-per-pixel), or take a "
+                "slide scanned at a higher magnification",
             )
         fine = [level for level in self.levels if level.downsample <= factor * (1 + RESOLUTION_TOLERANCE)]
         level = max(fine, key=lambda level: level.downsample) if fine else self.levels[0]
@@ -264,12 +286,14 @@ class Slide:
             if self._source is None:
                 fail("is closed", path=self.path)
             if self._process != os.getpid():
-                self._source = open_source(self.path, trust_resolution=self._given is None)
+                self._source = open_source(self.path)
                 self._process = os.getpid()
             return self._source
 
 
-def open_slide(path: str | os.PathLike[str], *, microns_per_pixel: float | None = None) -> Slide:
+def open_slide(
+    path: str | os.PathLike[str], *, microns_per_pixel: float | None = None, override: bool = False
+) -> Slide:
     """Open a slide or picture.
 
     Parameters
@@ -277,7 +301,10 @@ def open_slide(path: str | os.PathLike[str], *, microns_per_pixel: float | None 
     path : path
         Whole slide of any format that OpenSlide reads, or a PNG, JPEG or TIFF picture.
     microns_per_pixel : float or None, um
-        Resolution of level 0; that of the file when None. What is given here wins over the file.
+        Resolution of level 0 of a file that states none. What a file states wins; where the two differ by
+        more than 2 %, :attr:`Slide.notes` says so.
+    override : bool
+        What is given wins over the file, whose own resolution is not even looked at.
 
     Returns
     -------
@@ -288,7 +315,8 @@ def open_slide(path: str | os.PathLike[str], *, microns_per_pixel: float | None 
     ------
     InputError
         When there is no such file, it cannot be read, or is no 8-bit RGB picture without transparency; when
-        the file's resolutions along x and y differ by more than 1 % and none is given.
+        a resolution is not between 0.05 and 20 um/pixel, or those along x and y differ by more than 1 %, and
+        they are not overruled.
 
     Notes
     -----
@@ -305,8 +333,8 @@ def open_slide(path: str | os.PathLike[str], *, microns_per_pixel: float | None 
     ...     slide.read(0, 0, width=16, height=12, microns_per_pixel=1.0).shape
     (12, 16, 3)
     """
-    return Slide(path, microns_per_pixel=microns_per_pixel)
+    return Slide(path, microns_per_pixel=microns_per_pixel, override=override)
 
 
-def _reopen(path: Path, microns_per_pixel: float | None) -> Slide:
-    return Slide(path, microns_per_pixel=microns_per_pixel)
+def _reopen(path: Path, asked: dict[str, Any]) -> Slide:
+    return Slide(path, **asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from medrestore.progress import progress_bar
 
 __all__ = ["reduce_slide"]
 
+_logger = logging.getLogger(__name__)
+
 TILE = 512
 """Side of the tiles that are written, in pixels."""
 
@@ -33,6 +36,7 @@ def reduce_slide(
     scale: int = 4,
     sigma: float = 2.0,
     microns_per_pixel: float | None = None,
+    override_microns_per_pixel: bool = False,
     compression: str = "jpeg",
     quality: int = 90,
     progress: bool = True,
@@ -50,7 +54,9 @@ def reduce_slide(
     sigma : float, pixels of the slide
         Standard deviation of the Gaussian before subsampling.
     microns_per_pixel : float or None, um
-        Resolution of the slide; the file's own when None. Where neither is known, the reduced slide has none.
+        Resolution of a slide that states none. Where neither is known, the reduced slide has none.
+    override_microns_per_pixel
+        What is given holds, whatever the slide states.
     compression, quality
         Of :class:`~medrestore.data.slides.pyramid.PyramidWriter`.
     progress
@@ -79,7 +85,9 @@ def reduce_slide(
         fail("a reduced slide is a TIFF file", path=target, remedy="name it .tiff")
     if target.exists():
         fail("is there already; nothing is overwritten", path=target, remedy="name another file")
-    with open_slide(path, microns_per_pixel=microns_per_pixel) as slide:
+    with open_slide(path, microns_per_pixel=microns_per_pixel, override=override_microns_per_pixel) as slide:
+        for note in slide.notes:
+            _logger.warning("%s: %s", path, note)
         width, height = slide.width // scale, slide.height // scale
         if min(width, height) < 1:
             fail(f"has {slide.width} x {slide.height} pixels, fewer than the scale {scale}", path=path)
@@ -93,6 +101,7 @@ def reduce_slide(
             tile=TILE,
             compression=compression,
             quality=quality,
+            icc_profile=slide.icc_profile,
         ) as writer:
             bar = progress_bar(
                 total=writer.rows, initial=writer.finished_rows, unit="row", disable=not progress

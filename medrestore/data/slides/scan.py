@@ -50,6 +50,13 @@ class TileRules:
     minimum_tissue: float
     minimum_focus: float
     check_pen: bool
+    override_microns_per_pixel: bool = False
+
+    def open(self, entry: SlideEntry) -> Slide:
+        """Open a slide at the resolution that holds for it."""
+        return open_slide(
+            entry.path, microns_per_pixel=entry.microns_per_pixel, override=self.override_microns_per_pixel
+        )
 
 
 def grid_positions(length: int, *, tile_size: int, stride: int, step: float) -> npt.NDArray[np.int64]:
@@ -99,7 +106,7 @@ def scan_slide(entry: SlideEntry, rules: TileRules, folder: Path, fingerprint: s
         When the slide cannot be read.
     """
     status = entry.path.stat()
-    with open_slide(entry.path, microns_per_pixel=entry.microns_per_pixel) as slide:
+    with rules.open(entry) as slide:
         step = slide.step(rules.microns_per_pixel)
         tissue, pen, mask_microns = _masks(slide, rules)
         candidates = _candidates(slide, rules, step)
@@ -124,12 +131,14 @@ def scan_slide(entry: SlideEntry, rules: TileRules, folder: Path, fingerprint: s
             "tiles": int((fate == "kept").sum()),
             **{f"dropped_{why}": int((fate == why).sum()) for why in ("tissue", "pen", "focus")},
         }
+        given = slide.given_microns_per_pixel
     kept = np.flatnonzero(fate == "kept")
     record = {
         "fingerprint": fingerprint,
         "slide": {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, **_plain(entry)},
         "sha256": sha256_file(entry.path),
         "figures": figures,
+        "given_microns_per_pixel": given,
         "tiles": [
             [*map(int, candidates[index]), round(float(covered[index]), 4), round(float(focus[index]), 6)]
             for index in kept

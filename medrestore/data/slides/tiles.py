@@ -22,7 +22,7 @@ from medrestore.checks import InputError, fail, require_in_range
 from medrestore.data.manifest import SPLITS
 from medrestore.data.phantoms.folder import write_json
 from medrestore.data.slides.manifest import write_tile_manifest
-from medrestore.data.slides.reader import open_slide
+from medrestore.data.slides.resolution import require_microns
 from medrestore.data.slides.scan import TileRules, grid_positions, read_scan, scan_slide
 from medrestore.data.slides.slide_list import SlideEntry, find_slides, require_splits
 from medrestore.data.slides.tissue import MINIMUM_FOCUS
@@ -45,6 +45,7 @@ def make_tiles(
     stride: int | None = None,
     microns_per_pixel: float = 0.25,
     slide_microns_per_pixel: float | None = None,
+    override_microns_per_pixel: bool = False,
     fractions: Mapping[str, float] | None = None,
     patient_pattern: str | None = None,
     minimum_tissue: float = 0.5,
@@ -71,7 +72,9 @@ def make_tiles(
     microns_per_pixel : float, um
         Resolution of the tiles.
     slide_microns_per_pixel : float or None, um
-        Resolution of level 0 of all slides for which a table states none; the files' own when None.
+        Resolution of level 0 of all slides that state none and for which a table states none.
+    override_microns_per_pixel : bool
+        What is given, here or in a table, holds for slides too that state another resolution.
     fractions : mapping or None
         Part of the patients by split; train 0.7, validation 0.1, test 0.2 when None. Not with a table that
         gives the splits.
@@ -117,6 +120,7 @@ def make_tiles(
         minimum_tissue=minimum_tissue,
         minimum_focus=minimum_focus,
         check_pen=check_pen,
+        override_microns_per_pixel=override_microns_per_pixel,
     )
     _require_rules(rules)
     if workers is not None:
@@ -142,7 +146,7 @@ def make_tiles(
 def _require_rules(rules: TileRules) -> None:
     require_in_range("tile_size", rules.tile_size, 8, 65_536)
     require_in_range("stride", rules.stride, 1, math.inf)
-    require_in_range("microns_per_pixel", rules.microns_per_pixel, 0, math.inf, include_low=False)
+    require_microns("microns_per_pixel", rules.microns_per_pixel)
     require_in_range("minimum_tissue", rules.minimum_tissue, 0, 1)
     require_in_range("minimum_focus", rules.minimum_focus, 0, math.inf)
 
@@ -152,7 +156,9 @@ def _require_usable(entries: Sequence[SlideEntry], rules: TileRules) -> None:
     problems = []
     for entry in entries:
         try:
-            with open_slide(entry.path, microns_per_pixel=entry.microns_per_pixel) as slide:
+            with rules.open(entry) as slide:
+                for note in slide.notes:
+                    _logger.warning("%s: %s", entry.path, note)
                 step = slide.step(rules.microns_per_pixel)
                 shortest = min(slide.width, slide.height)
                 if not len(
@@ -163,7 +169,7 @@ def _require_usable(entries: Sequence[SlideEntry], rules: TileRules) -> None:
                         f"{rules.tile_size} at {rules.microns_per_pixel:g} um/pixel spans "
                         f"{rules.tile_size * step:.0f}",
                         path=entry.path,
-                        remedy="cut smaller tiles, or leave the slide out",
+                        remedy="cut smaller tiles (--tile-size), or leave the slide out",
                     )
         except InputError as error:
             problems.append(str(error))
@@ -277,6 +283,7 @@ def _write_manifest(
     rows = []
     for entry, record in zip(entries, records, strict=True):
         slide = Path(os.path.relpath(entry.path, target.parent.absolute())).as_posix()
+        given = "" if record["given_microns_per_pixel"] is None else record["given_microns_per_pixel"]
         rows += [
             {
                 "subject_id": entry.subject_id,
@@ -287,7 +294,7 @@ def _write_manifest(
                 "y": y,
                 "tile_size": rules.tile_size,
                 "microns_per_pixel": rules.microns_per_pixel,
-                "slide_microns_per_pixel": "" if entry.microns_per_pixel is None else entry.microns_per_pixel,
+                "slide_microns_per_pixel": given,
                 "tissue_fraction": tissue,
                 "focus": focus,
                 "slide_sha256": record["sha256"],
@@ -298,7 +305,7 @@ def _write_manifest(
         fail(
             f"no tile is left of {len(entries)} slides",
             path=folder / "slides.csv",
-            remedy="look at overview; where it shows tissue, lower minimum_tissue or minimum_focus",
+            remedy="look at overview; where it shows tissue, lower --minimum-tissue or --minimum-focus",
         )
     filled = {row["split"] for row in rows}
     for split in SPLITS:

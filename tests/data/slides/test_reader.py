@@ -145,10 +145,18 @@ def test_without_resolution_level_0_can_be_read(tmp_path: Path) -> None:
             slide.read(0, 0, width=4, height=4, microns_per_pixel=0.5)
 
 
-def test_given_resolution_wins(colored: Path) -> None:
+def test_stated_resolution_wins_unless_overruled(colored: Path) -> None:
     with open_slide(colored, microns_per_pixel=0.5) as slide:
+        assert slide.require_resolution() == pytest.approx(0.25, rel=1e-6)
+        assert slide.given_microns_per_pixel is None
+        (note,) = slide.notes
+        assert "states 0.25 micrometers per pixel, which hold, and not the 0.5 that were given" in note
+    with open_slide(colored, microns_per_pixel=0.254) as slide:
+        assert (slide.notes, slide.given_microns_per_pixel) == ((), None)
+    with open_slide(colored, microns_per_pixel=0.5, override=True) as slide:
         assert slide.require_resolution() == 0.5
         assert slide.levels[1].microns_per_pixel == 1.0
+        assert (slide.notes, slide.given_microns_per_pixel) == ((), 0.5)
 
 
 def test_pictures_tell_their_resolution(tmp_path: Path) -> None:
@@ -169,7 +177,7 @@ def test_pixels_that_are_not_square_are_refused(tmp_path: Path, write_pyramid: C
     path = write_pyramid(tmp_path / "oblong.tiff", [noise(64, 64)], microns_per_pixel=(0.25, 0.26))
     with pytest.raises(InputError, match=r"oblong\.tiff: has pixels that are not square: 0.25 by 0.26"):
         open_slide(path)
-    with open_slide(path, microns_per_pixel=0.25) as slide:
+    with open_slide(path, microns_per_pixel=0.25, override=True) as slide:
         assert slide.microns_per_pixel == 0.25
     path = write_pyramid(tmp_path / "close.tiff", [noise(64, 64)], microns_per_pixel=(0.25, 0.252))
     with open_slide(path) as slide:
@@ -302,7 +310,7 @@ def test_closed_slides_cannot_be_read(colored: Path) -> None:
 
 def test_slides_are_pickled_by_path(colored: Path) -> None:
     with (
-        open_slide(colored, microns_per_pixel=0.3) as slide,
+        open_slide(colored, microns_per_pixel=0.3, override=True) as slide,
         pickle.loads(pickle.dumps(slide)) as again,  # noqa: S301
     ):
         assert (again.path, again.microns_per_pixel) == (colored, 0.3)

@@ -1,0 +1,230 @@
+"""What a TIFF says of itself that neither OpenSlide nor Pillow tells: colors, compression, planes, turns."""
+
+from __future__ import annotations
+
+import shlex
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from medrestore.checks import fail
+from medrestore.data.slides.resolution import Statement
+
+__all__ = ["RGB_REMEDY", "TiffFacts", "read_tiff_facts", "require_readable_compression", "require_rgb"]
+
+RGB_REMEDY = "save it as an 8-bit RGB picture without transparency"
+"""For pictures of other colors."""
+
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_COLORS = {0: "grayscale", 1: "grayscale", 3: "palette", 4: "mask", 5: "CMYK", 8: "CIELAB"}
+_RGB = (2, 6)  # as it is, or as luma and chroma
+_ALPHA = (1, 2)  # associated or not; any other further channel says nothing of transparency
+_FOREIGN = {
+    33003: "JPEG 2000",
+    33004: "JPEG 2000",
+    33005: "JPEG 2000",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy JPEG of DNG",
+    34925: "LZMA",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+_MICRONS = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}  # inch, centimeter, millimeter, micrometer
+_NAMED_MICRONS = {
+    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "\\u00B5m"), 1.0),
+    **{"nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25_400.0, "in": 25_400.0},
+}
+
+
+@dataclass(frozen=True)
+class TiffFacts:
+    """Facts of the page of level 0, and of the pages beside it.
+
+    Parameters
+    ----------
+    color : str
+        Empty for RGB and YCbCr, else what it is.
+    bits, samples : int
+        Of a color, and colors of a pixel.
+    alpha : bool
+        A fourth channel is said to be transparency.
+    compression : int
+        As TIFF numbers it.
+    orientation : int
+        1 when pixels are stored upright.
+    equal_pages, other_pages : int
+        Further pages of full size of the very same size, and of any other that is no level of a pyramid.
+    resolutions : tuple of Statement
+        Of the tags, of OME's and of ImageJ's description.
+    """
+
+    color: str
+    bits: int
+    samples: int
+    alpha: bool
+    compression: int
+    orientation: int
+    equal_pages: int
+    other_pages: int
+    resolutions: tuple[Statement, ...]
+
+
+def read_tiff_facts(path: Path, *, level_0: tuple[int, int] | None = None) -> TiffFacts | None:
+    """Read the facts of a TIFF; None where a file is none, or damaged.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    level_0 : (width, height) or None
+        Size of the page that is meant; where there is none, or when None, it is the largest.
+    """
+    import tifffile
+
+    with path.open("rb") as stream:
+        if stream.read(4) not in _SIGNATURES:
+            return None
+    try:
+        with tifffile.TiffFile(path) as file:
+            pages = [page.aspage() for page in file.pages]
+            sizes = [(int(page.imagewidth), int(page.imagelength)) for page in pages]
+            if level_0 not in sizes:
+                level_0 = max(sizes, key=lambda size: size[0] * size[1])
+            chosen = sizes.index(level_0)
+            page = pages[chosen]
+            imagej = file.imagej_metadata or {}
+            others = [
+                size
+                for index, (size, other) in enumerate(zip(sizes, pages, strict=True))
+                if index != chosen and not other.is_reduced and not other.is_mask
+            ]
+            equal = sum(size == level_0 for size in others)
+            return TiffFacts(
+                color="" if int(page.photometric) in _RGB else _color(int(page.photometric)),
+                bits=int(page.bitspersample),
+                samples=int(page.samplesperpixel),
+                alpha=len(page.extrasamples) == 1 and int(page.extrasamples[0]) in _ALPHA,
+                compression=int(page.compression),
+                orientation=int(getattr(page.tags.get(274), "value", 1)),
+                equal_pages=max(equal, int(imagej.get("images", 1)) - 1, int(page.imagedepth) - 1),
+                other_pages=sum(size != level_0 and not _is_level(size, level_0) for size in others),
+                resolutions=tuple(_resolutions(file, page, imagej)),
+            )
+    except (tifffile.TiffFileError, OSError, ValueError, TypeError, IndexError, KeyError, struct.error):
+        return None
+
+
+def require_rgb(path: Path, facts: TiffFacts) -> None:
+    """Refuse a TIFF that is not three colors of 8 bits, with transparency or without.
+
+    Raises
+    ------
+    InputError
+        Names what it is.
+    """
+    if facts.color:
+        fail(f"is {facts.color}, expected RGB", path=path, remedy=RGB_REMEDY)
+    if facts.bits != 8:
+        fail(f"has {facts.bits} bits per color, expected 8", path=path, remedy=RGB_REMEDY)
+    if facts.samples == 4 and not facts.alpha:
+        fail(
+            "has a fourth channel, and does not say of what kind; expected RGB",
+            path=path,
+            remedy=f"leave it out: {_command(path, 'p.asarray()[..., :3]')}",
+        )
+    if facts.samples not in (3, 4):
+        fail(f"has {facts.samples} channels, expected 3", path=path, remedy=RGB_REMEDY)
+
+
+def require_readable_compression(path: Path, facts: TiffFacts) -> None:
+    """Refuse a compression that neither OpenSlide nor Pillow reads in a TIFF of no scanner's format.
+
+    Raises
+    ------
+    InputError
+        Names it, and the command that writes the file anew.
+    """
+    if facts.compression in _FOREIGN:
+        fail(
+            f"is a TIFF compressed by {_FOREIGN[facts.compression]}, which neither OpenSlide nor Pillow "
+            "reads",
+            path=path,
+            remedy=f"write it anew without loss: {_command(path, 'p.asarray()')}",
+        )
+
+
+def _color(photometric: int) -> str:
+    return _COLORS.get(photometric, f"of photometric interpretation {photometric}")
+
+
+def _command(path: Path, pixels: str) -> str:
+    """Return a command that writes the largest page of a TIFF anew, as OpenSlide reads it."""
+    target = path.with_name(f"{path.name.split('.')[0]}_rgb.tiff")
+    program = (
+        f"import tifffile; p = max(tifffile.TiffFile({str(path)!r}).pages, key=lambda p: p.size); "
+        f"tifffile.imwrite({str(target)!r}, {pixels}, photometric='rgb', tile=(256, 256), "
+        "compression='deflate', resolution=p.resolution, resolutionunit=p.resolutionunit, "
+        "iccprofile=p.iccprofile, metadata=None)"
+    )
+    return f"python -c {shlex.quote(program)}"
+
+
+def _is_level(size: Sequence[int], full: Sequence[int]) -> bool:
+    """Say whether a page can be a coarser level of another: smaller, of the same form to a pixel each way."""
+    ratio = full[0] / size[0]
+    return ratio > 1 and abs(full[1] / ratio - size[1]) <= 1 + full[1] / full[0]
+
+
+def _resolutions(file: Any, page: Any, imagej: dict[str, Any]) -> list[Statement]:
+    found = []
+    across, down = (_ratio(page.tags.get(tag)) for tag in (282, 283))  # pixels per unit
+    if across is not None and down is not None:
+        unit = _MICRONS.get(int(getattr(page.tags.get(296), "value", 2)))
+        if unit is not None:
+            x, y = (unit / value if value else None for value in (across, down))
+            found.append(
+                Statement(
+                    "TIFF's XResolution and YResolution", x, y, f"{across:g} and {down:g}", everyday=True
+                )
+            )
+        named = _NAMED_MICRONS.get(str(imagej.get("unit", "")))
+        if named is not None and across and down:
+            found.append(Statement("ImageJ's unit and XResolution", named / across, named / down))
+    if file.is_ome:
+        found += _ome(file.ome_metadata)
+    return found
+
+
+def _ratio(tag: Any) -> float | None:
+    if tag is None:
+        return None
+    upper, lower = tag.value
+    return float(upper) / float(lower) if lower else 0.0
+
+
+def _ome(description: str) -> list[Statement]:
+    """Return the physical size of OME's first image."""
+    try:
+        root = ElementTree.fromstring(description)  # noqa: S314 - no entity is expanded
+    except ElementTree.ParseError:
+        return []
+    for pixels in root.iter():
+        if pixels.tag.endswith("}Pixels") or pixels.tag == "Pixels":
+            values = []
+            for axis in "XY":
+                written = pixels.get(f"PhysicalSize{axis}")
+                factor = _NAMED_MICRONS.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+                if written is None or factor is None:
+                    return []
+                try:
+                    values.append(factor * float(written))
+                except ValueError:
+                    values.append(0.0)
+            written = f"{pixels.get('PhysicalSizeX')} and {pixels.get('PhysicalSizeY')}"
+            return [Statement("OME's PhysicalSizeX and PhysicalSizeY", values[0], values[1], written)]
+    return []
