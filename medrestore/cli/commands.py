@@ -172,8 +172,14 @@ def manifest_check(
 ) -> None:
     """Report all faulty rows of a manifest at once; ends with code 1 when there is one."""
     from medrestore.data.manifest import check_manifest
+    from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
 
-    problems = check_manifest(file, label_column=label_column, label_values=tuple(label_values or (0, 1)))
+    problems = check_manifest(
+        file,
+        label_column=label_column,
+        label_values=tuple(label_values or (0, 1)),
+        regions=(REFERENCE_REGION, *COMPOSITE_REGIONS),  # those that evaluate asks for
+    )
     report_problems(file, problems)
 
 

@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore import __version__, rng
 from medrestore.checks import fail, require_in_range, require_in_set
+from medrestore.data.identity import id_problem, likeness_problems, ruined
+from medrestore.data.manifest import COLUMNS, write_manifest
 from medrestore.data.phantoms.folder import write_json
 from medrestore.data.phantoms.subject import degraded_name
+from medrestore.data.tables import Problem, no_number, parse_text_table, refuse, table_problems
 from medrestore.data.texts import plain_text, read_json_object
 from medrestore.data.volumes import Volume, grid_difference, nifti_stem, read_volume, write_volume
 from medrestore.files import require_empty_folder, sha256_file
@@ -213,12 +217,15 @@ def simulate_low_dose(
     """
     settings = settings or ScanSettings()
     _require_parameters(dose_fractions, standard_counts, split, amyloid_status)
+    tracer = plain_text(tracer) or fail("tracer must not be empty", remedy="leave it out when it is unknown")
     image = Path(image)
     volume = read_volume(image)
     attenuation = _attenuation(volume, mu_map)
     name = subject_id or nifti_stem(image)
-    if Path(name).name != name or name.startswith("."):
-        fail(f"subject_id must be usable as a folder name, got {name!r}")
+    for key, value in (("subject_id", name), ("session_id", session_id)):
+        problem = "it is empty" if not value else ruined(value) or id_problem(value)
+        if problem:
+            fail(f"{key} must be usable as a folder name: {problem}", remedy=f"give another {key}")
     description = {
         "simulated": True,
         "version": __version__,
@@ -243,9 +250,10 @@ def simulate_low_dose(
             path=folder,
             remedy="name a new folder or another subject_id",
         )
+    before = _rows_before(folder, name)
     write_json(folder / MARKER_NAME, {"simulated": True, "subjects": {**subjects, name: description}})
     _simulate(volume, attenuation, folder / name, description, settings)
-    return _add_rows(folder, description)
+    return _add_rows(folder, description, before)
 
 
 def _require_parameters(
@@ -345,12 +353,38 @@ def _subjects(folder: Path) -> dict[str, Any]:
         return fail("is damaged", path=path, remedy="name a new folder")
 
 
-def _add_rows(folder: Path, description: dict[str, Any]) -> Path:
-    """Write the subject's rows into the manifest, in place of those it had; return the manifest."""
-    import pandas as pd
+def _rows_before(folder: Path, name: str) -> pd.DataFrame | None:
+    """Return the rows that a folder's manifest has, once it is known that a subject can be added to them.
 
-    from medrestore.data.manifest import write_manifest
+    Asked before anything is simulated: people edit manifests, and spreadsheets rewrite them.
+    """
+    path = folder / "manifest.csv"
+    if not path.exists():
+        return None
+    if not os.access(path, os.W_OK) or not os.access(folder, os.W_OK):
+        fail("cannot be written", path=path, remedy="allow it, or name a new folder")
+    table, problems = parse_text_table(path)
+    required = [column for column in COLUMNS if not column.startswith("regions")]
+    found = table_problems(table, required=required, optional=("regions", "regions_sha256"))
+    if not found:
+        doses = pd.to_numeric(table["dose_fraction"], errors="coerce")
+        found = [
+            Problem(row, "dose_fraction", no_number(text) if text else "is empty")
+            for row, text, dose in zip(table["row"], table["dose_fraction"], doses, strict=True)
+            if not np.isfinite(dose)
+        ]
+        added = pd.DataFrame({"row": [len(table) + 2], "subject_id": [name]})
+        found += likeness_problems(pd.concat([table[["row", "subject_id"]], added]), "subject_id")
+    if problems or found:
+        refuse(path, problems + found)
+    return table.drop(columns="row")
 
+
+def _add_rows(folder: Path, description: dict[str, Any], before: pd.DataFrame | None) -> Path:
+    """Write the subject's rows into the manifest, in place of those it had; return the manifest.
+
+    What people wrote into other columns, and a label that they filled in, is kept.
+    """
     path = folder / "manifest.csv"
     name = description["subject_id"]
     target = f"{name}/{_file_name(STANDARD_DOSE)}"
@@ -373,9 +407,14 @@ def _add_rows(folder: Path, description: dict[str, Any]) -> Path:
         for fraction in description["dose_fractions"]
     ]
     table = pd.DataFrame(rows).astype(str)
-    if path.exists():
-        before = pd.read_csv(path, dtype=str, keep_default_na=False)
-        table = pd.concat([before[before["subject_id"] != name], table])
+    if before is not None:
+        own = before["subject_id"] == name
+        edited = {row["degraded"]: row for row in before[own].to_dict("records")}
+        kept = [
+            {**edited.get(row["degraded"], {}), **{key: row[key] for key in row if row[key]}}
+            for row in table.to_dict("records")
+        ]
+        table = pd.concat([before[~own], pd.DataFrame(kept)]).fillna("")
     doses = table["dose_fraction"]
     order = sorted(range(len(table)), key=lambda row: (table["subject_id"].iloc[row], float(doses.iloc[row])))
     return write_manifest(table.iloc[order], path)

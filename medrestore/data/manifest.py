@@ -22,10 +22,11 @@ from medrestore.data.manifest_checks import (
     empty_split_problems,
     file_problems,
     number_problems,
+    pair_files,
     path_problem,
     row_problems,
 )
-from medrestore.data.tables import Problem, parse_text_table, read_text_table, refuse, table_problems
+from medrestore.data.tables import Problem, located, parse_text_table, read_text_table, refuse, table_problems
 from medrestore.files import atomic_path, sha256_file
 
 __all__ = [
@@ -108,6 +109,7 @@ def check_manifest(
     label_column: str = "amyloid_status",
     label_values: Sequence[float] = (0, 1),
     require_splits: Sequence[str] = SPLITS,
+    regions: Sequence[int] = (),
     workers: int | None = None,
     progress: bool = False,
 ) -> list[Problem]:
@@ -119,6 +121,8 @@ def check_manifest(
         As in :func:`read_manifest`.
     require_splits
         Splits that must not be empty.
+    regions
+        Codes that every region map must hold, the reference region first; any when not given.
     workers
         Threads that read files; as many as there are cores when not given.
     progress
@@ -127,13 +131,15 @@ def check_manifest(
     Returns
     -------
     list of Problem
-        By row; empty when all is well. Faults found: a missing or empty column, a number that is none, a
-        dose fraction outside of (0, 1], a label outside of its set, an unknown or empty split, a training
-        split of one class, a subject in two splits, a duplicate row (subject, session, dose fraction), one
-        file content under two subjects, an absolute path or one that leaves the folder, a missing,
-        unreadable, truncated or 4D file, one without orientation, another checksum, voxels that are not
-        finite, a degraded image without foreground, a pair or region map of different shape or affine,
-        region codes that are no whole numbers.
+        By row; empty when all is well. Faults found: a missing or empty column, a row longer than the header,
+        a number that is none, a dose fraction outside of (0, 1], a label outside of its set, an unknown or
+        empty split, a training split of one class, an id by which no file can be called, two ids that look
+        like one, a subject in two splits, a duplicate row (subject, session, dose fraction), one file content
+        under two subjects or as both images of a pair, an absolute path or one that leaves the folder, a
+        missing, unreadable, truncated or 4D file, one without orientation, another checksum, voxels that are
+        not finite, an image without foreground, a pair or region map of different shape or affine, region
+        codes that are no whole numbers, negative, all zero or not those of ``regions``, a reference region
+        without uptake.
 
     Raises
     ------
@@ -146,7 +152,12 @@ def check_manifest(
     problems += class_problems(table, label_column, label_values)
     if "degraded_path" in table:
         problems += file_problems(
-            table, columns=PAIR_FILES, grid="target", workers=workers, progress=progress
+            table,
+            columns=pair_files(regions),
+            grid="target",
+            contents=("degraded", "target"),
+            workers=workers,
+            progress=progress,
         )
     return sorted(set(problems))
 
@@ -196,7 +207,7 @@ def with_checksums(
             continue
         sums = []
         for value in table[column.name]:
-            files = [Path(folder) / name for name in column.files(str(value))] if str(value) else []
+            files = [located(Path(folder), name) for name in column.files(str(value))] if str(value) else []
             for file in files:
                 if not file.is_file():
                     fail("no such file", path=file)
@@ -271,9 +282,7 @@ def add_paths(table: pd.DataFrame, folder: Path, files: Sequence[FileColumn]) ->
     """
     for column in files:
         table[f"{column.name}_path"] = [
-            column.separator.join(str((folder / name).absolute()) for name in column.files(cell))
-            if cell
-            else ""
+            column.separator.join(str(located(folder, name)) for name in column.files(cell)) if cell else ""
             for cell in table[column.name]
         ]
     return _path_problems(table, files)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, one_line
 from medrestore.data.identity import id_problems, likeness_problems, scan_name_problems
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.tables import Problem, meant, no_number
@@ -28,8 +30,11 @@ __all__ = [
     "empty_split_problems",
     "file_problems",
     "number_problems",
+    "pair_files",
     "path_problem",
     "require_foreground",
+    "require_reference_uptake",
+    "require_regions",
     "require_whole_numbers",
     "row_problems",
 ]
@@ -53,6 +58,9 @@ class FileColumn:
         An empty checksum is reported as a difference; where not, the table's own checks see to it.
     separator
         Between the files of a cell; empty where a cell names one file.
+    against, compare
+        Another column, and what raises :class:`~medrestore.checks.InputError` when a volume cannot serve
+        beside that of the other column; it is given both, where they share a grid.
     """
 
     name: str
@@ -60,6 +68,8 @@ class FileColumn:
     read: Callable[[Sequence[str]], Volume] | None = None
     checksum_required: bool = False
     separator: str = ""
+    against: str = ""
+    compare: Callable[[Volume, Volume], None] | None = None
 
     def files(self, cell: str) -> list[str]:
         """Return the files that a cell names.
@@ -82,11 +92,55 @@ def require_whole_numbers(volume: Volume) -> None:
         raise InputError("region codes are no whole numbers")
 
 
-PAIR_FILES = (
-    FileColumn("degraded", examine=require_foreground),
-    FileColumn("target"),
-    FileColumn("regions", examine=require_whole_numbers, checksum_required=True),
-)
+def require_regions(volume: Volume, *, wanted: Sequence[int] = ()) -> None:
+    """Refuse a region map that names no region, or not those that are wanted."""
+    require_whole_numbers(volume)
+    held = np.unique(volume.data)
+    if not held.any():
+        raise InputError("the region map names no region: it is 0 everywhere")
+    limits = np.iinfo(np.int16)
+    if held[0] < 0 or held[-1] > limits.max:
+        raise InputError(f"region codes must be from 0 to {limits.max}, got {held[0]:g} to {held[-1]:g}")
+    lacking = [f"{code}" for code in wanted if code not in held]
+    if lacking:
+        shown = ", ".join(f"{code:g}" for code in held[:20]) + ", ..." * (len(held) > 20)
+        raise InputError(
+            f"the region map has no voxel of region {', '.join(lacking)}, which the composite SUVR needs; "
+            f"it holds {shown}. Remedy: leave regions empty for a scan without them"
+        )
+
+
+def require_reference_uptake(regions: Volume, target: Volume, *, reference: int) -> None:
+    """Refuse a map whose reference region lies where the target shows no uptake: it would be divided by."""
+    uptake = float(target.data[regions.data == reference].mean(dtype=np.float64))
+    if not uptake > 0:
+        raise InputError(
+            f"the target's mean in the reference region {reference} is {uptake:.3g}, expected above 0"
+        )
+
+
+def pair_files(regions: Sequence[int] = ()) -> tuple[FileColumn, ...]:
+    """Return the columns of a manifest of pairs that name a file.
+
+    Parameters
+    ----------
+    regions
+        Codes that a region map must hold, the reference region first; any when none is given.
+    """
+    return (
+        FileColumn("degraded", examine=require_foreground),
+        FileColumn("target", examine=require_foreground),
+        FileColumn(
+            "regions",
+            examine=partial(require_regions, wanted=regions),
+            checksum_required=True,
+            against="target" if regions else "",
+            compare=partial(require_reference_uptake, reference=regions[0]) if regions else None,
+        ),
+    )
+
+
+PAIR_FILES = pair_files()
 """Columns of a manifest of pairs that name a file."""
 
 
@@ -144,6 +198,8 @@ def row_problems(
             problems.append(Problem(row, "", message))
     home: dict[str, tuple[int, str]] = {}
     for row, subject, split in table[["row", "subject_id", "split"]].itertuples(index=False):
+        if split not in SPLITS:
+            continue
         before, other = home.setdefault(subject, (row, split))
         if subject and split != other:
             problems.append(
@@ -205,27 +261,43 @@ def class_problems(table: pd.DataFrame, label_column: str, label_values: Sequenc
 class _Cell:
     sha256: str = ""
     volume: Volume | None = None
+    voxels: str = ""
     problem: str = ""
 
 
-def _inspect(cell: str, column: FileColumn) -> _Cell:
-    """Read the files of a cell; keep their grid, not their voxels."""
+def _inspect(cell: str, other: str, column: FileColumn) -> _Cell:
+    """Read the files of a cell; keep their grid and a checksum of their voxels, not the voxels."""
     files = column.files(cell)
-    missing = [file for file in files if not Path(file).is_file()]
-    if missing:
-        return _Cell(problem="no such file" + (f": {missing[0]}" if len(files) > 1 else ""))
     checksum = ""
     try:
+        missing = [file for file in files if not Path(file).is_file()]
+        if missing:
+            return _Cell(problem="no such file" + (f": {missing[0]}" if len(files) > 1 else ""))
         checksum = column.separator.join(sha256_file(file) for file in files)
         volume = column.read(files) if column.read else read_volume(cell)
         if not volume.source.states_orientation:
             return _Cell(checksum, problem="states no orientation (qform and sform codes are 0)")
         if column.examine:
             column.examine(volume)
-    except (InputError, OSError) as error:
+        if column.compare and other:
+            _compare(volume, other, column.compare)
+    except InputError as error:
         return _Cell(checksum, problem=str(error).removeprefix(f"{files[0]}: "))
+    except OSError as error:
+        return _Cell(checksum, problem=f"cannot be read ({error.strerror or one_line(error)})")
+    voxels = hashlib.blake2b(np.ascontiguousarray(volume.data).data).hexdigest()
     shape_only = np.broadcast_to(np.float32(0), volume.data.shape)
-    return _Cell(checksum, Volume(data=shape_only, affine=volume.affine, source=volume.source))
+    return _Cell(checksum, Volume(data=shape_only, affine=volume.affine, source=volume.source), voxels)
+
+
+def _compare(volume: Volume, path: str, compare: Callable[[Volume, Volume], None]) -> None:
+    """Compare a volume with another of its row; what is wrong with the other alone is told of the other."""
+    try:
+        other = read_volume(path)
+    except (InputError, OSError):
+        return
+    if not grid_difference(volume, other):
+        compare(volume, other)
 
 
 def file_problems(
@@ -233,6 +305,7 @@ def file_problems(
     *,
     columns: Sequence[FileColumn],
     grid: str,
+    contents: Sequence[str],
     remedy: str = "",
     workers: int | None,
     progress: bool,
@@ -247,6 +320,8 @@ def file_problems(
         What is read.
     grid
         The column on whose grid all others of a row must be.
+    contents
+        Columns of images that must be others in each column of a row, and under each subject.
     remedy
         For one that is on another.
     workers, progress
@@ -255,20 +330,61 @@ def file_problems(
     from medrestore.progress import progress_bar
 
     of_name = {column.name: column for column in columns}
-    jobs = sorted({(cell, name) for name in of_name for cell in table[f"{name}_path"] if cell})
+    jobs = sorted(
+        {
+            (cell, other, name)
+            for name, column in of_name.items()
+            for cell, other in zip(table[f"{name}_path"], _others(table, column), strict=True)
+            if cell
+        }
+    )
     with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as executor:
         warnings.simplefilter("ignore", UserWarning)  # a missing orientation is reported as a fault instead
-        results = executor.map(lambda job: _inspect(job[0], of_name[job[1]]), jobs)
+        results = executor.map(lambda job: _inspect(job[0], job[1], of_name[job[2]]), jobs)
         bar = progress_bar(
             results, total=len(jobs), desc="checking volumes", unit="file", disable=not progress
         )
         found = dict(zip(jobs, bar, strict=True))
     problems = []
+    owners: dict[tuple[str, str], Mapping[Any, Any]] = {}
     for row in table.to_dict("records"):
-        cells = {name: found[row[f"{name}_path"], name] for name in of_name if row[f"{name}_path"]}
+        cells = {
+            name: found[row[f"{name}_path"], row.get(f"{column.against}_path", ""), name]
+            for name, column in of_name.items()
+            if row[f"{name}_path"]
+        }
         for name, cell in cells.items():
             problems += _checksum_problems(row, of_name[name], cell)
         problems += _grid_problems(row, cells, grid, remedy)
+        problems += _content_problems(row, {name: cells[name] for name in contents if name in cells}, owners)
+    return problems
+
+
+def _others(table: pd.DataFrame, column: FileColumn) -> Sequence[str]:
+    """Return the path of what each cell of a column is compared with; empty where with nothing."""
+    return [""] * len(table) if not column.against else list(table[f"{column.against}_path"])
+
+
+def _content_problems(
+    row: Mapping[Any, Any], cells: Mapping[str, _Cell], owners: dict[tuple[str, str], Mapping[Any, Any]]
+) -> list[Problem]:
+    """Report what is in two columns of a row, and voxels under two subjects in files of other bytes."""
+    problems = []
+    seen: dict[str, str] = {}
+    for name, cell in cells.items():
+        if not cell.voxels:
+            continue
+        twin = seen.setdefault(cell.voxels, name)
+        if twin != name and row[f"{name}_sha256"].lower() == row[f"{twin}_sha256"].lower():
+            message = f"same file content as {twin} of this row"
+            problems.append(Problem(row["row"], f"{name}_sha256", message))
+        elif twin != name and cell.sha256 != cells[twin].sha256:  # else a checksum is told to differ
+            message = f"{row[name]} has the same voxels as {twin} of this row"
+            problems.append(Problem(row["row"], name, message))
+        owner = owners.setdefault((name, cell.voxels), row)
+        if owner["subject_id"] != row["subject_id"] and owner[f"{name}_sha256"] != row[f"{name}_sha256"]:
+            whose = f"subject {owner['subject_id']}'s in row {owner['row']}"
+            problems.append(Problem(row["row"], name, f"{row[name]} has the same voxels as {whose}"))
     return problems
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ from medrestore.data.texts import plain_text, read_text
 
 __all__ = [
     "Problem",
+    "located",
     "meant",
     "no_number",
     "parse_text_table",
@@ -181,6 +183,40 @@ def meant(value: str, allowed: Sequence[str]) -> str:
     ("; did you mean 'train'?", '')
     """
     return "".join(f"; did you mean {name!r}?" for name in allowed if name == value.casefold())
+
+
+def located(folder: Path, name: str) -> Path:
+    """Return the absolute path of a file that a table names.
+
+    Where there is none of exactly this name, one whose name looks the same is taken: letters of a file's
+    name may be stored in parts (macOS), and cells lose spaces that nobody sees. Links are not followed.
+
+    Parameters
+    ----------
+    folder
+        To which the name is relative.
+    name
+        As a cell holds it.
+    """
+    path = (folder / name).absolute()
+    try:
+        if path.exists() or path.is_symlink():
+            return path
+        place = folder.absolute()
+        for part in Path(name).parts:
+            there = part == ".." or (place / part).exists()
+            twins = {} if there else _entries(place, place.stat().st_mtime_ns)
+            place /= twins.get(plain_text(part), part)
+    except OSError:  # what cannot be looked into is told by whoever opens the file
+        return path
+    return place
+
+
+@lru_cache(maxsize=256)
+def _entries(folder: Path, _stamp: int) -> dict[str, str]:
+    """Return what is in a folder by how it looks, where that is not its name."""
+    names = [entry.name for entry in folder.iterdir()]
+    return {plain: name for name in names if (plain := plain_text(name)) != name}
 
 
 def no_number(text: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.data.low_dose import head_mask, simulate_low_dose
 from medrestore.data.manifest import check_manifest, read_manifest
+from medrestore.data.tables import Problem
 from medrestore.operators.pet_scan import ScanSettings
 
 SETTINGS = ScanSettings(angles=40, subsets=8)
@@ -74,6 +75,10 @@ def folder(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def voxels(path: Path) -> np.ndarray:
     return np.asarray(nibabel.load(path).dataobj)
+
+
+def read_manifest_text(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 class TestPair:
@@ -270,7 +275,90 @@ class TestFolder:
         assert any("amyloid_status" in problem and "empty" in problem for problem in problems)
 
 
+class TestEditedManifest:
+    """What people and spreadsheets do to the manifest before the next subject is added."""
+
+    @pytest.fixture
+    def site(self, scan: Path, tmp_path: Path) -> Path:
+        return simulate(scan, tmp_path / "site", subject_id="007", split="train")
+
+    def test_what_a_spreadsheet_rewrites_is_understood(self, scan: Path, site: Path) -> None:
+        text = site.read_text().replace(",0.05,", ",5.00E-02,").replace("\n", ",,\r\n")
+        site.write_bytes(b"\xef\xbb\xbf" + (text + ",,,,,,,,,,,,,,\r\n").encode())
+        simulate(scan, site.parent, subject_id="b", split="test", amyloid_status=1)
+        table = read_manifest_text(site)
+        assert table["subject_id"].tolist() == ["007", "b"]
+        assert "Unnamed: 13" not in table
+        assert check_manifest(site, require_splits=("test",)) == [
+            Problem(2, "amyloid_status", "is empty")  # left open, to be filled in
+        ]
+
+    def test_columns_and_labels_of_the_users_stay(self, scan: Path, site: Path) -> None:
+        table = read_manifest_text(site).assign(site="Bern", amyloid_status="1.0")
+        table.to_csv(site, index=False)
+        simulate(scan, site.parent, subject_id="b")
+        simulate(scan, site.parent, subject_id="007", split="train")  # as before: the label is still theirs
+        table = read_manifest_text(site)
+        assert table["site"].tolist() == ["Bern", ""]
+        assert table["amyloid_status"].tolist() == ["1.0", ""]
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            (",", ";", "is separated by semicolons, expected commas"),
+            ("split", "Split", r"row 1 split: no such column; did you mean 'Split'\?"),
+            ("split", "units", "has the column 'units' twice"),
+            ("\n007,", "\n7,", "'007' and '7' of row 2 look like one subject"),
+            ("\n007,", "\n7.0,", "'007' and '7.0' of row 2 look like one subject"),
+            (",0.05,", ',"0,05",', "row 2 dose_fraction: '0,05' is no number: write it with a decimal point"),
+            (",train,", ",train,,", "row 2 dose_fraction: is empty"),
+            (",train,", ',"train,', "a quotation mark is not closed"),
+        ],
+    )
+    def test_nothing_is_simulated_before_the_table_is_whole(
+        self, scan: Path, site: Path, old: str, new: str, message: str
+    ) -> None:
+        site.write_text(site.read_text().replace(old, new))
+        before = sorted(site.parent.rglob("*")), site.read_bytes()
+        marker = (site.parent / "low_dose.json").read_bytes()
+        with pytest.raises(InputError, match=message):
+            simulate(scan, site.parent, subject_id="b" if "007" not in old else "007", split="train")
+        assert (sorted(site.parent.rglob("*")), site.read_bytes()) == before
+        assert (site.parent / "low_dose.json").read_bytes() == marker
+
+    def test_a_manifest_that_cannot_be_written_is_told_first(
+        self, scan: Path, site: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.access", lambda path, mode: Path(path) != site)
+        with pytest.raises(InputError, match=r"manifest\.csv: cannot be written"):
+            simulate(scan, site.parent, subject_id="b")
+        assert not (site.parent / "b").exists()
+
+
 class TestInput:
+    def test_units_of_a_sidecar_with_a_byte_order_mark(self, scan: Path, tmp_path: Path) -> None:
+        path = write(tmp_path / "marked.nii", voxels(scan), units=None)
+        (tmp_path / "marked.json").write_bytes(b'\xef\xbb\xbf{"Units": " BQML"}')
+        assert pd.read_csv(simulate(path, tmp_path / "out"))["units"].tolist() == ["BQML"]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("{", "is no JSON"),
+            ("[]", "is no JSON object"),
+            ('{"Units": 3}', "Units must be text like 'BQML', got 3"),
+            ('{"Units": "SUV", "Units": "BQML"}', "has the key 'Units' twice"),
+        ],
+    )
+    def test_sidecar_that_cannot_be_read(
+        self, scan: Path, tmp_path: Path, content: str, message: str
+    ) -> None:
+        path = write(tmp_path / "bad.nii", voxels(scan), units=None)
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(InputError, match=rf"bad\.json: {message}"):
+            simulate(path, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
     def test_units(self, scan: Path, tmp_path: Path) -> None:
         bare = write(tmp_path / "bare.nii", voxels(scan), units=None)
         assert pd.read_csv(simulate(bare, tmp_path / "a"))["units"].tolist() == ["unknown"]
@@ -301,6 +389,9 @@ class TestInput:
             ({"split": "training"}, "split must be one of 'train', 'validation', 'test'"),
             ({"amyloid_status": 2}, "amyloid_status must be one of"),
             ({"subject_id": "../elsewhere"}, "subject_id must be usable as a folder name"),
+            ({"session_id": "05/03/2021"}, r"session_id must be usable .*it holds '/'"),
+            ({"session_id": ""}, "session_id must be usable as a folder name: it is empty"),
+            ({"tracer": " "}, "tracer must not be empty"),
         ],
     )
     def test_parameters(self, scan: Path, tmp_path: Path, changes: dict[str, object], message: str) -> None:

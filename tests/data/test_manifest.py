@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import hashlib
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from medrestore.data.manifest import (
     Problem,
     check_manifest,
     read_manifest,
+    read_text_table,
     require_valid_manifest,
     split_rows,
     with_checksums,
@@ -302,7 +306,193 @@ def test_path_that_turns_back_inside_the_folder_is_fine(make_cohort: Make) -> No
     assert shown(path) == []
 
 
+# ---------------------------------------------------------------- identity
+@pytest.mark.parametrize("written", ["0000 ", " 0000", "0000\u00a0", "\u200b0000"])
+def test_what_nobody_sees_hides_no_leak(make_cohort: Make, written: str) -> None:
+    path = make_cohort()
+    edit(path, 9, "subject_id", written)
+    assert read_text_table(path)["subject_id"][7] == "0000"
+    assert "row 9 split: subject 0000 is in 'test' here and in 'train' in row 2" in shown(path)
+
+
+@pytest.mark.parametrize("written", ["sub-A1", "SUB-a1", "sub-a01", "sub_a1", "sub–a1"])
+def test_ids_that_look_like_one_are_reported(make_cohort: Make, written: str) -> None:
+    path = make_cohort()
+    edit(path, 2, "subject_id", "sub-a1")
+    edit(path, 9, "subject_id", written)
+    (found,) = shown(path)
+    assert found.startswith(
+        f"row 9 subject_id: {written!r} and 'sub-a1' of row 2 look like one subject, written in two ways"
+    )
+
+
+def test_sessions_that_look_like_one_are_reported_within_a_subject(make_cohort: Make) -> None:
+    path = make_cohort()
+    edit(path, 3, "subject_id", "0000")
+    edit(path, 3, "session_id", "1")
+    edit(path, 4, "session_id", "1")  # another subject's
+    found = [line for line in shown(path) if "session" in line]
+    assert len(found) == 1
+    assert found[0].startswith("row 3 session_id: '1' and '01' of row 2 look like one session")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("session_id", "05/03/2021", "can be no part of a file name: it holds '/'"),
+        ("session_id", "10:30", "it holds ':'"),
+        ("session_id", "a\nb", "it holds '\\n'"),
+        ("session_id", "#NAME?", "is a spreadsheet's error"),
+        ("session_id", "########", "is a spreadsheet's error"),
+        ("subject_id", "1.23E+15", "a long number that a spreadsheet rounded"),
+        ("subject_id", "..", "it begins with '.'"),
+        ("subject_id", "-rf", "it begins with '-'"),
+        ("subject_id", "con", "Windows keeps it"),
+        ("subject_id", "sub.", "it ends in '.'"),
+        ("subject_id", "x" * 101, "it has 101 bytes, at most 100"),
+    ],
+)
+def test_ids_that_name_no_file_are_reported(make_cohort: Make, column: str, value: str, problem: str) -> None:
+    path = make_cohort()
+    edit(path, 9, column, value)
+    (found,) = shown(path)
+    assert found.startswith(f"row 9 {column}: {value!r} ")
+    assert problem in found
+
+
+def test_two_scans_of_one_name_are_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    for row, subject, session in ((2, "a", "b_c"), (9, "a_b", "c")):
+        edit(path, row, "subject_id", subject)
+        edit(path, row, "session_id", session)
+    assert shown(path) == ["row 9 subject_id: subject and session make the same name as in row 2: a_b_c"]
+
+
+def test_the_same_voxels_under_two_subjects_are_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    for column in ("degraded", "target"):
+        rewrite(path, 9, column, lambda data: data)
+        source = path.parent / f"subjects/sub-0000/{column}.nii.gz"
+        copy = path.parent / f"subjects/sub-0007/{column}.nii.gz"
+        copy.write_bytes(gzip.compress(gzip.decompress(source.read_bytes()), 1))
+        edit(path, 9, f"{column}_sha256", hashlib.sha256(copy.read_bytes()).hexdigest())
+    edit(path, 9, "regions", "")
+    edit(path, 9, "regions_sha256", "")
+    assert shown(path) == [
+        f"row 9 {column}: subjects/sub-0007/{column}.nii.gz has the same voxels as subject 0000's in row 2"
+        for column in ("degraded", "target")
+    ]
+
+
+def test_a_pair_of_one_image_is_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = read_text_table(path)
+    edit(path, 2, "degraded", table["target"][0])
+    edit(path, 2, "degraded_sha256", table["target_sha256"][0])
+    rewrite(path, 4, "degraded", lambda _: read_volume(path.parent / table["target"][2]).data)
+    assert shown(path) == [
+        "row 2 target_sha256: same file content as degraded of this row",
+        "row 4 target: subjects/sub-0002/target.nii.gz has the same voxels as degraded of this row",
+    ]
+
+
+def test_files_are_found_whose_names_look_the_same(make_cohort: Make) -> None:
+    path = make_cohort()
+    folder = path.parent / "subjects" / unicodedata.normalize("NFD", "Müller\u00a0")
+    (path.parent / "subjects" / "sub-0000").rename(folder)
+    for column in ("degraded", "target"):
+        edit(path, 2, column, f"subjects/Müller/{column}.nii.gz")
+    assert shown(path) == []
+    assert Path(read_manifest(path)["degraded_path"][0]).parent == folder
+
+
 # ---------------------------------------------------------------- faults of the files
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (np.zeros_like, "the region map names no region: it is 0 everywhere"),
+        (lambda data: data - 1, "region codes must be from 0 to 32767, got -1 to 3"),
+        (lambda data: data * 20_000.0, "region codes must be from 0 to 32767, got 0 to 80000"),
+        (lambda data: np.where(data == 1, 0, data), "has no voxel of region 1, which the composite SUVR"),
+        (lambda data: np.where(data > 2, 0, data), "has no voxel of region 3, 4, which"),
+    ],
+)
+def test_region_maps_that_end_an_evaluation_are_reported(
+    make_cohort: Make, change: Callable[[np.ndarray], np.ndarray], problem: str
+) -> None:
+    path = make_cohort()
+    assert shown(path, regions=(1, 2, 3, 4)) == []
+    rewrite(path, 5, "regions", change)
+    (found,) = shown(path, regions=(1, 2, 3, 4))
+    assert found.startswith("row 5 regions: subjects/sub-0003/regions.nii.gz: ")
+    assert problem in found
+
+
+def test_reference_region_without_uptake_is_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    reference = read_volume(path.parent / "subjects/sub-0003/regions.nii.gz").data == 1
+    rewrite(path, 5, "target", lambda data: np.where(reference, 0, data))
+    assert shown(path) == []
+    (found,) = shown(path, regions=(1, 2))
+    assert found.startswith(
+        "row 5 regions: subjects/sub-0003/regions.nii.gz: the target's mean in the reference"
+    )
+
+
+def test_what_cannot_be_opened_is_a_finding(make_cohort: Make) -> None:
+    path = make_cohort()
+    (path.parent / "loop").symlink_to("loop")
+    edit(path, 2, "degraded", "loop/degraded.nii.gz")
+    edit(path, 3, "target", "manifest.csv/target.nii.gz")
+    edit(path, 4, "target", f"{'x' * 300}.nii.gz")
+    found = shown(path)
+    assert [line.partition(": ")[0] for line in found] == ["row 2 degraded", "row 3 target", "row 4 target"]
+    assert found[2].endswith("cannot be read (File name too long)")
+
+
+def test_a_folder_without_permission_is_a_finding(make_cohort: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_cohort()
+    is_file = Path.is_file
+
+    def closed(file: Path) -> bool:
+        if "sub-0002" in str(file):
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return is_file(file)
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    assert shown(path) == [
+        f"row 4 {column}: subjects/sub-0002/{column}.nii.gz: cannot be read (Permission denied)"
+        for column in ("degraded", "target")
+    ]
+
+
+def test_twelve_rows_broken_in_twelve_ways(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = pd.concat([table.assign(session_id=f"{session:02}") for session in range(1, 6)])
+    table.to_csv(path, index=False)
+    assert shown(path) == []
+    for row, column, value in (
+        (3, "split", "Train"),
+        (5, "amyloid_status", "positive"),
+        (8, "dose_fraction", "0,01"),
+        (11, "session_id", "05/03/2021"),
+        (14, "subject_id", "4"),
+        (17, "target_sha256", "0" * 64),
+        (20, "degraded", "absent.nii.gz"),
+        (23, "target", "../target.nii.gz"),
+        (26, "tracer", ""),
+        (29, "target", "manifest.csv/x.nii.gz"),
+        (32, "session_id", "#REF!"),
+    ):
+        edit(path, row, column, value)
+    lines = path.read_text().splitlines()
+    lines[35] += ",more"
+    path.write_text("\n".join(lines) + "\n")
+    found = {problem.row for problem in check_manifest(path)}
+    assert found == {3, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 36}
+
+
 def test_missing_truncated_and_foreign_files_are_reported(make_cohort: Make) -> None:
     path = make_cohort()
     (path.parent / "subjects/sub-0000/degraded.nii.gz").unlink()

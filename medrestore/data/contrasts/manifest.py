@@ -162,6 +162,7 @@ def check_contrast_manifest(
             table,
             columns=file_columns(names, acquisition),
             grid="input",
+            contents=("input", *names),
             remedy=_REMEDY,
             workers=workers,
             progress=progress,

@@ -14,12 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, fail, one_line
 from medrestore.data.identity import id_problems, likeness_problems
 from medrestore.data.manifest import SPLITS
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.data.slides.resolution import implausible
-from medrestore.data.tables import Problem, meant, no_number, parse_text_table, refuse, table_problems
+from medrestore.data.tables import (
+    Problem,
+    located,
+    meant,
+    no_number,
+    parse_text_table,
+    refuse,
+    table_problems,
+)
 from medrestore.files import atomic_path, sha256_file
 
 __all__ = [
@@ -155,8 +163,8 @@ def _parse(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
     ]
     problems += _number_problems(table)
     problems += _row_problems(table)
-    folder = path.parent.absolute()
-    table["slide_path"] = [os.path.normpath(folder / slide) for slide in table["slide"]]
+    paths = {slide: os.path.normpath(located(path.parent, slide)) for slide in set(table["slide"])}
+    table["slide_path"] = [paths[slide] for slide in table["slide"]]
     return table, sorted(problems)
 
 
@@ -236,12 +244,12 @@ def _slide_problems(rows: pd.DataFrame) -> list[Problem]:
     first = rows.iloc[0].to_dict()
     number = int(first["row"])
     path = Path(first["slide_path"])
-    if not path.is_file():
-        return [Problem(number, "slide", f"{first['slide']}: no such file")]
     problems = []
-    if first["slide_sha256"] and sha256_file(path) != first["slide_sha256"].lower():
-        problems.append(Problem(number, "slide_sha256", f"{first['slide']}: the file has changed"))
     try:
+        if not path.is_file():
+            return [Problem(number, "slide", f"{first['slide']}: no such file")]
+        if first["slide_sha256"] and sha256_file(path) != first["slide_sha256"].lower():
+            problems.append(Problem(number, "slide_sha256", f"{first['slide']}: the file has changed"))
         with open_tile_slide(first) as slide:
             for row in rows.to_dict("records"):
                 extent = row["tile_size"] * slide.step(row["microns_per_pixel"])
@@ -253,4 +261,7 @@ def _slide_problems(rows: pd.DataFrame) -> list[Problem]:
                     problems.append(Problem(int(row["row"]), "tile", message))
     except InputError as error:
         problems.append(Problem(number, "slide", str(error)))
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        problems.append(Problem(number, "slide", f"{first['slide']}: cannot be read ({reason})"))
     return problems
