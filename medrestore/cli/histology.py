@@ -9,6 +9,7 @@ import typer
 
 from medrestore.checks import InputError
 from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
+from medrestore.data.slides.patients import PATIENT_RULES
 
 __all__ = ["histology_app", "top_level_app"]
 
@@ -30,8 +31,9 @@ def tiles(
     slides: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Slides or pictures, folders of them, or one CSV table with the columns slide and, as far "
-            "as known, subject_id, split, microns_per_pixel. An example picture when not given."
+            help="Slides or pictures, folders of them (with the folders in them), or one CSV table with the "
+            "columns slide and, as far as known, subject_id, split, microns_per_pixel. An example picture "
+            "when not given."
         ),
     ] = None,
     manifest: Annotated[
@@ -57,8 +59,16 @@ def tiles(
     patient_pattern: Annotated[
         str | None,
         typer.Option(
-            help="Regular expression whose group is the patient part of a slide's name. Default: the first "
-            "three fields of a TCGA barcode, else all before the first underscore."
+            help="Regular expression whose one group is the patient in a slide's name: '^(tumor_[0-9]+)', or "
+            "'^(.+)$' where each slide is a patient of its own; with a slash, in the name with its folders. "
+            f"When not given, the first that applies: {PATIENT_RULES}. Where none does, slides are refused."
+        ),
+    ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV table that tells the patients of the slides: columns slide (the file's name) and "
+            "subject_id, maybe split and microns_per_pixel."
         ),
     ] = None,
     fraction: Annotated[
@@ -90,7 +100,7 @@ def tiles(
         if manifest is not None:
             raise InputError("--manifest needs SLIDES; the example's manifest is OUTPUT/manifest.csv")
         example = write_example(output.with_name(f"{output.name}_slides"))
-        written = make_tiles(example, output=output, **EXAMPLE_TILES)
+        written = make_tiles(example, output=output, report=typer.echo, **EXAMPLE_TILES)
     else:
         written = make_tiles(
             slides if len(slides) > 1 else slides[0],
@@ -104,11 +114,13 @@ def tiles(
             fractions={name: float(part) for name, part in named_pairs("fraction", fraction or []).items()}
             or None,
             patient_pattern=patient_pattern,
+            cases=cases,
             minimum_tissue=minimum_tissue,
             minimum_focus=minimum_focus,
             check_pen=pen_check,
             seed=seed,
             workers=workers,
+            report=typer.echo,
         )
     typer.echo(f"manifest: {written}\ntiles drawn on the slides: {output / 'overview'}")
 

@@ -9,7 +9,10 @@ __all__ = ["deviation_name", "is_litter", "is_our_record", "is_restoration", "re
 
 _ENDINGS = (".nii.gz", ".nii", ".tiff", ".png")
 _RESTORED, _DEVIATION = "_restored", "_standard_deviation"
-_LITTER = {"thumbs.db", "desktop.ini", "@eadir", "__macosx"}
+_LITTER = {
+    *("thumbs.db", "desktop.ini", "@eadir", "__macosx"),
+    *("$recycle.bin", "system volume information", "lost+found"),
+}
 
 
 def restored_name(name: str, suffix: str = ".nii.gz") -> str:
@@ -62,4 +65,4 @@ def is_litter(path: Path) -> bool:
     >>> is_litter(Path("._scan.nii.gz")), is_litter(Path("@eaDir")), is_litter(Path("scan.nii.gz"))
     (True, True, False)
     """
-    return path.name.startswith(".") or path.name.lower() in _LITTER
+    return path.name.startswith((".", "~$")) or path.name.lower() in _LITTER

@@ -19,7 +19,7 @@ from medrestore.data.restorations import restored_name
 from medrestore.data.slides.domain import resolution_warnings
 from medrestore.data.slides.manifest import open_tile_slide, read_tile, read_tile_manifest
 from medrestore.data.slides.reader import Slide, open_slide
-from medrestore.data.slides.slide_list import SLIDE_SUFFIXES, slides_in
+from medrestore.data.slides.slide_search import SLIDE_SUFFIXES, slides_in
 from medrestore.files import atomic_path, sha256_file
 from medrestore.inference.evaluator import Output, RestorationEvaluator
 from medrestore.inference.slide_files import SlideSettings, occupied_windows, restore_slide

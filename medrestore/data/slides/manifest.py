@@ -17,6 +17,7 @@ import pandas as pd
 from medrestore.checks import InputError, fail, one_line
 from medrestore.data.identity import id_problems, likeness_problems
 from medrestore.data.manifest import SPLITS
+from medrestore.data.slides.patients import patient_key
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.data.slides.resolution import implausible
 from medrestore.data.tables import (
@@ -28,6 +29,7 @@ from medrestore.data.tables import (
     refuse,
     table_problems,
 )
+from medrestore.data.texts import alike
 from medrestore.files import atomic_path, sha256_file
 
 __all__ = [
@@ -205,6 +207,7 @@ def _row_problems(table: pd.DataFrame) -> list[Problem]:
     problems += _same_problems(
         table, "subject_id", "split", "patient {0} in two splits, {1} (row {2}) and {3}"
     )
+    problems += _writing_problems(table)
     problems += _same_problems(
         table, "slide_sha256", "subject_id", "one slide under two patients, {1} (row {2}) and {3}"
     )
@@ -224,6 +227,22 @@ def _row_problems(table: pd.DataFrame) -> list[Problem]:
             before = seen.setdefault(tuple(key), row)
             if before != row and "" not in key:
                 problems.append(Problem(row, columns[0], f"is the same tile as row {before}"))
+    return problems
+
+
+def _writing_problems(table: pd.DataFrame) -> list[Problem]:
+    """Report patients in two splits under ids that name blocks or samples of theirs, as S19-1000 A1 does."""
+    problems = []
+    first: dict[str, tuple[int, str, str]] = {}
+    for subject, split, row in (
+        table[["subject_id", "split", "row"]]
+        .drop_duplicates(["subject_id", "split"])
+        .itertuples(index=False, name=None)
+    ):
+        before, other, held = first.setdefault(patient_key(subject), (row, subject, split))
+        if split != held and subject != other and alike(subject) != alike(other):
+            message = f"one patient in two splits: {other} in {held} (row {before}) and {subject} in {split}"
+            problems.append(Problem(row, "subject_id", message))
     return problems
 
 

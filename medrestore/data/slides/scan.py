@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from medrestore.data.phantoms.folder import write_json
 from medrestore.data.slides.overview import Region, write_overview
+from medrestore.data.slides.parts import slide_checksum, slide_parts
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.data.slides.slide_list import SlideEntry
 from medrestore.data.slides.tissue import focus_score, pen_mask, tissue_mask
-from medrestore.files import sha256_file
 
 __all__ = [
     "MOST_PEN",
@@ -91,7 +91,7 @@ def scan_slide(entry: SlideEntry, rules: TileRules, folder: Path, fingerprint: s
     rules : TileRules
         What is cut and kept.
     folder : Path
-        Of all tiles; the record goes to ``slides/<stem>.json``, the picture to ``overview/<stem>.png``.
+        Of all tiles; the record goes to ``slides/<name>.json``, the picture to ``overview/<name>.png``.
     fingerprint : str
         Of the settings, by which :func:`read_scan` knows the record again.
 
@@ -105,7 +105,7 @@ def scan_slide(entry: SlideEntry, rules: TileRules, folder: Path, fingerprint: s
     InputError
         When the slide cannot be read.
     """
-    status = entry.path.stat()
+    held = _held(entry)
     with rules.open(entry) as slide:
         step = slide.step(rules.microns_per_pixel)
         tissue, pen, mask_microns = _masks(slide, rules)
@@ -122,7 +122,7 @@ def scan_slide(entry: SlideEntry, rules: TileRules, folder: Path, fingerprint: s
             focus[index] = focus_score(tile)
         fate[(fate == "kept") & (focus < rules.minimum_focus)] = "focus"
         regions = [Region(int(x), int(y), why) for (x, y), why in zip(candidates, fate.tolist(), strict=True)]
-        write_overview(slide, tissue, regions, path=folder / "overview" / f"{entry.stem}.png", extent=extent)
+        write_overview(slide, tissue, regions, path=folder / "overview" / f"{entry.name}.png", extent=extent)
         figures = {
             "width": slide.width,
             "height": slide.height,
@@ -135,8 +135,8 @@ def scan_slide(entry: SlideEntry, rules: TileRules, folder: Path, fingerprint: s
     kept = np.flatnonzero(fate == "kept")
     record = {
         "fingerprint": fingerprint,
-        "slide": {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, **_plain(entry)},
-        "sha256": sha256_file(entry.path),
+        "slide": held,
+        "sha256": slide_checksum(entry.path),
         "figures": figures,
         "given_microns_per_pixel": given,
         "tiles": [
@@ -156,17 +156,21 @@ def read_scan(entry: SlideEntry, folder: Path, fingerprint: str) -> dict[str, An
         held = (record["fingerprint"], record["slide"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    status = entry.path.stat()
-    now = {"bytes": status.st_size, "modified_ns": status.st_mtime_ns, **_plain(entry)}
-    return record if held == (fingerprint, now) else None
+    return record if held == (fingerprint, _held(entry)) else None
 
 
 def _record_path(folder: Path, entry: SlideEntry) -> Path:
-    return folder / "slides" / f"{entry.stem}.json"
+    return folder / "slides" / f"{entry.name}.json"
 
 
-def _plain(entry: SlideEntry) -> dict[str, Any]:
-    return {key: value for key, value in asdict(entry).items() if key == "microns_per_pixel"}
+def _held(entry: SlideEntry) -> dict[str, Any]:
+    """Return by what a slide is known not to have changed, over all its files."""
+    states = [part.stat() for part in slide_parts(entry.path)]
+    return {
+        "bytes": sum(state.st_size for state in states),
+        "modified_ns": max(state.st_mtime_ns for state in states),
+        "microns_per_pixel": entry.microns_per_pixel,
+    }
 
 
 def _masks(slide: Slide, rules: TileRules) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], float]:

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medrestore.checks import InputError, fail, require_in_set
-from medrestore.data.manifest import SPLITS, Problem, read_text_table, refuse
+from medrestore.checks import InputError, counted, fail, require_in_set
+from medrestore.data.manifest import SPLITS
+from medrestore.data.slides.patients import (
+    Told,
+    compile_pattern,
+    matched_patient,
+    named_patient,
+    patient_key,
+)
+from medrestore.data.slides.slide_search import search_slides
+from medrestore.data.slides.slide_table import Cases, read_slide_table
 from medrestore.data.splits import assign_splits
 
-__all__ = ["SLIDE_SUFFIXES", "SlideEntry", "find_slides", "patient_of", "require_splits", "slides_in"]
+__all__ = [
+    "SlideEntry",
+    "describe_patients",
+    "find_slides",
+    "merge_copies",
+    "require_patients",
+    "require_splits",
+]
 
-SLIDE_SUFFIXES = (
-    *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm"),
-    *(".png", ".jpg", ".jpeg"),
+_DEFAULT_FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
+_SHOWN = 3
+"""Examples in a message."""
+_PATIENT_REMEDY = (
+    "name a rule (--patient-pattern; '^(.+)$' where each slide is a patient of its own), a table (--cases), "
+    "or put "
+    "the slides into a folder for each patient"
 )
-"""Names by which slides and pictures are found in a folder."""
 
-_TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])")
-_TABLE_COLUMNS = ("slide", "subject_id", "split", "microns_per_pixel")
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,70 +50,39 @@ class SlideEntry:
     Parameters
     ----------
     path : Path
-        Absolute.
+        Absolute; of a slide of several files the one that it is opened by.
     subject_id : str
         The patient.
     split : str
         Empty until it is assigned.
     microns_per_pixel : float or None, um
         Resolution of level 0 that was stated; None where the file's holds.
+    name : str
+        Names its tiles; the file's name without suffix, with folders in front where slides share it.
+    rule : str
+        What told the patient; empty where nothing did, and ``subject_id`` is the file's name.
+    fault : str
+        Why it cannot be used, as its name and place tell; empty where it may be fine.
     """
 
     path: Path
     subject_id: str
     split: str = ""
     microns_per_pixel: float | None = None
+    name: str = field(default="", compare=False)
+    rule: str = field(default="", compare=False)
+    fault: str = field(default="", compare=False)
 
-    @property
-    def stem(self) -> str:
-        """Name of the file without its suffix, which names its tiles."""
-        return self.path.stem
-
-
-def patient_of(stem: str, pattern: str | None = None) -> str:
-    r"""Return the patient that a slide's name tells.
-
-    Parameters
-    ----------
-    stem : str
-        Name of the file without suffix.
-    pattern : str or None
-        Regular expression with one group, searched in the stem. When None: the first three fields of a TCGA
-        barcode, else all up to the first underscore.
-
-    Raises
-    ------
-    InputError
-        When the pattern does not match, has not one group or the group is empty.
-
-    Examples
-    --------
-    >>> patient_of("TCGA-18-5592-01Z-00-DX1")
-    'TCGA-18-5592'
-    >>> patient_of("patient_007_node_1")
-    'patient'
-    >>> patient_of("patient_007_node_1", r"^(patient_\d+)")
-    'patient_007'
-    """
-    if pattern is None:
-        found = _TCGA.match(stem)
-        return found.group() if found else stem.partition("_")[0] or stem
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"patient_pattern {pattern!r} is no regular expression: {error}") from error
-    if compiled.groups != 1:
-        raise InputError(f"patient_pattern {pattern!r} must have one group, got {compiled.groups}")
-    match = compiled.search(stem)
-    if match is None or not match.group(1):
-        raise InputError(f"patient_pattern {pattern!r} finds no patient in {stem!r}")
-    return match.group(1)
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.path.stem)
 
 
 def find_slides(
     slides: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     patient_pattern: str | None = None,
+    cases: str | os.PathLike[str] | None = None,
     microns_per_pixel: float | None = None,
 ) -> list[SlideEntry]:
     """Return the slides of folders, files or a table, sorted by path.
@@ -102,41 +90,59 @@ def find_slides(
     Parameters
     ----------
     slides : path or sequence of paths
-        Folders, whose files of :data:`SLIDE_SUFFIXES` are taken (not those of folders in it), files, or one
-        table (CSV) with the column ``slide``, relative to it, and maybe ``subject_id``, ``split`` and
-        ``microns_per_pixel``.
+        Folders, whose slides are taken with those of the folders in them; files; or one table (CSV) with the
+        column ``slide``, relative to it, and maybe ``subject_id`` (or ``patient``), ``split`` and
+        ``microns_per_pixel``. Hidden files, litter and folders of tiles are passed over; files that are one
+        slide and links to one file are one entry.
     patient_pattern : str or None
-        As :func:`patient_of`; of no use where the table names the patient.
+        Regular expression with one group, the patient, searched in a slide's name, or in the name with the
+        folders before it where it holds a slash. When None,
+        :data:`~medrestore.data.slides.patients.PATIENT_RULES`. Of no use where a table names the patient.
+    cases : path or None
+        Table (CSV) of the same columns that tells the patients of slides found in folders; ``slide`` is the
+        slide's name, with or without suffix and folders.
     microns_per_pixel : float or None, um
-        Resolution of level 0 of all slides for which the table states none.
+        Resolution of level 0 of all slides for which a table states none.
 
     Raises
     ------
     InputError
-        When there is no slide, two have one stem (their tiles would have one name), a patient cannot be
-        told, or the table has a fault.
+        When there is no slide, the pattern or the cases tell no patient at all, or a table has a fault.
+
+    Notes
+    -----
+    Ways to write one patient (:func:`~medrestore.data.slides.patients.patient_key`) are made one, the first
+    by path. A slide that cannot be used for its name or place has a ``fault``.
     """
     paths = [Path(slides)] if isinstance(slides, (str, os.PathLike)) else [Path(path) for path in slides]
     if not paths:
         raise InputError("there is no slide: the list of folders and files is empty")
+    if patient_pattern is not None and cases is not None:
+        raise InputError("patient_pattern and cases both tell the patients. Remedy: give one of them")
+    rule = _rule(patient_pattern)
     if len(paths) == 1 and paths[0].suffix.lower() == ".csv":
-        entries = _of_table(paths[0], patient_pattern, microns_per_pixel)
+        if cases is not None:
+            fail("is a table of slides, which tells the patients", path=paths[0], remedy="give no cases")
+        entries = _of_table(paths[0], rule, microns_per_pixel)
+    elif cases is not None:
+        entries = _of_cases(paths, Cases(Path(cases)), microns_per_pixel)
     else:
-        files = {file.absolute() for path in paths for file in _files(path)}
-        entries = [
-            SlideEntry(file, patient_of(file.stem, patient_pattern), "", microns_per_pixel)
-            for file in sorted(files)
-        ]
-    by_stem: dict[str, SlideEntry] = {}
-    for entry in entries:
-        other = by_stem.setdefault(entry.stem.lower(), entry)  # some file systems know no case
-        if other is not entry:
-            fail(
-                f"has the name of {other.path}, so their tiles would be called the same",
-                path=entry.path,
-                remedy="rename one of them" if other.path != entry.path else "name it once",
+        entries = []
+        for group, folders in search_slides(paths):
+            told = rule(group.path.stem, folders, group.patient)
+            entries.append(
+                SlideEntry(group.path, told.patient, "", microns_per_pixel, rule=told.rule, fault=group.fault)
             )
-    return entries
+    if patient_pattern is not None and not any(entry.rule for entry in entries):
+        number = counted(len(entries), "slide")
+        raise InputError(
+            f"patient_pattern {patient_pattern!r} finds no patient in any of {number}, for instance in "
+            f"{entries[0].path.stem!r}. Remedy: it is searched in names without suffix, and where it holds "
+            f"a slash "
+            "in names with their folders; try it on this one"
+        )
+    entries = merge_copies(entries, _inodes(entries))
+    return _with_names(_one_form(entries))
 
 
 def require_splits(
@@ -155,7 +161,7 @@ def require_splits(
     given = [entry for entry in entries if entry.split]
     if not given:
         subjects = [entry.subject_id for entry in entries]
-        shares = fractions or {"train": 0.7, "validation": 0.1, "test": 0.2}
+        shares = fractions or _DEFAULT_FRACTIONS
         try:
             split_of = assign_splits(subjects, [0] * len(subjects), fractions=shares, seed=seed)
         except InputError as error:
@@ -179,61 +185,221 @@ def require_splits(
     return list(entries)
 
 
-def slides_in(folder: Path) -> list[Path]:
-    """Return the files of a folder that are slides or pictures by their names, sorted; no hidden ones."""
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.is_file() and file.suffix.lower() in SLIDE_SUFFIXES and not file.name.startswith(".")
-    )
+def require_patients(
+    entries: Sequence[SlideEntry], *, fractions: Mapping[str, float] | None
+) -> list[SlideEntry]:
+    """Give slides whose patient nobody tells a fault, where a split would rest on a guess.
 
+    Returns
+    -------
+    list of SlideEntry
+        Unchanged where a table gave the splits, which is warned of, or where there is one split alone.
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        fail("no such file or folder, expected slides", path=path)
-    found = slides_in(path)
-    if not found:
-        fail(
-            f"holds no slide ({', '.join(SLIDE_SUFFIXES)})", path=path, remedy="name the folder of the slides"
+    Raises
+    ------
+    InputError
+        When the patient of no slide is told.
+    """
+    usable = [entry for entry in entries if not entry.fault]
+    untold = [entry for entry in usable if not entry.rule]
+    if not untold or len(fractions or _DEFAULT_FRACTIONS) == 1:
+        return list(entries)
+    if any(entry.split for entry in usable):
+        _logger.warning(
+            "nothing tells the patient of %s (%s): each is taken for a patient of its own",
+            counted(len(untold), "slide"),
+            _examples([entry.path.name for entry in untold]),
         )
-    return found
-
-
-def _of_table(path: Path, pattern: str | None, microns_per_pixel: float | None) -> list[SlideEntry]:
-    table = read_text_table(path)
-    if "slide" not in table:
-        refuse(path, [Problem(1, "slide", "no such column")])
-    unknown = [name for name in table.columns if name not in (*_TABLE_COLUMNS, "row")]
-    if unknown:
-        refuse(
-            path, [Problem(1, name, f"unknown; known are {', '.join(_TABLE_COLUMNS)}") for name in unknown]
+        return list(entries)
+    if len(untold) == len(usable):
+        raise InputError(
+            f"{counted(len(usable), 'slide')}, {counted(len(usable), 'patient')}: nothing tells the patients "
+            f"({_examples([entry.path.name for entry in untold])}), and by a guess one patient may lie in "
+            f"training "
+            f"and in test. Remedy: {_PATIENT_REMEDY}"
         )
-    if table.empty:
-        refuse(path, [Problem(0, "", "there is no row below the header")])
-    problems, entries = [], []
-    for row in table.to_dict("records"):
-        number = int(row["row"])
-        slide = Path(os.path.normpath((path.parent / row["slide"]).absolute()))
-        subject, split, stated = (row.get(name, "").strip() for name in _TABLE_COLUMNS[1:])
-        if not row["slide"]:
-            problems.append(Problem(number, "slide", "is empty"))
-        elif not slide.is_file():
-            problems.append(Problem(number, "slide", f"{row['slide']}: no such file"))
-        if split and split not in SPLITS:
-            problems.append(Problem(number, "split", f"{split!r} is not one of {', '.join(SPLITS)}"))
-        microns = microns_per_pixel
-        if stated:
-            try:
-                microns = float(stated)
-            except ValueError:
-                microns = -1.0
-            if not 0 < microns < float("inf"):
-                problems.append(
-                    Problem(number, "microns_per_pixel", f"must be a number above 0, got {stated}")
+    reason = f"nothing tells its patient, and by a guess it may lie in two splits. Remedy: {_PATIENT_REMEDY}"
+    guessed = {entry.path for entry in untold}
+    return [replace(entry, fault=reason) if entry.path in guessed else entry for entry in entries]
+
+
+def merge_copies(entries: Sequence[SlideEntry], identities: Mapping[Path, str]) -> list[SlideEntry]:
+    """Make one entry of slides that are the same; give all a fault where their patients or splits differ.
+
+    Parameters
+    ----------
+    entries : sequence of SlideEntry
+        By path.
+    identities : mapping
+        What copies of a slide have in common, by path; a slide that is not in it has no copy.
+    """
+    same: dict[str, list[SlideEntry]] = {}
+    for entry in entries:
+        if not entry.fault and entry.path in identities:
+            same.setdefault(identities[entry.path], []).append(entry)
+    changed: dict[Path, SlideEntry | None] = {}
+    for copies in (copies for copies in same.values() if len(copies) > 1):
+        told = [entry for entry in copies if entry.rule] or copies
+        patients = {patient_key(entry.subject_id) for entry in told}
+        splits = {entry.split for entry in copies}
+        if (len(patients) > 1 and told[0].rule) or len(splits) > 1:
+            for entry in copies:
+                other = next(other for other in copies if other is not entry)
+                changed[entry.path] = replace(entry, fault=_same_slide(entry, other))
+            continue
+        first = min(copies, key=lambda entry: (entry.path.is_symlink(), entry.path))
+        for entry in copies:
+            changed[entry.path] = None
+            if entry is not first:
+                _logger.warning("%s is the same slide as %s, and is left out", entry.path, first.path)
+        changed[first.path] = replace(first, subject_id=told[0].subject_id, rule=told[0].rule)
+    kept = (changed.get(entry.path, entry) for entry in entries)
+    return [entry for entry in kept if entry is not None]
+
+
+def describe_patients(entries: Sequence[SlideEntry]) -> list[str]:
+    """Return lines that say what told the patients, with an example of each rule."""
+    lines = []
+    for rule, number in Counter(entry.rule for entry in entries).most_common():
+        example = next(entry for entry in entries if entry.rule == rule)
+        if rule:
+            lines.append(
+                f"patients of {counted(number, 'slide')} by {rule}, as {example.path.name}: "
+                f"{example.subject_id}"
+            )
+        else:
+            lines.append(f"nothing tells the patient of {counted(number, 'slide')}, as {example.path.name}")
+    return lines
+
+
+def _rule(patient_pattern: str | None) -> Callable[[str, tuple[str, ...], str], Told]:
+    """Return what tells the patient of a slide's stem, folders and PatientID."""
+    if patient_pattern is None:
+        return lambda stem, folders, dicom: named_patient(stem, folders=folders, dicom=dicom)
+    pattern = compile_pattern(patient_pattern)
+
+    def by_pattern(stem: str, folders: tuple[str, ...], _: str) -> Told:
+        return matched_patient(pattern, stem, folders=folders) or Told(stem, "")
+
+    return by_pattern
+
+
+def _of_table(
+    path: Path, rule: Callable[[str, tuple[str, ...], str], Told], microns_per_pixel: float | None
+) -> list[SlideEntry]:
+    entries: dict[Path, SlideEntry] = {}
+    for row in read_slide_table(path, files=True):
+        slide = Path(os.path.normpath((path.parent / row.slide).absolute()))
+        folders = tuple(part for part in Path(row.slide).parent.parts if part not in ("..", slide.anchor))
+        told = Told(row.subject_id, "the table") if row.subject_id else rule(slide.stem, folders, "")
+        microns = microns_per_pixel if row.microns_per_pixel is None else row.microns_per_pixel
+        if slide in entries:
+            fail(f"{row.slide} is there more than once", path=path, row=row.number, remedy="name it once")
+        entries[slide] = SlideEntry(slide, told.patient, row.split, microns, rule=told.rule)
+    return sorted(entries.values(), key=lambda entry: entry.path)
+
+
+def _of_cases(paths: Sequence[Path], cases: Cases, microns_per_pixel: float | None) -> list[SlideEntry]:
+    entries = []
+    for group, folders in search_slides(paths):
+        row = cases.row_of(group.path, folders=folders)
+        if row is None:
+            entries.append(
+                SlideEntry(
+                    group.path,
+                    group.path.stem,
+                    "",
+                    microns_per_pixel,
+                    fault=group.fault
+                    or f"is not in {cases.path}. Remedy: add its row, or leave the slide out",
                 )
-        entries.append(SlideEntry(slide, subject or patient_of(slide.stem, pattern), split, microns))
-    if problems:
-        refuse(path, problems)
-    return sorted(entries, key=lambda entry: entry.path)
+            )
+            continue
+        microns = microns_per_pixel if row.microns_per_pixel is None else row.microns_per_pixel
+        entries.append(
+            SlideEntry(
+                group.path, row.subject_id, row.split, microns, rule="the table of cases", fault=group.fault
+            )
+        )
+    if not any(entry.rule for entry in entries):
+        fail(
+            f"names none of {counted(len(entries), 'slide')}, for instance not {entries[0].path.name}",
+            path=cases.path,
+            remedy="write the names of the slides' files into the column slide",
+        )
+    if cases.unused:
+        _logger.warning(
+            "%s: %s not found (%s)", cases.path, counted(len(cases.unused), "slide"), _examples(cases.unused)
+        )
+    return entries
+
+
+def _one_form(entries: Sequence[SlideEntry]) -> list[SlideEntry]:
+    """Write each patient in one way."""
+    first: dict[str, SlideEntry] = {}
+    for entry in entries:
+        other = first.setdefault(patient_key(entry.subject_id), entry)
+        if entry.subject_id != other.subject_id and "table" in entry.rule:
+            _logger.warning("%s and %s are taken for one patient", other.subject_id, entry.subject_id)
+    return [replace(entry, subject_id=first[patient_key(entry.subject_id)].subject_id) for entry in entries]
+
+
+def _with_names(entries: Sequence[SlideEntry]) -> list[SlideEntry]:
+    """Name slides by their files, with as many folders in front as tell those of one name apart."""
+    places: dict[tuple[Path, str], list[SlideEntry]] = {}
+    stems: dict[str, set[Path]] = {}
+    for entry in entries:  # some file systems know no case
+        places.setdefault((entry.path.parent, entry.path.stem.casefold()), []).append(entry)
+        stems.setdefault(entry.path.stem.casefold(), set()).add(entry.path.parent)
+    taken: set[str] = set()
+    named = []
+    for entry in entries:
+        beside = [
+            other for other in places[entry.path.parent, entry.path.stem.casefold()] if other is not entry
+        ]
+        fault = entry.fault
+        if beside and not fault:
+            other = beside[0].path.name
+            fault = f"has the name of {other}, so their tiles would be called the same"
+            fault += ". Remedy: rename one of them"
+        parts = _reversed_parts(entry.path.parent)
+        others = [_reversed_parts(parent) for parent in stems[entry.path.stem.casefold()]]
+        depth = 0
+        while depth < len(parts) and sum(other[:depth] == parts[:depth] for other in others) > 1:
+            depth += 1
+        folders = entry.path.parent.parts[len(parts) - depth :]
+        name = "_".join((*folders, entry.path.stem))
+        while name.casefold() in taken:  # P1_a of another folder
+            name += "_"
+        if not beside:
+            taken.add(name.casefold())
+        named.append(replace(entry, name=name, fault=fault))
+    return named
+
+
+def _reversed_parts(folder: Path) -> tuple[str, ...]:
+    return tuple(part.casefold() for part in folder.parts[::-1])
+
+
+def _inodes(entries: Sequence[SlideEntry]) -> dict[Path, str]:
+    """Return by path what links to one file have in common."""
+    inodes = {}
+    for entry in entries:
+        try:
+            status = entry.path.stat()
+        except OSError:
+            continue  # who opens it tells why
+        inodes[entry.path] = f"{status.st_dev}-{status.st_ino}"
+    return inodes
+
+
+def _same_slide(entry: SlideEntry, other: SlideEntry) -> str:
+    if entry.split != other.split:
+        where = f"which is in {other.split or 'no split'}, and this one in {entry.split or 'none'}"
+    else:
+        where = f"which is of patient {other.subject_id}, and this one of {entry.subject_id}"
+    return f"is the same slide as {other.path}, {where}. Remedy: keep one of them, or correct the patient"
+
+
+def _examples(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

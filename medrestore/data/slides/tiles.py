@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,25 @@ from typing import Any
 import pandas as pd
 
 from medrestore import __version__
-from medrestore.checks import InputError, fail, require_in_range
+from medrestore.checks import InputError, counted, fail, require_in_range
 from medrestore.data.manifest import SPLITS
 from medrestore.data.phantoms.folder import write_json
 from medrestore.data.slides.manifest import write_tile_manifest
 from medrestore.data.slides.resolution import require_microns
 from medrestore.data.slides.scan import TileRules, grid_positions, read_scan, scan_slide
-from medrestore.data.slides.slide_list import SlideEntry, find_slides, require_splits
+from medrestore.data.slides.slide_list import (
+    SlideEntry,
+    describe_patients,
+    find_slides,
+    require_patients,
+    require_splits,
+)
+from medrestore.data.slides.slide_search import SETTINGS_NAME
 from medrestore.data.slides.tissue import MINIMUM_FOCUS
 from medrestore.data.workers import available_cores, run_tasks
 from medrestore.files import atomic_path, require_empty_folder
 
 __all__ = ["make_tiles"]
-
-SETTINGS_NAME = "tiles.json"
 
 _logger = logging.getLogger(__name__)
 
@@ -48,20 +53,22 @@ def make_tiles(
     override_microns_per_pixel: bool = False,
     fractions: Mapping[str, float] | None = None,
     patient_pattern: str | None = None,
+    cases: str | os.PathLike[str] | None = None,
     minimum_tissue: float = 0.5,
     minimum_focus: float = MINIMUM_FOCUS,
     check_pen: bool = True,
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
+    report: Callable[[str], None] | None = None,
 ) -> Path:
     """Find the tiles of slides and write their manifest, split by patient.
 
     Parameters
     ----------
     slides : path or sequence of paths
-        Folders, files, or one table (CSV) with the column ``slide``, relative to it, and maybe
-        ``subject_id``, ``split`` and ``microns_per_pixel`` (of level 0).
+        Folders with all that lies in them, files, or one table (CSV): see
+        :func:`~medrestore.data.slides.slide_list.find_slides`.
     output : path
         A new or empty folder, or one that a run with the same settings left: its finished slides are kept.
     manifest : path or None
@@ -78,9 +85,9 @@ def make_tiles(
     fractions : mapping or None
         Part of the patients by split; train 0.7, validation 0.1, test 0.2 when None. Not with a table that
         gives the splits.
-    patient_pattern : str or None
-        Regular expression with one group that finds the patient in a slide's name; when None the first three
-        fields of a TCGA barcode, else all up to the first underscore.
+    patient_pattern, cases
+        What tells the patients of slides that no table names: see
+        :func:`~medrestore.data.slides.slide_list.find_slides`.
     minimum_tissue : float
         Part of a tile that must be tissue.
     minimum_focus : float
@@ -93,6 +100,8 @@ def make_tiles(
         Processes, each with one slide at a time; one per core when None.
     progress : bool
         Show a progress bar.
+    report : callable or None
+        Gets lines for a person: what told the patients, and slides, patients and tiles by split.
 
     Returns
     -------
@@ -125,22 +134,32 @@ def make_tiles(
     _require_rules(rules)
     if workers is not None:
         require_in_range("workers", workers, 1, 1024)
-    entries = require_splits(
-        find_slides(slides, patient_pattern=patient_pattern, microns_per_pixel=slide_microns_per_pixel),
-        fractions=fractions,
-        seed=seed,
+    found = find_slides(
+        slides, patient_pattern=patient_pattern, cases=cases, microns_per_pixel=slide_microns_per_pixel
     )
+    require_splits(found, fractions=fractions, seed=seed)  # numbers that no better name of a patient mends
+    entries = require_splits(require_patients(found, fractions=fractions), fractions=fractions, seed=seed)
     _require_usable(entries, rules)
     folder = require_empty_folder(output, belongs="tiles", marker=SETTINGS_NAME)
     target = folder / "manifest.csv" if manifest is None else Path(manifest)
     fingerprint = _claim(folder, target, rules, entries)
+    lines = describe_patients(entries)
     if target.exists():
+        _tell(report, lines + _describe_splits(folder))
         return target
     records = _records(
         entries, rules, folder, fingerprint, workers=workers or available_cores(), bar=progress
     )
     _write_slides(entries, records, folder)
-    return _write_manifest(entries, records, rules, target, folder)
+    _write_manifest(entries, records, rules, target, folder)
+    _tell(report, lines + _describe_splits(folder))
+    return target
+
+
+def _tell(report: Callable[[str], None] | None, lines: Sequence[str]) -> None:
+    if report is not None:
+        for line in lines:
+            report(line)
 
 
 def _require_rules(rules: TileRules) -> None:
@@ -156,6 +175,8 @@ def _require_usable(entries: Sequence[SlideEntry], rules: TileRules) -> None:
     problems = []
     for entry in entries:
         try:
+            if entry.fault:
+                fail(entry.fault, path=entry.path)
             with rules.open(entry) as slide:
                 for note in slide.notes:
                     _logger.warning("%s: %s", entry.path, note)
@@ -187,7 +208,15 @@ def _claim(folder: Path, target: Path, rules: TileRules, entries: Sequence[Slide
     A run that is not finished may go on with other slides, for one that cannot be read to its end is found
     late; a finished one may not, for its splits would change.
     """
-    listed = [{**asdict(entry), "path": str(entry.path)} for entry in entries]
+    listed = [
+        {
+            "path": Path(os.path.relpath(entry.path, folder.absolute())).as_posix(),
+            "subject_id": entry.subject_id,
+            "split": entry.split,
+            "microns_per_pixel": entry.microns_per_pixel,
+        }
+        for entry in entries
+    ]
     plain = json.loads(json.dumps({"version": __version__, "rules": asdict(rules), "slides": listed}))
     path = folder / SETTINGS_NAME
     if path.exists():
@@ -264,13 +293,30 @@ def _write_slides(entries: Sequence[SlideEntry], records: Sequence[Mapping[str, 
     for entry, record in zip(entries, records, strict=True):
         figures = record["figures"]
         rows.append(
-            {"slide": entry.path.name, "subject_id": entry.subject_id, "split": entry.split, **figures}
+            {
+                "slide": f"{entry.name}{entry.path.suffix}",
+                "subject_id": entry.subject_id,
+                "split": entry.split,
+                **figures,
+            }
         )
         if not figures["tiles"]:
             reason = "no tissue was found" if not figures["tissue_area_mm2"] else "every tile was dropped"
-            _logger.warning("%s gives no tile: %s (see overview)", entry.path.name, reason)
+            _logger.warning("%s gives no tile: %s (see overview)", f"{entry.name}{entry.path.suffix}", reason)
     with atomic_path(folder / "slides.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _describe_splits(folder: Path) -> list[str]:
+    """Return lines that count slides, patients and tiles by split, from the table of slides."""
+    table = pd.read_csv(folder / "slides.csv", dtype={"subject_id": str})
+    lines = []
+    for split in SPLITS:
+        if (rows := table[table["split"] == split]).empty:
+            continue
+        slides, patients = counted(len(rows), "slide"), counted(rows["subject_id"].nunique(), "patient")
+        lines.append(f"{split}: {slides}, {patients}, {counted(int(rows['tiles'].sum()), 'tile')}")
+    return lines
 
 
 def _write_manifest(
@@ -289,7 +335,7 @@ def _write_manifest(
                 "subject_id": entry.subject_id,
                 "slide": slide,
                 "split": entry.split,
-                "tile": f"{entry.stem}_x{x}_y{y}",
+                "tile": f"{entry.name}_x{x}_y{y}",
                 "x": x,
                 "y": y,
                 "tile_size": rules.tile_size,

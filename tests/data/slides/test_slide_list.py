@@ -7,43 +7,13 @@ from pathlib import Path
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.slides.slide_list import SlideEntry, find_slides, patient_of, require_splits
+from medrestore.data.slides.slide_list import SlideEntry, find_slides, require_patients, require_splits
 
 
 def touch(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-
-
-@pytest.mark.parametrize(
-    ("stem", "patient"),
-    [
-        ("TCGA-18-5592-01Z-00-DX1.0f2c", "TCGA-18-5592"),
-        ("TCGA-18-5592", "TCGA-18-5592"),
-        ("TCGA-18-55921-01Z", "TCGA-18-55921-01Z"),  # no barcode: its third field has five characters
-        ("patient007_node1_a", "patient007"),
-        ("tumor-12", "tumor-12"),
-        ("_odd", "_odd"),
-    ],
-)
-def test_patient_of_a_name(stem: str, patient: str) -> None:
-    assert patient_of(stem) == patient
-
-
-@pytest.mark.parametrize(
-    ("pattern", "words"),
-    [
-        (r"case(\d+)", r"finds no patient in 'a_1'"),
-        (r"a_\d", "must have one group, got 0"),
-        (r"(a)_(\d)", "must have one group, got 2"),
-        (r"(a", "is no regular expression"),
-        (r"(x*)a", "finds no patient"),
-    ],
-)
-def test_patterns_that_do_not_serve(pattern: str, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        patient_of("a_1", pattern)
 
 
 def test_folders_and_files(tmp_path: Path) -> None:
@@ -57,7 +27,7 @@ def test_folders_and_files(tmp_path: Path) -> None:
         "two/d.weird",
     )
     entries = find_slides([tmp_path / "one", tmp_path / "two/d.weird"], microns_per_pixel=0.5)
-    assert [entry.path.name for entry in entries] == ["a.png", "b.SVS", "d.weird"]
+    assert [entry.path.name for entry in entries] == ["a.png", "b.SVS", "c.png", "d.weird"]
     assert {entry.microns_per_pixel for entry in entries} == {0.5}
 
 
@@ -66,10 +36,30 @@ def test_a_file_named_twice_is_taken_once(tmp_path: Path) -> None:
     assert len(find_slides([tmp_path, tmp_path / "a.png"])) == 1
 
 
-def test_two_slides_of_one_name_are_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "one/a.png", "two/A.svs")
-    with pytest.raises(InputError, match=r"two/A\.svs: has the name of .*one/a\.png.*rename one"):
-        find_slides([tmp_path / "one", tmp_path / "two"])
+def test_equal_names_in_different_folders_are_two_slides(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a.png", "two/A.svs", "two/b.svs", "three/x/b.svs", "four/x/b.svs")
+    found = {entry.path.relative_to(tmp_path).as_posix(): entry.name for entry in find_slides(tmp_path)}
+    assert found == {
+        "one/a.png": "one_a",
+        "two/A.svs": "two_A",
+        "two/b.svs": "two_b",
+        "three/x/b.svs": "three_x_b",
+        "four/x/b.svs": "four_x_b",
+    }
+
+
+def test_names_stay_apart_when_a_folder_makes_them_alike(tmp_path: Path) -> None:
+    touch(tmp_path, "P1/a.png", "P2/a.png", "P2/P1_a.png")
+    names = [entry.name.casefold() for entry in find_slides(tmp_path)]
+    assert len(set(names)) == 3
+
+
+def test_one_name_in_one_folder_is_a_fault_of_both(tmp_path: Path) -> None:
+    touch(tmp_path, "P1/a.png", "P1/A.svs", "P1/b.png")
+    faults = {entry.path.name: entry.fault for entry in find_slides(tmp_path)}
+    assert faults["b.png"] == ""
+    assert faults["a.png"].startswith("has the name of A.svs")
+    assert faults["A.svs"].startswith("has the name of a.png")
 
 
 def test_nothing_to_find(tmp_path: Path) -> None:
@@ -107,7 +97,7 @@ def test_table_of_slides_only(tmp_path: Path) -> None:
     [
         ("path\na.png\n", "slide: no such column"),
         ("slide\n", "there is no row below the header"),
-        ("slide,patient\na.png,1\n", "patient: unknown; known are slide, subject_id"),
+        ("slide,hospital\na.png,1\n", "hospital: unknown; known are slide, subject_id"),
         ("slide\nmissing.png\n", r"row 2 slide: missing\.png: no such file"),
         ("slide,split\na.png,val\n", "row 2 split: 'val' is not one of train, validation, test"),
         (
@@ -166,3 +156,124 @@ def test_splits_that_cannot_be_made() -> None:
         require_splits(entries(("a", "")), fractions={"training": 1.0}, seed=0)
     with pytest.raises(InputError, match=r"2 subjects leave split .* empty.*Remedy: take more patients"):
         require_splits(entries(("a", ""), ("b", "")), fractions=None, seed=0)
+
+
+def subjects(found: list[SlideEntry]) -> dict[str, str]:
+    return {entry.path.name: entry.subject_id for entry in found}
+
+
+LABORATORY = tuple(f"S19-{case} {block}.svs" for case in range(1000, 1010) for block in ("A1", "A2", "B1"))
+"""Three slides of each of ten patients, as a laboratory names them."""
+
+
+def test_blocks_of_a_laboratory_are_one_patient(tmp_path: Path) -> None:
+    touch(tmp_path, *LABORATORY)
+    found = require_splits(find_slides(tmp_path), fractions=None, seed=0)
+    places = {(entry.subject_id, entry.split) for entry in found}
+    assert sorted(subject for subject, _ in places) == [f"S19-{case}" for case in range(1000, 1010)]
+
+
+def test_writings_of_a_patient_are_made_one(tmp_path: Path) -> None:
+    touch(tmp_path, "a/S19-1000 A1.svs", "b/s19.01000_B.svs", "c/19S1000.svs")
+    assert set(subjects(find_slides(tmp_path)).values()) == {"S19-1000"}
+
+
+def test_folder_per_patient(tmp_path: Path) -> None:
+    touch(tmp_path, "P1/HE.svs", "P1/deep/KI67.svs", "P2/HE.svs")
+    touch(tmp_path, "P2/.DS_Store", "P2/._HE.svs", "P2/~$HE.svs", "__MACOSX/P1/HE.svs", ".cache/HE.svs")
+    touch(tmp_path, "P1/tiles/tiles.json", "P1/tiles/overview/HE.png")
+    found = [(entry.name, entry.subject_id) for entry in find_slides(tmp_path)]
+    assert found == [("P1_HE", "P1"), ("KI67", "P1"), ("P2_HE", "P2")]
+    files = find_slides(sorted(tmp_path.glob("P*/HE.svs")))
+    assert [entry.subject_id for entry in files] == ["P1", "P2"]
+
+
+def test_a_pattern_with_a_slash_sees_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "site/P1/HE.svs", "site/P2/HE.svs")
+    found = find_slides(tmp_path, patient_pattern="^site/(P[0-9])/")
+    assert [entry.subject_id for entry in found] == ["P1", "P2"]
+
+
+def test_a_pattern_that_finds_no_patient_at_all_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "tumor_001.svs", "tumor_002.svs", "normal_001.svs")
+    with pytest.raises(InputError, match=r"finds no patient in any of 3 slides.*'normal_001'\. Remedy"):
+        find_slides(tmp_path, patient_pattern="case([0-9]+)")
+    found = require_patients(find_slides(tmp_path, patient_pattern="(tumor_[0-9]+)"), fractions=None)
+    assert [bool(entry.fault) for entry in found] == [True, False, False]
+
+
+def test_slides_whose_patients_nobody_tells_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, *(f"{letter}.svs" for letter in "abcd"))
+    with pytest.raises(InputError) as caught:
+        require_patients(find_slides(tmp_path), fractions=None)
+    assert "4 slides, 4 patients: nothing tells the patients (a.svs, b.svs, c.svs, ...)" in str(caught.value)
+    assert all(words in str(caught.value) for words in ("--patient-pattern", "--cases", "a folder for each"))
+    each = require_patients(find_slides(tmp_path, patient_pattern="^(.+)$"), fractions=None)
+    assert [entry.subject_id for entry in each] == list("abcd")
+    one_split = require_patients(find_slides(tmp_path), fractions={"test": 1.0})
+    assert not any(entry.fault for entry in one_split)
+    touch(tmp_path, "p1_a.svs")
+    some = require_patients(find_slides(tmp_path), fractions=None)
+    assert [entry.path.name for entry in some if not entry.fault] == ["p1_a.svs"]
+    assert "Remedy: name a rule" in some[0].fault
+    (tmp_path / "slides.csv").write_text("slide,split\na.svs,train\nb.svs,test\n")
+    require_patients(find_slides(tmp_path / "slides.csv"), fractions=None)
+    assert "nothing tells the patient of 2 slides (a.svs, b.svs)" in caplog.text
+
+
+def test_cases_tell_the_patients(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "slides/x.svs", "slides/Y.svs", "slides/P1/z.svs", "slides/P2/z.svs", "slides/lost.svs")
+    table = tmp_path / "cases.csv"
+    table.write_text("slide,patient\nx,A\ny.svs,a\nP1/z.svs,B\nz,C\ngone.svs,D\n")
+    found = find_slides(tmp_path / "slides", cases=table)
+    told = {entry.path.relative_to(tmp_path / "slides").as_posix(): entry.subject_id for entry in found}
+    assert told == {"x.svs": "a", "Y.svs": "a", "P1/z.svs": "B", "P2/z.svs": "C", "lost.svs": "lost"}
+    assert [entry.fault[:12] for entry in found if entry.fault] == ["is not in /t"]
+    assert "1 slide not found (gone.svs)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("slide,subject_id\nb.svs,1\n", "names none of 1 slide, for instance not a.svs. Remedy"),
+        ("slide,subject_id\na.svs,1\nA.svs,2\n", "row 3 slide: is that of row 2"),
+        ("slide,subject_id\na.svs,\n", "row 2 subject_id: is empty"),
+        ("slide\na.svs\n", "row 2 subject_id: is empty"),
+        ("slide,subject_id,split\na.svs,1,val\n", "row 2 split: 'val' is not one of"),
+    ],
+)
+def test_faults_of_cases(tmp_path: Path, text: str, words: str) -> None:
+    touch(tmp_path, "a.svs")
+    (tmp_path / "cases.csv").write_text(text)
+    with pytest.raises(InputError) as caught:
+        find_slides(tmp_path / "a.svs", cases=tmp_path / "cases.csv")
+    assert words in str(caught.value)
+
+
+def test_links_to_one_file_are_one_slide(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "p1_a.svs")
+    (tmp_path / "a copy.svs").symlink_to("p1_a.svs")
+    (tmp_path / "z.svs").hardlink_to(tmp_path / "p1_a.svs")
+    found = find_slides(tmp_path)
+    assert [entry.path.name for entry in found] in (["p1_a.svs"], ["z.svs"])
+    assert found[0].subject_id == "p1"
+    assert caplog.text.count("is the same slide as") == 2
+
+
+def test_links_under_two_patients_are_a_fault_of_both(tmp_path: Path) -> None:
+    touch(tmp_path, "p1_a.svs", "p3_a.svs")
+    (tmp_path / "p2_a.svs").symlink_to("p1_a.svs")
+    faults = {entry.path.name: entry.fault for entry in find_slides(tmp_path)}
+    assert "p2_a.svs, which is of patient p2, and this one of p1" in faults["p1_a.svs"]
+    assert "p1_a.svs, which is of patient p1" in faults["p2_a.svs"]
+    assert faults["p3_a.svs"] == ""
+
+
+def test_a_link_to_nothing_and_loops_of_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "P1/a.svs")
+    (tmp_path / "P1" / "gone.svs").symlink_to("nowhere.svs")
+    (tmp_path / "P1" / "loop").symlink_to(tmp_path)
+    (tmp_path / "P2").symlink_to(tmp_path / "P1")
+    assert [entry.path.name for entry in find_slides(tmp_path)] == ["a.svs", "gone.svs"]

@@ -1,0 +1,207 @@
+"""Which patient a slide is of: what names of files and folders tell, and when two names are one patient's."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from medrestore.checks import InputError
+from medrestore.data.texts import alike, plain_text
+
+__all__ = ["PATIENT_RULES", "Told", "compile_pattern", "matched_patient", "named_patient", "patient_key"]
+
+PATIENT_RULES = (
+    "the barcode of TCGA, CPTAC, GTEx, TARGET or HCMI in its name, else in a folder's (C3L-00001-21: "
+    "C3L-00001); "
+    "an accession number (S19-1000 A1, H21.0123.A, 19S1000-A1: all before the block); patient, case, "
+    "subject, sub "
+    "or donor with a number (patient_007_node_1: patient_007); DICOM's PatientID, as a pseudonym; the "
+    "folder below "
+    "the one that is given; all before the first underscore, where it holds a digit (p12_a: p12)"
+)
+"""The rules in the order in which they are tried, for texts of help."""
+
+
+class Told(NamedTuple):
+    """A patient, and the rule that told it; an empty rule where the name is the slide's own."""
+
+    patient: str
+    rule: str
+
+
+_BEGIN = r"(?<![A-Za-z0-9])"
+_BARCODES = tuple(
+    re.compile(_BEGIN + pattern, re.IGNORECASE)
+    for pattern in (
+        r"(TCGA)[-_. ]([A-Z0-9]{2})[-_. ]([A-Z0-9]{4})(?![A-Z0-9])",
+        r"(C3[LN])[-_. ](\d{5})(?!\d)",
+        r"(GTEX)[-_. ]([A-Z0-9]{4,5})(?![A-Z0-9])",
+        r"(TARGET)[-_. ](\d{2})[-_. ]([A-Z0-9]{6})(?![A-Z0-9])",
+        r"(HCM)[-_. ]([A-Z]{4})[-_. ](\d{4})(?![A-Z0-9])",
+    )
+)
+
+_LABORATORY = r"(?!(?:HE|IHC|IMG|DSC|ROI|SVS|WSI|TMA|X)[^A-Z])(?P<laboratory>[A-Z]{1,3})"
+_YEAR = r"(?P<year>(?:19|20)?\d{2})"
+_ACCESSIONS = tuple(
+    re.compile(_BEGIN + pattern, re.IGNORECASE)
+    for pattern in (
+        # An underscore stands in names for much else: p10_201 may be a tile of patient 10.
+        rf"{_LABORATORY}[-_. ]?{_YEAR}(?:[-. ](?P<number>\d{{3,8}})|_(?P<longer>\d{{4,8}}))(?!\d)",
+        rf"{_YEAR}{_LABORATORY}[-. ]?(?P<number>\d{{3,8}})(?!\d)",
+        rf"{_YEAR}[-. ]{_LABORATORY}[-. ](?P<number>\d{{4,8}})(?!\d)",
+    )
+)
+_BLOCK = re.compile(r"[-_. ;]*(?:[A-Z]{1,2}\d{0,3}(?:[-_. ;].*)?)?", re.IGNORECASE)
+
+_NUMBERED = re.compile(_BEGIN + r"(?:patient|pat|pt|case|subject|subj|sub|donor)s?[-_. ]*\d+", re.IGNORECASE)
+_BEFORE_UNDERSCORE = re.compile(r"([^_]*\d[^_]*)_")
+_NO_PATIENT = re.compile(
+    r"\d+x|he|h&e|h\+e|ihc|cd\d+[a-z]?|ki-?67|her-?2(neu)?|pd-?l?1|ck\d+|er|pr|"  # magnifications and stains
+    r"(19|20)\d\d([-.]?\d\d([-.]?\d\d)?)?",  # years and dates
+    re.IGNORECASE,
+)
+_NO_PATIENT_FOLDER = re.compile(
+    r"train(ing)?|val(id(ation)?)?|tun(e|ing)|test(ing)?|(fold|batch|cent(er|re)|site)s?[-_ ]?\d*|"
+    r"slides?|wsis?|images?|pictures?|scans?|svs|ndpi|tiffs?|dicom|data|tumou?rs?|normals?|benign|malignant|"
+    r"cancer|healthy|positive|negative|"
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[\d.]{20,}",  # folders of GDC's downloads, UIDs of DICOM
+    re.IGNORECASE,
+)
+
+
+def named_patient(stem: str, *, folders: Sequence[str] = (), dicom: str = "") -> Told:
+    """Return the patient that the name of a slide, or where it lies, tells.
+
+    Parameters
+    ----------
+    stem : str
+        Name of the file without suffix.
+    folders : sequence of str
+        Names of the folders between the one that was given and the file, from the outside in.
+    dicom : str
+        Pseudonym of the PatientID; empty where there is none.
+
+    Returns
+    -------
+    Told
+        By the first rule of :data:`PATIENT_RULES` that applies; the stem itself, and no rule, where none
+        does.
+
+    Notes
+    -----
+    A barcode or accession number is sought in the folders too before a folder is taken for a patient: portals
+    put every slide into a folder of its own. Of folders the outermost is taken, for what lies below may be
+    stains or blocks of one patient; folders named after splits, classes, batches or stains are passed over.
+
+    Examples
+    --------
+    >>> named_patient("TCGA-18-5592-01Z-00-DX1")
+    Told(patient='TCGA-18-5592', rule='TCGA barcode')
+    >>> named_patient("h21.0123.A").patient, named_patient("patient_007_node_1").patient
+    ('H21.0123', 'patient_007')
+    >>> named_patient("HE", folders=("train", "P7", "block 1"))
+    Told(patient='P7', rule='folder')
+    >>> named_patient("tumor_001")
+    Told(patient='tumor_001', rule='')
+    """
+    for text in map(_plain, (stem, *reversed(folders))):
+        if told := _identifier(text):
+            return told
+    if dicom:
+        return Told(dicom, "PatientID")
+    for folder in map(_plain, folders):
+        if not (_NO_PATIENT_FOLDER.fullmatch(folder) or _NO_PATIENT.fullmatch(folder)):
+            return Told(folder, "folder")
+    found = _BEFORE_UNDERSCORE.match(_plain(stem))
+    if found and not _NO_PATIENT.fullmatch(found.group(1)):
+        return Told(found.group(1).strip(), "the part before the underscore")
+    return Told(stem, "")
+
+
+def _identifier(text: str) -> Told | None:
+    """Return the patient by what is made to name one: a barcode, an accession number, a numbered case."""
+    for pattern in _BARCODES:
+        if found := pattern.search(text):
+            program = found.group(1).upper()
+            kind = "CPTAC" if program.startswith("C3") else {"HCM": "HCMI"}.get(program, program)
+            return Told("-".join(found.groups()).upper(), f"{kind} barcode")
+    for pattern in _ACCESSIONS:
+        if found := pattern.search(text):
+            return Told(found.group().upper(), "accession number")
+    found = _NUMBERED.search(text)
+    return Told(found.group(), "number of patient or case") if found else None
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Return a pattern of patients, compiled.
+
+    Raises
+    ------
+    InputError
+        When it is no regular expression or has not one group.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            f"patient_pattern {pattern!r} is no regular expression: {error}. "
+            r"Remedy: write, for instance, '^(S\d+-\d+)'"
+        ) from error
+    if compiled.groups != 1:
+        raise InputError(
+            f"patient_pattern {pattern!r} must have one group, got {compiled.groups}. Remedy: put "
+            f"parentheses "
+            "around the part that names the patient, and (?:...) around others"
+        )
+    return compiled
+
+
+def matched_patient(pattern: re.Pattern[str], stem: str, *, folders: Sequence[str] = ()) -> Told | None:
+    r"""Return what the group of a pattern finds in a slide's name, None where it finds nothing.
+
+    A pattern with a slash is sought in the name with its folders before it (``P1/HE/block``), any other in
+    the name alone.
+
+    Examples
+    --------
+    >>> matched_patient(compile_pattern(r"^(\w+)/"), "a", folders=("P1", "HE")).patient
+    'P1'
+    >>> matched_patient(compile_pattern(r"case(\d+)"), "a_1") is None
+    True
+    """
+    found = pattern.search("/".join((*folders, stem)) if "/" in pattern.pattern else stem)
+    name = (found.group(1) or "").strip() if found else ""
+    return Told(name, "pattern") if name else None
+
+
+def patient_key(name: str) -> str:
+    """Return what all ways to write a patient's name have in common.
+
+    Case, width of letters, separators and zeros in front of a number are no difference; of an accession
+    number and a barcode, neither is the block or sample behind it.
+
+    Examples
+    --------
+    >>> {patient_key(name) for name in ("S19-1000", "s19-01000 A1", "S2019.1000", "19S1000")}
+    {'s19-1000'}
+    >>> patient_key("Sub_01 ") == patient_key("sub-1"), patient_key("a") == patient_key("b")
+    (True, False)
+    """
+    text = _plain(name)
+    for pattern in _BARCODES:
+        if found := pattern.match(text):
+            return "-".join(found.groups()).casefold()
+    for pattern in _ACCESSIONS:
+        found = pattern.match(text)
+        if found and _BLOCK.fullmatch(text, found.end()):
+            number = found.group("number") or found.groupdict().get("longer")
+            return f"{found.group('laboratory')}{found.group('year')[-2:]}-{int(number or 0)}".casefold()
+    return re.sub(r"(?<=[^\W\d_])-(?=\d)", "", alike(text))
+
+
+def _plain(text: str) -> str:
+    """Return a text with one form of letters, dashes and spaces, and none around it."""
+    return re.sub(r"[\u2010-\u2015\u2212]", "-", unicodedata.normalize("NFKC", plain_text(text)))
