@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Large pages: a tenth of a restoration on a CPU is page faults.
 export THP_MEM_ALLOC_ENABLE ?= 1
 
-.PHONY: demo demo-mri demo-histology test lint benchmarks help clean
+.PHONY: demo demo-mri demo-histology test test-lowest lint benchmarks help clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -44,8 +44,19 @@ lint: $(VENV)/.installed-dev  ## Style, types, layers
 test: lint  ## Lint and run all tests, with coverage of the package
 	$(BIN)/python -m pytest --cov=medrestore --cov-report=term --cov-fail-under=90
 
+# The lowest versions that pyproject.toml allows, resolved by uv: what a floor promises is tried, not hoped for.
+LOWEST := .venv-lowest
+$(LOWEST)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct --editable ".[dev]"
+	@touch $@
+
+test-lowest: $(LOWEST)/.installed  ## Run all tests on the lowest allowed versions of what is needed, in .venv-lowest (a CUDA build of torch: several GB)
+	$(LOWEST)/bin/python -m pytest
+
 benchmarks: $(VENV)/.installed-dev  ## Run every benchmark and print its ratios
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:  ## Remove the environment and caches (never results)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
