@@ -87,22 +87,22 @@ def stack_size(table: pd.DataFrame, spatial_size: Sequence[int]) -> tuple[int, i
     return size
 
 
-def known_checksum(path: str, given: object) -> str:
-    """Return the checksum that a manifest gives of a file; computed where it gives none.
+def known_checksum(path: str, given: object, *, checksum: Callable[[str], str] = sha256_file) -> str:
+    """Return the checksum that a manifest gives of a file; computed by ``checksum`` where it gives none.
 
     Raises
     ------
     InputError
         When none is given and there is no such file.
     """
-    checksum = str(given or "").lower()
-    if not checksum and not Path(path).is_file():
+    known = str(given or "").lower()
+    if not known and not Path(path).is_file():
         fail("no such file", path=path)
-    return checksum or sha256_file(path)
+    return known or checksum(path)
 
 
-def require_checksum(path: str, expected: str) -> None:
-    """Require that a file is the one that the manifest's checksum names.
+def require_checksum(path: str, expected: str, *, checksum: Callable[[str], str] = sha256_file) -> None:
+    """Require that a file is the one that the manifest's checksum, made by ``checksum``, names.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def require_checksum(path: str, expected: str) -> None:
     """
     if not Path(path).is_file():
         fail("no such file", path=path)
-    found = sha256_file(path)
+    found = checksum(path)
     if found != expected:
         fail(f"has checksum {found}, the manifest says {expected}", path=path, remedy="check the manifest")
 

@@ -18,9 +18,10 @@ from medrestore.data.manifest import split_rows
 from medrestore.data.restorations import restored_name
 from medrestore.data.slides.domain import resolution_warnings
 from medrestore.data.slides.manifest import open_tile_slide, read_tile, read_tile_manifest
+from medrestore.data.slides.parts import slide_checksum
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.data.slides.slide_search import SLIDE_SUFFIXES, slides_in
-from medrestore.files import atomic_path, sha256_file
+from medrestore.files import atomic_path
 from medrestore.inference.evaluator import Output, RestorationEvaluator
 from medrestore.inference.slide_files import SlideSettings, occupied_windows, restore_slide
 from medrestore.inference.super_resolver import SuperResolver, load_super_resolver
@@ -238,7 +239,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
         """Name the restoration of a slide, or those of the tiles of a batch."""
         if isinstance(item, ImageFile):
             provenance = {
-                "source_sha256": sha256_file(item.path),
+                "source_sha256": slide_checksum(item.path),
                 "stated_microns_per_pixel": item.microns_per_pixel,
                 **({"override_microns_per_pixel": True} if item.override else {}),
                 **self.settings.as_plain(),
@@ -363,7 +364,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
     def _tile_provenance(self, row: Mapping[Any, Any]) -> dict[str, Any]:
         path = row["slide_path"]
         if path not in self._checksums:
-            self._checksums[path] = sha256_file(path)
+            self._checksums[path] = slide_checksum(path)
         if self._checksums[path] != row["slide_sha256"].lower():
             fail(
                 "is not the slide that the manifest's checksum names", path=path, remedy="make the tiles anew"

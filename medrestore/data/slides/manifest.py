@@ -17,6 +17,7 @@ import pandas as pd
 from medrestore.checks import InputError, fail, one_line
 from medrestore.data.identity import id_problems, likeness_problems
 from medrestore.data.manifest import SPLITS
+from medrestore.data.slides.parts import group_files, slide_checksum, slide_identity
 from medrestore.data.slides.patients import patient_key
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.data.slides.resolution import implausible
@@ -30,7 +31,7 @@ from medrestore.data.tables import (
     table_problems,
 )
 from medrestore.data.texts import alike
-from medrestore.files import atomic_path, sha256_file
+from medrestore.files import atomic_path
 
 __all__ = [
     "TILE_COLUMNS",
@@ -116,8 +117,8 @@ def check_tile_manifest(path: str | os.PathLike[str]) -> list[Problem]:
     list of Problem
         By row; empty when all is well. Faults found: a missing or empty column, a number that is none, an
         unknown split, a patient in two splits, one slide content under two patients, a duplicate tile or
-        position, tile sizes that differ, a missing or unreadable slide, another checksum, a tile outside of
-        its slide or at a finer resolution than it has.
+        position, tile sizes that differ, a slide that is there twice, a missing or unreadable slide,
+        another checksum, a tile outside of its slide or at a finer resolution than it has.
 
     Raises
     ------
@@ -128,6 +129,7 @@ def check_tile_manifest(path: str | os.PathLike[str]) -> list[Problem]:
     if "slide_path" in table:
         for _, rows in table.groupby("slide_path", sort=False):
             problems += _slide_problems(rows)
+        problems += _copy_problems(table.drop_duplicates("slide_path"))
     return sorted(set(problems))
 
 
@@ -258,6 +260,27 @@ def _same_problems(table: pd.DataFrame, key: str, value: str, message: str) -> l
     return problems
 
 
+def _copy_problems(slides: pd.DataFrame) -> list[Problem]:
+    """Report slides that are there twice, as links, copies or files of one series; a row for each."""
+    problems = []
+    first: dict[str, Mapping[Any, Any]] = {}
+    for row in slides.to_dict("records"):
+        try:
+            identity = slide_identity(row["slide_path"])
+        except (InputError, OSError):
+            continue  # is told as a slide that cannot be read
+        other = first.setdefault(identity, row)
+        if other is row:
+            continue
+        where = f"is the same slide as {other['slide']} (row {other['row']})"
+        for name, words in (("split", "in split"), ("subject_id", "of patient")):
+            if row[name] != other[name]:
+                where += f", which is {words} {other[name]}, and this one {words} {row[name]}"
+                break
+        problems.append(Problem(int(row["row"]), "slide", f"{row['slide']}: {where}"))
+    return problems
+
+
 def _slide_problems(rows: pd.DataFrame) -> list[Problem]:
     """Report what is wrong with a slide and with where its tiles lie."""
     first = rows.iloc[0].to_dict()
@@ -267,7 +290,9 @@ def _slide_problems(rows: pd.DataFrame) -> list[Problem]:
     try:
         if not path.is_file():
             return [Problem(number, "slide", f"{first['slide']}: no such file")]
-        if first["slide_sha256"] and sha256_file(path) != first["slide_sha256"].lower():
+        if fault := group_files([path])[0].fault:
+            return [Problem(number, "slide", f"{first['slide']}: {fault}")]
+        if first["slide_sha256"] and slide_checksum(path) != first["slide_sha256"].lower():
             problems.append(Problem(number, "slide_sha256", f"{first['slide']}: the file has changed"))
         with open_tile_slide(first) as slide:
             for row in rows.to_dict("records"):

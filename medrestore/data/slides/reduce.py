@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import fail
+from medrestore.data.slides.parts import slide_checksum
 from medrestore.data.slides.pyramid import PyramidWriter
 from medrestore.data.slides.reader import Slide, open_slide
-from medrestore.files import sha256_file
 from medrestore.operators.resampling import REACH, reduce_image
 from medrestore.progress import progress_bar
 
@@ -97,7 +97,7 @@ def reduce_slide(
             width=width,
             height=height,
             microns_per_pixel=None if microns is None else microns * scale,
-            settings={"source": sha256_file(path), "scale": scale, "sigma": sigma},
+            settings={"source": slide_checksum(path), "scale": scale, "sigma": sigma},
             tile=TILE,
             compression=compression,
             quality=quality,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from medrestore.checks import fail
 from medrestore.data.slice_maps import MapWriter, SliceMaps, build_maps, known_checksum, require_checksum
 from medrestore.data.slides.manifest import open_tile_slide, read_tile
+from medrestore.data.slides.parts import slide_checksum
 from medrestore.data.slides.reader import Slide
 from medrestore.operators.corruption import Corruption, PlannedCorruption
 from medrestore.operators.resampling import reduce_image
@@ -211,7 +212,7 @@ def _blocks(records: Sequence[Row]) -> Iterator[_Block]:
             end += 1
         verify = path not in known
         if verify:
-            known[path] = known_checksum(path, records[begin].get("slide_sha256"))
+            known[path] = known_checksum(path, records[begin].get("slide_sha256"), checksum=slide_checksum)
         yield _Block(records[begin:end], known[path], verify)
         begin = end
 
@@ -254,7 +255,7 @@ def _build_clean(
 def _decode_block(size: int, scale: int, sigma: float, block: _Block, writer: MapWriter) -> dict[str, Any]:
     """Write the tiles of a block at their place."""
     if block.verify:
-        require_checksum(block.rows[0]["slide_path"], block.checksum)
+        require_checksum(block.rows[0]["slide_path"], block.checksum, checksum=slide_checksum)
     targets = np.empty((writer.depth, 3, size, size), dtype=np.uint8)
     images = np.empty((writer.depth, 3, size // scale, size // scale), dtype=np.uint8)
     with open_tile_slide(block.rows[0]) as slide:

@@ -35,6 +35,67 @@ def write_pyramid() -> Callable[..., Path]:
 
 
 @pytest.fixture
+def write_dicom() -> Callable[..., Path]:
+    """Write one file of a DICOM slide: a level, or a label or overview."""
+    import io
+
+    from PIL import Image
+    from pydicom import dcmwrite
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit, generate_uid
+
+    def write(
+        path: Path,
+        pixels: np.ndarray,
+        *,
+        series: str,
+        flavor: str = "VOLUME",
+        downsample: int = 1,
+        patient: str = "",
+    ) -> Path:
+        height, width = pixels.shape[:2]
+        file, spacing, measures, optical = (Dataset() for _ in range(4))
+        file.file_meta = FileMetaDataset()
+        file.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.6"
+        file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = generate_uid(
+            entropy_srcs=[series, flavor, str(downsample)]
+        )
+        file.StudyInstanceUID, file.SeriesInstanceUID, file.FrameOfReferenceUID = (
+            "1.2.3",
+            series,
+            f"{series}.1",
+        )
+        file.Modality, file.PatientID = "SM", patient
+        file.ImageType = ["DERIVED", "PRIMARY", flavor, "NONE" if downsample == 1 else "RESAMPLED"]
+        file.SamplesPerPixel, file.PhotometricInterpretation, file.PlanarConfiguration = 3, "YBR_FULL_422", 0
+        file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 8, 8, 7, 0
+        file.Rows = file.Columns = 64
+        file.TotalPixelMatrixColumns, file.TotalPixelMatrixRows = width, height
+        file.TotalPixelMatrixFocalPlanes = file.NumberOfOpticalPaths = 1
+        file.DimensionOrganizationType = "TILED_FULL"
+        spacing.PixelSpacing = [0.0005 * downsample] * 2  # mm
+        measures.PixelMeasuresSequence = [spacing]
+        file.SharedFunctionalGroupsSequence = [measures]
+        optical.OpticalPathIdentifier = "1"
+        file.OpticalPathSequence = [optical]
+        frames = []
+        for y in range(0, height, 64):
+            for x in range(0, width, 64):
+                stream = io.BytesIO()
+                Image.fromarray(pixels[y : y + 64, x : x + 64]).save(stream, format="JPEG", quality=95)
+                frames.append(stream.getvalue())
+        file.NumberOfFrames = len(frames)
+        file.PixelData = encapsulate(frames)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dcmwrite(path, file, enforce_file_format=True)
+        return path
+
+    return write
+
+
+@pytest.fixture
 def draw_slide() -> Callable[..., Path]:
     """Write a picture of glass with a square of stained, textured tissue."""
     from PIL import Image

@@ -151,6 +151,39 @@ def test_one_slide_under_two_patients_is_a_leak(cohort: Path) -> None:
         read_tile_manifest(cohort)
 
 
+@pytest.mark.parametrize("copied", ["link", "hardlink", "copy"])
+def test_one_slide_under_two_names_is_found(
+    cohort: Path, write_pyramid: Callable[..., Path], copied: str
+) -> None:
+    """A copy with other bytes, or a link; in another split, and of the same patient in the same one."""
+    slides = cohort.parents[1] / "slides"
+    levels = [np.random.default_rng(3).integers(0, 255, (256, 256, 3), dtype=np.uint8)]
+    first = write_pyramid(slides / "p1_b.tiff", levels)
+    second = slides / "p2_b.tiff"
+    if copied == "copy":
+        second.write_bytes(first.read_bytes() + b"trailing")
+    else:
+        (second.symlink_to if copied == "link" else second.hardlink_to)(first)
+    for row, path in ((4, first), (5, second)):
+        change(cohort, row, slide=f"../slides/{path.name}", slide_sha256=sha256_file(path))
+    found = "\n".join(map(str, check_tile_manifest(cohort)))
+    assert "row 5 slide: ../slides/p2_b.tiff: is the same slide as ../slides/p1_b.tiff (row 4)" in found
+    assert "in split validation, and this one in split test" in found
+    change(cohort, 5, subject_id="p1", split="validation")
+    found = "\n".join(map(str, check_tile_manifest(cohort)))
+    assert found == "row 5 slide: ../slides/p2_b.tiff: is the same slide as ../slides/p1_b.tiff (row 4)"
+
+
+@pytest.mark.parametrize("subject", ["S19-1000 B", "s19.01000", "S19-1000"])
+def test_a_patient_in_two_splits_is_found_in_any_writing(cohort: Path, subject: str) -> None:
+    for row, name in ((2, "S19-1000 A1"), (3, "S19-1000 A1"), (4, "other"), (5, subject)):
+        change(cohort, row, subject_id=name)
+    found = [str(problem) for problem in check_tile_manifest(cohort)]
+    assert found == [
+        f"row 5 subject_id: one patient in two splits: S19-1000 A1 in train (row 2) and {subject} in test"
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "cells", "expected"),
     [
