@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -33,10 +35,20 @@ _PLANES = {
     "zeiss.Information.Image.SizeT": "time points",
 }
 """Properties that count what a format can hold beside the one image that OpenSlide shows."""
-_DAMAGED = (OSError, SyntaxError, ValueError, SystemError, EOFError, IndexError, TypeError)
+_DAMAGED = (
+    struct.error,
+    OSError,
+    SyntaxError,
+    ArithmeticError,
+    SystemError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 """What Pillow raises on damaged pictures."""
 _JPEG_IN_TIFF = 7
-_warnings_lock = threading.Lock()  # warning filters belong to the whole process
+_warnings_lock = threading.RLock()  # warning filters belong to the whole process
 
 
 class Source(Protocol):
@@ -73,6 +85,8 @@ def open_source(path: Path) -> Source:
 
     if not path.is_file():
         fail("no such file, expected a slide or picture", path=path)
+    if path.stat().st_size == 0:
+        fail("is empty", path=path, remedy="copy the file again")
     try:
         vendor = openslide.OpenSlide.detect_format(str(path))
     except openslide.OpenSlideError as error:
@@ -90,14 +104,13 @@ class _WholeSlide:
         try:
             self._slide = openslide.OpenSlide(str(path))
         except openslide.OpenSlideError as error:
-            if generic and (facts := read_tiff_facts(path)):
+            if "compression" in str(error) and (facts := read_tiff_facts(path)):
                 require_readable_compression(path, facts)
-                require_rgb(path, facts)
             _unreadable(path, error)
         self._path = path
         self.sizes: tuple[tuple[int, int], ...] = tuple(self._slide.level_dimensions)
         self.downsamples = tuple(float(value) for value in self._slide.level_downsamples)
-        properties = self._slide.properties
+        properties = _properties(self._slide)
         facts = read_tiff_facts(path, level_0=self.sizes[0])
         if facts is not None:
             require_rgb(path, facts)  # OpenSlide converts all else to RGB without a word
@@ -150,9 +163,9 @@ class _Picture:
         if facts is not None:  # first: Pillow takes 16 bits for 8, and does not know all that it refuses
             require_readable_compression(path, facts)
             require_rgb(path, facts)
-        with _open_picture(path) as picture:
+        with _quiet(), _open_picture(path) as picture:
             _require_rgb_picture(path, picture)
-            frames = int(getattr(picture, "n_frames", 1))
+            frames = _frames(path, picture)
             orientation = _orientation(picture) if facts is None else facts.orientation
             # Pillow itself turns a TIFF, and says its upright size at once.
             self._turn = orientation if facts is None else 1
@@ -228,9 +241,7 @@ def _open_picture(path: Path) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with _warnings_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's of odd tags
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _quiet():
             return Image.open(path, formats=("PNG", "JPEG", "TIFF"))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         fail(
@@ -240,6 +251,25 @@ def _open_picture(path: Path) -> Any:
         )
     except UnidentifiedImageError:
         _no_picture(path)
+    except _DAMAGED as error:
+        _unreadable(path, error)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Take Pillow's warning of a huge picture for an error, and keep those of odd tags from the user."""
+    from PIL import Image
+
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _frames(path: Path, picture: Any) -> int:
+    """Return how many pictures a file holds, for which Pillow looks at the next one."""
+    try:
+        return int(getattr(picture, "n_frames", 1))
     except _DAMAGED as error:
         _unreadable(path, error)
 
@@ -318,6 +348,15 @@ def _bounds(properties: Mapping[str, str], size: tuple[int, int]) -> tuple[int, 
     x, y, width, height = (int(value or 0) for value in stated)
     right, bottom = min(x + width, size[0]), min(y + height, size[1])
     return (x, y, right - x, bottom - y) if right > x and bottom > y else (0, 0, *size)
+
+
+def _properties(slide: Any) -> dict[str, str]:
+    """Return what a slide says of itself; OpenSlide names properties of damaged files that it cannot give."""
+    found = {}
+    for name in slide.properties:
+        with suppress(KeyError, ValueError):
+            found[name] = slide.properties[name]
+    return found
 
 
 def _slide_statements(properties: Mapping[str, str]) -> tuple[Statement, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ RGB_REMEDY = "save it as an 8-bit RGB picture without transparency"
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _COLORS = {0: "grayscale", 1: "grayscale", 3: "palette", 4: "mask", 5: "CMYK", 8: "CIELAB"}
+_NUMBERS = {2: "of signed numbers", 3: "of floating-point numbers"}
 _RGB = (2, 6)  # as it is, or as luma and chroma
 _ALPHA = (1, 2)  # associated or not; any other further channel says nothing of transparency
 _FOREIGN = {
@@ -90,7 +93,7 @@ def read_tiff_facts(path: Path, *, level_0: tuple[int, int] | None = None) -> Ti
         if stream.read(4) not in _SIGNATURES:
             return None
     try:
-        with tifffile.TiffFile(path) as file:
+        with _quiet(), tifffile.TiffFile(path) as file:
             pages = [page.aspage() for page in file.pages]
             sizes = [(int(page.imagewidth), int(page.imagelength)) for page in pages]
             if level_0 not in sizes:
@@ -105,7 +108,7 @@ def read_tiff_facts(path: Path, *, level_0: tuple[int, int] | None = None) -> Ti
             ]
             equal = sum(size == level_0 for size in others)
             return TiffFacts(
-                color="" if int(page.photometric) in _RGB else _color(int(page.photometric)),
+                color=_color(int(page.photometric), int(page.sampleformat)),
                 bits=int(page.bitspersample),
                 samples=int(page.samplesperpixel),
                 alpha=len(page.extrasamples) == 1 and int(page.extrasamples[0]) in _ALPHA,
@@ -115,8 +118,28 @@ def read_tiff_facts(path: Path, *, level_0: tuple[int, int] | None = None) -> Ti
                 other_pages=sum(size != level_0 and not _is_level(size, level_0) for size in others),
                 resolutions=tuple(_resolutions(file, page, imagej)),
             )
-    except (tifffile.TiffFileError, OSError, ValueError, TypeError, IndexError, KeyError, struct.error):
+    except (
+        tifffile.TiffFileError,
+        struct.error,
+        OSError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ):
         return None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what tifffile logs of damaged tags: whoever reads the pixels says what is wrong."""
+    logger = logging.getLogger("tifffile")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def require_rgb(path: Path, facts: TiffFacts) -> None:
@@ -158,8 +181,10 @@ def require_readable_compression(path: Path, facts: TiffFacts) -> None:
         )
 
 
-def _color(photometric: int) -> str:
-    return _COLORS.get(photometric, f"of photometric interpretation {photometric}")
+def _color(photometric: int, sample_format: int) -> str:
+    if photometric not in _RGB:
+        return _COLORS.get(photometric, f"of photometric interpretation {photometric}")
+    return _NUMBERS.get(sample_format, "")
 
 
 def _command(path: Path, pixels: str) -> str:
@@ -171,7 +196,9 @@ def _command(path: Path, pixels: str) -> str:
         "compression='deflate', resolution=p.resolution, resolutionunit=p.resolutionunit, "
         "iccprofile=p.iccprofile, metadata=None)"
     )
-    return f"python -c {shlex.quote(program)}"
+    # Within double quotes wherever that is the same to a shell: easier to read, and cmd.exe takes it too.
+    quoted = shlex.quote(program) if set(program) & set('"\\$`!') else f'"{program}"'
+    return f"python -c {quoted}"
 
 
 def _is_level(size: Sequence[int], full: Sequence[int]) -> bool:
