@@ -1,26 +1,31 @@
-"""Files that are whole or not there: written beside their place, flushed, then renamed."""
+"""Files that are whole or not there (written beside their place, flushed, renamed), and folders for them."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
-from medrestore.checks import InputError, OutputError, fail, no_room, one_line
+from medrestore.checks import OutputError, fail, no_room, one_line
 
 __all__ = [
     "LONGEST_NAME",
     "atomic_path",
     "beside",
+    "holds_files",
     "only_process",
     "require_empty_folder",
     "require_file",
+    "require_folder",
     "require_short_name",
     "sha256_file",
+    "write_json",
 ]
 
 LONGEST_NAME = 255
@@ -33,6 +38,9 @@ WITHOUT_LOCKS = (
     *(errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP),  # file systems that know no locks
     *(errno.EACCES, errno.EPERM, errno.EROFS),  # nobody can write there: there is nothing to keep apart
 )
+
+NOTHING = (".partial-*", LOCK, ".DS_Store", "._*", "Thumbs.db", "desktop.ini")
+"""Patterns of files that are nobody's work: of killed writes, locks, and what file browsers leave."""
 
 
 @contextmanager
@@ -145,6 +153,91 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write JSON, whole or not at all, the same bytes for the same content."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def require_folder(path: str | os.PathLike[str], *, belongs: str) -> Path:
+    """Return a path that is a folder or can become one.
+
+    Parameters
+    ----------
+    path
+        Of the folder.
+    belongs
+        What it is for.
+
+    Raises
+    ------
+    InputError
+        When it, or what it would lie in, is a file or cannot be reached.
+    """
+    folder = Path(path)
+    place, found = folder, ""
+    try:
+        while not place.exists() and not place.is_symlink():
+            place = place.parent
+        if not place.is_dir():
+            found = "is a file" if place.exists() else "is a link that leads nowhere"
+    except OSError as error:
+        found = f"cannot be reached ({error.strerror or one_line(error)})"
+    if found:
+        fail(f"{found}, expected a folder for {belongs}", path=place, remedy="name a new folder")
+    return folder
+
+
+def require_empty_folder(
+    path: str | os.PathLike[str], *, belongs: str, marker: str = "", tolerated: Sequence[str] = ()
+) -> Path:
+    """Return the folder, made if need be; refuse one that holds other things than a run that left ``marker``.
+
+    Parameters
+    ----------
+    path
+        Of the folder. Folders in it that hold no file count as nothing.
+    belongs
+        What it is for.
+    marker
+        File or folder in it by which a folder of this kind is known.
+    tolerated
+        Patterns of further names that do not count.
+
+    Raises
+    ------
+    InputError
+        When it is a file, or holds files and none of them is ``marker``.
+    """
+    folder = require_folder(path, belongs=belongs)
+    if not (marker and (folder / marker).exists()) and holds_files(folder, but=tolerated):
+        fail(
+            f"holds other files and no {belongs}; nothing is overwritten",
+            path=folder,
+            remedy="name an empty or new folder",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def holds_files(folder: Path, *, but: Sequence[str] = ()) -> bool:
+    """Return whether there is a file in a folder or below it, but those of these patterns and nobody's.
+
+    Parameters
+    ----------
+    folder
+        It need not be there.
+    but
+        Patterns of names.
+    """
+    patterns = (*NOTHING, *but)
+    return any(
+        not any(fnmatchcase(path.name, pattern) for pattern in patterns)
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    )
+
+
 @contextmanager
 def only_process(path: str | os.PathLike[str], *, work: str) -> Iterator[None]:
     """Hold a folder, made if need be, for this process alone while the block runs.
@@ -154,7 +247,7 @@ def only_process(path: str | os.PathLike[str], *, work: str) -> Iterator[None]:
     Parameters
     ----------
     path
-        The folder; it gets the empty file ``.lock``.
+        The folder; while it is held it has the file ``.lock``.
     work
         What is done in it: ``training``.
 
@@ -165,51 +258,31 @@ def only_process(path: str | os.PathLike[str], *, work: str) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    folder = Path(path)
+    folder = require_folder(path, belongs=work)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        fail(
-            f"another process is at work on this {work}",
-            path=folder,
-            remedy="wait for its end, or end it; two at a time need a folder each",
-        )
-    except NotImplementedError:
-        pass
-    except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
-            raise
+    place = folder / LOCK
+    while True:
+        lock = FileLock(place)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            fail(
+                f"another process is at work on this {work}",
+                path=folder,
+                remedy="wait for its end, or end it; two at a time need a folder each",
+            )
+        except NotImplementedError:
+            break
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            break
+        if place.exists():
+            break
+        lock.release()  # its file was taken away between opening and locking, and keeps nobody out
     try:
         yield
     finally:
+        with suppress(OSError):  # where an open file cannot be removed it stays, and is nobody's work
+            place.unlink()
         lock.release()
-
-
-def require_empty_folder(
-    path: str | os.PathLike[str], *, belongs: str, marker: str = "", tolerated: Sequence[str] = ()
-) -> Path:
-    """Return the folder, made if need be; refuse one that holds other things than a run that left ``marker``.
-
-    Files whose names match a pattern in ``tolerated``, and the lock of :func:`only_process`, do not count.
-
-    Raises
-    ------
-    InputError
-        When the folder holds files and none of them is ``marker``.
-    """
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file, expected a folder for {belongs}")
-    patterns = (LOCK, *tolerated)
-    strangers = folder.is_dir() and any(
-        not any(fnmatchcase(item.name, pattern) for pattern in patterns) for item in folder.iterdir()
-    )
-    if strangers and not (marker and (folder / marker).exists()):
-        raise InputError(
-            f"{folder}: holds other files and no {belongs}; nothing is overwritten. "
-            "Remedy: name an empty or new folder"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

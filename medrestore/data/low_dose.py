@@ -23,12 +23,11 @@ from medrestore import __version__, rng
 from medrestore.checks import fail, require_in_range, require_in_set
 from medrestore.data.identity import id_problem, likeness_problems, ruined
 from medrestore.data.manifest import COLUMNS, write_manifest
-from medrestore.data.phantoms.folder import write_json
 from medrestore.data.phantoms.subject import degraded_name
 from medrestore.data.tables import Problem, no_number, parse_text_table, refuse, table_problems
 from medrestore.data.texts import plain_text, read_json_object
 from medrestore.data.volumes import Volume, grid_difference, nifti_stem, read_volume, write_volume
-from medrestore.files import require_empty_folder, sha256_file
+from medrestore.files import require_empty_folder, sha256_file, write_json
 from medrestore.operators.pet_scan import STANDARD_DOSE, ScanSettings, simulate_scans
 
 __all__ = ["COUNTS_PER_MM", "head_mask", "simulate_low_dose"]

@@ -371,19 +371,17 @@ class RestorationTrainer(Trainer):
         )
 
     def _claim_folder(self) -> None:
+        """Write the configuration; that of a run which left no checkpoint claims nothing."""
         folder = require_empty_folder(
             self.output_dir, belongs="training", marker=CONFIGURATION, tolerated=[MONAI_CONFIGURATION]
         )
-        path = folder / CONFIGURATION
-        text = yaml.safe_dump(self.parameters, sort_keys=False)
-        for other in (path, self.output_dir / MODEL):
-            if other.exists() and (other.name == MODEL or other.read_text() != text):
-                raise InputError(
-                    f"{other}: is of another run that left no {CHECKPOINT}; nothing is overwritten. "
-                    "Remedy: name another output_dir, or move the file away"
-                )
-        with atomic_path(path) as temporary:
-            temporary.write_text(text)
+        if (folder / MODEL).exists():
+            raise InputError(
+                f"{folder / MODEL}: is of another run that left no {CHECKPOINT}; nothing is overwritten. "
+                "Remedy: name another output_dir, or move the file away"
+            )
+        with atomic_path(folder / CONFIGURATION) as temporary:
+            temporary.write_text(yaml.safe_dump(self.parameters, sort_keys=False))
 
     def run(self) -> None:
         """Train, from the last checkpoint where there is one; a finished run is left as it is.

@@ -22,7 +22,7 @@ from medrestore.evaluation.figures import choose_scans, draw_evaluation
 from medrestore.evaluation.observers import load_observer, named_observers
 from medrestore.evaluation.record import (
     Evaluation,
-    claim_folder,
+    claimed_evaluation,
     files_checksum,
     load_evaluation,
     measure_scans,
@@ -137,50 +137,51 @@ def evaluate(
         "pairs": [list(pair) for pair in pairs],
         "seed": seed,
     }
-    folder, finished = claim_folder(output, record)
-    if finished:
-        return load_evaluation(folder)
-    validation = table[table["split"] == "validation"]
-    if dose_fraction is not None:
-        validation = validation[np.isclose(validation["dose_fraction"], dose_fraction)]
-    classical, tuned = tuned_filters(
-        validation,
-        given=filters,
-        data_range=None if data_range == "target_max" else float(data_range),
-    )
-    comparison = Comparison(
-        arms=arms,
-        series=series,
-        classical=classical,
-        judges=judges,
-        data_range=data_range,
-        label_column=label_column,
-        target_labels=target_labels,
-        reference_labels=reference_labels,
-    )
-    measured = measure_scans(rows, comparison.measure, workers=workers, progress=progress)
-    per_subject = pd.DataFrame(list(measured))
-    if "dose_equivalent_bound" in per_subject:
-        per_subject["dose_equivalent_bound"] = per_subject["dose_equivalent_bound"].fillna("")
-    summary = summary_table(per_subject, seed=seed)
-    differences = difference_table(per_subject, pairs=pairs, seed=seed)
-    units = sorted(set(rows["units"]))
-    record |= {
-        "tuned_filters": tuned,
-        "subjects": int(rows["subject_id"].nunique()),
-        "scans": len(rows),
-        "dose_fractions": sorted({float(value) for value in rows["dose_fraction"]}),
-        "units": units,
-    }
-    of = {(row["subject_id"], row["session_id"]): row for row in records_of(rows)}
-    panels = [
-        comparison.panel(of[scan], per_subject, title) for title, scan in choose_scans(per_subject).items()
-    ]
-    result = Evaluation(folder, per_subject, summary, differences, record)
-    with atomic_path(folder / "figure.png") as temporary:
-        draw_evaluation(panels, per_subject, unit=units[0] if len(units) == 1 else "", path=temporary)
-    write_evaluation(result, notes=_notes(record))
-    return result
+    with claimed_evaluation(output, record) as claim:
+        if claim.finished:
+            return load_evaluation(claim.folder)
+        validation = table[table["split"] == "validation"]
+        if dose_fraction is not None:
+            validation = validation[np.isclose(validation["dose_fraction"], dose_fraction)]
+        classical, tuned = tuned_filters(
+            validation,
+            given=filters,
+            data_range=None if data_range == "target_max" else float(data_range),
+        )
+        comparison = Comparison(
+            arms=arms,
+            series=series,
+            classical=classical,
+            judges=judges,
+            data_range=data_range,
+            label_column=label_column,
+            target_labels=target_labels,
+            reference_labels=reference_labels,
+        )
+        measured = measure_scans(rows, comparison.measure, workers=workers, progress=progress)
+        per_subject = pd.DataFrame(list(measured))
+        if "dose_equivalent_bound" in per_subject:
+            per_subject["dose_equivalent_bound"] = per_subject["dose_equivalent_bound"].fillna("")
+        summary = summary_table(per_subject, seed=seed)
+        differences = difference_table(per_subject, pairs=pairs, seed=seed)
+        units = sorted(set(rows["units"]))
+        record |= {
+            "tuned_filters": tuned,
+            "subjects": int(rows["subject_id"].nunique()),
+            "scans": len(rows),
+            "dose_fractions": sorted({float(value) for value in rows["dose_fraction"]}),
+            "units": units,
+        }
+        of = {(row["subject_id"], row["session_id"]): row for row in records_of(rows)}
+        panels = [
+            comparison.panel(of[scan], per_subject, title)
+            for title, scan in choose_scans(per_subject).items()
+        ]
+        result = Evaluation(claim.folder, per_subject, summary, differences, record)
+        with atomic_path(claim.folder / "figure.png") as temporary:
+            draw_evaluation(panels, per_subject, unit=units[0] if len(units) == 1 else "", path=temporary)
+        write_evaluation(result, notes=_notes(record))
+        return result
 
 
 def _series(

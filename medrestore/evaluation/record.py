@@ -7,20 +7,22 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, one_line
+from medrestore.claims import Claim, claimed
 from medrestore.evaluation.rendering import render
-from medrestore.files import atomic_path, require_empty_folder, sha256_file
+from medrestore.files import atomic_path, sha256_file, write_json
 
 __all__ = [
     "RECORD",
     "Evaluation",
-    "claim_folder",
+    "claimed_evaluation",
     "files_checksum",
     "load_evaluation",
     "measure_scans",
@@ -29,6 +31,8 @@ __all__ = [
 ]
 
 RECORD = "evaluation.json"
+TABLES = ("per_subject", "summary", "differences")
+RESULTS = (*(f"{name}.csv" for name in TABLES), "tables.md", "figure.png")
 
 TEXT_COLUMNS = ("subject_id", "session_id", "group", "contrast", "dose_equivalent_bound")
 """Of the table per subject: an empty text is no missing number."""
@@ -111,33 +115,33 @@ def files_checksum(paths: Sequence[Path]) -> str:
     return hashlib.sha256("".join(sha256_file(path) for path in paths).encode()).hexdigest()
 
 
-def claim_folder(output: str | os.PathLike[str], record: Mapping[str, Any]) -> tuple[Path, bool]:
-    """Mark a new or empty folder as an evaluation's.
+def claimed_evaluation(
+    output: str | os.PathLike[str], record: Mapping[str, Any]
+) -> AbstractContextManager[Claim]:
+    """Keep a folder for one evaluation.
 
-    Returns
-    -------
-    tuple
-        The folder, and whether it holds this very evaluation already, finished.
+    Parameters
+    ----------
+    output
+        New, empty, or of this evaluation.
+    record
+        All that tells it from others.
 
     Raises
     ------
     InputError
-        When the folder holds other files or another evaluation.
+        As :func:`~medrestore.files.claimed`.
     """
-    folder = require_empty_folder(output, belongs="evaluation", marker=RECORD)
-    path = folder / RECORD
-    if path.exists():
-        found = _read_record(path)
-        same = json.loads(json.dumps(record))
-        differing = [key for key, value in same.items() if found.get(key) != value]
-        if differing:
-            raise InputError(
-                f"{folder}: holds another evaluation ({', '.join(differing)} differ); nothing is "
-                "overwritten. Remedy: name an empty or new folder"
-            )
-        return folder, bool(found.get("finished"))
-    _write_record(folder, record, finished=False)
-    return folder, False
+    return claimed(
+        output,
+        record,
+        record=RECORD,
+        belongs="evaluation",
+        other="another evaluation",
+        has_results=lambda folder: any((folder / name).exists() for name in RESULTS),
+        is_finished=lambda found: bool(found.get("finished")) and _has_tables(Path(output)),
+        facts={"finished": False},
+    )
 
 
 def load_evaluation(folder: str | os.PathLike[str]) -> Evaluation:
@@ -150,7 +154,7 @@ def load_evaluation(folder: str | os.PathLike[str]) -> Evaluation:
     """
     path = Path(folder)
     record = _read_record(path / RECORD)
-    if not record.pop("finished", False):
+    if not record.pop("finished", False) or not _has_tables(path):
         raise InputError(f"{path}: holds no finished evaluation. Remedy: run it again")
     per_subject = pd.read_csv(path / "per_subject.csv", dtype=dict.fromkeys(TEXT_COLUMNS, str))
     for name in TEXT_COLUMNS:
@@ -170,25 +174,24 @@ def write_evaluation(result: Evaluation, *, notes: Sequence[str]) -> None:
     notes
         Sentences that say below the tables how the numbers came about.
     """
-    tables = {"per_subject": result.per_subject, "summary": result.summary, "differences": result.differences}
-    for name, table in tables.items():
+    for name, table in zip(TABLES, (result.per_subject, result.summary, result.differences), strict=True):
         with atomic_path(result.output / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
     below = "".join(f"- {line}\n" for line in notes)
     with atomic_path(result.output / "tables.md") as temporary:
         temporary.write_text(f"{result.markdown}\n{below}", encoding="utf-8")
-    _write_record(result.output, result.record, finished=True)
+    write_json(result.output / RECORD, {**result.record, "finished": True})
+
+
+def _has_tables(folder: Path) -> bool:
+    return all((folder / f"{name}.csv").is_file() for name in TABLES)
 
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is no record of an evaluation ({error})") from error
-    return record
-
-
-def _write_record(folder: Path, record: Mapping[str, Any], *, finished: bool) -> None:
-    with atomic_path(folder / RECORD) as temporary:
-        text = json.dumps({**record, "finished": finished}, indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        raise InputError(f"{path}: is no record of an evaluation ({one_line(error)})") from error
+    return record if isinstance(record, dict) else {}

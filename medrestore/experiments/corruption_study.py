@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medrestore import __version__
-from medrestore.checks import fail
+from medrestore.claims import Claim, claimed
 from medrestore.experiments.corruption_figure import draw_corruption
 from medrestore.experiments.corruption_plan import (
     BUNDLE,
@@ -25,11 +25,13 @@ from medrestore.experiments.corruption_plan import (
 from medrestore.experiments.corruption_results import StudyResults, load_results, pool_cells, write_results
 from medrestore.experiments.corruption_tables import tables_text
 from medrestore.experiments.jobs import run_jobs
-from medrestore.files import atomic_path, only_process, require_empty_folder
+from medrestore.files import atomic_path
 
 __all__ = ["BUNDLE", "LEVELS", "VARIANTS", "render_corruption_study", "run_corruption_study"]
 
 RECORD = "study.json"
+RESULTS = ("results.csv", "evaluations/*/per_subject.csv", "runs/*/model.pt", "runs/*/checkpoint.pt")
+"""What makes a folder that of its settings: others would be mixed with it."""
 
 
 def run_corruption_study(
@@ -97,15 +99,24 @@ def run_corruption_study(
     over patients. Order is by seed: a study that is cut short can be read with fewer seeds by a call that
     names those that are done.
     """
+    from medrestore.tracking.recording import RUN_FILE
+
     plan = make_plan(
         Path(manifest), levels, variants, seeds, overlays=overlays, overrides=overrides, jobs=jobs
     )
     require_encoder_weights(plan)
-    record = plan.record()
-    folder = require_empty_folder(output, belongs="corruption study", marker=RECORD).resolve()
-    with only_process(folder, work="study"):
-        _claim(folder, record)
-        _run(plan, folder, record, experiment, tracking_uri, progress=progress)
+    with claimed(
+        output,
+        plan.record(),
+        record=RECORD,
+        belongs="corruption study",
+        other="another corruption study",
+        has_results=lambda folder: any(next(folder.glob(name), None) for name in RESULTS),
+        remains=("jobs", "runs", "restored", "evaluations", RUN_FILE),
+        facts={"medrestore_version": __version__},
+    ) as claim:
+        folder = claim.folder.resolve()
+        _run(plan, replace(claim, folder=folder), experiment, tracking_uri, progress=progress)
     return folder
 
 
@@ -132,35 +143,9 @@ def render_corruption_study(output: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _claim(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write the record of a new study; refuse a folder of another one."""
-    path = folder / RECORD
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            fail(f"is no record of a study ({error})", path=path)
-        differing = [key for key, value in record.items() if found.get(key) != value]
-        if differing:
-            fail(
-                f"holds another corruption study ({', '.join(differing)} differ); nothing is overwritten",
-                path=folder,
-                remedy="name an empty or new folder",
-            )
-        return
-    _write_record(folder, record)
-
-
-def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    with atomic_path(folder / RECORD) as temporary:
-        text = json.dumps({"medrestore_version": __version__, **record}, indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
 def _run(
     plan: StudyPlan,
-    folder: Path,
-    record: Mapping[str, Any],
+    claim: Claim,
     experiment: str,
     tracking_uri: str | None,
     *,
@@ -170,6 +155,7 @@ def _run(
     from medrestore.tracking.parents import open_parent_run
     from medrestore.tracking.store import default_tracking_uri
 
+    folder = claim.folder
     uri = tracking_uri or default_tracking_uri(folder)
     selected = {"levels": list(plan.levels), "seeds": list(plan.seeds)}
     with open_parent_run(
@@ -178,7 +164,7 @@ def _run(
         run_name="corruption study",
         kind="corruption study",
         tracking_uri=uri,
-        parameters={**record, **selected, "overlays": list(plan.overlays)},
+        parameters={**claim.settings, **selected, "overlays": list(plan.overlays)},
     ) as parent:
         work = make_jobs(plan, folder, experiment=experiment, tracking_uri=uri, parent_run=parent.run_id)
         run_jobs(work, folder=folder / "jobs", parallel=plan.jobs, progress=progress)
@@ -186,7 +172,7 @@ def _run(
         found = pool_cells(cells, variants=plan.variants)
         write_results(found, folder)
         _draw(found, folder)
-        _write_record(folder, {**record, **selected, "finished": True})
+        claim.note({"medrestore_version": __version__, **selected, "finished": True})
         _log(parent, found)
         names = ("figure.png", "tables.md", RECORD)
         tables = ("results.csv", "by_seed.csv", "changes.csv", "differences.csv")

@@ -18,7 +18,7 @@ from monai.engines.evaluator import Evaluator
 from medrestore import __version__
 from medrestore.checks import InputError, OutputError, Setbacks, fail
 from medrestore.data.restorations import is_our_record
-from medrestore.files import atomic_path, require_short_name, sha256_file
+from medrestore.files import atomic_path, require_folder, require_short_name, sha256_file
 from medrestore.progress import leave_mistakes_to_caller, progress_bar
 
 __all__ = ["Inferer", "Output", "RestorationEvaluator", "Source"]
@@ -121,7 +121,7 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
         source: str,
     ) -> None:
         self.domain: Mapping[str, Any] = model["domain"]
-        self.output_dir = Path(output_dir)
+        self.output_dir = require_folder(output_dir, belongs="restorations")
         common: dict[str, Any] = {
             "medrestore_version": __version__,
             "bundle": Path(bundle).name if bundle else "",

@@ -149,7 +149,7 @@ def test_an_interrupted_evaluation_is_done_again(
 
 
 def test_other_results_are_not_overwritten(cohort: Cohort, evaluation: Evaluation, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds another evaluation \(seed differ\); nothing is overwritten"):
+    with pytest.raises(InputError, match=r"holds another evaluation \(seed 0 -> 1\); nothing is overwritten"):
         run(cohort, evaluation.output, seed=1)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="nothing is overwritten"):

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from medrestore.checks import InputError
-from medrestore.evaluation.record import Evaluation, claim_folder, write_evaluation
+from medrestore.evaluation.record import Evaluation, claimed_evaluation, write_evaluation
 from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.experiments import corruption_study
 from medrestore.experiments.corruption_study import render_corruption_study, run_corruption_study
@@ -54,12 +54,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, make_cells: Callable[..., Cells]) 
                 level, seed = job.name.removeprefix("evaluation_level-").split("_seed-")
                 cell = (float(level) / 100, int(seed))
                 table = make_cells(levels=cell[:1], seeds=cell[1:], variants=list(job.task["methods"]))[cell]
-                folder, _ = claim_folder(job.task["output"], {"made_up": True})
-                summary = summary_table(table, seed=0)
-                result = Evaluation(
-                    folder, table, summary, difference_table(table, seed=0), {"made_up": True}
-                )
-                write_evaluation(result, notes=[])
+                record = {"made_up": True}
+                with claimed_evaluation(job.task["output"], record) as claim:
+                    summary, differences = (made(table, seed=0) for made in (summary_table, difference_table))
+                    write_evaluation(Evaluation(claim.folder, table, summary, differences, record), notes=[])
         return [job.name for job in jobs]
 
     monkeypatch.setattr(corruption_study, "run_jobs", run)
@@ -145,9 +143,9 @@ def test_same_settings_continue_with_other_seeds_and_others_are_refused(
     assert len(recorded()) == 1, "the study is one run"
 
     before = (folder / "results.csv").read_bytes()
-    with pytest.raises(InputError, match=r"holds another corruption study \(variants, configurations differ"):
+    with pytest.raises(InputError, match=r"holds another corruption study \(variants .*configurations"):
         study(folder, variants=("e", "sqe"))
-    with pytest.raises(InputError, match=r"holds another corruption study \(overrides differ"):
+    with pytest.raises(InputError, match=r"holds another corruption study \(overrides.batch_size none -> 2"):
         study(folder, overrides={"batch_size": 2})
     assert (folder / "results.csv").read_bytes() == before
 
@@ -197,7 +195,7 @@ def test_one_folder_is_worked_on_by_one_process(
     folder = study(tmp_path / "study")
     with (
         FileLock(folder / ".lock"),
-        pytest.raises(InputError, match="another process is at work on this study"),
+        pytest.raises(InputError, match="another process is at work on this corruption study"),
     ):
         study(folder)
 

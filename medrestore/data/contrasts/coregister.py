@@ -6,8 +6,6 @@ to the input rigidly before training, and a subject for whom that fails is left 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrestore import __version__
 from medrestore.checks import InputError, fail, require_in_range
+from medrestore.claims import claimed
 from medrestore.data.contrasts.acquisition import Acquisition
 from medrestore.data.contrasts.manifest import (
     SEPARATOR,
@@ -28,14 +27,14 @@ from medrestore.data.contrasts.subject_registration import (
     RegistrationRun,
     SubjectFiles,
     coregister_subject,
+    has_registered,
     read_finished,
 )
 from medrestore.data.manifest import Problem, refuse
-from medrestore.data.phantoms.folder import write_json
 from medrestore.data.registration import MOST_MM
 from medrestore.data.volumes import nifti_stem
 from medrestore.data.workers import available_cores, run_tasks
-from medrestore.files import atomic_path, require_empty_folder
+from medrestore.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,13 +104,25 @@ def coregister_manifest(
         require_in_range("workers", workers, 1, 1024)
     table = read_contrast_manifest(manifest, contrasts=names)
     subjects = _subjects(table, names, manifest)
-    folder = require_empty_folder(output, belongs="co-registration", marker=SETTINGS_NAME)
-    fingerprint = _claim(
-        folder, {"contrasts": names, "acquisition": acquisition.as_plain(), "most_mm": most_mm}
-    )
-    run = RegistrationRun(folder, manifest.parent.resolve(), acquisition, most_mm, fingerprint)
-    records = _records(run, subjects, workers=workers or available_cores(), progress=progress)
-    return _write_tables(run, table, subjects, records, names)
+    with claimed(
+        output,
+        {
+            "version": __version__,
+            "contrasts": names,
+            "acquisition": acquisition.as_plain(),
+            "most_mm": most_mm,
+        },
+        record=SETTINGS_NAME,
+        belongs="co-registration",
+        other="a co-registration of other settings",
+        has_results=has_registered,
+        remains=("subjects", "registration.csv", "left_out.csv"),
+    ) as claim:
+        run = RegistrationRun(
+            claim.folder, manifest.parent.resolve(), acquisition, most_mm, claim.fingerprint
+        )
+        records = _records(run, subjects, workers=workers or available_cores(), progress=progress)
+        return _write_tables(run, table, subjects, records, names)
 
 
 def _subjects(table: pd.DataFrame, names: Sequence[str], manifest: Path) -> list[SubjectFiles]:
@@ -139,22 +150,6 @@ def _unusable(path: Path) -> str:
     except InputError:
         return f"{path.name} has no NIfTI name; name it .nii.gz or .nii"
     return "" if path.is_file() else f"{path.name}: no such file"
-
-
-def _claim(folder: Path, settings: Mapping[str, Any]) -> str:
-    """Write the settings, or require that those there are the same; return their fingerprint."""
-    plain = json.loads(json.dumps({"version": __version__, **settings}))
-    path = folder / SETTINGS_NAME
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            fail("is not readable JSON", path=path, remedy="name a new folder")
-        if found != plain:
-            fail("holds a co-registration of other settings", path=folder, remedy="name a new folder")
-    else:
-        write_json(path, plain)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _records(

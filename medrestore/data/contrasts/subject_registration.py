@@ -17,13 +17,19 @@ from medrestore.data.contrasts.acquisition import Acquisition, read_channels
 from medrestore.data.contrasts.registration_picture import Pictured, draw_registrations
 from medrestore.data.contrasts.sidecar import sidecar_path
 from medrestore.data.identity import scan_name
-from medrestore.data.phantoms.folder import write_json
 from medrestore.data.registration import Registration, register_rigid, resample
 from medrestore.data.registration_images import FixedHead
 from medrestore.data.volumes import Volume, nifti_stem, read_volume, write_volume
-from medrestore.files import atomic_path, sha256_file
+from medrestore.files import atomic_path, sha256_file, write_json
 
-__all__ = ["FIGURES", "RegistrationRun", "SubjectFiles", "coregister_subject", "read_finished"]
+__all__ = [
+    "FIGURES",
+    "RegistrationRun",
+    "SubjectFiles",
+    "coregister_subject",
+    "has_registered",
+    "read_finished",
+]
 
 RECORD_NAME = "registration.json"
 """File of a subject's folder with what was found and the checksums of all others; written last."""
@@ -118,6 +124,17 @@ def read_finished(run: RegistrationRun, subject: SubjectFiles) -> dict[str, Any]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return record if whole else None
+
+
+def has_registered(folder: Path) -> bool:
+    """Return whether a co-registration's folder holds a subject none of whose registrations failed."""
+    for path in folder.glob(f"subjects/*/{RECORD_NAME}"):
+        try:
+            if not json.loads(path.read_text(encoding="utf-8"))["failures"]:
+                return True
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return False
 
 
 def coregister_subject(run: RegistrationRun, subject: SubjectFiles) -> tuple[str, dict[str, Any]]:

@@ -13,8 +13,7 @@ from medrestore.data.phantoms import amyloid
 from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, Template, load_template
 from medrestore.data.phantoms.design import DOSE_SERIES, SIZES, CohortSize, SubjectGroup, plan_cohort
 from medrestore.data.phantoms.folder import (
-    COHORT_NAME,
-    claim_folder,
+    claimed_cohort,
     read_record,
     simulate_waiting,
     subject_folder,
@@ -27,7 +26,6 @@ from medrestore.data.phantoms.subject import (
     degraded_name,
     simulate_subject,
 )
-from medrestore.files import require_empty_folder
 from medrestore.operators.pet_scan import ScanSettings
 
 __all__ = ["DOSE_SERIES", "SIZES", "CohortSize", "SubjectGroup", "plan_cohort", "simulate_cohort"]
@@ -86,19 +84,26 @@ def simulate_cohort(
         require_in_range("workers", workers, 1, 1024)
     settings = settings or ScanSettings()
     grid = grid or CohortGrid()
-    folder = require_empty_folder(output, belongs="simulated cohort", marker=COHORT_NAME)
-    fingerprint = claim_folder(folder, _description(size, seed, dose_fraction, settings, grid))
-    plans = plan_cohort(size, seed=seed, dose_fraction=dose_fraction)
-    simulate_waiting(
-        _task,
-        plans,
-        folder,
-        fingerprint=fingerprint,
-        arguments=lambda plan, place: (plan, place, load_template(), grid, settings, seed, fingerprint),
-        workers=workers,
-        progress=progress,
-    )
-    return _write_tables(folder, plans, dose_fraction)
+    with claimed_cohort(output, _description(size, seed, dose_fraction, settings, grid)) as claim:
+        plans = plan_cohort(size, seed=seed, dose_fraction=dose_fraction)
+        simulate_waiting(
+            _task,
+            plans,
+            claim.folder,
+            fingerprint=claim.fingerprint,
+            arguments=lambda plan, place: (
+                plan,
+                place,
+                load_template(),
+                grid,
+                settings,
+                seed,
+                claim.fingerprint,
+            ),
+            workers=workers,
+            progress=progress,
+        )
+        return _write_tables(claim.folder, plans, dose_fraction)
 
 
 def _description(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -12,22 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore import __version__
-from medrestore.checks import fail
+from medrestore.claims import Claim, claimed
 from medrestore.data.grid import SourceGrid
 from medrestore.data.volumes import write_channels, write_volume
 from medrestore.data.workers import available_cores, run_tasks
-from medrestore.files import atomic_path, sha256_file
+from medrestore.files import atomic_path, sha256_file, write_json
 
 __all__ = [
     "COHORT_NAME",
     "RECORD_NAME",
     "SubjectFolder",
-    "claim_folder",
+    "claimed_cohort",
     "is_finished",
     "read_record",
     "simulate_waiting",
     "subject_folder",
-    "write_json",
     "write_participants",
 ]
 
@@ -50,12 +50,6 @@ class Planned(Protocol):
 
 
 Plan = TypeVar("Plan", bound=Planned)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON, whole or not at all, the same bytes for the same content."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def subject_folder(folder: Path, plan: Planned) -> Path:
@@ -82,40 +76,32 @@ def is_finished(folder: Path, plan: Planned, fingerprint: str) -> bool:
         return False
 
 
-def claim_folder(folder: Path, description: Mapping[str, Any]) -> str:
-    """Write a cohort's settings, or require that those there are the same; return their fingerprint.
+def claimed_cohort(
+    output: str | os.PathLike[str], description: Mapping[str, Any]
+) -> AbstractContextManager[Claim]:
+    """Keep a folder for one cohort.
 
     Parameters
     ----------
-    folder : Path
-        The cohort's folder.
+    output : path
+        New, empty, or of this cohort.
     description : mapping
         All that determines the cohort; what JSON can hold.
 
     Raises
     ------
     InputError
-        When the folder holds a cohort of other settings, or a description that cannot be read.
+        As :func:`~medrestore.files.claimed`.
     """
-    plain = json.loads(json.dumps({"simulated": True, "version": __version__, **description}))
-    path = folder / COHORT_NAME
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            fail("is not readable JSON", path=path, remedy="name a new folder")
-        if not isinstance(found, dict) or found != plain:
-            differing = sorted(
-                key for key in plain if not isinstance(found, dict) or found.get(key) != plain[key]
-            )
-            fail(
-                f"holds a cohort of other settings ({', '.join(differing) or 'unknown keys'} differ)",
-                path=folder,
-                remedy="name a new folder, or give the settings in cohort.json",
-            )
-    else:
-        write_json(path, plain)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return claimed(
+        output,
+        {"simulated": True, "version": __version__, **description},
+        record=COHORT_NAME,
+        belongs="simulated cohort",
+        other="a cohort of other settings",
+        has_results=lambda folder: any(folder.glob(f"subjects/*/{RECORD_NAME}")),
+        remains=("subjects",),
+    )
 
 
 def simulate_waiting(

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medrestore.data.phantoms.folder import write_json
 from medrestore.data.slides.overview import Region, write_overview
 from medrestore.data.slides.parts import slide_checksum, slide_parts
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.data.slides.slide_list import SlideEntry
 from medrestore.data.slides.tissue import focus_score, pen_mask, tissue_mask
+from medrestore.files import write_json
 
 __all__ = [
     "MOST_PEN",
@@ -23,6 +23,7 @@ __all__ = [
     "SMOOTHING_UM",
     "TileRules",
     "grid_positions",
+    "has_tiles",
     "read_scan",
     "scan_slide",
 ]
@@ -157,6 +158,17 @@ def read_scan(entry: SlideEntry, folder: Path, fingerprint: str) -> dict[str, An
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return record if held == (fingerprint, _held(entry)) else None
+
+
+def has_tiles(folder: Path) -> bool:
+    """Return whether a folder of :func:`scan_slide` holds a slide with a tile."""
+    for path in folder.glob("slides/*.json"):
+        try:
+            if json.loads(path.read_text(encoding="utf-8"))["tiles"]:
+                return True
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return False
 
 
 def _record_path(folder: Path, entry: SlideEntry) -> Path:

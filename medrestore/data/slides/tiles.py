@@ -5,7 +5,6 @@ Nothing but the manifest is stored of a tile; it is read from its slide when it 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -19,11 +18,11 @@ import pandas as pd
 
 from medrestore import __version__
 from medrestore.checks import InputError, counted, fail, require_in_range
+from medrestore.claims import Claim, claimed
 from medrestore.data.manifest import SPLITS
-from medrestore.data.phantoms.folder import write_json
 from medrestore.data.slides.manifest import write_tile_manifest
 from medrestore.data.slides.resolution import require_microns
-from medrestore.data.slides.scan import TileRules, grid_positions, read_scan, scan_slide
+from medrestore.data.slides.scan import TileRules, grid_positions, has_tiles, read_scan, scan_slide
 from medrestore.data.slides.slide_list import (
     SlideEntry,
     describe_patients,
@@ -34,7 +33,7 @@ from medrestore.data.slides.slide_list import (
 from medrestore.data.slides.slide_search import SETTINGS_NAME
 from medrestore.data.slides.tissue import MINIMUM_FOCUS
 from medrestore.data.workers import available_cores, run_tasks
-from medrestore.files import atomic_path, require_empty_folder
+from medrestore.files import atomic_path
 
 __all__ = ["make_tiles"]
 
@@ -140,20 +139,39 @@ def make_tiles(
     require_splits(found, fractions=fractions, seed=seed)  # numbers that no better name of a patient mends
     entries = require_splits(require_patients(found, fractions=fractions), fractions=fractions, seed=seed)
     _require_usable(entries, rules)
-    folder = require_empty_folder(output, belongs="tiles", marker=SETTINGS_NAME)
-    target = folder / "manifest.csv" if manifest is None else Path(manifest)
-    fingerprint = _claim(folder, target, rules, entries)
+    listed = [
+        {
+            "path": Path(os.path.relpath(entry.path, Path(output).absolute())).as_posix(),
+            "subject_id": entry.subject_id,
+            "split": entry.split,
+            "microns_per_pixel": entry.microns_per_pixel,
+        }
+        for entry in entries
+    ]
     lines = describe_patients(entries)
-    if target.exists():
-        _tell(report, lines + _describe_splits(folder))
+    target = Path(output) / "manifest.csv" if manifest is None else Path(manifest)
+    with claimed(
+        output,
+        {"version": __version__, "rules": asdict(rules)},
+        record=SETTINGS_NAME,
+        belongs="tiles",
+        other="tiles of other slides or settings",
+        has_results=has_tiles,
+        is_finished=lambda found: target.exists() and str(target.absolute()) in found.get("finished", []),
+        remains=("slides", "overview", "slides.csv"),
+    ) as claim:
+        if _is_made(claim, target, listed):
+            _tell(report, lines + _describe_splits(claim.folder))
+            return target
+        records = _records(entries, rules, claim, workers=workers or available_cores(), bar=progress)
+        _write_slides(entries, records, claim.folder)
+        finished, name = set(claim.found.get("finished", [])), str(target.absolute())
+        # A manifest that a killed run wrote is known to be ours.
+        claim.note({"slides": listed, "finished": sorted(finished), "begun": name})
+        _write_manifest(entries, records, rules, target, claim.folder)
+        claim.note({"slides": listed, "finished": sorted(finished | {name})})
+        _tell(report, lines + _describe_splits(claim.folder))
         return target
-    records = _records(
-        entries, rules, folder, fingerprint, workers=workers or available_cores(), bar=progress
-    )
-    _write_slides(entries, records, folder)
-    _write_manifest(entries, records, rules, target, folder)
-    _tell(report, lines + _describe_splits(folder))
-    return target
 
 
 def _tell(report: Callable[[str], None] | None, lines: Sequence[str]) -> None:
@@ -202,48 +220,29 @@ def _require_usable(entries: Sequence[SlideEntry], rules: TileRules) -> None:
         raise InputError(f"{len(problems)} of {len(entries)} slides cannot be used{shown}{more}")
 
 
-def _claim(folder: Path, target: Path, rules: TileRules, entries: Sequence[SlideEntry]) -> str:
-    """Write the settings, or require that those there are the same; return the fingerprint of the rules.
+def _is_made(claim: Claim, target: Path, listed: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the manifest is there, of these slides; refuse one of other slides or of anybody else.
 
     A run that is not finished may go on with other slides, for one that cannot be read to its end is found
     late; a finished one may not, for its splits would change.
     """
-    listed = [
-        {
-            "path": Path(os.path.relpath(entry.path, folder.absolute())).as_posix(),
-            "subject_id": entry.subject_id,
-            "split": entry.split,
-            "microns_per_pixel": entry.microns_per_pixel,
-        }
-        for entry in entries
-    ]
-    plain = json.loads(json.dumps({"version": __version__, "rules": asdict(rules), "slides": listed}))
-    path = folder / SETTINGS_NAME
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            same = found["version"] == plain["version"] and found["rules"] == plain["rules"]
-            finished = bool(found.get("finished"))
-            same = same and (found["slides"] == plain["slides"] or not finished)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            fail("is not readable", path=path, remedy="name a new folder")
-        if not same:
-            fail("holds tiles of other slides or settings", path=folder, remedy="name a new folder")
-        if target.exists() and not (finished and str(target.absolute()) in found["finished"]):
-            fail("exists, and nothing is overwritten", path=target, remedy="name a new manifest")
-        if finished:
-            plain["finished"] = found["finished"]
-    elif target.exists():
+    finished = claim.found.get("finished", [])
+    if finished and claim.found["slides"] != json.loads(json.dumps(listed)):
+        fail(
+            "holds tiles of other slides or settings (the slides, their patients or splits changed)",
+            path=claim.folder,
+            remedy="name the slides that it was made from, or a new folder",
+        )
+    name = str(target.absolute())
+    if target.exists() and name not in (*finished, claim.found.get("begun")):
         fail("exists, and nothing is overwritten", path=target, remedy="name a new manifest")
-    write_json(path, plain)
-    return hashlib.sha256(json.dumps([plain["version"], plain["rules"]]).encode()).hexdigest()
+    return target.exists() and name in finished
 
 
 def _records(
     entries: Sequence[SlideEntry],
     rules: TileRules,
-    folder: Path,
-    fingerprint: str,
+    claim: Claim,
     *,
     workers: int,
     bar: bool,
@@ -254,10 +253,10 @@ def _records(
     records = {
         index: record
         for index, entry in enumerate(entries)
-        if (record := read_scan(entry, folder, fingerprint)) is not None
+        if (record := read_scan(entry, claim.folder, claim.fingerprint)) is not None
     }
     waiting = [
-        (index, entry, rules, folder, fingerprint)
+        (index, entry, rules, claim.folder, claim.fingerprint)
         for index, entry in enumerate(entries)
         if index not in records
     ]
@@ -325,7 +324,7 @@ def _write_manifest(
     rules: TileRules,
     target: Path,
     folder: Path,
-) -> Path:
+) -> None:
     rows = []
     for entry, record in zip(entries, records, strict=True):
         slide = Path(os.path.relpath(entry.path, target.parent.absolute())).as_posix()
@@ -358,7 +357,3 @@ def _write_manifest(
         if split not in filled and any(entry.split == split for entry in entries):
             _logger.warning("split %s has no tile: none is left of its slides", split)
     write_tile_manifest(pd.DataFrame(rows), target)
-    settings = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
-    finished = sorted({*settings.get("finished", []), str(target.absolute())})
-    write_json(folder / SETTINGS_NAME, {**settings, "finished": finished})
-    return target

@@ -28,7 +28,7 @@ from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.observers import named_observers
 from medrestore.evaluation.record import (
     Evaluation,
-    claim_folder,
+    claimed_evaluation,
     files_checksum,
     load_evaluation,
     measure_scans,
@@ -148,39 +148,41 @@ def evaluate_contrasts(
         "pairs": [list(pair) for pair in pairs],
         "seed": seed,
     }
-    folder, finished = claim_folder(output, record)
-    if finished:
-        return load_evaluation(folder)
-    inputs: dict[str, MdmeInput] = {}
-    if classical:
-        found = {_scan(row): mdme_input(row["input_paths"]) for row in records_of(compared)}
-        inputs = {scan: source for scan, source in found.items() if source is not None}
-    comparison = ContrastComparison(
-        contrasts=names,
-        arms=arms,
-        inputs=inputs,
-        observers=judges,
-        reader=reader,
-        percentile=data_range_percentile,
-        showcase=_choose(compared, names),
-    )
-    measured = measure_scans(compared, comparison.measure, workers=workers, progress=progress)
-    per_subject = pd.DataFrame(list(measured))
-    summary = summary_table(per_subject, seed=seed)
-    differences = difference_table(per_subject, pairs=pairs, seed=seed)
-    record |= {
-        "subjects": int(compared["subject_id"].nunique()),
-        "scans": len(compared),
-        "scans_without_contrasts": int((~held).sum()),
-        "groups": {str(name): int(count) for name, count in compared["group"].value_counts().items() if name},
-        "available": {name: int((compared[f"{name}_path"] != "").sum()) for name in names},
-        "fitted_scans": len(inputs),
-    }
-    result = Evaluation(folder, per_subject, summary, differences, record)
-    with atomic_path(folder / "figure.png") as temporary:
-        draw_contrasts(comparison.showcase, summary, path=temporary)
-    write_evaluation(result, notes=notes_of(record))
-    return result
+    with claimed_evaluation(output, record) as claim:
+        if claim.finished:
+            return load_evaluation(claim.folder)
+        inputs: dict[str, MdmeInput] = {}
+        if classical:
+            found = {_scan(row): mdme_input(row["input_paths"]) for row in records_of(compared)}
+            inputs = {scan: source for scan, source in found.items() if source is not None}
+        comparison = ContrastComparison(
+            contrasts=names,
+            arms=arms,
+            inputs=inputs,
+            observers=judges,
+            reader=reader,
+            percentile=data_range_percentile,
+            showcase=_choose(compared, names),
+        )
+        measured = measure_scans(compared, comparison.measure, workers=workers, progress=progress)
+        per_subject = pd.DataFrame(list(measured))
+        summary = summary_table(per_subject, seed=seed)
+        differences = difference_table(per_subject, pairs=pairs, seed=seed)
+        record |= {
+            "subjects": int(compared["subject_id"].nunique()),
+            "scans": len(compared),
+            "scans_without_contrasts": int((~held).sum()),
+            "groups": {
+                str(name): int(count) for name, count in compared["group"].value_counts().items() if name
+            },
+            "available": {name: int((compared[f"{name}_path"] != "").sum()) for name in names},
+            "fitted_scans": len(inputs),
+        }
+        result = Evaluation(claim.folder, per_subject, summary, differences, record)
+        with atomic_path(claim.folder / "figure.png") as temporary:
+            draw_contrasts(comparison.showcase, summary, path=temporary)
+        write_evaluation(result, notes=notes_of(record))
+        return result
 
 
 def _scan(row: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from medrestore.data.slides.manifest import read_tile_manifest
 from medrestore.evaluation.arms import find_files, raise_all
 from medrestore.evaluation.record import (
     Evaluation,
-    claim_folder,
+    claimed_evaluation,
     files_checksum,
     load_evaluation,
     measure_scans,
@@ -132,33 +132,33 @@ def evaluate_tiles(
         "pairs": [list(pair) for pair in pairs],
         "seed": seed,
     }
-    folder, finished = claim_folder(output, record)
-    if finished:
-        return load_evaluation(folder)
-    with TrueTiles() as trues:
-        comparison = TileComparison(trues, arms, scale=scale, sigma=sigma, baselines=tuple(baselines))
-        measured = measure_scans(
-            rows, comparison.measure, workers=workers or os.cpu_count(), progress=progress, unit="tile"
-        )
-        per_subject = pd.DataFrame(list(measured))
-        summary = summary_table(per_subject, seed=seed)
-        differences = difference_table(per_subject, pairs=pairs, seed=seed)
-        true = per_subject[per_subject["method"] == TRUE]
-        record |= {
-            "subjects": int(rows["subject_id"].nunique()),
-            "tiles": len(rows),
-            "tiles_with_nuclei": int((true["nuclei"] >= LEAST_NUCLEI).sum()) if "nuclei" in true else 0,
-            "tile_size": size,
-            "microns_per_pixel": [float(end(rows["microns_per_pixel"])) for end in (min, max)],
-        }
-        shown = {str(row["tile"]): row for row in records_of(rows)}
-        chosen = choose_tiles(per_subject, place=lambda tile: trues.place(shown[tile]))
-        panels = [comparison.panel(shown[tile], title) for tile, title in chosen.items()]
-    result = Evaluation(folder, per_subject, summary, differences, record)
-    with atomic_path(folder / "figure.png") as temporary:
-        draw_tiles(panels, summary, path=temporary)
-    write_evaluation(result, notes=notes_of(record))
-    return result
+    with claimed_evaluation(output, record) as claim:
+        if claim.finished:
+            return load_evaluation(claim.folder)
+        with TrueTiles() as trues:
+            comparison = TileComparison(trues, arms, scale=scale, sigma=sigma, baselines=tuple(baselines))
+            measured = measure_scans(
+                rows, comparison.measure, workers=workers or os.cpu_count(), progress=progress, unit="tile"
+            )
+            per_subject = pd.DataFrame(list(measured))
+            summary = summary_table(per_subject, seed=seed)
+            differences = difference_table(per_subject, pairs=pairs, seed=seed)
+            true = per_subject[per_subject["method"] == TRUE]
+            record |= {
+                "subjects": int(rows["subject_id"].nunique()),
+                "tiles": len(rows),
+                "tiles_with_nuclei": int((true["nuclei"] >= LEAST_NUCLEI).sum()) if "nuclei" in true else 0,
+                "tile_size": size,
+                "microns_per_pixel": [float(end(rows["microns_per_pixel"])) for end in (min, max)],
+            }
+            shown = {str(row["tile"]): row for row in records_of(rows)}
+            chosen = choose_tiles(per_subject, place=lambda tile: trues.place(shown[tile]))
+            panels = [comparison.panel(shown[tile], title) for tile, title in chosen.items()]
+        result = Evaluation(claim.folder, per_subject, summary, differences, record)
+        with atomic_path(claim.folder / "figure.png") as temporary:
+            draw_tiles(panels, summary, path=temporary)
+        write_evaluation(result, notes=notes_of(record))
+        return result
 
 
 def _find(

@@ -334,6 +334,8 @@ def _own_files(output: Path, record: Mapping[str, Any]) -> list[str]:
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: is damaged ({error}). Remedy: name a new folder") from error
     if study != record["study_id"]:
+        if not any((output / name).exists() for name in files):
+            return []  # killed before it wrote anything
         fail(
             f"holds the analysis of study {study}, not of {record['study_id']}",
             path=output,

@@ -66,6 +66,11 @@ class Analysis:
             When the folder holds other things than an analysis.
         """
         output = require_empty_folder(folder, belongs="analysis of reads", marker="analysis.json")
+        # First what the folder is known by: whatever stops the rest, the next call knows it again.
+        with atomic_path(output / "analysis.json") as path:
+            path.write_text(
+                json.dumps(self.entry, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
         for name in TABLES:
             if self.entry[name]:
                 with atomic_path(output / f"{name}.csv") as path:
@@ -74,10 +79,6 @@ class Analysis:
                 (output / f"{name}.csv").unlink(missing_ok=True)  # of an earlier analysis
         with atomic_path(output / "summary.txt") as path:
             path.write_text(self.summary + "\n", encoding="utf-8")
-        with atomic_path(output / "analysis.json") as path:
-            path.write_text(
-                json.dumps(self.entry, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
         return output
 
 

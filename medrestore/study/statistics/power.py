@@ -209,10 +209,11 @@ class Power:
     def write(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``power.json`` and ``power.csv``; return the folder."""
         output = require_empty_folder(folder, belongs="power computation", marker="power.json")
-        with atomic_path(output / "power.csv") as path:
-            self.table.to_csv(path, index=False)
+        # First what the folder is known by: whatever stops the rest, the next call knows it again.
         with atomic_path(output / "power.json") as path:
             path.write_text(json.dumps(self.entry, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        with atomic_path(output / "power.csv") as path:
+            self.table.to_csv(path, index=False)
         return output
 
 

@@ -291,7 +291,7 @@ def test_a_finished_evaluation_is_read_not_repeated(
     pd.testing.assert_frame_equal(again.per_subject, evaluation.per_subject)
     assert again.record == evaluation.record
     assert again.markdown == evaluation.markdown
-    with pytest.raises(InputError, match=r"holds another evaluation \(seed differ\)"):
+    with pytest.raises(InputError, match=r"holds another evaluation \(seed 0 -> 1\)"):
         run(contrast_cohort, evaluation.output, seed=1)
 
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from medrestore.checks import require_in_range, require_in_set
 from medrestore.data.phantoms.anatomy import CohortGrid, Template, load_template
 from medrestore.data.phantoms.folder import (
-    COHORT_NAME,
-    claim_folder,
+    claimed_cohort,
     read_record,
     simulate_waiting,
     subject_folder,
@@ -27,7 +26,6 @@ from medrestore.data.phantoms.mri.design import SIZES, MriCohortSize, MriSubject
 from medrestore.data.phantoms.mri.head import ventricle_distance_mm
 from medrestore.data.phantoms.mri.session import MriSettings
 from medrestore.data.phantoms.mri.subject import LESION_FRACTION, simulate_mdme_subject
-from medrestore.files import require_empty_folder
 from medrestore.operators.mr_sequences import CONTRASTS
 
 __all__ = ["SIZES", "MriCohortSize", "simulate_mdme_cohort"]
@@ -80,25 +78,24 @@ def simulate_mdme_cohort(
         require_in_range("workers", workers, 1, 1024)
     settings = settings or MriSettings()
     grid = size.grid
-    folder = require_empty_folder(output, belongs="simulated cohort", marker=COHORT_NAME)
-    fingerprint = claim_folder(folder, _description(size, seed, settings))
-    plans = plan_mdme_cohort(size, seed=seed)
+    with claimed_cohort(output, _description(size, seed, settings)) as claim:
+        plans = plan_mdme_cohort(size, seed=seed)
 
-    @lru_cache(maxsize=1)
-    def maps() -> tuple[Template, NDArray[np.float32]]:
-        template = load_template()
-        return template, ventricle_distance_mm(template)
+        @lru_cache(maxsize=1)
+        def maps() -> tuple[Template, NDArray[np.float32]]:
+            template = load_template()
+            return template, ventricle_distance_mm(template)
 
-    simulate_waiting(
-        _task,
-        plans,
-        folder,
-        fingerprint=fingerprint,
-        arguments=lambda plan, place: (plan, place, *maps(), grid, settings, seed, fingerprint),
-        workers=workers,
-        progress=progress,
-    )
-    return _write_tables(folder, plans)
+        simulate_waiting(
+            _task,
+            plans,
+            claim.folder,
+            fingerprint=claim.fingerprint,
+            arguments=lambda plan, place: (plan, place, *maps(), grid, settings, seed, claim.fingerprint),
+            workers=workers,
+            progress=progress,
+        )
+        return _write_tables(claim.folder, plans)
 
 
 def _description(size: MriCohortSize, seed: int, settings: MriSettings) -> dict[str, Any]:
