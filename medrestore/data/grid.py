@@ -131,15 +131,26 @@ class SourceGrid:
         return orientation
 
 
-def require_usable_affine(affine: NDArray[np.float64], *, path: Path | None = None) -> None:
-    """Require an affine (4, 4) that maps voxels to space one to one: finite, not singular."""
+def require_usable_affine(affine: NDArray[np.float64], *, path: Path | None = None, source: str = "") -> None:
+    """Require an affine (4, 4) that maps voxels to space one to one: finite, not singular.
+
+    Parameters
+    ----------
+    affine
+        Voxel indices to mm.
+    path, source
+        The file that it is of, and the fields of its header that it is made from.
+    """
     if affine.shape != (4, 4):
         fail(f"affine must be (4, 4), got {affine.shape}", path=path)
     # Relative to the voxel volume, so that micrometer voxels are as good as millimeter ones.
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(lengths):
+    with np.errstate(over="ignore", invalid="ignore"):  # of numbers that no scan has
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        volume = abs(np.linalg.det(affine[:3, :3]))
+        usable = np.isfinite(affine).all() and np.isfinite(volume) and volume > 1e-6 * np.prod(lengths)
+    if not usable:
         fail(
-            f"has no usable affine: {affine.tolist()}",
+            f"has no usable affine{f' ({source})' * bool(source)}: {affine.tolist()}",
             path=path,
             remedy="set sform or qform from the scan's true geometry",
         )

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, fail, require_in_set
+from medrestore.checks import fail, require_in_set
 from medrestore.data.grid import SourceGrid
-from medrestore.data.nifti import load_image, source_grid, stored_voxels
+from medrestore.data.nifti import nifti_stem, open_nifti, source_grid, stored_voxels
 from medrestore.files import atomic_path
 
 __all__ = [
@@ -71,24 +71,6 @@ class Volume:
         object.__setattr__(self, "voxel_size_mm", (x, y, z))
 
 
-def nifti_stem(path: str | os.PathLike[str]) -> str:
-    """Return a NIfTI file's name without its ending.
-
-    >>> nifti_stem("sub-0001/target.nii.gz")
-    'target'
-
-    Raises
-    ------
-    InputError
-        When the name ends neither in .nii nor in .nii.gz.
-    """
-    name = Path(path).name
-    for ending in (".nii.gz", ".nii"):
-        if name.lower().endswith(ending) and len(name) > len(ending):
-            return name[: -len(ending)]
-    raise InputError(f"{path}: has no NIfTI name. Remedy: name it .nii.gz or .nii")
-
-
 def read_volume(
     path: str | os.PathLike[str], *, finite: bool = True, order: Literal["C", "F"] = "C"
 ) -> Volume:
@@ -122,11 +104,11 @@ def read_volume(
         usable affine.
     """
     path = Path(path)
-    image = load_image(path)
-    source = source_grid(image, path)
+    file = open_nifti(path)
+    source = source_grid(file)
     _warn_without_orientation(source, path)
     data: NDArray[np.float32] = np.asarray(
-        source.to_canonical(stored_voxels(image, path).reshape(source.shape[:3])),
+        source.to_canonical(stored_voxels(file).reshape(source.shape[:3])),
         dtype=np.float32,
         order=order,
     )
@@ -162,11 +144,11 @@ def read_series(path: str | os.PathLike[str]) -> tuple[NDArray[Any], SourceGrid]
         finite, or without a usable affine.
     """
     path = Path(path)
-    image = load_image(path)
-    source = source_grid(image, path, channels=True)
+    file = open_nifti(path)
+    source = source_grid(file, channels=True)
     _warn_without_orientation(source, path)
-    kind = np.complex64 if image.header.get_data_dtype().kind == "c" else np.float32
-    stored = stored_voxels(image, path, kind).reshape(*source.shape, -1)
+    kind = np.complex64 if file.dtype.kind == "c" else np.float32
+    stored = stored_voxels(file, kind).reshape(*source.shape, -1)
     data = np.ascontiguousarray(np.moveaxis(source.to_canonical(stored), 3, 0))
     _require_finite(data, path)
     return data, source
@@ -205,8 +187,7 @@ def read_grid(path: str | os.PathLike[str], *, channels: bool = False) -> Source
     InputError
         As :func:`read_volume` and :func:`read_series` do for what a header shows.
     """
-    path = Path(path)
-    return source_grid(load_image(path), path, channels=channels)
+    return source_grid(open_nifti(Path(path)), channels=channels)
 
 
 def grid_difference(first: Volume, second: Volume) -> str:
