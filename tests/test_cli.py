@@ -345,13 +345,86 @@ def test_key_that_is_not_known_is_refused(
         (["--stages", "[{name: a, epoch: 1, train: [task]}]"], ["no key 'epoch'", "did you mean 'epochs'?"]),
         (["--task_update", "never"], ["task_update must be one of"]),
         (["--spatial_size", "[36, 36]"], ["multiples of 8", "36"]),
-        (["--learning_rate", "{a: "], ["--learning_rate", "YAML"]),
+        (["--learning_rate", "{a: "], ["learning_rate takes a number", "'{a: '"]),
     ],
 )
 def test_value_that_is_wrong_is_refused(
     words: Sequence[str], parts: Sequence[str], call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
 ) -> None:
     call(*training(tiny_cohort, tmp_path / "run"), *words).refused(*parts)
+
+
+NAMES = ("PET #3", "@seed", "%x", "a::b", "50 % [1]*", "$open('PWNED','w').close() or 's'")
+
+
+@pytest.mark.parametrize("output", ["o#1", "@seed", "$open('PWNED','w')"])
+def test_name_of_a_file_is_no_code(
+    output: str,
+    call: Callable[..., Ended],
+    tiny_cohort: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz"
+    folder = Path("in #1 %x @seed $y")
+    table = pd.read_csv(tiny_cohort / "manifest.csv", dtype=str, keep_default_na=False)
+    table["split"] = ["test"] * len(NAMES) + [""] * (len(table) - len(NAMES))
+    monkeypatch.chdir(tmp_path)
+    folder.mkdir()
+    for name in NAMES:
+        shutil.copy(source, folder / f"{name}.nii.gz")
+    model = Path("$model #1.pt")
+    shutil.copy(weights, model)
+    words = ["restore", "--bundle", "amyloid_pet_taskgan", "--weights", model, "--precision", "fp32"]
+    ended = call(*words, "--input", folder, "--output", output)
+    assert ended.code == 0, ended.err
+    assert f"restored to {output}" in ended.out
+    assert {path.name for path in Path(output).glob("*.nii.gz")} == {
+        f"{name}_restored.nii.gz" for name in NAMES
+    }
+    one = folder / f"{NAMES[-1]}.nii.gz"
+    assert call(*words, "--input", one, "--output", f"{output}2").code == 0
+    # The same as cells of a table.
+    table.loc[: len(NAMES) - 1, "degraded"] = [f"{name}.nii.gz" for name in NAMES]
+    table.loc[: len(NAMES) - 1, "degraded_sha256"] = ""
+    table[: len(NAMES)].to_csv(folder / "$table #1.csv", index=False)
+    ended = call(*words, "--input", folder / "$table #1.csv", "--split", "test", "--output", f"{output}3")
+    assert ended.code == 0, ended.err
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(folder.name, model.name),
+        *(output, f"{output}2", f"{output}3"),
+    }
+
+
+def test_training_takes_names_as_they_stand(
+    call: Callable[..., Ended],
+    tiny_cohort: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "$open('PWNED','w') or '@seed %x #3?'"
+    folder = Path(name)
+    shutil.copytree(tiny_cohort, folder / "cohort", ignore=shutil.ignore_patterns(".cache"))
+    (folder / "cohort" / "manifest.csv").rename(folder / "cohort" / "%table #1.csv")
+    (folder / "overlay #1.json").write_text('{"task_weights": null, "learning_rate": 1e-4}')
+    ended = call(
+        *training(folder / "cohort", folder / "run"),
+        *("--manifest", folder / "cohort" / "%table #1.csv"),
+        *("--run_name", name, "--experiment", "42", "--observer", "none", "--task_learning_rate=1e-4"),
+        *("--variant", folder / "overlay #1.json"),
+    )
+    assert ended.code == 0, ended.err
+    assert (folder / "run" / "model.pt").is_file()
+    assert "learning_rate: 0.0001" in (folder / "run" / "config.yaml").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    from medrestore.tracking.store import default_tracking_uri, open_client
+
+    client = open_client(default_tracking_uri(folder / "run"))
+    (run,) = client.search_runs([client.get_experiment_by_name("42").experiment_id])
+    assert run.info.run_name == name
 
 
 def test_bundle_that_is_not_there_is_refused(call: Callable[..., Ended]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from medrestore import __version__
-from medrestore.checks import InputError, mistake, one_line
+from medrestore.checks import InputError, mistake
 from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
 from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
@@ -403,11 +403,9 @@ def compare(
     typer.echo(render(run(experiment, tracking_uri=tracking_uri)))
 
 
-def _overrides(arguments: list[str]) -> dict[str, Any]:
-    """Turn ``--key value`` and ``--key=value`` into a mapping; values are read as YAML."""
-    import yaml
-
-    values: dict[str, Any] = {}
+def _overrides(arguments: list[str]) -> dict[str, str]:
+    """Turn ``--key value`` and ``--key=value`` into a mapping of texts: what they are, their keys decide."""
+    values: dict[str, str] = {}
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
@@ -418,11 +416,7 @@ def _overrides(arguments: list[str]) -> dict[str, Any]:
             if not rest:
                 raise InputError(f"--{key} has no value")
             value = rest.pop(0)
-        try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            reason = one_line(error)
-            raise InputError(f"--{key} {value}: is no YAML value ({reason})") from error
+        values[key] = value
     return values
 
 

@@ -5,15 +5,31 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrestore.checks import InputError, require_known_keys
+from medrestore.checks import InputError, fail, require_known_keys
+from medrestore.engines.values import (
+    SUFFIXES,
+    as_literal,
+    fit_value,
+    normalized_key,
+    plain_values,
+    read_configuration,
+    says_kind,
+)
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
-__all__ = ["bundle_files", "find_bundle", "open_bundle"]
+__all__ = ["bundle_configuration", "bundle_files", "find_bundle", "open_bundle"]
+
+MONAI_ARGUMENTS = (
+    *("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"),
+    *("workflow_name", "workflow_type", "properties_path"),
+)
+"""What files of arguments for ``python -m monai.bundle run`` hold beside keys of the configuration."""
 
 
 def find_bundle(name: str | os.PathLike[str]) -> Path:
@@ -49,14 +65,55 @@ def bundle_files(bundle: Path, config: str, variants: Sequence[str]) -> list[str
     if not files[0].is_file():
         raise InputError(f"{files[0]}: is missing from the bundle")
     for variant in variants:
-        path = (
-            Path(variant) if variant.endswith((".yaml", ".yml")) else bundle / "variants" / f"{variant}.yaml"
-        )
+        named = variant.lower().endswith(SUFFIXES)
+        path = Path(variant) if named else bundle / "variants" / f"{variant}.yaml"
         if not path.is_file():
             known = sorted(path.stem for path in (bundle / "variants").glob("*.yaml"))
             raise InputError(f"{path}: there is no such overlay. The bundle has: {', '.join(known)}")
         files.append(path)
     return [str(path) for path in files]
+
+
+def bundle_configuration(
+    bundle: str | os.PathLike[str], config: str, variants: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the configuration of a bundle with its overlays merged; nothing is evaluated.
+
+    Parameters
+    ----------
+    bundle
+        Folder, or name of a bundle that ships with the package.
+    config
+        ``train`` | ``inference``.
+    variants
+        Overlays, merged in this order: names in the bundle's ``variants`` folder, YAML or JSON files.
+
+    Raises
+    ------
+    InputError
+        For an overlay that cannot be read, a key that the configuration does not have (MONAI accepts it
+        silently), or a value that is not of the kind that its key takes.
+
+    Notes
+    -----
+    Merges as MONAI does: a key may name a nested one (``train::trainer::seed``, ``train#trainer#seed``), and
+    ``+key`` adds to the list or mapping that is there.
+    """
+    first, *overlays = bundle_files(find_bundle(bundle), config, variants)
+    base = plain_values(read_configuration(first))
+    merged = deepcopy(base)
+    for file in overlays:
+        content = read_configuration(file)
+        for key in content:
+            if key.removeprefix("+") in MONAI_ARGUMENTS and key not in base:
+                fail(
+                    f"{key} is for python -m monai.bundle run",
+                    path=file,
+                    remedy="name the bundle and --variant on the command line, and keep keys of its "
+                    f"{config}.yaml alone in the file",
+                )
+        _merge(merged, base, content, where=f"{file}:", code=True)
+    return merged
 
 
 def open_bundle(
@@ -73,46 +130,83 @@ def open_bundle(
     bundle
         Folder, or name of a bundle that ships with the package.
     config
-        ``train`` | ``evaluate`` | ``inference``.
+        ``train`` | ``inference``.
     variants
-        Overlays, merged in this order: names in the bundle's ``variants`` folder or YAML files.
+        Overlays, merged in this order: names in the bundle's ``variants`` folder, YAML or JSON files.
     overrides
-        Values by key; nested keys as ``train::trainer::max_epochs``.
+        Values by key; nested keys as ``train::trainer::max_epochs``. Text is read as its key takes it, and
+        is never code: what a file says is evaluated, what is given here is taken as it stands.
 
     Raises
     ------
     InputError
-        For a key in an overlay or override that the configuration does not have (MONAI accepts it silently).
+        For a key in an overlay or override that the configuration does not have (MONAI accepts it silently),
+        or a value that is not of the kind that its key takes.
     """
-    from monai.bundle import ConfigParser, ConfigWorkflow
+    from monai.bundle import ConfigWorkflow
 
     folder = find_bundle(bundle)
-    files = bundle_files(folder, config, variants)
-    known = ConfigParser.load_config_file(files[0])
-    for file in files[1:]:
-        require_known_keys(f"{file}:", ConfigParser.load_config_file(file), known)
-    given = dict(overrides or {})
-    for key in given:
-        _require_known_path(files[0], key, known)
-    given.setdefault("bundle_root", str(folder))
-    # MONAI warns of every overlay that lies outside configs/, where ours all do.
-    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
-    return ConfigWorkflow(
-        config_file=files,
+    file = bundle_files(folder, config, ())[0]
+    merged = bundle_configuration(folder, config, variants)
+    merged["bundle_root"] = as_literal(str(folder))
+    _merge(merged, plain_values(read_configuration(file)), overrides or {}, where=file, code=False)
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # which logging.conf it has found
+    workflow = ConfigWorkflow(
+        config_file=file,
         meta_file=str(folder / "configs" / "metadata.json"),
         logging_file=str(folder / "configs" / "logging.conf"),
         workflow_type="training" if config == "train" else "inference",
-        **given,
     )
+    # Merged here, not by MONAI: it takes 1e-4 for text, and a path for code.
+    workflow.parser.read_config(merged)
+    return workflow
 
 
-def _require_known_path(file: str, key: str, configuration: Any) -> None:
+def _merge(
+    merged: dict[str, Any], base: Mapping[str, Any], given: Mapping[str, Any], *, where: str, code: bool
+) -> None:
+    """Merge values by key into a configuration whose keys and kinds of value they must share.
+
+    Parameters
+    ----------
+    merged
+        Is changed.
+    base
+        The bundle's own file: its plain values say what a key takes, whatever overlays made of them.
+    given
+        Values by key.
+    where
+        What has no such key, in messages.
+    code
+        Whether expressions are evaluated: a file's are.
+    """
+    from monai.bundle import ConfigParser
+    from monai.bundle.utils import merge_kv
+
+    parser = ConfigParser(merged)
+    for written, value in given.items():
+        key, adds = normalized_key(written)
+        _require_known_path(where, key, merged)
+        kinds = {**merged, **{name: own for name, own in base.items() if says_kind(own)}}
+        try:
+            fitted = fit_value(value, kinds, key, code=code)
+            if adds and not (isinstance(fitted, (list, dict)) and type(fitted) is type(parser[key])):
+                raise InputError(
+                    f"{written} adds to a list, or to keys with values, more of the same; got {fitted!r} for "
+                    f"{parser[key]!r}"
+                )
+        except InputError as error:
+            raise InputError(f"{where} {error}" if code else str(error)) from error
+        merge_kv(parser, f"+{key}" if adds else key, fitted if code else as_literal(fitted))
+
+
+def _require_known_path(where: str, key: str, configuration: Any) -> None:
     """Require that a configuration has ``key``, level by level where it is nested."""
     above = ""
     for part in key.split("::"):
         if isinstance(configuration, list):
             configuration = {str(index): value for index, value in enumerate(configuration)}
         if not isinstance(configuration, Mapping):
-            raise InputError(f"{file} has no key {key!r}: {above!r} holds no keys")
-        require_known_keys(f"{file} at {above!r}" if above else file, {part: None}, configuration)
+            raise InputError(f"{where} has no key {key!r}: {above!r} holds no keys")
+        require_known_keys(f"{where} at {above!r}" if above else where, {part: None}, configuration)
         configuration, above = configuration[part], f"{above}::{part}" if above else part

@@ -191,16 +191,11 @@ def require_encoder_weights(plan: StudyPlan) -> None:
 
 def _merged_configuration(overlays: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a run without its overrides, whose keys it must know."""
-    from monai.bundle import ConfigParser
+    from medrestore.engines.bundle import bundle_configuration
 
-    from medrestore.engines.bundle import bundle_files, find_bundle
-
-    files = bundle_files(find_bundle(BUNDLE), "train", overlays)
-    base, *others = (ConfigParser.load_config_file(file) for file in files)
-    require_known_keys(files[0], {key.split("::")[0]: None for key in overrides}, base)
-    for file, content in zip(files[1:], others, strict=True):
-        require_known_keys(f"{file}:", content, base)
-    merged: dict[str, Any] = ConfigParser.load_config_files(files)
+    merged = bundle_configuration(BUNDLE, "train", overlays)
+    known = {key.split("::")[0]: None for key in overrides}
+    require_known_keys(f"{BUNDLE}, train.yaml", known, merged)
     return merged
 
 

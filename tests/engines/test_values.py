@@ -1,0 +1,256 @@
+"""What a user gives is taken as it stands, and is what its key takes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import ConfigParser
+
+from medrestore.checks import InputError
+from medrestore.engines.bundle import bundle_configuration, open_bundle
+from medrestore.engines.values import as_literal, fit_value, plain_values, read_configuration
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+BUNDLE = BUNDLES / "amyloid_pet_taskgan"
+OURS = sorted(BUNDLES.glob("*/*/*.yaml"))
+HOSTILE = (
+    "$open('PWNED', 'w').close() or 's.nii.gz'",
+    "$import os",
+    "o#1",
+    "PET #3/a::b",
+    "@seed",
+    "@seed::0",
+    "a@::b",
+    "@##seed",
+    "%seed",
+    "%train.yaml::seed",
+    "50 %",
+    "[red]x",
+    "[1]*?.nii",
+    'it\'s "both" \\ and\nmore #',
+    "é#\udcff",  # a name of bytes that are no UTF-8
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_is_taken_as_it_stands(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = {
+        **dict.fromkeys(("dataset_dir", "manifest", "output_dir", "run_name", "experiment"), text),
+        **dict.fromkeys(("tracking_uri", "observer", "task_weights"), text),
+        "train::handlers::1::description": text,
+        "+parameters": {"note": text, "more": [text, {"deep": text}]},
+    }
+    workflow = open_bundle(BUNDLE, "train", overrides=overrides)
+    for _ in range(2):  # parsed again, nothing is evaluated a second time
+        workflow.initialize()
+        for key in ("dataset_dir", "manifest", "output_dir", "run_name", "tracking_uri", "observer"):
+            assert workflow.parser.get_parsed_content(key) == text
+        assert workflow.parser.get_parsed_content("cache_dir") == f"{text}/.cache"
+        assert workflow.parser.get_parsed_content("train::handlers::1").description == text
+        recorded = workflow.parser.get_parsed_content("parameters")
+        assert recorded["note"] == text
+        assert recorded["more"] == [text, {"deep": text}]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_of_a_value_are_taken_as_they_stand() -> None:
+    value = {"a#b": "$1", "$x": {"@seed": "%"}, "a::b": [1, None, True]}
+    parser = ConfigParser({"value": as_literal(value), "user": "@value"})
+    assert parser.get_parsed_content("user") == value
+
+
+@pytest.mark.parametrize("folder", ["PET #3", "$open('PWNED','w')", "@seed", "%x", "a,b"])
+def test_bundle_lies_in_a_folder_of_any_name(
+    folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = tmp_path / folder / BUNDLE.name
+    place.parent.mkdir()
+    place.symlink_to(BUNDLE)
+    overlay = place.parent / "overlay #1.yaml"
+    overlay.write_text("seed: 3\n")
+    monkeypatch.chdir(tmp_path)
+    workflow = open_bundle(place.relative_to(tmp_path), "inference", variants=[str(overlay)])
+    workflow.initialize()
+    assert workflow.parser.get_parsed_content("weights") == f"{folder}/{BUNDLE.name}/models/model.pt"
+    assert workflow.parser.get_parsed_content("seed") == 3
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_file_that_the_user_chose_is_evaluated(tmp_path: Path) -> None:
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("seed: $1 + 2\nrun_name: '@experiment'\n")
+    parser = open_bundle(BUNDLE, "train", variants=[str(overlay)]).parser
+    assert parser.get_parsed_content("seed") == 3
+    assert parser.get_parsed_content("run_name") == "amyloid_pet"
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda path: f"{path.parents[1].name}/{path.stem}")
+def test_our_files_say_what_they_say_to_monai(file: Path) -> None:
+    assert repr(plain_values(read_configuration(file))) == repr(ConfigParser.load_config_file(file))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("learning_rate", "1e-4", 1e-4),
+        ("learning_rate", "1E-4", 1e-4),
+        ("learning_rate", ".5", 0.5),
+        ("learning_rate", "+2.", 2.0),
+        ("batch_size", "1e1", 10),
+        ("batch_size", "1_000", 1000),
+        ("seed", "010", 10),  # YAML 1.1 reads 8
+        ("seed", "-1", -1),
+        ("run_name", "007", "007"),
+        ("run_name", "2026-11-28", "2026-11-28"),
+        ("run_name", "no", "no"),
+        ("run_name", "1e-4", "1e-4"),
+        ("run_name", "null", "null"),
+        ("run_name", "12:30", "12:30"),
+        ("run_name", "[a]", "[a]"),
+        ("run_name", "a: b", "a: b"),
+        ("run_name", "'quoted'", "'quoted'"),
+        ("experiment", "42", "42"),
+        ("generator_norm", "none", "none"),
+        ("manifest", "007", "007"),  # an expression in the file, a path to read_manifest
+        ("observer", "42", "42"),
+        ("observer", "None", None),
+        ("observer", "null", None),
+        ("tracking_uri", "none", None),
+        ("task_weights", "{a: b}", "{a: b}"),
+        ("device", "cpu", "cpu"),
+        ("channels_last", "No", False),
+        ("channels_last", "true", True),
+        ("betas", "[.5, 9e-1]", [0.5, 0.9]),
+        ("spatial_size", "[64, 96]", [64, 96]),
+        (
+            "stages",
+            "[{name: no, epochs: 1e1, train: [task]}]",
+            [{"name": "no", "epochs": 10, "train": ["task"]}],
+        ),
+        ("optimizers::generator::lr", "1e-4", 1e-4),
+        ("optimizers#task#weight_decay", "0", 0),
+        ("train::handlers::1::description", "7", "7"),
+    ],
+)
+def test_text_becomes_what_its_key_takes(key: str, text: str, value: Any) -> None:
+    parser = open_bundle(BUNDLE, "train", overrides={key: text}).parser
+    found = parser[key.replace("#", "::")]
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_null_is_a_number_to_the_component_that_takes_one() -> None:
+    parser = open_bundle(BUNDLES / "histology_srgan", "train", overrides={"crop_size": "64"}).parser
+    assert parser["crop_size"] == 64
+    overrides = {"saturation_delays_ms": "[150.5, 2e3]", "contrasts": "[no, 007]", "input_channels": "none"}
+    parser = open_bundle(BUNDLES / "multicontrast_mri_taskgan", "train", overrides=overrides).parser
+    assert parser["saturation_delays_ms"] == [150.5, 2000.0]
+    assert parser["contrasts"] == ["no", "007"]
+    assert parser["input_channels"] is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("learning_rate", "fast", r"learning_rate takes a number, got 'fast'"),
+        ("learning_rate", "0,001", r"learning_rate takes a number"),
+        ("learning_rate", "nan", r"learning_rate takes a number"),
+        ("learning_rate", "1e999", r"learning_rate takes a finite number"),
+        ("learning_rate", True, r"learning_rate takes a number, got True"),
+        ("batch_size", "8.5", r"batch_size takes a whole number, got '8\.5'"),
+        ("seed", "null", r"seed takes a whole number, got 'null'"),
+        ("channels_last", "maybe", r"channels_last takes true or false, got 'maybe'"),
+        ("betas", "0.5", r"betas takes a list such as \[0\.5, 0\.999\], got '0\.5'"),
+        ("spatial_size", "[64, wide]", r"spatial_size::1 takes a number, got 'wide'"),
+        ("run_name", 7, r"run_name takes text, got 7"),
+        ("generator", "unet", r"generator takes a component"),
+        ("network_def", "@task", r"network_def takes a component"),
+        ("parameters", "{a: {_target_: os.system, command: x}}", r"got a component"),
+        ("+seed", "1", r"\+seed adds to a list, or to keys with values"),
+    ],
+)
+def test_value_of_another_kind_is_refused(key: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_bundle(BUNDLE, "train", overrides={key: value})
+
+
+def test_overlay_says_what_people_mean(tmp_path: Path) -> None:
+    overlay = tmp_path / "mine.YAML"
+    overlay.write_text(
+        "learning_rate: 1e-4\nrun_name: 007\nexperiment: 2026-11-28\nchannels_last: no\nobserver: null\n"
+        "train#trainer#accumulation: 1e0\n+parameters: {note: no, rate: 2e-3}\ngenerator_norm: none\n"
+        "stages: [&first {name: pretrain, epochs: 1e0}, {<<: *first, name: no, train: [task]}]\n",
+        encoding="utf-8-sig",
+    )
+    found = bundle_configuration(BUNDLE, "train", [str(overlay)])
+    assert found["learning_rate"] == 1e-4
+    assert (found["run_name"], found["experiment"]) == ("007", "2026-11-28")
+    assert found["channels_last"] is False
+    assert found["observer"] is None
+    assert found["generator_norm"] == "none"
+    assert found["train"]["trainer"]["accumulation"] == 1
+    assert found["parameters"]["seed"] == "@seed"
+    assert found["parameters"]["rate"] == 2e-3
+    assert found["stages"][1] == {"name": "no", "epochs": 1, "train": ["task"]}
+
+
+def test_overlay_may_be_json(tmp_path: Path) -> None:
+    overlay = tmp_path / "mine.json"
+    overlay.write_text(
+        '{"learning_rate": 1e-4, "run_name": 7, "+betas": [0.1], "seed": "3", "workers": null}'
+    )
+    found = bundle_configuration(BUNDLE, "train", ["demo", str(overlay)])
+    assert (found["learning_rate"], found["run_name"], found["seed"]) == (1e-4, "7", 3)
+    assert found["betas"] == [0.5, 0.999, 0.1]
+    assert found["workers"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.yaml", "learning_rate: fast\n", r"a\.yaml: learning_rate takes a number, got 'fast'"),
+        ("a.yaml", "seed: 1\nseed: 2\n", r"a\.yaml: is no YAML file .*key seed stands there twice"),
+        ("a.json", '{"seed": 1, "seed": 2}', r"a\.json: is no JSON file .*key seed stands there twice"),
+        ("a.json", "{", r"a\.json: is no JSON file"),
+        ("a.yaml", "a: [", r"a\.yaml: is no YAML file"),
+        ("a.yaml", "- seed\n", r"a\.yaml: holds a list, expected keys with values"),
+        ("a.yaml", "seed\n", r"a\.yaml: holds the text 'seed', expected keys"),
+        (
+            "a.yaml",
+            "train::trainer::sed: 1\n",
+            r"a\.yaml: at 'train::trainer' has no key 'sed'; did you mean",
+        ),
+        ("a.yaml", "+sed: 1\n", r"a\.yaml: has no key 'sed'"),
+        ("a.yaml", "+seed: 1\n", r"a\.yaml: \+seed adds to a list"),
+        ("a.yaml", "config_file: train.yaml\n", r"config_file is for python -m monai\.bundle run"),
+    ],
+)
+def test_overlay_that_is_wrong_is_refused(name: str, text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        bundle_configuration(BUNDLE, "train", [str(tmp_path / name)])
+    assert "\n" not in str(error.value)
+
+
+def test_empty_overlay_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("# nothing yet\n")
+    assert bundle_configuration(BUNDLE, "train", [str(tmp_path / "a.yaml")]) == bundle_configuration(
+        BUNDLE, "train"
+    )
+
+
+def test_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    configuration = {"output_dir": "runs", "observer": None}
+    assert fit_value("~/run", configuration, "output_dir") == f"{tmp_path}/run"
+    assert fit_value("~", configuration, "output_dir") == str(tmp_path)
+    for name in ("~scan.nii.gz", "a~/b", "./~/run", "~~/run"):
+        assert fit_value(name, configuration, "output_dir") == name
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no HOME, no entry of this user
+    with pytest.raises(
+        InputError, match=r"~/run: the home folder is not known .* Remedy: write the path out"
+    ):
+        fit_value("~/run", configuration, "output_dir")
