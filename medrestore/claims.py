@@ -27,7 +27,7 @@ from medrestore.files import (
     write_json,
 )
 
-__all__ = ["Claim", "claimed"]
+__all__ = ["Claim", "claimed", "differing_settings"]
 
 MOST_NAMED = 5
 """Settings that differ which a message names."""
@@ -49,8 +49,8 @@ class Claim:
         All that its content depends on, as JSON gives it back.
     record
         File in it that holds the settings.
-    found
-        Content of the record when the folder was of these settings before; empty for a new claim.
+    facts
+        What the record held beside the settings when the block was entered.
     finished
         Whether all there is to do is done.
     """
@@ -58,7 +58,7 @@ class Claim:
     folder: Path
     settings: Mapping[str, Any]
     record: Path
-    found: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     finished: bool = False
 
     @property
@@ -124,16 +124,14 @@ def claimed(
     def look() -> tuple[Mapping[str, Any], bool]:
         """Return the record that is there, none where there is none, and whether it is of these settings."""
         if not file.exists():
-            require_empty_folder(folder, belongs=belongs)
+            require_empty_folder(folder, belongs=belongs, make=False)
             return {}, False
         found = _read_record(file)
         same = all(key in found and found[key] == value for key, value in plain.items())
         # Without the keys of a record it is somebody's file of the same name.
         if not same and (not found.keys() >= plain.keys() or has_results(folder)):
-            differing = _differences(found, plain)
-            more = f", and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
             fail(
-                f"holds {other} ({', '.join(differing[:MOST_NAMED])}{more}); nothing is overwritten",
+                f"holds {other} ({differing_settings(found, plain)}); nothing is overwritten",
                 path=folder,
                 remedy="give the settings that it was begun with to continue it, or name a new folder",
             )
@@ -142,7 +140,7 @@ def claimed(
     made = not folder.exists()
     found, same = look()
     if same and is_finished(found) and has_results(folder):
-        yield Claim(folder, plain, file, found, finished=True)
+        yield Claim(folder, plain, file, _beside(found, plain), finished=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
     with only_process(folder, work=belongs):
@@ -150,10 +148,10 @@ def claimed(
         if found and not same:
             for name in remains:
                 _remove(folder / name)
-        claim = Claim(folder, plain, file, found if same else {}, finished=False)
+        claim = Claim(folder, plain, file, _beside(found, plain) if same else dict(facts or {}))
         file.parent.mkdir(mode=mode, parents=True, exist_ok=True)
         if not same:
-            claim.note(facts or {})
+            claim.note(claim.facts)
         try:
             yield claim
         except BaseException:
@@ -183,6 +181,10 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _beside(record: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in settings}
+
+
 def _read_record(path: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -191,14 +193,20 @@ def _read_record(path: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], *, of: str = "") -> list[str]:
-    """Say which settings differ, the old one first; what a record holds beside settings is none.
+def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which settings differ, the old ones first; what a record holds beside settings is none.
 
-    >>> _differences({"seed": 0, "scan": {"angles": 80}}, {"seed": 1, "scan": {"angles": 40}})
-    ['seed 0 -> 1', 'scan.angles 80 -> 40']
-    >>> _differences({"methods": {"gan": "0f" * 32}}, {"methods": {"l1": "1e" * 32}})
-    ['methods.l1 is new', 'methods.gan is gone']
+    >>> differing_settings({"seed": 0, "scan": {"angles": 80}}, {"seed": 1, "scan": {"angles": 40}})
+    'seed 0 -> 1, scan.angles 80 -> 40'
+    >>> differing_settings({"methods": {"gan": "0f" * 32}}, {"methods": {"l1": "1e" * 32}})
+    'methods.l1 is new, methods.gan is gone'
     """
+    found = _differences(before, now)
+    more = f", and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return ", ".join(found[:MOST_NAMED]) + more
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], *, of: str = "") -> list[str]:
     found = []
     for key in [*now, *(key for key in before if of and key not in now)]:
         name, held = f"{of}{key}", [side[key] for side in (before, now) if key in side]

@@ -189,9 +189,14 @@ def require_folder(path: str | os.PathLike[str], *, belongs: str) -> Path:
 
 
 def require_empty_folder(
-    path: str | os.PathLike[str], *, belongs: str, marker: str = "", tolerated: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    *,
+    belongs: str,
+    marker: str = "",
+    tolerated: Sequence[str] = (),
+    make: bool = True,
 ) -> Path:
-    """Return the folder, made if need be; refuse one that holds other things than a run that left ``marker``.
+    """Return the folder; refuse one that holds other things than a run that left ``marker``.
 
     Parameters
     ----------
@@ -203,6 +208,8 @@ def require_empty_folder(
         File or folder in it by which a folder of this kind is known.
     tolerated
         Patterns of further names that do not count.
+    make
+        Whether to make a folder that is not there.
 
     Raises
     ------
@@ -216,7 +223,8 @@ def require_empty_folder(
             path=folder,
             remedy="name an empty or new folder",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    if make:
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -239,7 +247,7 @@ def holds_files(folder: Path, *, but: Sequence[str] = ()) -> bool:
 
 
 @contextmanager
-def only_process(path: str | os.PathLike[str], *, work: str) -> Iterator[None]:
+def only_process(path: str | os.PathLike[str], *, work: str, wait: bool = False) -> Iterator[None]:
     """Hold a folder, made if need be, for this process alone while the block runs.
 
     The operating system lets go of it when the process ends, however that comes about.
@@ -250,11 +258,13 @@ def only_process(path: str | os.PathLike[str], *, work: str) -> Iterator[None]:
         The folder; while it is held it has the file ``.lock``.
     work
         What is done in it: ``training``.
+    wait
+        For the end of another process that holds it.
 
     Raises
     ------
     InputError
-        When another process holds it.
+        When another process holds it and is not waited for.
     """
     from filelock import FileLock, Timeout
 
@@ -264,7 +274,7 @@ def only_process(path: str | os.PathLike[str], *, work: str) -> Iterator[None]:
     while True:
         lock = FileLock(place)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             fail(
                 f"another process is at work on this {work}",

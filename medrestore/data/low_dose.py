@@ -8,9 +8,9 @@ volume once is done twice.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,21 @@ from numpy.typing import NDArray
 
 from medrestore import __version__, rng
 from medrestore.checks import fail, require_in_range, require_in_set
+from medrestore.claims import differing_settings
 from medrestore.data.identity import id_problem, likeness_problems, ruined
 from medrestore.data.manifest import COLUMNS, write_manifest
 from medrestore.data.phantoms.subject import degraded_name
 from medrestore.data.tables import Problem, no_number, parse_text_table, refuse, table_problems
 from medrestore.data.texts import plain_text, read_json_object
 from medrestore.data.volumes import Volume, grid_difference, nifti_stem, read_volume, write_volume
-from medrestore.files import require_empty_folder, sha256_file, write_json
-from medrestore.operators.pet_scan import STANDARD_DOSE, ScanSettings, simulate_scans
+from medrestore.files import (
+    only_process,
+    require_empty_folder,
+    require_folder,
+    sha256_file,
+    write_json,
+)
+from medrestore.operators.pet_scan import STANDARD_DOSE, Scans, ScanSettings, simulate_scans
 
 __all__ = ["COUNTS_PER_MM", "head_mask", "simulate_low_dose"]
 
@@ -45,6 +52,7 @@ CLOSING_MM = 12.0
 """The head is where the smoothed image exceeds this part of its 99th percentile, closed by a ball."""
 
 MARKER_NAME = "low_dose.json"
+BELONGS = "low-dose simulation"
 
 
 @dataclass(frozen=True)
@@ -241,18 +249,25 @@ def simulate_low_dose(
         "units": units or _sidecar_units(image),
         "scan": asdict(settings),
     }
-    folder = require_empty_folder(output, belongs="low-dose simulation", marker=MARKER_NAME)
-    subjects = _subjects(folder)
-    if subjects.get(name, description) != description:
-        fail(
-            f"holds subject {name} from other settings",
-            path=folder,
-            remedy="name a new folder or another subject_id",
-        )
-    before = _rows_before(folder, name)
-    write_json(folder / MARKER_NAME, {"simulated": True, "subjects": {**subjects, name: description}})
-    _simulate(volume, attenuation, folder / name, description, settings)
-    return _add_rows(folder, description, before)
+    folder = require_folder(output, belongs=BELONGS)
+    _require_free(folder, description)
+    _rows_before(folder, name)
+    scans, window = _simulate(volume, attenuation, description, settings)
+    # Several calls may add subjects at once: each looks again, and writes, while the others wait.
+    with only_process(folder, work=BELONGS, wait=True):
+        subjects = _require_free(folder, description)
+        before = _rows_before(folder, name)
+        if subjects.get(name) != description:
+            shutil.rmtree(folder / name, ignore_errors=True)  # what a call that failed left
+        _write_marker(folder, {**subjects, name: description})
+        try:
+            _write_scans(volume, scans, window, folder / name, description)
+            return _add_rows(folder, description, before)
+        except BaseException:
+            if not _is_whole(folder, name, description):
+                shutil.rmtree(folder / name, ignore_errors=True)
+                _write_marker(folder, {key: held for key, held in subjects.items() if key != name})
+            raise
 
 
 def _require_parameters(
@@ -299,13 +314,9 @@ def _attenuation(volume: Volume, mu_map: str | os.PathLike[str] | None) -> NDArr
 
 
 def _simulate(
-    volume: Volume,
-    mu_per_cm: NDArray[np.float32],
-    folder: Path,
-    description: dict[str, Any],
-    settings: ScanSettings,
-) -> None:
-    """Simulate the scans of one volume and write them with their sidecars."""
+    volume: Volume, mu_per_cm: NDArray[np.float32], description: dict[str, Any], settings: ScanSettings
+) -> tuple[Scans, _Window]:
+    """Simulate the scans of one volume; return them with the window that they are made in."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     window = _window(volume.data, volume.voxel_size_mm)
@@ -323,6 +334,13 @@ def _simulate(
             settings=settings,
             seed=rng.derive(description["seed"], "low dose", description["subject_id"]),
         )
+    return scans, window
+
+
+def _write_scans(
+    volume: Volume, scans: Scans, window: _Window, folder: Path, description: dict[str, Any]
+) -> None:
+    """Write the images with their sidecars."""
     folder.mkdir(parents=True, exist_ok=True)
     shared = {
         **{key: value for key, value in description.items() if key not in ("dose_fractions", "scan")},
@@ -341,15 +359,42 @@ def _file_name(dose_fraction: float) -> str:
     return "target.nii.gz" if dose_fraction == STANDARD_DOSE else degraded_name(dose_fraction)
 
 
-def _subjects(folder: Path) -> dict[str, Any]:
-    """Return the descriptions of the subjects that a folder holds."""
-    path = folder / MARKER_NAME
+def _require_free(folder: Path, description: dict[str, Any]) -> dict[str, Any]:
+    """Return the subjects that a folder holds; refuse other things, and this subject from other settings.
+
+    A subject none of whose images were finished claims nothing.
+    """
+    path, name = folder / MARKER_NAME, description["subject_id"]
     if not path.exists():
+        require_empty_folder(folder, belongs=BELONGS, make=False)
         return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["subjects"])
-    except (ValueError, KeyError, TypeError):
-        return fail("is damaged", path=path, remedy="name a new folder")
+    subjects = read_json_object(path).get("subjects")
+    if not isinstance(subjects, dict) or not all(isinstance(held, dict) for held in subjects.values()):
+        fail("is damaged: it has no subjects", path=path, remedy="name a new folder")
+    held = subjects.get(name)
+    if held is None:
+        require_empty_folder(folder / name, belongs=f"subject {name}", make=False)
+    elif held != description and _is_whole(folder, name, held):
+        fail(
+            f"holds subject {name} from other settings ({differing_settings(held, description)})",
+            path=folder,
+            remedy="name a new folder or another subject_id",
+        )
+    return subjects
+
+
+def _is_whole(folder: Path, name: str, description: Mapping[str, Any]) -> bool:
+    """Return whether all images of a subject are there."""
+    fractions = (STANDARD_DOSE, *description.get("dose_fractions", ()))
+    return all((folder / name / _file_name(fraction)).is_file() for fraction in fractions)
+
+
+def _write_marker(folder: Path, subjects: dict[str, Any]) -> None:
+    """Write the descriptions of the subjects; without any the folder is as it was."""
+    if subjects:
+        write_json(folder / MARKER_NAME, {"simulated": True, "subjects": subjects})
+    else:
+        (folder / MARKER_NAME).unlink(missing_ok=True)
 
 
 def _rows_before(folder: Path, name: str) -> pd.DataFrame | None:

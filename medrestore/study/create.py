@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -22,9 +23,10 @@ import numpy as np
 import pandas as pd
 
 from medrestore import __version__
-from medrestore.checks import fail, require_in_range
+from medrestore.checks import InputError, fail, require_in_range
+from medrestore.claims import Claim, claimed
 from medrestore.data.workers import available_cores
-from medrestore.files import atomic_path, require_empty_folder, sha256_file
+from medrestore.files import atomic_path, sha256_file
 from medrestore.study.images.blinding import set_file_time
 from medrestore.study.images.package import package_images
 from medrestore.study.layout import FORMAT, Study, canonical_json, open_study, sha256_text
@@ -36,7 +38,11 @@ __all__ = ["create_study"]
 
 logger = logging.getLogger(__name__)
 
+OWN_FILE = re.compile(r"[0-9a-f]{16}\.nii|protocol\.json|\.partial-.*")
+"""What a study that is being made has in its folder of what is served."""
+
 DESIGN, CREATION, RECORDS = "design.json", "creation.json", "creation"
+REFUSED = "refused"
 
 RESOLVED = {
     "plan_sha256": "the plan",
@@ -62,7 +68,8 @@ def create_study(
         YAML file; see ``docs/reader_studies.md``.
     output
         A new or empty folder, or one that an interrupted call with the same plan left: images that are whole
-        are kept. A frozen study of the same plan is returned as it is.
+        are kept. Those of a call that was refused give way to a mended plan. A frozen study of the same plan
+        is returned as it is.
     workers
         Processes; one per core when None. Each holds the arms of one case.
     progress
@@ -85,23 +92,49 @@ def create_study(
     for note in plan.notes:
         logger.warning("%s: %s", plan_path, note)
     folder = Path(output)
-    private, images = folder / "private", folder / "public" / "images"
+    private = folder / "private"
     truth = _truth_text(plan)
     # As it comes back from the file: there, the number of an option is a text, and sorted as one.
     entry = json.loads(json.dumps(plan.entry, allow_nan=False))
     resolved = {
-        "plan_sha256": sha256_text(canonical_json(entry)),
-        "protocol_sha256": sha256_text(canonical_json(plan.protocol.as_dict())),
-        "truth_sha256": sha256_text(truth) if truth else "",
-        "sources_sha256": sha256_text(_sources_text(plan)),
+        "the plan": sha256_text(canonical_json(entry)),
+        "the questions": sha256_text(canonical_json(plan.protocol.as_dict())),
+        "the truth": sha256_text(truth) if truth else "",
+        "the list of images": sha256_text(_sources_text(plan)),
     }
     if (private / DESIGN).is_file():
         return _frozen(folder, resolved)
-    require_empty_folder(folder, belongs="study", marker=f"private/{CREATION}")
-    private.mkdir(mode=0o700, exist_ok=True)
+    with claimed(
+        folder,
+        resolved,
+        record=f"private/{CREATION}",
+        belongs="study",
+        other="another study, of which images are made",
+        has_results=_is_worth_keeping,
+        remains=("public", "private"),
+        facts=_new_creation(),
+        mode=0o700,
+    ) as claim:
+        creation = {key: value for key, value in claim.facts.items() if key != REFUSED}
+        claim.note(creation)
+        try:
+            _make(plan, claim, entry, truth, workers=workers or available_cores(), progress=progress)
+        except InputError:
+            # The plan may have to be mended: then its images give way.
+            claim.note({**creation, REFUSED: True})
+            raise
+    _clean(private)
+    return open_study(folder)
+
+
+def _make(
+    plan: Plan, claim: Claim, entry: Mapping[str, Any], truth: str, *, workers: int, progress: bool
+) -> None:
+    """Blind the images, draw the reading list, write all tables and seal them."""
+    folder, creation, resolved = claim.folder, claim.facts, claim.settings
+    private, images = folder / "private", folder / "public" / "images"
     private.chmod(0o700)
     images.mkdir(parents=True, exist_ok=True)
-    creation = _begin(private / CREATION, resolved)
     seed, salt = int(entry["seed"]), str(creation["salt"])
     sources = _named(plan.sources, seed=seed, salt=salt)
     key, faces = package_images(
@@ -110,7 +143,7 @@ def create_study(
         records=private / RECORDS,
         protocol=plan.protocol,
         deface=bool(entry["deface"]),
-        workers=workers or available_cores(),
+        workers=workers,
         progress=progress,
     )
     reading_list = make_reading_list(
@@ -156,16 +189,14 @@ def create_study(
         },
         "salt": salt,
         "plan": entry,
-        "plan_sha256": resolved["plan_sha256"],
+        "plan_sha256": resolved["the plan"],
         "reading_list_sha256": sha256_file(private / "reading_list.csv"),
         "protocol_sha256": sha256_file(folder / "public" / "protocol.json"),
         "key_sha256": sha256_file(private / "key.csv"),
-        "truth_sha256": resolved["truth_sha256"],
-        "resolved": resolved,
+        "truth_sha256": resolved["the truth"],
+        "resolved": {key: resolved[name] for key, name in RESOLVED.items()},
     }
     _write(private / DESIGN, json.dumps(design, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    _clean(private)
-    return open_study(folder)
 
 
 def _frozen(folder: Path, resolved: Mapping[str, str]) -> Study:
@@ -175,23 +206,32 @@ def _frozen(folder: Path, resolved: Mapping[str, str]) -> Study:
     return study
 
 
-def _begin(path: Path, resolved: Mapping[str, str]) -> dict[str, Any]:
-    """Note what is being made, with a new salt; or return the note of the call that was interrupted."""
-    if not path.is_file():
-        creation = {
-            "study_id": secrets.token_hex(6),
-            "salt": secrets.token_hex(32),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "resolved": dict(resolved),
-        }
-        _write(path, json.dumps(creation, indent=1) + "\n")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    _require_same(found["resolved"], resolved, path.parents[1])
-    return found
+def _new_creation() -> dict[str, Any]:
+    """Return what the note of a study that is begun holds: its id, and the salt that all ids follow from."""
+    return {
+        "study_id": secrets.token_hex(6),
+        "salt": secrets.token_hex(32),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _is_worth_keeping(folder: Path) -> bool:
+    """Return whether an unfinished study holds images, and was interrupted; or files that are not its own.
+
+    One that was refused is worth continuing with the same plan, but may have to be mended.
+    """
+    files = [path for path in (folder / "public").rglob("*") if path.is_file()]
+    if any(not OWN_FILE.fullmatch(path.name) for path in files):
+        return True
+    try:
+        refused = json.loads((folder / "private" / CREATION).read_text(encoding="utf-8")).get(REFUSED)
+    except (OSError, ValueError, AttributeError):
+        refused = False
+    return bool(files) and not refused
 
 
 def _require_same(found: Mapping[str, str], resolved: Mapping[str, str], folder: Path) -> None:
-    differing = [name for key, name in RESOLVED.items() if found.get(key) != resolved[key]]
+    differing = [name for key, name in RESOLVED.items() if found.get(key) != resolved[name]]
     if differing:
         fail(
             f"holds another study: {', '.join(differing)} changed since it was begun",

@@ -262,7 +262,7 @@ class TestFolder:
 
     def test_damaged_description(self, scan: Path, tmp_path: Path) -> None:
         (tmp_path / "low_dose.json").write_text("{")
-        with pytest.raises(InputError, match=r"low_dose\.json: is damaged"):
+        with pytest.raises(InputError, match=r"low_dose\.json: is no JSON"):
             simulate(scan, tmp_path)
 
     def test_label_left_open_is_reported_for_training_and_fine_for_a_test_scan(

@@ -296,7 +296,7 @@ class TestInterrupted:
     def test_refuses_to_go_on_with_another_plan(self, stopped: tuple[Path, Path], tmp_path: Path) -> None:
         changed = write_plan(tmp_path, seed=6)
         with pytest.raises(
-            InputError, match="study: holds another study: the plan changed since it was begun"
+            InputError, match=r"study: holds another study, of which images are made \(the plan changed\)"
         ):
             make(changed, stopped[1])
 

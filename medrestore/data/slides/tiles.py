@@ -165,7 +165,7 @@ def make_tiles(
             return target
         records = _records(entries, rules, claim, workers=workers or available_cores(), bar=progress)
         _write_slides(entries, records, claim.folder)
-        finished, name = set(claim.found.get("finished", [])), str(target.absolute())
+        finished, name = set(claim.facts.get("finished", [])), str(target.absolute())
         # A manifest that a killed run wrote is known to be ours.
         claim.note({"slides": listed, "finished": sorted(finished), "begun": name})
         _write_manifest(entries, records, rules, target, claim.folder)
@@ -226,15 +226,15 @@ def _is_made(claim: Claim, target: Path, listed: Sequence[Mapping[str, Any]]) ->
     A run that is not finished may go on with other slides, for one that cannot be read to its end is found
     late; a finished one may not, for its splits would change.
     """
-    finished = claim.found.get("finished", [])
-    if finished and claim.found["slides"] != json.loads(json.dumps(listed)):
+    finished = claim.facts.get("finished", [])
+    if finished and claim.facts["slides"] != json.loads(json.dumps(listed)):
         fail(
             "holds tiles of other slides or settings (the slides, their patients or splits changed)",
             path=claim.folder,
             remedy="name the slides that it was made from, or a new folder",
         )
     name = str(target.absolute())
-    if target.exists() and name not in (*finished, claim.found.get("begun")):
+    if target.exists() and name not in (*finished, claim.facts.get("begun")):
         fail("exists, and nothing is overwritten", path=target, remedy="name a new manifest")
     return target.exists() and name in finished
 
