@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medrestore.checks import InputError
 from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
+
+if TYPE_CHECKING:
+    from medrestore.data.contrasts.acquisition import Acquisition
 
 __all__ = ["mri_app"]
 
@@ -41,8 +45,20 @@ Channels = Annotated[int | None, typer.Option(help="Number of input images, with
 def check(
     file: Annotated[Path, typer.Argument(help="The manifest, a CSV file.")],
     contrast: Contrasts = None,
+    component: Annotated[
+        str | None,
+        typer.Option(
+            help="Check the channels of the inputs too: phase_corrected, magnitude or any, as in coregister."
+        ),
+    ] = None,
+    saturation_delay_ms: Delays = None,
+    echo_time_ms: Echoes = None,
+    channels: Channels = None,
 ) -> None:
-    """Report all faults of a manifest at once, or count the contrasts; ends with code 1 when there is one."""
+    """Report all faults of a manifest at once, or count the contrasts; ends with code 1 when there is one.
+
+    With --component, inputs that coregister would refuse, for their channels or sidecars, are found too.
+    """
     from medrestore.data.contrasts.manifest import (
         availability,
         check_contrast_manifest,
@@ -50,7 +66,10 @@ def check(
     )
 
     contrasts = _contrasts(contrast)
-    problems = check_contrast_manifest(file, contrasts=contrasts)
+    if component is None and (saturation_delay_ms or echo_time_ms or channels):
+        raise InputError("delays, echoes and channels need --component, which says what the inputs are")
+    acquisition = component and _acquisition(component, saturation_delay_ms, echo_time_ms, channels)
+    problems = check_contrast_manifest(file, contrasts=contrasts, acquisition=acquisition or None)
     report_problems(file, problems)
     counts = availability(read_contrast_manifest(file, contrasts=contrasts), contrasts)
     typer.echo(f"subjects with each contrast\n{counts.to_string()}")
@@ -72,22 +91,13 @@ def coregister(
     Beside it: registration.csv with the quality of each, a picture for each subject, and left_out.csv with
     the subjects whose registration failed.
     """
-    from medrestore.data.contrasts.acquisition import make_acquisition
     from medrestore.data.contrasts.coregister import coregister_manifest
-    from medrestore.operators.mdme import MdmeProtocol
 
-    protocol = MdmeProtocol()
-    is_mdme = component != "any"
     written = coregister_manifest(
         manifest,
         output,
         contrasts=_contrasts(contrast),
-        acquisition=make_acquisition(
-            component=component,
-            saturation_delays_ms=saturation_delay_ms or (protocol.saturation_delays_ms if is_mdme else None),
-            echo_times_ms=echo_time_ms or (protocol.echo_times_ms if is_mdme else None),
-            channels=channels,
-        ),
+        acquisition=_acquisition(component, saturation_delay_ms, echo_time_ms, channels),
         workers=workers,
     )
     typer.echo(f"manifest: {written}")
@@ -141,6 +151,23 @@ def evaluate(
 
         log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
     typer.echo(evaluation.markdown)
+
+
+def _acquisition(
+    component: str, delays: list[float] | None, echoes: list[float] | None, channels: int | None
+) -> Acquisition:
+    """Return what the channels of the inputs are; the default protocol's times where none are given."""
+    from medrestore.data.contrasts.acquisition import make_acquisition
+    from medrestore.operators.mdme import MdmeProtocol
+
+    protocol = MdmeProtocol()
+    is_mdme = component != "any"
+    return make_acquisition(
+        component=component,
+        saturation_delays_ms=delays or (protocol.saturation_delays_ms if is_mdme else None),
+        echo_times_ms=echoes or (protocol.echo_times_ms if is_mdme else None),
+        channels=channels,
+    )
 
 
 def _contrasts(given: list[str] | None) -> tuple[str, ...]:

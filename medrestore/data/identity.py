@@ -14,10 +14,10 @@ from medrestore.data.texts import alike
 __all__ = [
     "id_problem",
     "id_problems",
+    "identity_problems",
     "likeness_problems",
     "ruined",
     "scan_name",
-    "scan_name_problems",
 ]
 
 LONGEST = 100
@@ -126,7 +126,7 @@ def likeness_problems(table: pd.DataFrame, column: str, *, within: str | None = 
     return problems
 
 
-def scan_name_problems(table: pd.DataFrame) -> list[Problem]:
+def _name_problems(table: pd.DataFrame) -> list[Problem]:
     """Report rows of two subjects or sessions whose files would be called the same."""
     problems = []
     first: dict[str, tuple[int, str]] = {}
@@ -138,3 +138,17 @@ def scan_name_problems(table: pd.DataFrame) -> list[Problem]:
             )
             problems.append(Problem(row, "subject_id", message))
     return problems
+
+
+def identity_problems(table: pd.DataFrame) -> list[Problem]:
+    """Report what is wrong with the ids of scans, by which their files are called.
+
+    Parameters
+    ----------
+    table
+        Text, with ``row``, ``subject_id`` and ``session_id``.
+    """
+    problems = id_problems(table, ("subject_id", "session_id"))
+    problems += likeness_problems(table, "subject_id")
+    problems += likeness_problems(table, "session_id", within="subject_id")
+    return problems + _name_problems(table)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from medrestore.checks import InputError, one_line
-from medrestore.data.identity import id_problems, likeness_problems, scan_name_problems
+from medrestore.data.identity import identity_problems
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.tables import Problem, meant, no_number
 from medrestore.data.volumes import Volume, grid_difference, read_volume
@@ -185,10 +185,7 @@ def row_problems(
                     row, "split", f"must be one of {', '.join(SPLITS)}, got {split!r}{meant(split, SPLITS)}"
                 )
             )
-    problems += id_problems(table, ("subject_id", "session_id"))
-    problems += likeness_problems(table, "subject_id")
-    problems += likeness_problems(table, "session_id", within="subject_id")
-    problems += scan_name_problems(table)
+    problems += identity_problems(table)
     *words, last = key.values()
     first: dict[tuple[Any, ...], int] = {}
     for row, *cells in table[["row", *key]].itertuples(index=False):

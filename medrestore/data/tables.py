@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_COMMAS = "separate columns by commas (in a spreadsheet: save it as 'CSV UTF-8')"
 _REMEDY = "save it as comma-separated UTF-8 with a header"
 _SHOWN = 50
 
@@ -96,14 +97,25 @@ def read_text_table(
     """
     table, problems = parse_text_table(path, what=what, separators=separators)
     if problems:
-        refuse(path, problems)
+        fail(f"is no CSV table ({'; '.join(map(str, problems[:10]))})", path=path, remedy=_REMEDY)
     return table
 
 
 def parse_text_table(
-    path: Path, *, what: str = "a manifest (CSV)", separators: Sequence[str] = (",",)
+    path: Path,
+    *,
+    what: str = "a manifest (CSV)",
+    separators: Sequence[str] = (",",),
+    plain: Callable[[str], str] = plain_text,
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Read a table as :func:`read_text_table` does; return the faults of single rows, for a report of all.
+
+    Parameters
+    ----------
+    path, what, separators
+        As in :func:`read_text_table`.
+    plain
+        What is done to each cell.
 
     Raises
     ------
@@ -111,14 +123,14 @@ def parse_text_table(
         When there is no such file or it is no CSV table.
     """
     text = read_text(path, what=what)
-    lines = list(_lines(path, text, _separator(path, text, separators)))
+    lines = _lines(path, text, _separator(path, text, separators), plain)
     if not any(map(any, lines)):
         fail(f"is no CSV table (there is nothing in it), expected {what}", path=path, remedy=_REMEDY)
     if not any(lines[0]):
         fail("is no CSV table (its first row is empty, expected the header)", path=path, remedy=_REMEDY)
-    header = _header(path, lines[0])
+    header = _header(path, [plain_text(name) for name in lines[0]])
     problems = [
-        Problem(row, "", f"has {len(cells)} cells, the header has {counted(len(header), 'column')}")
+        Problem(row, "", f"has more cells than the {counted(len(header), 'column')} of the header")
         for row, cells in enumerate(lines[1:], 2)
         if len(cells) > len(header) and any(cells[len(header) :])
     ]
@@ -248,20 +260,22 @@ def _separator(path: Path, text: str, allowed: Sequence[str]) -> str:
     wanted = " or ".join(_SEPARATORS[sign] for sign in allowed)
     likely = max(_SEPARATORS, key=first.count)  # commas where nothing separates
     if likely not in allowed:
-        fail(f"is separated by {_SEPARATORS[likely]}, expected {wanted}", path=path, remedy=_REMEDY)
+        fail(f"is separated by {_SEPARATORS[likely]}, expected {wanted}", path=path, remedy=_COMMAS)
     return likely
 
 
-def _lines(path: Path, text: str, separator: str) -> list[list[str]]:
+def _lines(path: Path, text: str, separator: str, plain: Callable[[str], str]) -> list[list[str]]:
     """Split a text into rows of plain cells."""
     rows: list[list[str]] = []
     known: dict[str, str] = {}
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True
+    )
     try:
         for cells in reader:
             for cell in cells:
                 if cell not in known:
-                    known[cell] = plain_text(cell)
+                    known[cell] = plain(cell)
             rows.append([known[cell] for cell in cells])
     except csv.Error as error:
         reason = one_line(error)
@@ -282,7 +296,7 @@ def _header(path: Path, cells: Sequence[str]) -> list[str]:
     for name in filter(None, cells):
         other = seen.get(name.casefold())
         if other is not None:
-            twins = f"the column {name!r} twice" if other == name else f"columns {other!r} and {name!r}"
+            twins = f"two columns {name!r}" if other == name else f"columns {other!r} and {name!r}"
             fail(f"has {twins}", path=path, row=1, remedy="keep one, or rename the other")
         seen[name.casefold()] = name
     return list(cells)

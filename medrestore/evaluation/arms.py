@@ -12,6 +12,7 @@ import numpy as np
 from medrestore.checks import InputError
 from medrestore.data.identity import scan_name
 from medrestore.data.restorations import restored_name
+from medrestore.data.texts import plain_text
 from medrestore.data.volumes import Volume, grid_difference, read_grid, read_volume
 
 if TYPE_CHECKING:
@@ -183,16 +184,16 @@ def find_files(
         if not Path(folder).is_dir():
             problems.append(f"method {method!r}: {folder} is no folder")
             continue
-        held = {path.name for path in Path(folder).glob(restored_name("*", suffix)) if path.is_file()}
+        found = [path for path in Path(folder).glob(restored_name("*", suffix)) if path.is_file()]
+        held = {plain_text(path.name): path for path in found}  # as cells of the manifest are read
         for file, name in expected.items():
-            path = Path(folder) / file
             if file in held:
-                arms[name][method] = path
+                arms[name][method] = held[file]
             else:
-                problems.append(f"method {method!r}: {path} is missing")
+                problems.append(f"method {method!r}: {Path(folder) / file} is missing")
         problems += [
-            f"method {method!r}: {Path(folder) / file} belongs to no {unit} of the manifest"
-            for file in sorted(held - allowed)
+            f"method {method!r}: {held[file]} belongs to no {unit} of the manifest"
+            for file in sorted(held.keys() - allowed)
         ]
     return arms, problems
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from medrestore.data.contrasts.manifest import MEAN
+
 __all__ = [
     "DIAGNOSIS",
     "LESIONS",
@@ -44,9 +46,6 @@ LABELS = {
     "standard_dose": "Standard dose",
     "true": "True image",
 }
-
-MEAN = "mean"
-"""In the place of a contrast: the mean over all of them."""
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from torch import nn
 from medrestore.checks import InputError, fail
 from medrestore.data.contrasts.acquisition import Acquisition, ChannelVolume, input_scale, read_channels
 from medrestore.data.domain import domain_warnings
-from medrestore.data.identity import scan_name
-from medrestore.data.manifest import read_text_table, split_rows
+from medrestore.data.identity import identity_problems, scan_name
+from medrestore.data.manifest import split_rows
 from medrestore.data.manifest_checks import path_problem
 from medrestore.data.restorations import restored_name
+from medrestore.data.tables import located, read_text_table, refuse
 from medrestore.files import sha256_file
 from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files
 from medrestore.inference.slices import Restoration, SliceRestorer
@@ -344,6 +345,9 @@ def _rows(manifest: Path, split: str | None) -> Iterator[InputFiles]:
     rows = split_rows(table, split) if split is not None else table
     if rows.empty:
         fail("there is no row below the header", path=manifest)
+    problems = identity_problems(rows)
+    if problems:
+        refuse(manifest, problems)
     for row in rows.to_dict("records"):
         for name in needed:
             if row[name] == "":
@@ -353,5 +357,5 @@ def _rows(manifest: Path, split: str | None) -> Iterator[InputFiles]:
             problem = path_problem(file) if file else "has an empty name in its list"
             if problem:
                 fail(f"input {problem}", path=manifest, row=row["row"])
-        paths = tuple((manifest.parent / file).absolute() for file in files)
+        paths = tuple(located(manifest.parent, file) for file in files)
         yield InputFiles(paths, scan_name(row["subject_id"], row["session_id"]))

@@ -25,6 +25,7 @@ import pandas as pd
 from medrestore import __version__
 from medrestore.checks import InputError, fail, require_in_range
 from medrestore.claims import Claim, claimed
+from medrestore.data.tables import read_text_table
 from medrestore.data.workers import available_cores
 from medrestore.files import atomic_path, sha256_file
 from medrestore.study.images.blinding import set_file_time
@@ -263,7 +264,7 @@ def _truth_text(plan: Plan) -> str:
 
 def _write_tokens(path: Path, readers: list[str]) -> None:
     """Draw the secret of each reader's link, once; readable for the owner alone."""
-    if path.is_file() and list(pd.read_csv(path, dtype=str)["reader"]) == readers:
+    if path.is_file() and read_text_table(path).get("reader", pd.Series()).to_list() == readers:
         return
     table = pd.DataFrame({"reader": readers, "token": [secrets.token_urlsafe(32) for _ in readers]})
     with atomic_path(path) as temporary:

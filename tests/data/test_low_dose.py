@@ -307,7 +307,7 @@ class TestEditedManifest:
         [
             (",", ";", "is separated by semicolons, expected commas"),
             ("split", "Split", r"row 1 split: no such column; did you mean 'Split'\?"),
-            ("split", "units", "has the column 'units' twice"),
+            ("split", "units", "has two columns 'units'"),
             ("\n007,", "\n7,", "'007' and '7' of row 2 look like one subject"),
             ("\n007,", "\n7.0,", "'007' and '7.0' of row 2 look like one subject"),
             (",0.05,", ',"0,05",', "row 2 dose_fraction: '0,05' is no number: write it with a decimal point"),

@@ -223,7 +223,7 @@ def test_missing_columns_are_all_named(make_cohort: Make) -> None:
 def test_semicolons_are_named_as_the_likely_cause(make_cohort: Make) -> None:
     path = make_cohort()
     path.write_text(path.read_text().replace(",", ";"))
-    with pytest.raises(InputError, match=r"is separated by semicolons, expected commas\. Remedy: save it as"):
+    with pytest.raises(InputError, match=r"is separated by semicolons, expected commas\. Remedy: sep"):
         check_manifest(path)
 
 

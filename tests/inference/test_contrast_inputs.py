@@ -75,6 +75,8 @@ def test_manifest_with_a_list_of_files_and_no_contrast(write_mdme: Write, tmp_pa
         ({"a": "x.nii.gz;;y.nii.gz"}, None, "row 2: input has an empty name in its list"),
         ({"a": "../x.nii.gz"}, None, r"input '\.\./x\.nii\.gz' leaves the manifest's folder"),
         ({"": "x.nii.gz"}, None, "row 2: subject_id is empty"),
+        ({"05/03/2021": "x.nii.gz"}, None, "row 2 subject_id: '05/03/2021' can be no part of a file name"),
+        ({"a1": "x.nii.gz", "A01": "y.nii.gz"}, None, "row 3 subject_id: 'A01' and 'a1' of row 2 look like"),
         ({"a": "x.nii.gz"}, "train", "has no row of split 'train'; it holds test"),
         ({}, None, "there is no row below the header"),
     ],

@@ -29,11 +29,13 @@ from medrestore.data.tables import Problem, parse_text_table, refuse, table_prob
 from medrestore.data.volumes import Volume
 
 __all__ = [
+    "MEAN",
     "SEPARATOR",
     "availability",
     "check_contrast_manifest",
     "contrast_columns",
     "file_columns",
+    "group_problems",
     "read_contrast_manifest",
     "require_contrasts",
     "with_contrast_checksums",
@@ -42,6 +44,9 @@ __all__ = [
 
 SEPARATOR = ";"
 """Between the files of an input, one for each channel."""
+
+MEAN = "mean"
+"""In the place of a contrast: the mean over all of them. So no contrast can be called so."""
 
 _KEY = {"subject_id": "subject", "session_id": "session"}
 _REQUIRED = ("subject_id", "session_id", "split", "input", "input_sha256")
@@ -140,12 +145,14 @@ def check_contrast_manifest(
     Returns
     -------
     list of Problem
-        By row; empty when all is well. Faults found: a missing or empty column, an unknown or empty split, a
-        subject in two splits, a duplicate row (subject, session), a subject without any contrast to learn
-        from, a contrast that no training subject has, one file content under two subjects or two contrasts,
-        a path that leaves the folder, a missing, unreadable or truncated file, another checksum, an input
-        that is not the acquisition's, voxels that are not finite, an image without foreground, a contrast or
-        lesion mask on another grid than the input, lesion codes that are no whole numbers.
+        By row; empty when all is well. Faults found: a missing or empty column, ids as in
+        :func:`~medrestore.data.manifest.check_manifest`, an unknown or empty split, a subject in two splits,
+        a duplicate row (subject, session), a subject without any contrast to learn from, a contrast that no
+        training subject has, one file content under two subjects or two contrasts, a path that leaves the
+        folder, a missing, unreadable or truncated file, another checksum, an input that is not the
+        acquisition's, voxels that are not finite, an image without foreground, a contrast or lesion mask on
+        another grid than the input, lesion codes that are no whole numbers, a contrast or group that no
+        evaluation can name apart.
 
     Raises
     ------
@@ -155,7 +162,11 @@ def check_contrast_manifest(
     names = require_contrasts(contrasts)
     table, problems = _parse(Path(path), names)
     problems += empty_split_problems(table, require_splits)
+    if MEAN in names:
+        message = "an evaluation names the mean over contrasts so: rename the column"
+        problems.append(Problem(1, MEAN, message))
     if "input_path" in table:
+        problems += group_problems(table)
         if "train" in require_splits:
             problems += _training_problems(table, names)
         problems += file_problems(
@@ -215,6 +226,26 @@ def contrast_columns(contrasts: Sequence[str]) -> tuple[str, ...]:
     """
     sums = (f"{name}_sha256" for name in ("input", *contrasts, "lesions"))
     return ("subject_id", "session_id", "split", "group", "input", *contrasts, "lesions", *sums)
+
+
+def group_problems(table: pd.DataFrame) -> list[Problem]:
+    """Report groups that no evaluation can name apart.
+
+    Parameters
+    ----------
+    table
+        Of :func:`read_contrast_manifest`.
+    """
+    return [
+        Problem(
+            row,
+            "group",
+            f"{group!r}: the name of a group that is evaluated apart is made of letters, digits, spaces, "
+            "'.', '_' and '-'",
+        )
+        for row, group in zip(table["row"], table["group"], strict=True)
+        if not re.fullmatch(r"[\w .\-]*", group)
+    ]
 
 
 def availability(table: pd.DataFrame, contrasts: Sequence[str]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,9 +12,10 @@ import pandas as pd
 
 from medrestore import __version__
 from medrestore.checks import fail, require_in_range
-from medrestore.data.contrasts.manifest import read_contrast_manifest
+from medrestore.data.contrasts.manifest import group_problems, read_contrast_manifest
 from medrestore.data.identity import scan_name
-from medrestore.data.manifest import read_text_table, split_rows
+from medrestore.data.manifest import split_rows
+from medrestore.data.tables import read_text_table
 from medrestore.data.volumes import read_volume
 from medrestore.evaluation.arms import INPUT, find_restorations, repeated_scans
 from medrestore.evaluation.contrasts.classical import MdmeInput, mdme_input
@@ -124,7 +124,8 @@ def evaluate_contrasts(
         fail(f"a contrast cannot be named {MEAN!r}: tables name the mean over contrasts so", path=manifest)
     table = read_contrast_manifest(manifest, contrasts=names)
     rows = split_rows(table, split)
-    _require_groups(rows, manifest)
+    for problem in group_problems(rows):
+        fail(f"{problem.column} {problem.message}", path=manifest, row=problem.row)
     held = (rows[[f"{name}_path" for name in names]] != "").any(axis=1)
     compared = rows[held].reset_index(drop=True)
     if compared.empty:
@@ -203,17 +204,6 @@ def _contrasts_of(path: Path) -> tuple[str, ...]:
 
 def _contrast_columns(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table if f"{name}_sha256" in table and name not in ("input", "lesions")]
-
-
-def _require_groups(rows: pd.DataFrame, manifest: PathLike) -> None:
-    for row in records_of(rows):
-        if not re.fullmatch(r"[\w .\-]*", row["group"]):
-            fail(
-                f"group {row['group']!r}: the name of a group that is evaluated apart is made of letters, "
-                "digits, spaces, '.', '_' and '-'",
-                path=manifest,
-                row=row["row"],
-            )
 
 
 def _find(

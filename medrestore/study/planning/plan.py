@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from medrestore.checks import InputError, require_known_keys
+from medrestore.data.texts import read_text
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING
 from medrestore.study.planning import sections
 from medrestore.study.planning.design import least_sessions
@@ -122,7 +123,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         protocol=protocol,
         sources=_source_table(images, cases, subjects, entry),
         truth=truth,
-        text=path.read_text(encoding="utf-8-sig"),
+        text=read_text(path),
         notes=tuple(_notes(cases, truth, entry)),
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from medrestore.checks import InputError, fail
+from medrestore.data.texts import read_text
 from medrestore.study.planning.sections import contains
 from medrestore.study.questions import GUESS, Protocol, Question
 
@@ -68,12 +69,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         When the file is missing, no YAML, no mapping, or has a key twice; names the line.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from error
+    text = read_text(path, what="a plan or questions (YAML)")
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a safe loader)
     except yaml.MarkedYAMLError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medrestore.checks import InputError, require_in_range, require_in_set, require_known_keys
+from medrestore.data.texts import plain_text
 from medrestore.study.questions import Protocol
 
 __all__ = [
@@ -308,7 +309,8 @@ def _case_list(key: str, value: object) -> list[str]:
     for case in value:
         if not isinstance(case, str):
             raise InputError(f"{key}: a case must be a text, got {case!r}. Remedy: put it in quotes")
-    twice = sorted(case for case, count in Counter(value).items() if count > 1)
+    cases = [plain_text(case) for case in value]  # as tables of cases are read
+    twice = sorted(case for case, count in Counter(cases).items() if count > 1)
     if twice:
         raise InputError(f"{key} names {', '.join(twice)} twice")
-    return list(value)
+    return cases

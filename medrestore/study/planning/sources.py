@@ -11,8 +11,10 @@ from typing import Any
 import pandas as pd
 
 from medrestore.checks import InputError, fail
-from medrestore.data.identity import scan_name
-from medrestore.data.manifest import COLUMNS, read_manifest, read_text_table, split_rows
+from medrestore.data.identity import id_problems, likeness_problems, scan_name
+from medrestore.data.manifest import COLUMNS, read_manifest, split_rows
+from medrestore.data.tables import located, read_text_table, require_column
+from medrestore.data.texts import plain_text
 from medrestore.data.volumes import nifti_stem
 
 __all__ = ["ArmImages", "find_images", "listed", "read_cases", "read_truth", "subjects_of"]
@@ -77,7 +79,7 @@ def find_images(arm: Mapping[str, Any], *, dimensions: int) -> ArmImages:
         return ArmImages(_of_folder(Path(arm["folder"]), ENDINGS[dimensions]), {}, {})
     path = Path(arm["manifest"])
     table = read_cases(path)
-    column = _require_column(table, arm["column"], path)
+    column = require_column(table[table.attrs["columns"]], arm["column"], path)
     for name in ("dose_fraction", "split"):
         if arm[name] is not None and name not in table:
             fail(f"has no column {name!r}", path=path)
@@ -96,7 +98,7 @@ def find_images(arm: Mapping[str, Any], *, dimensions: int) -> ArmImages:
 
 @lru_cache(maxsize=16)
 def _read_cases(path: Path, _stamp: tuple[int, int]) -> pd.DataFrame:
-    table = read_text_table(path)
+    table = read_text_table(path, what="a manifest or a CSV table of cases")
     columns = [name for name in table.columns if name != "row"]
     if {"subject_id", "session_id"} <= set(table.columns):
         if set(COLUMNS) - {"regions", "regions_sha256"} <= set(table.columns):
@@ -112,6 +114,12 @@ def _read_cases(path: Path, _stamp: tuple[int, int]) -> pd.DataFrame:
     for row, case in zip(table["row"], table["case"], strict=True):
         if not case:
             fail("case is empty", path=path, row=row)
+    ids = [name for name in ("subject_id", "case", "subject") if name in columns]
+    problems = id_problems(table, ids, files=False)
+    for name in ids:
+        problems += likeness_problems(table, name)
+    for problem in problems:
+        fail(f"{problem.column} {problem.message}", path=path, row=problem.row)
     if "dose_fraction" in table:
         table["dose_fraction"] = pd.to_numeric(table["dose_fraction"], errors="coerce")
     table.attrs["columns"] = columns
@@ -139,9 +147,10 @@ def read_cases(path: Path) -> pd.DataFrame:
     InputError
         When the table has a fault.
     """
-    if not path.is_file():
-        fail("no such file, expected a manifest or a CSV table of cases", path=path)
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError:  # which the reading names
+        return _read_cases(path, (0, 0))
     return _read_cases(path, (status.st_mtime_ns, status.st_size)).copy()
 
 
@@ -162,7 +171,7 @@ def read_truth(truth: Mapping[str, Any], cases: Sequence[str]) -> dict[str, int]
     """
     path = Path(truth.get("file") or truth["manifest"])
     table = read_cases(path)
-    column = _require_column(table, truth.get("column") or "truth", path)
+    column = require_column(table[table.attrs["columns"]], truth.get("column") or "truth", path)
     wanted = set(cases)
     found: dict[str, int] = {}
     problems = []
@@ -226,24 +235,17 @@ def subjects_of(
     return subjects
 
 
-def _require_column(table: pd.DataFrame, column: str, path: Path) -> str:
-    from difflib import get_close_matches
-
-    if column not in table:
-        names = table.attrs["columns"]
-        near = get_close_matches(column, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
-        fail(f"has no column {column!r}; {hint}", path=path)
-    return column
-
-
 def _of_folder(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
     if not folder.is_dir():
         fail("no such folder", path=folder)
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        fail(f"cannot be read ({error.strerror})", path=folder)
     found = {
-        path: _stem(path, endings)
-        for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(endings)
+        path: plain_text(_stem(path, endings))  # as cells of a table are read
+        for path in entries
+        if _is_file(path) and not path.name.startswith(".") and path.name.lower().endswith(endings)
     }
     # Beside restorations lie maps of their standard deviation: these are no images of the arm.
     if any(stem.endswith(RESTORED) for stem in found.values()):
@@ -255,7 +257,7 @@ def _of_folder(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
         case = stem.removesuffix(RESTORED)
         if case in files:
             fail(f"has two files of {case}: {files[case].name} and {path.name}", path=folder)
-        files[case] = path.resolve()
+        files[case] = _resolved(path)
     return files
 
 
@@ -265,7 +267,7 @@ def _of_table(
     files: dict[str, Path] = {}
     problems = []
     for row, case, value in table[["row", "case", column]].itertuples(index=False):
-        file = (path.parent / str(value)).resolve()
+        file = _resolved(located(path.parent, str(value)))
         if not value:
             problems.append(f"row {row}: {column} of {case} is empty")
         elif not str(value).lower().endswith(endings):
@@ -277,12 +279,28 @@ def _of_table(
                 f"row {row}: {column} of {case} names another file than an earlier row; choose by split or "
                 "dose_fraction"
             )
-        elif not file.is_file():
+        elif not _is_file(file):
             files.pop(case)
             problems.append(f"row {row}: {column} of {case}: no such file ({file})")
     if strict and problems:
         raise InputError(f"{path}: {'; '.join(problems[:20])}")
     return files
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is a file that can be looked at."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _resolved(path: Path) -> Path:
+    """Return where links lead; of links in a circle, the path itself."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
 
 
 def _stem(path: Path, endings: tuple[str, ...]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 import uuid
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medrestore.checks import InputError, fail, require_known_keys
+from medrestore.data.tables import parse_text_table, refuse
 from medrestore.files import atomic_path
 from medrestore.study.layout import PHASES, READING, Study, canonical_json, open_study
 from medrestore.study.questions import Protocol, Question
@@ -44,7 +44,6 @@ INFORMATION = ("reader", "phase", "attempt", "session", "position", "file")
 """Columns of a handout that tell the reader where they are; they are not read."""
 
 WORDS = {"yes": True, "true": True, "y": True, "1": True, "no": False, "false": False, "n": False, "0": False}
-DELIMITERS = (",", ";", "\t")
 SHOWN = 10
 """Faults that are told at once."""
 
@@ -238,39 +237,23 @@ def _value(value: Any) -> Any:
 
 def _rows(path: Path, protocol: Protocol) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield number (as a spreadsheet counts: the header is row 1) and texts of each row."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        header = text.partition("\n")[0]
-        delimiter = next((mark for mark in DELIMITERS if "read_id" in _cells(header, mark)), None)
-        if delimiter is None:
-            fail(
-                "has no column 'read_id' in its first row",
-                path=path,
-                remedy="fill in the file that medrestore study handout made",
-            )
-        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path}: cannot be read as a CSV table ({error}). Remedy: save it as CSV in UTF-8"
-        ) from error
-    columns = [name.strip() for name in table[0]]
+    # What a reader wrote in words is compared with the record: it keeps its letters as they are.
+    table, problems = parse_text_table(path, what="reads (CSV)", separators=(",", ";", "\t"), plain=str.strip)
+    if problems:
+        refuse(path, problems)
+    columns = [str(name) for name in table if name != "row"]
+    if "read_id" not in columns:
+        fail(
+            "has no column 'read_id' in its first row",
+            path=path,
+            remedy="fill in the file that medrestore study handout made",
+        )
     names = [question.name for question in protocol.questions]
-    for name in columns:
-        if columns.count(name) > 1:
-            fail(f"has two columns {name!r}", path=path)
     require_known_keys(
         f"{path}", dict.fromkeys(columns), ("read_id", *names, "seconds", "reason", *INFORMATION)
     )
-    for number, cells in enumerate(table[1:], start=2):
-        if any(cell.strip() for cell in cells[len(columns) :]):
-            fail(f"has more cells than the {len(columns)} columns", path=path, row=number)
-        row = dict.fromkeys(columns, "") | dict(zip(columns, (cell.strip() for cell in cells), strict=False))
-        if any(row.values()):
-            yield number, row
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    for row in table.to_dict("records"):
+        yield int(row["row"]), {name: row[name] for name in columns}
 
 
 def _entry(protocol: Protocol, row: Mapping[str, str], before: CurrentRead | None) -> dict[str, Any] | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-
 from medrestore.checks import fail
+from medrestore.data.tables import read_text_table, require_column
 from medrestore.study.layout import Study
 
 __all__ = ["read_tokens"]
@@ -25,8 +24,9 @@ def read_tokens(study: Study) -> dict[str, str]:
     remedy = "restore the file from a backup"
     if not path.is_file():
         fail("is missing", path=path, remedy=remedy)
-    with path.open(encoding="utf-8", newline="") as stream:
-        given = {row.get("reader"): row.get("token") or "" for row in csv.DictReader(stream)}
+    table = read_text_table(path, what="the tokens of the readers (CSV)")
+    columns = (table[require_column(table, name, path)] for name in ("reader", "token"))
+    given = dict(zip(*columns, strict=True))
     tokens = {reader: given.get(reader, "") for reader, kind in study.readers.items() if kind == "human"}
     for reader, token in tokens.items():
         if len(token) < SHORTEST or not token.isascii():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from medrestore.checks import InputError, fail, require_in_set
+from medrestore.checks import fail, require_in_set
+from medrestore.data.tables import read_text_table
 
 __all__ = ["MISSING", "ReadTable", "read_table"]
 
@@ -220,22 +220,8 @@ def _load(source: str | os.PathLike[str] | pd.DataFrame) -> tuple[pd.DataFrame, 
         where = str(source)
         if not Path(source).is_file():
             fail("there is no such file", path=where, remedy="name a CSV file of reads")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
-                frame = pd.read_csv(
-                    source,
-                    dtype=str,
-                    keep_default_na=False,
-                    encoding="utf-8-sig",
-                    skipinitialspace=True,
-                    skip_blank_lines=False,
-                    index_col=False,
-                )
-        except (ValueError, pd.errors.ParserWarning) as error:  # pandas' parser errors are ValueErrors
-            raise InputError(f"{where}: is no CSV table: {error}. Remedy: save it as UTF-8 CSV") from error
-        frame = frame.set_axis(range(2, len(frame) + 2))  # rows as a spreadsheet shows them
-        frame = frame[~(frame == "").all(axis=1)]
+        table = read_text_table(Path(source), what="reads (CSV)")
+        frame = table.drop(columns="row").set_axis(table["row"].to_list())  # rows as a spreadsheet shows them
     if frame.empty:
         fail("there is no row of reads", path=where, remedy="one row a read, below the header")
     return frame, where
@@ -260,14 +246,11 @@ def _columns(frame: pd.DataFrame, where: str, needs_truth: bool) -> dict[str, An
                 remedy=f"call one of them {name!r}, and the others something else",
             )
         else:
-            separator = len(given) == 1 and any(mark in given[0] for mark in ";\t|")
             fail(
                 f"there is no column {' or '.join(map(repr, aliases))}; there are "
                 + ", ".join(map(repr, given)),
                 path=where,
-                remedy="separate columns by commas"
-                if separator
-                else f"add the column, or rename one {name!r}",
+                remedy=f"add the column, or rename one {name!r}",
             )
     return found
 

@@ -101,6 +101,62 @@ def test_written_manifest_is_what_was_read_and_keeps_unknown_columns(make_cohort
     pd.testing.assert_frame_equal(again[list(table.columns.drop("site"))], table.drop(columns="site"))
 
 
+# ---------------------------------------------------------------- identity, spreadsheets
+@pytest.mark.parametrize(
+    ("row", "values", "problem"),
+    [
+        (9, {"subject_id": "sub-0000 "}, "row 9 split: subject sub-0000 is in 'test' here and in 'train' in"),
+        (
+            9,
+            {"subject_id": "SUB-0"},
+            "row 9 subject_id: 'SUB-0' and 'sub-0000' of row 2 look like one subject",
+        ),
+        (9, {"session_id": "05/03/2021"}, "row 9 session_id: '05/03/2021' can be no part of a file name"),
+        (
+            9,
+            {"split": "Test"},
+            "row 9 split: must be one of train, validation, test, got 'Test'; did you",
+        ),
+        (9, {"group": "MS/CIS"}, "row 9 group: 'MS/CIS': the name of a group that is evaluated apart"),
+        (9, {"t1w": "manifest.csv/t1w.nii.gz"}, "row 9 t1w: manifest.csv/t1w.nii.gz: no such file"),
+    ],
+)
+def test_what_people_and_later_commands_stumble_over_is_found(
+    make_cohort: Make, shown: Shown, row: int, values: dict[str, str], problem: str
+) -> None:
+    path = make_cohort()
+    edit(path, row, **values)
+    assert any(line.startswith(problem) for line in shown(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace(",", ";"), "is separated by semicolons"),
+        (lambda text: text.replace(",", "\t"), "is separated by tabs"),
+        (lambda text: text.replace("t2w", "t1w"), "has two columns 't1w'"),
+        (lambda text: text.replace("group", " SPLIT"), "has columns 'split' and 'SPLIT'"),
+    ],
+)
+def test_tables_of_other_programs_are_refused_in_a_line(
+    make_cohort: Make, shown: Shown, change: Callable[[str], str], message: str
+) -> None:
+    path = make_cohort()
+    path.write_text(change(path.read_text()))
+    with pytest.raises(InputError, match=message) as refused:
+        shown(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_contrast_that_no_evaluation_can_name_is_reported(make_cohort: Make, shown: Shown) -> None:
+    path = make_cohort()
+    path.write_text(path.read_text().replace("t2w", "mean", 2).replace("mean.nii", "t2w.nii"))
+    names = [name for name in cells(path) if f"{name}_sha256" in cells(path)]
+    assert shown(path, contrasts=[name for name in names if name not in ("input", "lesions")]) == [
+        "row 1 mean: an evaluation names the mean over contrasts so: rename the column"
+    ]
+
+
 def test_table_without_groups_and_lesions_is_complete(make_cohort: Make, shown: Shown) -> None:
     path = make_cohort()
     cells(path).drop(columns=["group", "lesions", "lesions_sha256"]).to_csv(path, index=False)

@@ -119,6 +119,12 @@ def test_the_column_of_slide_resolutions_may_be_left_out(cohort: Path) -> None:
     [
         (3, {"split": "test"}, "row 3 split: patient p0 in two splits, train (row 2) and test"),
         (4, {"split": "val"}, "row 4 split: 'val' is not one of train, validation, test"),
+        (4, {"split": "Train"}, "is not one of train, validation, test; did you mean 'train'?"),
+        (5, {"subject_id": "p0 ", "split": "test"}, "patient p0 in two splits, train (row 2) and test"),
+        (5, {"subject_id": "P00"}, "row 5 subject_id: 'P00' and 'p0' of row 2 look like one subject"),
+        (5, {"subject_id": "1.2E+10"}, "row 5 subject_id: '1.2E+10' is a long number that a spreadsheet"),
+        (4, {"tile": "a/b"}, "row 4 tile: 'a/b' can be no part of a file name: it holds '/'"),
+        (4, {"focus": "0,5"}, "row 4 focus: '0,5' is no number: write it with a decimal point"),
         (3, {"tile": "p0_a_x0_y0"}, "row 3 tile: is the same tile as row 2"),
         (3, {"x": 0}, "row 3 slide: is the same tile as row 2"),
         (3, {"tile_size": 32}, "row 3 tile_size: tiles must have one size, got 32 and 64"),

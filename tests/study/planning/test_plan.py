@@ -466,6 +466,37 @@ def test_a_training_case_needs_a_truth(plan, folder):
     assert fault.endswith("has no truth of sub-00_ses-01")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("case,truth\ncase_01,1\n".encode("utf-16"), "is UTF-16 text, expected UTF-8"),
+        (b"case;truth\ncase_01;1\n", "is separated by semicolons, expected commas"),
+        (b"case,truth,truth\ncase_01,1,0\n", "has two columns 'truth'"),
+        (b"case,truth\ncase_01,1,0\n", "row 2: has more cells than the 2 columns of the header"),
+        (b"case,Truth\ncase_01,1\n", "has no column 'truth'; did you mean 'Truth'?"),
+        (b"case,truth\na_1,1\nA_01,0\n", "row 3: case 'A_01' and 'a_1' of row 2 look like one case"),
+        (b"case,truth\n1.2E+10,1\n", "row 2: case '1.2E+10' is a long number that a spreadsheet rounded"),
+    ],
+)
+def test_tables_that_a_spreadsheet_spoiled(plan, folder, content, message):
+    (folder / "truth.csv").write_bytes(content)
+    faults = " ".join(refused(plan))
+    assert message in faults
+    assert str(folder / "truth.csv") in faults
+
+
+def test_names_are_compared_as_they_look(plan, folder):
+    case = "sub-\u00e9_ses-01"
+    for arm in ARMS:
+        ending = "_restored.nii.gz" if arm == "gan" else ".nii.gz"
+        (folder / arm / f"sub-e\u0301_ses-01{ending}").write_bytes(b"")
+    table = pd.DataFrame({"case": [*CASES, f" {case}\u00a0"], "truth": [*[0, 1] * 4, 1]})
+    table.to_csv(folder / "truth.csv", index=False)
+    read = plan(cases=[*CASES, case])
+    assert read.truth[case] == 1
+    assert set(read.sources["case"]) == {*CASES, case}
+
+
 # Subjects
 
 
@@ -813,7 +844,7 @@ def test_files_that_are_no_text(tmp_path):
     with pytest.raises(InputError, match=r"none\.yaml: no such file"):
         read_plan(tmp_path / "none.yaml")
     (tmp_path / "plan.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="cannot be read as text"):
+    with pytest.raises(InputError, match="is UTF-16 text"):
         read_plan(tmp_path / "plan.yaml")
-    with pytest.raises(InputError, match="cannot be read as text"):
+    with pytest.raises(InputError, match="is a folder"):
         read_plan(tmp_path)

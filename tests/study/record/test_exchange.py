@@ -303,13 +303,13 @@ def test_a_reading_stands_in_a_file_once(study: Study, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no column 'read_id'"),
+        (b"", "there is nothing in it"),
         (b"reading,quality\n1,2\n", "no column 'read_id'"),
         (b"read_id,qualty\n", "has no key 'qualty'; did you mean 'quality'"),
         (b"read_id,quality,quality\n", "two columns 'quality'"),
         (b"read_id,quality\nabc,1,2\n", "row 2: has more cells than the 2 columns"),
-        (b"read_id,remark\nabc,na\xefve\n", "save it as CSV in UTF-8"),
-        (b'read_id,remark\nabc,"never closed\n', "cannot be read as a CSV table"),
+        (b"read_id,remark\nabc,na\xefve\n", "is no UTF-8: byte 0xef in line 2.*Remedy: save it as UTF-8"),
+        (b'read_id,remark\nabc,"never closed\n', "a quotation mark is not closed"),
     ],
 )
 def test_a_file_that_is_no_table_of_reads_is_refused(
@@ -319,7 +319,7 @@ def test_a_file_that_is_no_table_of_reads_is_refused(
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         import_reads(study.folder, path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file, expected reads"):
         import_reads(study.folder, tmp_path / "none.csv")
 
 

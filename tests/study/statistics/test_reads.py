@@ -170,6 +170,24 @@ def test_what_is_wrong_is_named(
         read_table(write(rows, header))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ((HEADER + "\n".join(ROWS)).encode("utf-16"), "is UTF-16 text"),
+        (b"PK\x03\x04", "is a workbook"),
+        (b"reader,method,case,truth,rating\nM\xfcller,a,1,1,3\n", "is no UTF-8: byte 0xfc in line 2"),
+        (b"reader,method,case,truth,truth,rating\n", "has two columns 'truth'"),
+        (b"sep=,\nreader,method,case,truth,rating\n", "begins with the line 'sep=,'"),
+    ],
+)
+def test_what_another_program_wrote_is_named_in_a_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "reads.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"reads\.csv.*{message}.*Remedy") as refused:
+        read_table(path)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none.csv: there is no such file"):
         read_table(tmp_path / "none.csv")
