@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from command_line import Ended
-from PIL import Image
+from PIL import Image, ImageCms
 
 from medrestore.data.slides.reader import open_slide
 from medrestore.networks.super_resolution import SRResNet
@@ -122,3 +124,219 @@ def test_slides_that_cannot_serve_are_all_named(call: Call, tmp_path: Path) -> N
     assert leak.code == 2
     assert "a.png" in leak.err
     assert "b.png" in leak.err
+
+
+# ---------------------------------------------------------------------------- slides as they come
+PIXELS = np.random.default_rng(0).integers(40, 220, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+def write_svs(path: Path, pixels: np.ndarray = PIXELS, *, mpp: str = "2", **options: Any) -> Path:
+    words = f"Aperio Image Library v11\r\n64x64 (32x32) |AppMag = 5|MPP = {mpp}"
+    given: dict[str, Any] = {"photometric": "rgb", "tile": (32, 32), "metadata": None, **options}
+    tifffile.imwrite(path, pixels, description=words, **given)
+    return path
+
+
+@pytest.fixture
+def restore(call: Call, weights: Path, tmp_path: Path) -> Callable[..., Ended]:
+    def run(source: Path, *words: object) -> Ended:
+        chosen = ("--bundle", "histology_srgan", "--weights", weights, "--precision", "fp32")
+        return call("restore", *chosen, "--input", source, "--output", tmp_path / "out", *words)
+
+    return run
+
+
+def break_slides(folder: Path) -> dict[str, str]:
+    """Write twelve slides that cannot be restored; return by name what is said of each."""
+    gray, clear = PIXELS[..., 0], np.zeros((64, 64, 1), np.uint8)
+    picture = Image.fromarray(PIXELS)
+    write_svs(folder / "gray.svs", gray, photometric="minisblack")
+    write_svs(folder / "deep.svs", PIXELS.astype(np.uint16))
+    write_svs(folder / "extra.svs", np.dstack([PIXELS, clear]), extrasamples=[0])
+    write_svs(folder / "millimeters.svs", mpp="0.00025")
+    write_svs(folder / "turned.svs", extratags=[(274, "H", 1, 6, True)])
+    write_svs(folder / "wavelets.tiff", compression="jpeg2000")
+    tifffile.imwrite(
+        folder / "oblong.tiff", PIXELS, photometric="rgb", tile=(32, 32), resolution=(5e3, 2e3),
+        resolutionunit="CENTIMETER", metadata=None,
+    )  # fmt: skip
+    (folder / "empty.svs").touch()
+    (folder / "words.ndpi").write_text("no slide")
+    picture.save(folder / "cut.png")
+    (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:300])
+    Image.fromarray(np.dstack([PIXELS, clear])).save(folder / "clear.png")
+    picture.convert("CMYK").save(folder / "inks.jpg")
+    return {
+        "gray.svs": "is grayscale, expected RGB",
+        "deep.svs": "has 16 bits per color",
+        "extra.svs": "has a fourth channel",
+        "millimeters.svs": "as millimeters it would be 0.25",
+        "turned.svs": "states orientation 6",
+        "wavelets.tiff": "is a TIFF compressed by JPEG 2000",
+        "oblong.tiff": "has pixels that are not square: 2 by 5",
+        "empty.svs": "is empty",
+        "words.ndpi": "is no slide",
+        "cut.png": "cannot be read",
+        "clear.png": "has transparent pixels",
+        "inks.jpg": "is CMYK",
+    }
+
+
+def test_bad_slides_of_a_folder_are_listed_and_the_others_restored(
+    restore: Callable[..., Ended], tmp_path: Path
+) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    broken = break_slides(folder)
+    for number in range(28):
+        if number % 2:
+            Image.fromarray(np.roll(PIXELS, number, axis=0)).save(
+                folder / f"good{number}.png", dpi=(12700, 12700)
+            )
+        else:
+            write_svs(folder / f"good{number}.svs", np.roll(PIXELS, number, axis=0))
+    ended = restore(folder)
+    assert ended.code == 2
+    assert "Traceback" not in ended.err + ended.out
+    assert "12 of 40 slides could not be restored, the others were" in ended.err
+    for name, words in broken.items():
+        (line,) = [line for line in ended.err.splitlines() if f"{folder / name}: " in line]
+        assert words in line
+    assert len(list((tmp_path / "out").glob("good*_restored.tiff"))) == 28
+    left = {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith("good")}
+    assert {name for name in left if name.endswith(".tiff")} == set()
+    ages = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("good*.tiff")}
+    for name in broken:
+        (folder / name).unlink()
+    again = restore(folder)
+    assert again.code == 0, again.err
+    assert ages == {path: path.stat().st_mtime_ns for path in ages}
+
+
+def test_restoring_takes_the_options_of_slides(restore: Callable[..., Ended], tmp_path: Path) -> None:
+    picture = np.full((320, 320, 3), 244, np.uint8)
+    picture[:64, :64] = PIXELS
+    slide = write_svs(tmp_path / "a.svs", picture)
+    words = ("--compression", "deflate", "--background", "white", "--overlap", 8, "--device", "cpu")
+    done = restore(slide, *words)
+    assert done.code == 0, done.err
+    record = json.loads((tmp_path / "out" / "a_restored.json").read_text())
+    assert (record["compression"], record["jpeg_quality"]) == ("deflate", None)
+    assert (record["background"], record["overlap"]) == ("white", 8)
+    with open_slide(tmp_path / "out" / "a_restored.tiff") as restored:
+        # OpenSlide decodes JPEG: that these are white to the last bit takes a lossless file, too.
+        assert (restored.read(1000, 1000, width=280, height=280) == 255).all()
+    restore(slide, "--jpeg-quality", 80).refused("name another output folder")
+    restore(slide, "--background", "black").refused(
+        "background must be one of 'bicubic', 'white', 'restored'"
+    )
+    restore(slide, "--compression", "lzw").refused("compression must be one of 'jpeg', 'deflate'")
+    restore(slide, "--jpeg-quality", 0).refused("JPEG quality must be in [1, 100]")
+    restore(slide, "--overlap", -1).refused("overlap must be in")
+    table = tmp_path / "manifest.csv"
+    table.touch()
+    restore(table, "--overlap", 8).refused("--overlap is for slides", str(table))
+    restore(table, "--slide-microns-per-pixel", 2).refused("a manifest states the resolution of its tiles")
+
+
+def test_options_of_slides_are_refused_by_name_where_they_mean_nothing(call: Call, tmp_path: Path) -> None:
+    for bundle in ("amyloid_pet_taskgan", "multicontrast_mri_taskgan"):
+        arguments = (
+            "restore",
+            "--bundle",
+            bundle,
+            "--input",
+            tmp_path / "a.nii",
+            "--output",
+            tmp_path / "out",
+        )
+        for option, value, key in (
+            ("--compression", "jpeg", "compression"),
+            ("--jpeg-quality", 90, "jpeg_quality"),
+            ("--background", "white", "background"),
+            ("--overlap", 8, "overlap"),
+            ("--slide-microns-per-pixel", 1, "microns_per_pixel"),
+        ):
+            call(*arguments, option, value).refused(f"inference.yaml has no key '{key}'")
+
+
+def test_resolution_that_was_given_holds_where_none_is_stated(
+    restore: Callable[..., Ended], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    write_svs(folder / "stated.svs", mpp="1")
+    Image.fromarray(PIXELS).save(folder / "bare.png")
+    done = restore(folder, "--slide-microns-per-pixel", 2)
+    assert done.code == 0, done.err
+    words = (
+        f"{folder / 'stated.svs'}: states 1 micrometers per pixel, which hold, and not the 2 that were given"
+    )
+    assert words in done.err + caplog.text
+    for name, microns in (("stated", 0.25), ("bare", 0.5)):
+        record = json.loads((tmp_path / "out" / f"{name}_restored.json").read_text())
+        assert record["microns_per_pixel"] == pytest.approx(microns)
+        with open_slide(tmp_path / "out" / f"{name}_restored.tiff") as slide:
+            assert slide.microns_per_pixel == pytest.approx(microns, rel=1e-6)
+    (tmp_path / "out").rename(tmp_path / "before")
+    done = restore(folder, "--microns-per-pixel", 2, "--override-microns-per-pixel")
+    assert done.code == 0, done.err
+    record = json.loads((tmp_path / "out" / "stated_restored.json").read_text())
+    assert (record["microns_per_pixel"], record["override_microns_per_pixel"]) == (0.5, True)
+    restore(folder, "--override-microns-per-pixel").refused("needs a resolution", "--slide-microns-per-pixel")
+    restore(folder, "--microns-per-pixel", 0.002).refused("as millimeters it would be 2")
+
+
+def test_what_is_not_shown_or_followed_is_said_and_kept(
+    restore: Callable[..., Ended], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = tmp_path / "a.tiff"
+    with tifffile.TiffWriter(path) as writer:
+        for plane in (PIXELS, 255 - PIXELS):
+            writer.write(plane, photometric="rgb", tile=(32, 32), metadata=None, iccprofile=profile)
+    done = restore(path, "--slide-microns-per-pixel", 2)
+    assert done.code == 0, done.err
+    assert f"{path}: holds 2 images of full size" in done.err + caplog.text
+    record = json.loads((tmp_path / "out" / "a_restored.json").read_text())
+    assert len(record["source_notes"]) == 1
+    assert len(record["icc_profile_sha256"]) == 64
+    with open_slide(tmp_path / "out" / "a_restored.tiff") as slide:
+        assert slide.icc_profile == profile
+
+
+def test_restored_tiles_carry_the_color_profile(
+    restore: Callable[..., Ended], call: Call, tmp_path: Path
+) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    noise = np.random.default_rng(0).normal(0, 25, (64, 64, 1))
+    stained = np.clip(np.array([190, 110, 160]) + noise, 0, 255).astype(np.uint8)
+    write_svs(tmp_path / "a.svs", stained, iccprofile=profile)
+    (tmp_path / "slides.csv").write_text("slide,subject_id,split\na.svs,1,test\n")
+    words = ("--tile-size", 32, "--microns-per-pixel", 2, "--minimum-focus", 0)
+    cut = call("tiles", tmp_path / "slides.csv", "--output", tmp_path / "tiles", *words)
+    assert cut.code == 0, cut.err
+    assert restore(tmp_path / "tiles" / "manifest.csv", "--split", "test").code == 0
+    pictures = sorted((tmp_path / "out").glob("*.png"))
+    assert len(pictures) == 4
+    with Image.open(pictures[0]) as picture:
+        assert picture.info["icc_profile"] == profile
+
+
+def test_full_disk_is_told_and_the_slide_continued(restore: Callable[..., Ended], tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    slide = write_svs(tmp_path / "a.svs", np.tile(PIXELS, (4, 4, 1)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        full = restore(slide)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    full.refused(
+        "a_restored.tiff", "the file would be larger", "rows of tiles are kept. Remedy: free some space"
+    )
+    assert restore(slide).code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a_restored.json",
+        "a_restored.tiff",
+    ]

@@ -100,8 +100,8 @@ def occupied_windows(slide: Slide, *, stride: int, overlap: int) -> NDArray[np.b
     Parameters
     ----------
     slide
-        The slide; window (r, c) is rows r ``stride`` to (r + 1) ``stride`` + ``overlap`` of its finest level,
-        and columns alike.
+        The slide; window (r, c) is rows r ``stride`` to (r + 1) ``stride`` + ``overlap`` of what was scanned
+        (:attr:`~medrestore.data.slides.reader.Slide.bounds`) at its finest level, and columns alike.
     stride, overlap : int, pixels
         Of the windows.
 
@@ -120,16 +120,18 @@ def occupied_windows(slide: Slide, *, stride: int, overlap: int) -> NDArray[np.b
         with open_slide(slide.path, microns_per_pixel=1.0) as relative:
             return occupied_windows(relative, stride=stride, overlap=overlap)
     reduced = slide.microns_per_pixel * OVERVIEW_REDUCTION
-    step, (full, _) = slide.step(reduced), slide.size_at(reduced)
-    rows, columns = -(-slide.height // stride), -(-slide.width // stride)
+    step, (x, y, width, height) = slide.step(reduced), slide.bounds
+    full = max(round(width / step), 1)
+    rows, columns = -(-height // stride), -(-width // stride)
     reach = math.ceil((stride + overlap) / step) + 2
     stained = np.zeros((rows, columns), np.bool_)
     darkest = np.zeros((rows, columns), np.uint8)
     tones = np.zeros(256, np.int64)
     for row in range(rows):
         top = math.floor(row * stride / step) - 1
-        low, high = max(top, 0), min(top + reach, math.ceil(slide.height / step))
-        strip = slide.read(0, round(low * step), width=full, height=high - low, microns_per_pixel=reduced)
+        low, high = max(top, 0), min(top + reach, math.ceil(height / step))
+        corner = (x, y + round(low * step))
+        strip = slide.read(*corner, width=full, height=high - low, microns_per_pixel=reduced)
         brightest, faintest = strip.max(axis=2), strip.min(axis=2)
         tones += np.bincount(brightest.ravel(), minlength=256)
         colored = (brightest - faintest > SATURATION_RANGE[0] * brightest.astype(np.float32)).any(axis=0)
@@ -158,7 +160,7 @@ def restore_slide(
     Parameters
     ----------
     slide
-        Of low resolution; its finest level is restored.
+        Of low resolution; what was scanned of its finest level is restored.
     enlarger
         Restores the windows.
     output
@@ -187,11 +189,11 @@ def restore_slide(
     that was killed makes that row's windows again and goes on.
     """
     scale, stride = enlarger.scale, settings.stride(enlarger.scale)
-    microns = slide.microns_per_pixel
+    microns, (_, _, width, height) = slide.microns_per_pixel, slide.bounds
     with PyramidWriter(
         output,
-        width=slide.width * scale,
-        height=slide.height * scale,
+        width=width * scale,
+        height=height * scale,
         microns_per_pixel=None if microns is None else microns / scale,
         settings={**identity, "batch_size": enlarger.batch_size},
         tile=settings.tile,
@@ -269,12 +271,13 @@ class _Rows:
 
     def _strip(self, row: int, columns: int) -> NDArray[np.uint8]:
         """Read the pixels of a row of windows, mirrored beyond the slide's right and lower end."""
+        x, y, width, whole = self.slide.bounds
         top = row * self.stride
-        height = min(self.stride + self.overlap, self.slide.height - top)
-        strip = self.slide.read(0, top, width=self.slide.width, height=height)
+        height = min(self.stride + self.overlap, whole - top)
+        strip = self.slide.read(x, y + top, width=width, height=height)
         beyond = (
             (0, self.stride + self.overlap - height),
-            (0, columns * self.stride + self.overlap - self.slide.width),
+            (0, columns * self.stride + self.overlap - width),
             (0, 0),
         )
         return np.pad(strip, beyond, mode="symmetric")

@@ -20,6 +20,7 @@ from medrestore.data.slides.domain import resolution_warnings
 from medrestore.data.slides.manifest import open_tile_slide, read_tile, read_tile_manifest
 from medrestore.data.slides.parts import slide_checksum
 from medrestore.data.slides.reader import Slide, open_slide
+from medrestore.data.slides.resolution import require_given
 from medrestore.data.slides.slide_search import SLIDE_SUFFIXES, slides_in
 from medrestore.files import atomic_path
 from medrestore.inference.evaluator import Output, RestorationEvaluator
@@ -133,6 +134,7 @@ def find_images(
         something that it does not belong to.
     """
     source = Path(source)
+    require_given(microns_per_pixel, override=override_microns_per_pixel)
     if source.suffix.lower() == ".csv":
         if microns_per_pixel is not None or override_microns_per_pixel:
             raise InputError(f"{source}: a manifest states the resolution of its tiles. Remedy: leave it out")
@@ -269,7 +271,8 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             return len(missing)
         with item.open() as slide:
             stride = self.settings.stride(self.resolver.scale)
-            return -(-slide.width // stride) * -(-slide.height // stride)
+            _, _, width, height = slide.bounds
+            return -(-width // stride) * -(-height // stride)
 
     def run(self) -> list[Path]:
         """Restore what is not there yet and return all restorations, in the order of the dataset."""
@@ -303,7 +306,8 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
                 "microns_per_pixel": None
                 if slide.microns_per_pixel is None
                 else slide.microns_per_pixel / scale,
-                "size": [slide.width * scale, slide.height * scale],
+                "source_bounds": list(slide.bounds),
+                "size": [length * scale for length in slide.bounds[2:]],
                 "windows": windows.size,
                 "restored_windows": int(windows.sum()),
                 "source_notes": list(slide.notes),

@@ -15,6 +15,7 @@ import numpy as np
 import openslide
 import pytest
 import tifffile
+from leica import write_leica
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -279,6 +280,17 @@ def test_real_slide_opens_with_its_resolution(shared_data: Callable[[str], Path]
     blurred = np.asarray(picture.resize((250, 250), Image.Resampling.BOX).resize((1000, 1000), 0), np.float64)
     # Nearer to the original than its pixels repeated: nothing is shifted or mixed up.
     assert np.mean((read - expected) ** 2) < np.mean((blurred - expected) ** 2)
+
+
+def test_what_was_scanned_is_restored_and_nothing_around_it(tmp_path: Path) -> None:
+    path = write_leica(tmp_path / "a.scn", slide_picture(), corner=(100, 60), canvas=(400, 300))
+    with open_slide(path) as slide:
+        scanned = slide.read(100, 60, width=WIDTH, height=HEIGHT)
+        assert slide.bounds == (100, 60, WIDTH, HEIGHT)
+    Image.fromarray(scanned).save(tmp_path / "cut.png")
+    found = restore(path, Nearest(), tmp_path / "a.tiff")
+    np.testing.assert_array_equal(found, restore(tmp_path / "cut.png", Nearest(), tmp_path / "b.tiff"))
+    np.testing.assert_array_equal(found[4 * 40, 4 * 130 :: 4], scanned[40, 130:])
 
 
 @pytest.mark.parametrize(

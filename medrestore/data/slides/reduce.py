@@ -15,6 +15,7 @@ from medrestore.checks import fail
 from medrestore.data.slides.parts import slide_checksum
 from medrestore.data.slides.pyramid import PyramidWriter
 from medrestore.data.slides.reader import Slide, open_slide
+from medrestore.data.slides.resolution import require_given
 from medrestore.operators.resampling import REACH, reduce_image
 from medrestore.progress import progress_bar
 
@@ -77,7 +78,8 @@ def reduce_slide(
     -----
     Blocks are read with a halo as wide as the Gaussian, so the pixels are those of
     :func:`~medrestore.operators.resampling.reduce_image` on the whole image, before their compression.
-    Columns on the right and rows below that fill no pixel are left out. A run that was interrupted is
+    Columns on the right and rows below that fill no pixel are left out, and so is what was not scanned around
+    :attr:`~medrestore.data.slides.reader.Slide.bounds`. A run that was interrupted is
     continued.
     """
     target = Path(output)
@@ -85,12 +87,13 @@ def reduce_slide(
         fail("a reduced slide is a TIFF file", path=target, remedy="name it .tiff")
     if target.exists():
         fail("is there already; nothing is overwritten", path=target, remedy="name another file")
+    require_given(microns_per_pixel, override=override_microns_per_pixel)
     with open_slide(path, microns_per_pixel=microns_per_pixel, override=override_microns_per_pixel) as slide:
         for note in slide.notes:
             _logger.warning("%s: %s", path, note)
-        width, height = slide.width // scale, slide.height // scale
+        width, height = (length // scale for length in slide.bounds[2:])
         if min(width, height) < 1:
-            fail(f"has {slide.width} x {slide.height} pixels, fewer than the scale {scale}", path=path)
+            fail(f"has {slide.bounds[2]} x {slide.bounds[3]} pixels, fewer than the scale {scale}", path=path)
         microns = slide.microns_per_pixel
         with PyramidWriter(
             target,
@@ -115,7 +118,7 @@ def reduce_slide(
 
 def _tiles(slide: Slide, row: int, *, scale: int, sigma: float) -> Iterator[NDArray[np.uint8]]:
     """Return a row of reduced tiles, each the part that lies in the image."""
-    width, height = slide.width // scale, slide.height // scale
+    width, height = (length // scale for length in slide.bounds[2:])
     step = max(1, BLOCK // scale)
     top, bottom = row * TILE, min((row + 1) * TILE, height)
     for left in range(0, width, TILE):
@@ -133,9 +136,10 @@ def _reduced(slide: Slide, box: tuple[int, int, int, int], *, scale: int, sigma:
     """Return reduced pixels (left, top, right, bottom) of a slide."""
     halo = math.ceil(REACH * sigma / scale) + 1
     left, top = max(box[0] - halo, 0), max(box[1] - halo, 0)
-    right = min(box[2] + halo, slide.width // scale)
-    bottom = min(box[3] + halo, slide.height // scale)
-    block = slide.read(left * scale, top * scale, width=(right - left) * scale, height=(bottom - top) * scale)
+    x, y, width, height = slide.bounds
+    right, bottom = min(box[2] + halo, width // scale), min(box[3] + halo, height // scale)
+    size = {"width": (right - left) * scale, "height": (bottom - top) * scale}
+    block = slide.read(x + left * scale, y + top * scale, **size)
     inside = (slice(box[1] - top, box[3] - top), slice(box[0] - left, box[2] - left))
     if (block == block[0, 0]).all():  # glass: the weights sum to 1
         return np.broadcast_to(block[0, 0], (box[3] - box[1], box[2] - box[0], 3)).copy()

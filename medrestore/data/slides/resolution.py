@@ -15,6 +15,7 @@ __all__ = [
     "STATE_IT",
     "Statement",
     "implausible",
+    "require_given",
     "require_microns",
     "stated_microns",
 ]
@@ -89,6 +90,22 @@ def require_microns(name: str, microns: float) -> None:
     """
     if reason := implausible(microns):
         raise InputError(f"{name} {reason}")
+
+
+def require_given(microns: float | None, *, override: bool) -> None:
+    """Require that a resolution of slides is plausible where one is given, and given where it is to overrule.
+
+    Raises
+    ------
+    InputError
+        Names the option.
+    """
+    if microns is not None:
+        require_microns("the slide's microns_per_pixel", microns)
+    elif override:
+        raise InputError(
+            "--override-microns-per-pixel needs a resolution. Remedy: give it by --slide-microns-per-pixel"
+        )
 
 
 def stated_microns(path: Path, statements: Iterable[Statement]) -> tuple[float | None, str]:

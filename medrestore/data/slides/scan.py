@@ -203,10 +203,11 @@ def _masks(slide: Slide, rules: TileRules) -> tuple[npt.NDArray[np.bool_], npt.N
 
 
 def _candidates(slide: Slide, rules: TileRules, step: float) -> npt.NDArray[np.int64]:
-    """Return x and y of every tile of the grid, row by row: array (tiles, 2)."""
+    """Return x and y of every tile of the grid over what was scanned, row by row: array (tiles, 2)."""
+    left, top, width, height = slide.bounds
     columns, rows = (
-        grid_positions(length, tile_size=rules.tile_size, stride=rules.stride, step=step)
-        for length in (slide.width, slide.height)
+        begin + grid_positions(length, tile_size=rules.tile_size, stride=rules.stride, step=step)
+        for begin, length in ((left, width), (top, height))
     )
     y, x = np.meshgrid(rows, columns, indexing="ij")
     return np.stack([x.ravel(), y.ravel()], axis=1)

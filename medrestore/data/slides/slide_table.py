@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medrestore.data.manifest import SPLITS
+from medrestore.data.slides.resolution import implausible
 from medrestore.data.tables import Problem, meant, read_text_table, refuse, table_problems
 
 __all__ = ["Cases", "SlideRow", "read_slide_table"]
@@ -78,6 +79,8 @@ def read_slide_table(path: Path, *, files: bool) -> list[SlideRow]:
         microns = _microns(stated)
         if stated and microns is None:
             problems.append(Problem(number, "microns_per_pixel", f"must be a number above 0, got {stated}"))
+        elif microns is not None and (reason := implausible(microns)):
+            problems.append(Problem(number, "microns_per_pixel", reason))
         rows.append(SlideRow(number, slide, subject, split, microns))
     if problems:
         refuse(path, problems)

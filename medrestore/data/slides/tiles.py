@@ -21,7 +21,7 @@ from medrestore.checks import InputError, counted, fail, require_in_range
 from medrestore.claims import Claim, claimed
 from medrestore.data.manifest import SPLITS
 from medrestore.data.slides.manifest import write_tile_manifest
-from medrestore.data.slides.resolution import require_microns
+from medrestore.data.slides.resolution import require_given, require_microns
 from medrestore.data.slides.scan import TileRules, grid_positions, has_tiles, read_scan, scan_slide
 from medrestore.data.slides.slide_list import (
     SlideEntry,
@@ -74,7 +74,7 @@ def make_tiles(
         The manifest; ``manifest.csv`` in ``output`` when None.
     tile_size, stride : int, pixels
         Side of a tile, and from tile to tile (the side when None: tiles do not overlap). The grid begins at
-        the slide's top left corner; what is left at the right and below is not used.
+        the top left corner of what was scanned; what is left at the right and below is not used.
     microns_per_pixel : float, um
         Resolution of the tiles.
     slide_microns_per_pixel : float or None, um
@@ -136,6 +136,8 @@ def make_tiles(
     found = find_slides(
         slides, patient_pattern=patient_pattern, cases=cases, microns_per_pixel=slide_microns_per_pixel
     )
+    if all(entry.microns_per_pixel is None for entry in found):  # a table may give it
+        require_given(slide_microns_per_pixel, override=override_microns_per_pixel)
     require_splits(found, fractions=fractions, seed=seed)  # numbers that no better name of a patient mends
     entries = require_splits(require_patients(found, fractions=fractions), fractions=fractions, seed=seed)
     _require_usable(entries, rules)
@@ -199,12 +201,13 @@ def _require_usable(entries: Sequence[SlideEntry], rules: TileRules) -> None:
                 for note in slide.notes:
                     _logger.warning("%s: %s", entry.path, note)
                 step = slide.step(rules.microns_per_pixel)
-                shortest = min(slide.width, slide.height)
+                width, height = slide.bounds[2:]
+                shortest = min(width, height)
                 if not len(
                     grid_positions(shortest, tile_size=rules.tile_size, stride=rules.stride, step=step)
                 ):
                     fail(
-                        f"is smaller than a tile: {slide.width} x {slide.height} pixels, and a tile of "
+                        f"is smaller than a tile: {width} x {height} pixels, and a tile of "
                         f"{rules.tile_size} at {rules.microns_per_pixel:g} um/pixel spans "
                         f"{rules.tile_size * step:.0f}",
                         path=entry.path,

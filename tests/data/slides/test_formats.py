@@ -12,14 +12,19 @@ from typing import Any
 
 import numpy as np
 import openslide
+import pandas as pd
 import pytest
 import tifffile
+from leica import write_leica
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
 from medrestore.checks import InputError
 from medrestore.data.slides.formats import _plane_notes
 from medrestore.data.slides.reader import open_slide
+from medrestore.data.slides.reduce import reduce_slide
+from medrestore.data.slides.tiles import make_tiles
+from medrestore.operators.resampling import reduce_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 GRAY = RGB[..., 0]
@@ -242,3 +247,33 @@ def test_reduced_slide_carries_the_color_profile(name: str, call: Callable[..., 
         assert slide.read_region((0, 0), 0, (1, 1)).info["icc_profile"] == PROFILE
     with open_slide(tmp_path / "low.tiff") as again:
         assert again.icc_profile == PROFILE
+
+
+# ---------------------------------------------------------------------------- bounds of the scan
+def tissue(height: int, width: int) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(0).normal(0, 25, (height, width, 1))
+    stained = np.array([190, 110, 160]) + noise
+    return np.clip(stained, 0, 255).astype(np.uint8)
+
+
+def test_tiles_lie_in_what_was_scanned(tmp_path: Path) -> None:
+    path = write_leica(tmp_path / "a.scn", tissue(200, 256), corner=(100, 80), canvas=(512, 384))
+    with open_slide(path) as slide:
+        assert (slide.width, slide.height, slide.bounds) == (512, 384, (100, 80, 256, 200))
+        assert (slide.microns_per_pixel, slide.notes) == (1.0, ())
+    (tmp_path / "slides.csv").write_text("slide,subject_id,split\na.scn,1,train\n")
+    manifest = make_tiles(
+        tmp_path / "slides.csv", output=tmp_path / "out", tile_size=64, microns_per_pixel=1.0, progress=False
+    )
+    table = pd.read_csv(manifest)
+    assert sorted(set(table["x"])) == [100, 164, 228, 292]
+    assert sorted(set(table["y"])) == [80, 144, 208]
+
+
+def test_reduced_slide_is_what_was_scanned(tmp_path: Path) -> None:
+    pixels = tissue(200, 256)
+    path = write_leica(tmp_path / "a.scn", pixels, corner=(100, 80), canvas=(512, 384))
+    low = reduce_slide(path, output=tmp_path / "low.tiff", compression="deflate", progress=False)
+    with open_slide(path) as slide:
+        scanned = slide.read(100, 80, width=256, height=200)
+    np.testing.assert_array_equal(read(low), reduce_image(scanned, scale=4, sigma=2.0))
