@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from medrestore.checks import InputError, require_in_set
@@ -57,24 +58,31 @@ def require_channels(name: str, channels: Sequence[int]) -> None:
 
 
 def require_image_batch(x: Tensor, in_channels: int) -> None:
-    """Require a batch of two-dimensional images, (B, ``in_channels``, H, W)."""
-    if x.ndim != 4 or x.shape[1] != in_channels:
-        raise InputError(f"image must be of shape (B, {in_channels}, H, W), got {tuple(x.shape)}")
+    """Require a batch of two-dimensional images, (B, ``in_channels``, H, W).
+
+    This check and those below are left out of a network that is exported to TorchScript, which knows no
+    exceptions of ours.
+    """
+    if not torch.jit.is_scripting():
+        if x.ndim != 4 or x.shape[1] != in_channels:
+            raise InputError(f"image must be of shape (B, {in_channels}, H, W), got {tuple(x.shape)}")
 
 
 def require_minimum_size(x: Tensor, minimum: int, *, reason: str) -> None:
     """Require that the in-plane size of (B, C, H, W) is at least ``minimum`` in both directions."""
-    if min(x.shape[-2:]) < minimum:
-        raise InputError(
-            f"image must be at least {minimum} x {minimum} ({reason}), got {tuple(x.shape[-2:])}"
-        )
+    if not torch.jit.is_scripting():
+        if min(x.shape[-2:]) < minimum:
+            raise InputError(
+                f"image must be at least {minimum} x {minimum} ({reason}), got {tuple(x.shape[-2:])}"
+            )
 
 
 def require_stride_multiple(x: Tensor, multiple: int) -> None:
     """Require that the in-plane size of (B, C, H, W) can be halved and doubled back at every level."""
-    height, width = x.shape[-2:]
-    if min(height, width) == 0 or height % multiple or width % multiple:
-        raise InputError(
-            f"image height and width must be positive multiples of {multiple}, "
-            f"got {height} x {width}. Remedy: pad the slices, or use fewer levels"
-        )
+    if not torch.jit.is_scripting():
+        height, width = x.shape[-2:]
+        if min(height, width) == 0 or height % multiple or width % multiple:
+            raise InputError(
+                f"image height and width must be positive multiples of {multiple}, "
+                f"got {height} x {width}. Remedy: pad the slices, or use fewer levels"
+            )

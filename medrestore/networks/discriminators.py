@@ -120,6 +120,15 @@ class ImageDiscriminator(nn.Module):
             channel to normalize over.
         """
         require_image_batch(x, self.in_channels)
+        if not torch.jit.is_scripting():
+            self._require_enough_left(x)
+        features = []
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x)
+        return DiscriminatorOutput(self.classifier(torch.mean(x, dim=(-2, -1))), features)
+
+    def _require_enough_left(self, x: Tensor) -> None:
         levels = len(self.layers)
         require_minimum_size(x, 2**levels, reason=f"{levels} layers of stride 2")
         if levels > 1 and max(x.shape[-2:]) < 2 ** (levels + 1):  # the last layer's maps are 1 x 1
@@ -133,8 +142,3 @@ class ImageDiscriminator(nn.Module):
                     f"a batch of one {tuple(x.shape[-2:])} image leaves batch norm one value per channel in "
                     f"layer {levels}. Remedy: a larger batch or fewer layers"
                 )
-        features = []
-        for layer in self.layers:
-            x = layer(x)
-            features.append(x)
-        return DiscriminatorOutput(self.classifier(torch.mean(x, dim=(-2, -1))), features)

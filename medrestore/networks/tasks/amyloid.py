@@ -83,6 +83,7 @@ class AmyloidClassifier(nn.Module):
             "seed": seed,
         }
         self.in_channels = in_channels
+        self.norm = norm
         # The first convolution, the pooling and three of the four stages halve the image; instance norm
         # cannot normalize over a single value.
         self.minimum_size = 1 if norm == "batch" else 16 * conv1_stride + 1
@@ -116,9 +117,7 @@ class AmyloidClassifier(nn.Module):
             When the channels differ or the image is too small to normalize.
         """
         require_image_batch(x, self.in_channels)
-        require_minimum_size(
-            x, self.minimum_size, reason=f"for {self.architecture['norm']} norm in the last layers"
-        )
+        require_minimum_size(x, self.minimum_size, reason=f"for {self.norm} norm in the last layers")
         logits: Tensor = self.resnet(x)
         return logits.squeeze(1)
 
