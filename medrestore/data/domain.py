@@ -96,7 +96,7 @@ def domain_warnings(volume: Volume, domain: Mapping[str, Any], *, tracer: str | 
     """
     found = []
     for name, value in volume_features(volume).items():
-        low, high = domain["features"].get(name, (value, value))
+        low, high = domain.get("features", {}).get(name, (value, value))
         factor = TOLERATED_FACTOR.get(name, TOLERATED_SIZE_FACTOR)
         if not low / factor <= value <= high * factor:
             found.append(f"{name.replace('_', ' ')} is {value:.3g}, trained on {low:.3g} to {high:.3g}")

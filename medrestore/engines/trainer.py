@@ -25,7 +25,7 @@ from medrestore.files import atomic_path, only_process, require_empty_folder
 from medrestore.interruption import terminated_as_interrupted
 from medrestore.methods.base import Stage, Step, make_stages
 from medrestore.networks.precision import autocast_dtype, require_sound_gradients
-from medrestore.networks.weights import describe, load_file, load_state, save_file
+from medrestore.networks.weights import describe, load_file, load_state, save_file, save_model
 from medrestore.progress import leave_mistakes_to_caller
 
 __all__ = ["RestorationTrainer"]
@@ -365,10 +365,8 @@ class RestorationTrainer(Trainer):
         networks[self.step.averaged]["state"] = {
             name: value.detach().cpu().clone() for name, value in averaged.items()
         }
-        save_file(
-            {**self.model_information, "method": self.step.method, "networks": networks},
-            self.output_dir / MODEL,
-        )
+        information = {**self.model_information, "method": self.step.method}
+        save_model(information, networks, self.output_dir / MODEL)
 
     def _claim_folder(self) -> None:
         """Write the configuration; that of a run which left no checkpoint claims nothing."""

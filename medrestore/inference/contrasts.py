@@ -22,7 +22,7 @@ from medrestore.data.tables import located, read_text_table, refuse
 from medrestore.files import sha256_file
 from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files
 from medrestore.inference.slices import Restoration, SliceRestorer
-from medrestore.networks.weights import build_network, load_file
+from medrestore.networks.weights import build_network, load_model
 
 __all__ = [
     "ContrastEvaluator",
@@ -186,6 +186,7 @@ def find_inputs(source: str | os.PathLike[str], *, split: str | None = None) -> 
 def load_contrast_restorer(
     weights: str | os.PathLike[str],
     *,
+    facts: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     device: str | torch.device | None = None,
     precision: str = "auto",
@@ -199,6 +200,9 @@ def load_contrast_restorer(
     weights
         ``model.pt`` of a training: names the generator's architecture, the number of neighbors, the contrasts
         and the acquisition.
+    facts
+        What a plain state dict of the generator does not say: see
+        :func:`~medrestore.networks.weights.load_model`.
     device
         CUDA when available, if not given.
 
@@ -208,7 +212,7 @@ def load_contrast_restorer(
         When the weights are not those of a training on several contrasts.
     """
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_file(weights)
+    model = load_model(weights, facts=facts)
     missing = [key for key in ("neighbors", "contrasts", "acquisition") if key not in model]
     if missing:
         fail(
@@ -246,6 +250,8 @@ class ContrastEvaluator(NiftiEvaluator[InputFiles]):
         restoration that is there with the same provenance is kept; any other file of that name is refused.
     contrasts
         Those wanted; all when not given.
+    facts
+        As given to that function.
     bundle
         Name of the bundle, for the provenance.
     progress
@@ -271,6 +277,7 @@ class ContrastEvaluator(NiftiEvaluator[InputFiles]):
         weights: str | os.PathLike[str],
         output_dir: str | os.PathLike[str],
         contrasts: Sequence[str] | None = None,
+        facts: Mapping[str, Any] | None = None,
         bundle: str = "",
         progress: bool = True,
     ) -> None:
@@ -280,7 +287,7 @@ class ContrastEvaluator(NiftiEvaluator[InputFiles]):
         super().__init__(
             dataset,
             inferer,
-            model=load_file(weights),
+            model=load_model(weights, facts=facts),
             weights=weights,
             output_dir=output_dir,
             bundle=bundle,

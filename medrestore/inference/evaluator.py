@@ -158,6 +158,11 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
         )
         self.logger.setLevel(logging.WARNING)
         leave_mistakes_to_caller(self.logger)
+        if todo and not self.domain:
+            self.logger.warning(
+                f"{weights}: nothing is known of the images that it was trained on, so none is found to lie "
+                "outside of them"
+            )
         total = sum(amount for _, _, amount in todo)
         self.bar = progress_bar(total=total, desc="restoring", unit=unit, disable=not progress or not todo)
 

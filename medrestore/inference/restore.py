@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ from medrestore.data.volumes import read_volume
 from medrestore.files import sha256_file
 from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files
 from medrestore.inference.volume import VolumeRestorer
-from medrestore.networks.weights import build_network, load_file
+from medrestore.networks.weights import build_network, load_model
 
 __all__ = ["VolumeEvaluator", "VolumeFile", "find_volumes", "load_restorer", "restored_name"]
 
@@ -72,6 +73,7 @@ def find_volumes(
 def load_restorer(
     weights: str | os.PathLike[str],
     *,
+    facts: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     device: str | torch.device | None = None,
     precision: str = "auto",
@@ -84,21 +86,30 @@ def load_restorer(
     ----------
     weights
         ``model.pt`` of a training: names the generator's architecture and the number of neighbors.
+    facts
+        What a plain state dict of the generator does not say: see
+        :func:`~medrestore.networks.weights.load_model`.
     device
         CUDA when available, if not given.
 
     Raises
     ------
     InputError
-        When the weights are missing, damaged, or of a training on several contrasts.
+        When the weights are missing, damaged, or of a training on several contrasts or on tiles.
     """
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_file(weights)
+    model = load_model(weights, facts=facts)
     if "contrasts" in model:
         fail(
             f"was trained on several contrasts ({', '.join(model['contrasts'])})",
             path=weights,
             remedy="restore with the bundle that it was trained with",
+        )
+    if "neighbors" not in model:
+        fail(
+            "names no neighbors: these are no weights of a training on volumes",
+            path=weights,
+            remedy="restore with the bundle that they were trained with",
         )
     return VolumeRestorer(
         build_network(model, "generator", path=weights),
@@ -126,6 +137,8 @@ class VolumeEvaluator(NiftiEvaluator[VolumeFile]):
         Folder for ``NAME_restored.nii.gz`` (float32, the source's grid and units), ``NAME_restored.json``
         and, with samples, ``NAME_standard_deviation.nii.gz``. A restoration that is there with the same
         provenance is kept; any other file of that name is refused.
+    facts
+        As given to that function.
     bundle
         Name of the bundle, for the provenance.
     progress
@@ -148,10 +161,11 @@ class VolumeEvaluator(NiftiEvaluator[VolumeFile]):
         *,
         weights: str | os.PathLike[str],
         output_dir: str | os.PathLike[str],
+        facts: Mapping[str, Any] | None = None,
         bundle: str = "",
         progress: bool = True,
     ) -> None:
-        model = load_file(weights)
+        model = load_model(weights, facts=facts)
         self.restorer = inferer
         self.samples = inferer.samples
         self.training_dose_fraction = model["domain"].get("dose_fraction", [])

@@ -26,7 +26,7 @@ from medrestore.files import atomic_path
 from medrestore.inference.evaluator import Output, RestorationEvaluator
 from medrestore.inference.slide_files import SlideSettings, occupied_windows, restore_slide
 from medrestore.inference.super_resolver import SuperResolver, load_super_resolver
-from medrestore.networks.weights import load_file
+from medrestore.networks.weights import load_model
 from medrestore.operators.resampling import reduce_image
 
 __all__ = [
@@ -169,6 +169,8 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
         Folder for ``TILE_restored.png`` of tiles, or ``NAME_restored.tiff`` of slides and pictures: a tiled
         pyramid at the restored resolution; with a ``.json`` file of that name each. A restoration that is
         there with the same provenance is kept; any other file of that name is refused.
+    facts
+        As given to that function.
     bundle
         Name of the bundle, for the provenance.
     progress
@@ -194,6 +196,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
         *,
         weights: str | os.PathLike[str],
         output_dir: str | os.PathLike[str],
+        facts: Mapping[str, Any] | None = None,
         bundle: str = "",
         progress: bool = True,
         tile: int = 512,
@@ -228,7 +231,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             if tiles
             else cast("Sequence[ImageFile | TileBatch]", dataset),
             inferer,
-            model=load_file(weights),
+            model=load_model(weights, facts=facts),
             weights=weights,
             output_dir=output_dir,
             bundle=bundle,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from medrestore.checks import InputError, fail, require_in_range
 from medrestore.networks.precision import autocast_dtype
-from medrestore.networks.weights import build_network, load_file
+from medrestore.networks.weights import build_network, load_model
 
 __all__ = ["SuperResolver", "load_super_resolver"]
 
@@ -133,6 +134,7 @@ class SuperResolver:
 def load_super_resolver(
     weights: str | os.PathLike[str],
     *,
+    facts: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     device: str | torch.device | None = None,
     precision: str = "auto",
@@ -143,6 +145,9 @@ def load_super_resolver(
     ----------
     weights
         ``model.pt`` of a training: names the generator's architecture, the scale and the smoothing.
+    facts
+        What a plain state dict of the generator does not say: see
+        :func:`~medrestore.networks.weights.load_model`.
     device
         CUDA when available, if not given.
 
@@ -152,7 +157,7 @@ def load_super_resolver(
         When the weights are missing, damaged, or not those of a super-resolution.
     """
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_file(weights)
+    model = load_model(weights, facts=facts)
     missing = [key for key in ("scale", "sigma") if key not in model]
     if missing:
         fail(

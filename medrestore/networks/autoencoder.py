@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class TextureAutoencoder(nn.Module):
         require_in_range("in_channels", in_channels, 1, float("inf"))
         require_channels("channels", channels)
         require_in_range("blocks", blocks, 0, float("inf"))
-        self.architecture: dict[str, Any] = {
+        self.architecture: Mapping[str, Any] = {
             "in_channels": in_channels,
             "channels": list(channels),
             "blocks": blocks,

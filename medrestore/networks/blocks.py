@@ -63,18 +63,16 @@ def require_image_batch(x: Tensor, in_channels: int) -> None:
     This check and those below are left out of a network that is exported to TorchScript, which knows no
     exceptions of ours.
     """
-    if not torch.jit.is_scripting():
-        if x.ndim != 4 or x.shape[1] != in_channels:
-            raise InputError(f"image must be of shape (B, {in_channels}, H, W), got {tuple(x.shape)}")
+    if not torch.jit.is_scripting() and (x.ndim != 4 or x.shape[1] != in_channels):
+        raise InputError(f"image must be of shape (B, {in_channels}, H, W), got {tuple(x.shape)}")
 
 
 def require_minimum_size(x: Tensor, minimum: int, *, reason: str) -> None:
     """Require that the in-plane size of (B, C, H, W) is at least ``minimum`` in both directions."""
-    if not torch.jit.is_scripting():
-        if min(x.shape[-2:]) < minimum:
-            raise InputError(
-                f"image must be at least {minimum} x {minimum} ({reason}), got {tuple(x.shape[-2:])}"
-            )
+    if not torch.jit.is_scripting() and min(x.shape[-2:]) < minimum:
+        raise InputError(
+            f"image must be at least {minimum} x {minimum} ({reason}), got {tuple(x.shape[-2:])}"
+        )
 
 
 def require_stride_multiple(x: Tensor, multiple: int) -> None:

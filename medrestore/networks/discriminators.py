@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -80,7 +80,7 @@ class ImageDiscriminator(nn.Module):
         super().__init__()
         require_in_range("in_channels", in_channels, 1, float("inf"))
         require_channels("channels", channels)
-        self.architecture: dict[str, Any] = {
+        self.architecture: Mapping[str, Any] = {
             "in_channels": in_channels,
             "channels": list(channels),
             "norm": norm,

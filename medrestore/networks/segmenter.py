@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ class LesionSegmenter(nn.Module):
         require_in_range("levels of channels", len(channels), 2, float("inf"))
         require_in_range("residual_units", residual_units, 0, 100)
         require_in_set("norm", norm, NORMS)
-        self.architecture: dict[str, Any] = {
+        self.architecture: Mapping[str, Any] = {
             "in_channels": in_channels,
             "channels": list(channels),
             "residual_units": residual_units,

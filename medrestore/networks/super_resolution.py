@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ class SRResNet(nn.Module):
         require_in_range("kernel", kernel, 1, float("inf"))
         if kernel % 2 == 0:
             raise InputError(f"kernel must be odd, got {kernel}")
-        self.architecture: dict[str, Any] = {
+        self.architecture: Mapping[str, Any] = {
             "in_channels": in_channels,
             "channels": channels,
             "blocks": blocks,
@@ -219,7 +220,7 @@ class _ResidualBlock(nn.Module):
 
 
 def _convolve_unshuffled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``pixel_unshuffle(conv2d(pixel_shuffle(x, 2), weight, bias), 2)``, computed at the size of ``x``.
+    """Return ``pixel_unshuffle(conv2d(pixel_shuffle(x, 2), weight, bias), 2)``, computed at the size of x.
 
     Three output channels leave most of a vector unit idle, and a 9 x 9 kernel at full size is then the most
     costly layer by far. At half the size it has 12 channels and a 5 x 5 kernel: a fourth more products, but

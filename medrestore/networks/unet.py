@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -104,7 +104,7 @@ class UNetGenerator(nn.Module):
         require_in_range("dropout_levels", dropout_levels, 0, len(channels) - 1)
         require_in_range("dropout", dropout, 0, 1, include_high=False)
         require_in_set("output_activation", output_activation, OUTPUT_ACTIVATIONS)
-        self.architecture: dict[str, Any] = {
+        self.architecture: Mapping[str, Any] = {
             "in_channels": in_channels,
             "out_channels": out_channels,
             "channels": list(channels),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class VGG19Features(nn.Module):
         require_in_range("layer", layer, 1, LAYERS)
         if seed is not None and weights is not None:
             raise InputError("seed draws random weights: give seed or weights, not both")
-        self.architecture: dict[str, Any] = {"layer": layer, "seed": seed}
+        self.architecture: Mapping[str, Any] = {"layer": layer, "seed": seed}
         self.layers = _layers(layer)
         convolutions = [index for name, index in self.layers if name == "convolution"]
         shapes = dict(zip(convolutions, _shapes(), strict=False))

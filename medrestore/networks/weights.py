@@ -11,10 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, fail
 from medrestore.files import atomic_path
 
-__all__ = ["FORMAT", "build_network", "describe", "load_file", "load_network", "load_state", "save_file"]
+__all__ = [
+    "FORMAT",
+    "build_network",
+    "describe",
+    "load_file",
+    "load_model",
+    "load_network",
+    "load_state",
+    "save_file",
+    "save_model",
+]
 
 FORMAT = 1
 """Version of the layout of ``model.pt`` and ``checkpoint.pt``."""
@@ -29,6 +39,28 @@ def save_file(payload: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         torch.save({"format": FORMAT, **payload}, stream)
 
 
+def save_model(
+    information: Mapping[str, Any],
+    networks: Mapping[str, Mapping[str, Any]],
+    path: str | os.PathLike[str],
+) -> None:
+    """Write ``model.pt``.
+
+    Parameters
+    ----------
+    information
+        Plain values that inference needs of the training: ``method``, ``domain`` and so on.
+    networks
+        Of :func:`describe`, by name. Each state is found a second time under the network's name at the top
+        level, where the export of MONAI looks for it (``ckpt_export --key_in_ckpt generator``); a file holds
+        each tensor once.
+    path
+        Where.
+    """
+    states = {name: entry["state"] for name, entry in networks.items()}
+    save_file({**states, **information, "networks": dict(networks)}, path)
+
+
 def load_file(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> dict[str, Any]:
     """Read a file of :func:`save_file` with ``weights_only=True``: nothing in it is executed.
 
@@ -37,20 +69,75 @@ def load_file(path: str | os.PathLike[str], *, device: str | torch.device = "cpu
     InputError
         When the file is missing, damaged, holds more than weights, or was written by another layout.
     """
+    return _ours(_load(path, device=device), path)
+
+
+def _ours(payload: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
+    if _is_plain_state(payload):
+        fail(
+            "is a plain state dict, which does not say what network it is of",
+            path=path,
+            remedy="name the model.pt of a training; for the generator alone, restore with a bundle whose "
+            "inference.yaml describes it",
+        )
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise InputError(f"{path}: was not written by medrestore (no format {FORMAT} in it)")
+    return payload
+
+
+def load_model(
+    path: str | os.PathLike[str], *, facts: Mapping[str, Any] | None = None, name: str = "generator"
+) -> dict[str, Any]:
+    """Read what restores: ``model.pt`` of a training, or the plain state dict of its generator.
+
+    Parameters
+    ----------
+    path
+        The file. Bundles of the model zoo hold plain state dicts.
+    facts
+        What a plain state dict does not say and a ``model.pt`` says itself: ``method``, ``domain`` and so on,
+        and under ``name`` the ``class`` and ``architecture`` of the network. A plain state dict is refused
+        without.
+    name
+        Of the network that a plain state dict is of.
+
+    Returns
+    -------
+    dict
+        As :func:`load_file`.
+
+    Raises
+    ------
+    InputError
+        As :func:`load_file`.
+    """
+    payload = _load(path)
+    if facts is None or not _is_plain_state(payload):
+        return _ours(payload, path)
+    said = {"method": "unknown", "domain": {}, **facts}
+    return {**said, "networks": {name: {**said.pop(name), "state": dict(payload)}}}
+
+
+def _load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Any:
     if not Path(path).is_file():
         raise InputError(
             f"{path}: there are no weights here. Remedy: train first, or name the model.pt of a finished run"
         )
     try:
-        payload = torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise InputError(
             f"{path}: is damaged or holds more than weights ({type(error).__name__}). "
             "Remedy: copy the file again from where it was trained"
         ) from error
-    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
-        raise InputError(f"{path}: was not written by medrestore (no format {FORMAT} in it)")
-    return payload
+
+
+def _is_plain_state(payload: object) -> bool:
+    return (
+        isinstance(payload, Mapping)
+        and bool(payload)
+        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in payload.items())
+    )
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
@@ -95,14 +182,18 @@ def load_network(path: str | os.PathLike[str], name: str, *, device: str | torch
 
 
 def build_network(
-    payload: Mapping[str, Any], name: str, *, path: object, device: str | torch.device = "cpu"
+    payload: Mapping[str, Any],
+    name: str,
+    *,
+    path: object,
+    device: str | torch.device = "cpu",
 ) -> nn.Module:
     """Rebuild one network of a ``model.pt`` in evaluation mode.
 
     Parameters
     ----------
     payload
-        Of :func:`load_file`, with ``networks: {name: {class, architecture, state}}``.
+        Of :func:`load_file` or :func:`load_model`, with ``networks: {name: {class, architecture, state}}``.
     name
         Which of them: ``generator``, ``task``, ``observer``.
     path
@@ -119,7 +210,7 @@ def build_network(
     if name not in networks:
         raise InputError(f"{path}: has no network {name!r}; it holds {', '.join(sorted(networks)) or 'none'}")
     entry = networks[name]
-    module_name, _, class_name = entry["class"].rpartition(".")
+    module_name, _, class_name = entry["class"].removeprefix("medrestore.networks.").rpartition(".")
     try:
         module = importlib.import_module(f"medrestore.networks.{module_name}")
         network_class = getattr(module, class_name)

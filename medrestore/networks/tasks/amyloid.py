@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ class AmyloidClassifier(nn.Module):
         require_in_range("widen_factor", widen_factor, NARROWEST, float("inf"))
         require_in_range("conv1_stride", conv1_stride, 1, 2)
         require_in_set("norm", norm, NORMS)
-        self.architecture: dict[str, Any] = {
+        self.architecture: Mapping[str, Any] = {
             "in_channels": in_channels,
             "widen_factor": widen_factor,
             "conv1_stride": conv1_stride,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -80,7 +80,7 @@ class ContrastClassifier(nn.Module):
         require_in_range("classes", classes, 2, float("inf"))
         require_channels("channels", channels)
         require_in_range("strided_layers", strided_layers, 0, len(channels))
-        self.architecture: dict[str, Any] = {
+        self.architecture: Mapping[str, Any] = {
             "in_channels": in_channels,
             "classes": classes,
             "channels": list(channels),
