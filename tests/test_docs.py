@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer
 import yaml
+from monai.bundle import scripts as monai_scripts
 
 from medrestore.checks import require_known_keys
 
@@ -81,7 +84,8 @@ def parse_command(words: list[str]) -> typer.Context:
 def require_known_training(context: typer.Context) -> None:
     """Require that overlays and keys of a training exist in the bundle."""
     from medrestore.cli.commands import _overrides
-    from medrestore.engines.bundle import bundle_files, find_bundle
+    from medrestore.engines.bundle import bundle_files
+    from medrestore.engines.shelf import find_bundle
 
     files = bundle_files(find_bundle(context.params["bundle"]), "train", context.params["variant"] or ())
     known = yaml.safe_load(Path(files[0]).read_text(encoding="utf-8"))
@@ -126,10 +130,19 @@ def test_command_that_is_wrong_does_not_parse(words: str, message: str) -> None:
 
 @pytest.mark.parametrize(("place", "words"), MONAI, ids=[place for place, _ in MONAI])
 def test_monai_command_names_files_and_keys_that_exist(place: str, words: list[str]) -> None:
-    files = re.findall(r"bundles/[\w./]+\.yaml", words[words.index("--config_file") + 1])
-    assert files, place
-    known = {"config_file"}.union(*(yaml.safe_load((ROOT / file).read_text()) for file in files))
-    given = [word[2:].partition("=")[0] for word in words[words.index("run") :] if word.startswith("--")]
+    """Files lie in the bundle that the page asks medrestore for; nothing of a checkout is named."""
+    page, _, line = place.rpartition(":")
+    block = (ROOT / page).read_text(encoding="utf-8").splitlines()[int(line) - 1 : int(line) + 3]
+    (name,) = re.findall(r"\$\(medrestore bundles (\w+) --path\)", "\n".join(block))
+    call = words[words.index("monai.bundle") + 1 :]
+    given = {word[2:]: value for word, value in pairwise(call) if word.startswith("--")}
+    files = re.findall(r"(?:configs|variants)/\w+\.yaml", given["config_file"])
+    assert re.sub(r"[\[\]', ]|\$BUNDLE/|(?:configs|variants)/\w+\.yaml", "", given["config_file"]) == ""
+    known = {"config_file"}.union(
+        *(yaml.safe_load((ROOT / "bundles" / name / file).read_text()) for file in files)
+    )
+    if call[0] != "run":
+        known |= set(inspect.signature(getattr(monai_scripts, call[0])).parameters)
     assert set(given) <= known
 
 
@@ -162,15 +175,17 @@ def test_page_speaks_of_no_machine_and_no_ticket(page: Path) -> None:
 def place_to_run(tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the pages speak of: ``data/pet``, ``scan.nii.gz``, weights in ``runs/taskgan``."""
     from medrestore.networks.unet import UNetGenerator
-    from medrestore.networks.weights import describe, save_file
+    from medrestore.networks.weights import describe, save_model
 
     shutil.copytree(tiny_cohort / "subjects", tmp_path / "data" / "pet" / "subjects")
     shutil.copy(tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz", tmp_path / "scan.nii.gz")
     generator = UNetGenerator(5, channels=(4, 8, 8), dropout_levels=1)
-    save_file(
-        {"method": "taskgan", "networks": {"generator": describe(generator)}, "neighbors": 2, "domain": {}},
-        tmp_path / "runs" / "taskgan" / "model.pt",
-    )
+    for run in ("taskgan", "sqe"):
+        save_model(
+            {"method": "taskgan", "neighbors": 2, "domain": {}},
+            {"generator": describe(generator)},
+            tmp_path / "runs" / run / "model.pt",
+        )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -11,6 +11,7 @@ import typer
 
 from medrestore import __version__
 from medrestore.checks import InputError, mistake
+from medrestore.cli.bundles import bundles_app
 from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
 from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
@@ -34,6 +35,7 @@ app.add_typer(manifest_app, name="manifest")
 app.add_typer(mri_app, name="mri")
 app.add_typer(histology_app, name="histology")
 app.add_typer(top_level_app)
+app.add_typer(bundles_app)
 app.add_typer(study_app, name="study")
 
 

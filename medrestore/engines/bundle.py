@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrestore.checks import InputError, fail, require_known_keys
+from medrestore.engines.shelf import find_bundle
 from medrestore.engines.values import (
     SUFFIXES,
     as_literal,
@@ -23,34 +24,13 @@ from medrestore.engines.values import (
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
-__all__ = ["bundle_configuration", "bundle_files", "find_bundle", "open_bundle"]
+__all__ = ["bundle_configuration", "bundle_files", "open_bundle"]
 
 MONAI_ARGUMENTS = (
     *("run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"),
     *("workflow_name", "workflow_type", "properties_path"),
 )
 """What files of arguments for ``python -m monai.bundle run`` hold beside keys of the configuration."""
-
-
-def find_bundle(name: str | os.PathLike[str]) -> Path:
-    """Return the folder of a bundle: a path, or the name of one that ships with the package.
-
-    Raises
-    ------
-    InputError
-        When neither is there; lists the names that are.
-    """
-    package = Path(__file__).parents[1]
-    shelves = [package / "_bundles", package.parent / "bundles"]
-    for folder in [Path(name), *(shelf / name for shelf in shelves)]:
-        if (folder / "configs" / "metadata.json").is_file():
-            return folder
-    known = sorted(
-        {path.parents[1].name for shelf in shelves for path in shelf.glob("*/configs/metadata.json")}
-    )
-    raise InputError(
-        f"{name}: is no bundle (no configs/metadata.json in it). Bundles that ship: {', '.join(known)}"
-    )
 
 
 def bundle_files(bundle: Path, config: str, variants: Sequence[str]) -> list[str]:

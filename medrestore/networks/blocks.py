@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
+from torch.jit import is_scripting  # type: ignore[attr-defined]
 
 from medrestore.checks import InputError, require_in_set
 
 __all__ = [
     "NORMS",
     "initialize_normal",
+    "is_scripting",
     "normalization",
     "require_channels",
     "require_image_batch",
@@ -63,13 +64,13 @@ def require_image_batch(x: Tensor, in_channels: int) -> None:
     This check and those below are left out of a network that is exported to TorchScript, which knows no
     exceptions of ours.
     """
-    if not torch.jit.is_scripting() and (x.ndim != 4 or x.shape[1] != in_channels):
+    if not is_scripting() and (x.ndim != 4 or x.shape[1] != in_channels):
         raise InputError(f"image must be of shape (B, {in_channels}, H, W), got {tuple(x.shape)}")
 
 
 def require_minimum_size(x: Tensor, minimum: int, *, reason: str) -> None:
     """Require that the in-plane size of (B, C, H, W) is at least ``minimum`` in both directions."""
-    if not torch.jit.is_scripting() and min(x.shape[-2:]) < minimum:
+    if not is_scripting() and min(x.shape[-2:]) < minimum:
         raise InputError(
             f"image must be at least {minimum} x {minimum} ({reason}), got {tuple(x.shape[-2:])}"
         )
@@ -77,7 +78,7 @@ def require_minimum_size(x: Tensor, minimum: int, *, reason: str) -> None:
 
 def require_stride_multiple(x: Tensor, multiple: int) -> None:
     """Require that the in-plane size of (B, C, H, W) can be halved and doubled back at every level."""
-    if not torch.jit.is_scripting():
+    if not is_scripting():
         height, width = x.shape[-2:]
         if min(height, width) == 0 or height % multiple or width % multiple:
             raise InputError(

@@ -12,6 +12,7 @@ from medrestore import rng
 from medrestore.checks import InputError, require_in_range
 from medrestore.networks.blocks import (
     initialize_normal,
+    is_scripting,
     normalization,
     require_channels,
     require_image_batch,
@@ -120,7 +121,7 @@ class ImageDiscriminator(nn.Module):
             channel to normalize over.
         """
         require_image_batch(x, self.in_channels)
-        if not torch.jit.is_scripting():
+        if not is_scripting():
             self._require_enough_left(x)
         features = []
         for layer in self.layers:

@@ -11,7 +11,13 @@ from torch.nn import functional
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range, require_in_set
-from medrestore.networks.blocks import NORMS, normalization, require_image_batch, require_minimum_size
+from medrestore.networks.blocks import (
+    NORMS,
+    is_scripting,
+    normalization,
+    require_image_batch,
+    require_minimum_size,
+)
 
 __all__ = ["ENLARGEMENT_SKIPS", "SRResNet"]
 
@@ -167,7 +173,7 @@ class SRResNet(nn.Module):
         features = features + self.trunk(self.blocks(features))
         for index, level in enumerate(self.enlargement):
             last = index + 1 == len(self.enlargement)
-            features = level.without_shuffle(features) if last else level(features)
+            features = level.without_shuffle(features) if last else level(features)  # type: ignore[operator]
         # The last level's shuffle comes after the output.
         unshuffled = _convolve_unshuffled(features, self.output.weight, self.output.bias)
         restored: Tensor = functional.pixel_shuffle(unshuffled, 2).float()
@@ -179,7 +185,7 @@ class SRResNet(nn.Module):
         return enlarged + restored / 2
 
     def _require_values_to_normalize(self, x: Tensor) -> None:
-        if not torch.jit.is_scripting():
+        if not is_scripting():
             values = x.shape[-2] * x.shape[-1] * (x.shape[0] if self.norm == "batch" else 1)
             if values == 1 and (self.norm == "instance" or (self.norm == "batch" and self.training)):
                 raise InputError(

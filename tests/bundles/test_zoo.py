@@ -107,7 +107,6 @@ def test_files_are_there_and_small_and_the_version_has_its_change(bundle: Path) 
     assert metadata["name"]
     assert metadata["eval_metrics"]
     assert all(isinstance(value, float) for value in metadata["eval_metrics"].values())
-    assert metadata["data_type"] in ("nifti", "image")
 
 
 @every_bundle

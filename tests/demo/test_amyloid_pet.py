@@ -16,7 +16,7 @@ from medrestore.data.manifest import with_checksums
 from medrestore.data.volumes import read_volume, write_volume
 from medrestore.demo import amyloid_pet
 from medrestore.demo.amyloid_pet import BUNDLE, EXPERIMENT, METHODS, NETWORK_READERS, SUVR_READERS, run_demo
-from medrestore.engines.bundle import find_bundle
+from medrestore.engines.shelf import find_bundle
 from medrestore.networks.weights import load_file
 from medrestore.study.create import create_study
 from medrestore.study.layout import open_study

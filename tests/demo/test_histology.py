@@ -9,7 +9,7 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.demo.histology import BUNDLE, ENCODER, EXPERIMENT, METHODS, run_demo
-from medrestore.engines.bundle import find_bundle
+from medrestore.engines.shelf import find_bundle
 from medrestore.tracking.store import open_client
 
 TINY = """

@@ -10,7 +10,7 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.data.phantoms.mri.design import MriCohortSize, MriSubjectGroup
 from medrestore.demo.multicontrast_mri import BUNDLE, EXPERIMENT, JUDGES, METHODS, run_demo
-from medrestore.engines.bundle import find_bundle
+from medrestore.engines.shelf import find_bundle
 from medrestore.operators.mr_sequences import CONTRASTS
 from medrestore.tracking.store import open_client
 

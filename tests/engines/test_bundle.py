@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.engines.bundle import bundle_files, find_bundle, open_bundle
+from medrestore.engines.bundle import bundle_files, open_bundle
+from medrestore.engines.shelf import find_bundle
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "amyloid_pet_taskgan"
 

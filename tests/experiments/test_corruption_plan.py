@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.engines.bundle import find_bundle
+from medrestore.engines.shelf import find_bundle
 from medrestore.experiments.corruption_plan import (
     BUNDLE,
     OURS,
