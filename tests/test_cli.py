@@ -44,6 +44,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["corruption-study"], ["--level", "--variant", "VGG19", "--seeds", "--jobs", "Example"]),
     (["manifest"], ["check"]),
     (["manifest", "check"], ["FILE", "--label-column", "all faulty rows"]),
+    (["bundles"], ["NAME", "--path", "overlays", "monai.bundle run", "--key value"]),
     (["train"], ["BUNDLE", "--variant", "--key value", "Example"]),
     (
         ["restore"],
@@ -136,6 +137,21 @@ def test_no_argument_shows_the_help_and_where_to_start(call: Callable[..., Ended
 def test_version(call: Callable[..., Ended]) -> None:
     ended = call("--version")
     assert (ended.code, ended.out) == (0, f"{medrestore.__version__}\n")
+
+
+def test_bundles_are_listed_with_their_places_overlays_and_keys(call: Callable[..., Ended]) -> None:
+    listed = call("bundles")
+    assert listed.code == 0, listed.err
+    assert "histology_srgan 0.1.0: Histopathology super-resolution with SRGAN_SQE\n  /" in listed.out
+    assert "User guides: " in listed.out
+    folder = Path(call("bundles", "multicontrast_mri_taskgan", "--path").out.removesuffix("\n"))
+    assert (folder / "configs" / "train.yaml").is_file()
+    one = call("bundles", folder).out
+    assert re.search(r"^  segmenter +The independent lesion segmenter", one, re.MULTILINE)
+    assert "\n  learning_rate: 0.002  # Adam, paper\n" in one
+    assert "\n  contrasts: null  # those to restore" in one
+    call("bundles", "pet").refused("pet: is no bundle", "amyloid_pet_taskgan")
+    call("bundles", "--path").refused("Remedy: name it")
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
