@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from medrestore.checks import InputError, fail, require_in_set
 
-__all__ = ["GRID_FIELDS", "SourceGrid", "require_usable_affine"]
+__all__ = ["GRID_FIELDS", "SourceGrid", "require_usable_affine", "steps_in"]
 
 _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
 GRID_FIELDS = (
@@ -129,6 +129,18 @@ class SourceGrid:
 
         orientation: NDArray[np.int64] = io_orientation(self.affine).astype(np.int64)
         return orientation
+
+
+def steps_in(length: float, size: float) -> float:
+    """Return how often a voxel size goes into a length, to three decimals: to be made a whole number next.
+
+    Copies of one scan have voxel sizes that differ by rounding, 2 and 2.0000002 mm. What is done in whole
+    voxels must be the same for all of them.
+
+    >>> int(6 / 2.0000002), int(steps_in(6, 2.0000002)), steps_in(6, 4)
+    (2, 3, 1.5)
+    """
+    return round(float(length) / float(size), 3)
 
 
 def require_usable_affine(affine: NDArray[np.float64], *, path: Path | None = None, source: str = "") -> None:

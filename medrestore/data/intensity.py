@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, require_in_range
+from medrestore.data.grid import steps_in
 
 __all__ = ["FWHM_PER_SIGMA", "SMOOTHING_FWHM_MM", "THRESHOLD", "foreground_scale"]
 
@@ -78,7 +79,7 @@ def foreground_scale(
     size = np.asarray(voxel_size_mm, dtype=np.float64)
     for axis in range(3):
         length = blocks.shape[axis]
-        step = max(1, int(smoothing_fwhm_mm / 2 / size[axis]))
+        step = min(max(1, int(steps_in(smoothing_fwhm_mm / 2, size[axis]))), length)
         blocks = _block_sums(blocks, step, axis)
         counts = counts * _block_sums(
             np.ones([length if other == axis else 1 for other in range(3)]), step, axis

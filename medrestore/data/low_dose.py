@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from medrestore import __version__, rng
 from medrestore.checks import fail, require_in_range, require_in_set
 from medrestore.claims import differing_settings
+from medrestore.data.grid import steps_in
 from medrestore.data.identity import id_problem, likeness_problems, ruined
 from medrestore.data.manifest import COLUMNS, write_manifest
 from medrestore.data.phantoms.subject import degraded_name
@@ -75,7 +76,9 @@ class _Window:
 
     def put_back(self, window: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Return the volume of a shape (X, Y, Z) that holds the window where it was cut, zero elsewhere."""
-        fine = tuple(round(size * factor) for size, factor in zip(shape[:2], self.stretch, strict=True))
+        fine = tuple(
+            round(steps_in(size, 1 / factor)) for size, factor in zip(shape[:2], self.stretch, strict=True)
+        )
         volume = np.zeros((*fine, shape[2]), dtype=np.float32)
         target, source = [], []
         for start, size in zip(self.first, fine, strict=True):
@@ -95,7 +98,9 @@ def _resampled(
 
     if factors == (1.0, 1.0):
         return data
-    in_plane = (round(size * factor) for size, factor in zip(data.shape[:2], factors, strict=True))
+    in_plane = (
+        round(steps_in(size, 1 / factor)) for size, factor in zip(data.shape[:2], factors, strict=True)
+    )
     size = shape or (*in_plane, data.shape[2])
     step = np.array([1 / factors[0], 1 / factors[1], 1.0])
     offset = (np.array(data.shape) - 1) / 2 - step * (np.array(size) - 1) / 2

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import fail
+from medrestore.data.grid import steps_in
 from medrestore.data.volumes import Volume
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def image_levels(volume: Volume) -> tuple[SimpleITK.Image, ...]:
     images = []
     for level in LEVELS:
         factors = [
-            max(1, min(int(level.voxel_mm / size + 1e-3), count // LEAST_PLANES))
+            max(1, min(int(steps_in(level.voxel_mm, size)), count // LEAST_PLANES))
             for size, count in zip(volume.voxel_size_mm, volume.data.shape, strict=True)
         ]
         method = SimpleITK.BinShrinkImageFilter()
@@ -243,7 +244,7 @@ def image_levels(volume: Volume) -> tuple[SimpleITK.Image, ...]:
         small = method.Execute(whole)
         values, affine = image_values(small), _affine(small)
         for axis, size in enumerate(small.GetSpacing()):
-            parts = math.ceil(size / THICK_MM - 1e-3)
+            parts = math.ceil(steps_in(size, THICK_MM))
             if size > volume.voxel_size_mm[axis] + 1e-3 or parts == 1:
                 continue
             values = _thinner(values, parts, axis)

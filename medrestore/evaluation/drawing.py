@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medrestore.data.grid import steps_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +45,7 @@ def head_box(mask: NDArray[np.bool_], *, voxel_size_mm: Sequence[float]) -> tupl
     box = []
     for axis, size in enumerate(voxel_size_mm[:2]):
         held = np.flatnonzero(mask.any(axis=1 - axis))
-        margin = int(np.ceil(MARGIN_MM / size))
+        margin = math.ceil(steps_in(MARGIN_MM, size))
         first, last = (int(held[0]), int(held[-1])) if held.size else (0, mask.shape[axis] - 1)
         box.append(slice(max(first - margin, 0), last + margin + 1))
     return box[0], box[1]

@@ -56,6 +56,23 @@ def test_scale_of_a_uniform_head_is_its_activity_less_the_rim() -> None:
     assert 4.0 < scale <= 5.0
 
 
+@pytest.mark.parametrize("size", [2.0, 3.0, 1.5, 1.0, 4.0])
+@pytest.mark.parametrize("change", [1e-7, -1e-7, 1e-5])
+def test_scale_is_the_same_for_copies_whose_voxel_sizes_differ_by_rounding(
+    size: float, change: float
+) -> None:
+    random = np.random.default_rng(0)
+    volume = (head() * random.gamma(4.0, 0.25, (64, 64, 32))).astype(np.float32)
+    expected = foreground_scale(volume, voxel_size_mm=(size, size, 3.0))
+    found = foreground_scale(volume, voxel_size_mm=(size * (1 + change), size, 3.0))
+    assert found == pytest.approx(expected, rel=1e-6)  # no voxel of this noise lies at the threshold
+
+
+def test_scale_of_tiny_voxels_takes_no_time() -> None:
+    # Blocks are no longer than the image, whatever a header says of its voxels.
+    assert foreground_scale(head(5.0), voxel_size_mm=(1e-5, 1e-5, 1e-5)) == pytest.approx(head(5.0).mean())
+
+
 @pytest.mark.parametrize("factor", [1e-4, 1.0, 1e5])
 def test_scale_follows_the_unit(factor: float) -> None:
     reference = foreground_scale(head(), voxel_size_mm=(3, 3, 4))

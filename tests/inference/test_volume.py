@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -325,3 +326,39 @@ def test_gpu_restores_what_the_cpu_does() -> None:
     assert again is not None
     np.testing.assert_array_equal(first, again)
     assert torch.equal(torch.cuda.get_rng_state(), state)
+
+
+def test_copies_of_an_oblique_scan_are_restored_alike_however_they_are_stored(tmp_path: Path) -> None:
+    """Axes flipped and permuted, as sform or as qform, whose voxel sizes differ by rounding."""
+    angles = np.radians([-20, -40, -30])
+    turn = np.eye(3)
+    for axis, angle in enumerate(angles):
+        c, s = np.cos(angle), np.sin(angle)
+        one = np.eye(3)
+        others = [other for other in range(3) if other != axis]
+        one[np.ix_(others, others)] = [[c, -s], [s, c]]
+        turn = one @ turn
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn @ np.diag([2.0, 2.0, 3.0]), (-40, 12, 7)
+    random = np.random.default_rng(0)
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (26, 31, 14)), indexing="ij")
+    data = (5 * (x**2 + y**2 + z**2 < 0.6) * random.gamma(4.0, 0.25, x.shape)).astype(np.float32)
+    original = nibabel.Nifti1Image(data, affine)
+    restorer = VolumeRestorer(Blur(3), neighbors=1)
+    results, sizes = [], set()
+    for code in ("RAS", "LPS", "PSR", "SAL"):
+        target = nibabel.orientations.axcodes2ornt(code)
+        start = nibabel.orientations.io_orientation(affine)
+        copy = original.as_reoriented(nibabel.orientations.ornt_transform(start, target))
+        for sform, qform in ((1, 0), (0, 1)):
+            stored = nibabel.Nifti1Image(copy.dataobj, copy.affine)
+            stored.set_qform(copy.affine, qform)
+            stored.set_sform(copy.affine, sform)
+            nibabel.save(stored, tmp_path / "copy.nii")
+            volume = read_volume(tmp_path / "copy.nii")
+            sizes.add(volume.voxel_size_mm)
+            results.append((volume.data, restorer.restore(volume).mean))
+    assert len(sizes) > 1  # or this would show nothing
+    for given, restored in results[1:]:
+        np.testing.assert_array_equal(given, results[0][0])
+        np.testing.assert_allclose(restored, results[0][1], rtol=1e-6, atol=1e-6)  # float32 of one scale

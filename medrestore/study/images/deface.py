@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError
+from medrestore.data.grid import steps_in
 from medrestore.data.registration_images import itk_image, one_thread
 
 if TYPE_CHECKING:
@@ -199,7 +200,9 @@ def _working_image(image: NDArray[np.float32], affine: NDArray[np.float64]) -> S
     import SimpleITK
 
     size = np.linalg.norm(affine[:3, :3], axis=0)
-    factors = [min(n, max(1, round(WORKING_MM / float(mm)))) for n, mm in zip(image.shape, size, strict=True)]
+    factors = [
+        min(n, max(1, round(steps_in(WORKING_MM, mm)))) for n, mm in zip(image.shape, size, strict=True)
+    ]
     small = SimpleITK.BinShrink(itk_image(image, affine), factors)
     values = SimpleITK.GetArrayViewFromImage(small)
     low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))

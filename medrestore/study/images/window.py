@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError
+from medrestore.data.grid import steps_in
 
 __all__ = ["BLOCK_MM", "FOREGROUND", "HEADROOM", "PERCENTILE_HIGH", "PERCENTILE_LOW", "display_window"]
 
@@ -108,7 +109,7 @@ def block_means(volume: NDArray[np.float32], voxel_size_mm: Sequence[float]) -> 
     # The slowest axis in memory first: whole planes are added up, and little is left for the others.
     for axis in sorted(range(3), key=lambda axis: -abs(volume.strides[axis])):
         length = blocks.shape[axis]
-        step = min(length, max(1, round(BLOCK_MM / float(voxel_size_mm[axis]))))
+        step = min(length, max(1, round(steps_in(BLOCK_MM, voxel_size_mm[axis]))))
         starts = np.arange(0, length, step)
         moved = np.moveaxis(blocks, axis, 0)
         sums = moved[::step].copy(order="K")  # keeps the axes' order in memory
