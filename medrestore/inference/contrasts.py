@@ -17,10 +17,11 @@ from medrestore.data.domain import domain_warnings
 from medrestore.data.identity import identity_problems, scan_name
 from medrestore.data.manifest import split_rows
 from medrestore.data.manifest_checks import path_problem
+from medrestore.data.nifti_search import nifti_files
 from medrestore.data.restorations import restored_name
 from medrestore.data.tables import located, read_text_table, refuse
 from medrestore.files import sha256_file
-from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files
+from medrestore.inference.files import NiftiEvaluator, Output, Restored
 from medrestore.inference.slices import Restoration, SliceRestorer
 from medrestore.networks.weights import build_network, load_model
 
@@ -338,7 +339,7 @@ def _inputs(source: Path, split: str | None) -> Iterator[InputFiles]:
         return
     if split is not None:
         raise InputError(f"a split is that of a manifest, but {source} is none")
-    for path, name in nifti_files(source):
+    for path, name in nifti_files(source, datatype="anat"):
         yield InputFiles((path,), name)
 
 

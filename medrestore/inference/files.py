@@ -7,38 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medrestore.checks import InputError
 from medrestore.data.grid import SourceGrid
 from medrestore.data.restorations import deviation_name, restored_name
-from medrestore.data.volumes import nifti_stem, write_volume
+from medrestore.data.volumes import write_volume
 from medrestore.inference.evaluator import Output, RestorationEvaluator, SourceType
 from medrestore.inference.slices import Restoration
 
-__all__ = ["NiftiEvaluator", "Output", "Restored", "nifti_files"]
-
-
-def nifti_files(source: Path) -> list[tuple[Path, str]]:
-    """List the NIfTI files that a path names, with their stems: the file itself, or those of a folder.
-
-    Raises
-    ------
-    InputError
-        When there is none, or one stem is there twice.
-    """
-    if not source.exists():
-        raise InputError(
-            f"{source}: does not exist. Remedy: name a NIfTI volume, a folder of them or a manifest"
-        )
-    paths = sorted([*source.glob("*.nii"), *source.glob("*.nii.gz")]) if source.is_dir() else [source]
-    if not paths:
-        raise InputError(f"{source}: holds no .nii or .nii.gz file")
-    names = [nifti_stem(path) for path in paths]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise InputError(
-            f"{source}: {', '.join(sorted(twice))} is there both as .nii and .nii.gz. Remedy: move one away"
-        )
-    return list(zip(paths, names, strict=True))
+__all__ = ["NiftiEvaluator", "Output", "Restored"]
 
 
 class Restored(NamedTuple):

@@ -14,10 +14,11 @@ from medrestore.checks import InputError, fail
 from medrestore.data.domain import domain_warnings
 from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_manifest, split_rows
+from medrestore.data.nifti_search import nifti_files
 from medrestore.data.restorations import restored_name
 from medrestore.data.volumes import read_volume
 from medrestore.files import sha256_file
-from medrestore.inference.files import NiftiEvaluator, Output, Restored, nifti_files
+from medrestore.inference.files import NiftiEvaluator, Output, Restored
 from medrestore.inference.volume import VolumeRestorer
 from medrestore.networks.weights import build_network, load_model
 
@@ -218,5 +219,5 @@ def _sources(source: Path, split: str | None, dose_fraction: float | None) -> It
         return
     if split is not None or dose_fraction is not None:
         raise InputError(f"split and dose fraction are those of a manifest, but {source} is none")
-    for path, name in nifti_files(source):
+    for path, name in nifti_files(source, datatype="pet"):
         yield VolumeFile(path, name)
