@@ -19,6 +19,7 @@ __all__ = [
     "atomic_path",
     "beside",
     "holds_files",
+    "is_file",
     "only_process",
     "require_empty_folder",
     "require_file",
@@ -132,6 +133,14 @@ def require_file(path: str | os.PathLike[str], *, expected: str = "") -> Path:
     if found:
         fail(f"{found}, expected {expected}" if expected else found, path=path)
     return path
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether there is a file that can be looked at; what is below a closed folder cannot."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 import numpy as np
@@ -163,7 +163,11 @@ def table_problems(table: pd.DataFrame, *, required: Sequence[str], optional: Se
     others = [str(name) for name in table if name not in (*required, *optional, "row")]
     missing = [name for name in required if name not in table]
     if missing:
-        return [Problem(1, name, f"no such column{_near(name, others)}") for name in missing]
+        near = {name: _near(name, others) for name in missing}
+        if len(missing) == len(required) > 1 and not any(near.values()):
+            held = ", ".join(repr(name[:40]) for name in others[:4])
+            return [Problem(1, "", f"is no header: it has none of {', '.join(required)}, but {held}")]
+        return [Problem(1, name, f"no such column{near[name]}") for name in missing]
     for name in optional:
         if name not in table:
             near = [other for other in others if other.casefold() == name]
@@ -201,7 +205,8 @@ def located(folder: Path, name: str) -> Path:
     """Return the absolute path of a file that a table names.
 
     Where there is none of exactly this name, one whose name looks the same is taken: letters of a file's
-    name may be stored in parts (macOS), and cells lose spaces that nobody sees. Links are not followed.
+    name may be stored in parts (macOS), cells lose spaces that nobody sees, and Windows writes folders with
+    backslashes. Links are not followed.
 
     Parameters
     ----------
@@ -215,7 +220,7 @@ def located(folder: Path, name: str) -> Path:
         if path.exists() or path.is_symlink():
             return path
         place = folder.absolute()
-        for part in Path(name).parts:
+        for part in PurePosixPath(name.replace("\\", "/")).parts:
             there = part == ".." or (place / part).exists()
             twins = {} if there else _entries(place, place.stat().st_mtime_ns)
             place /= twins.get(plain_text(part), part)

@@ -156,12 +156,30 @@ def load_evaluation(folder: str | os.PathLike[str]) -> Evaluation:
     record = _read_record(path / RECORD)
     if not record.pop("finished", False) or not _has_tables(path):
         raise InputError(f"{path}: holds no finished evaluation. Remedy: run it again")
-    per_subject = pd.read_csv(path / "per_subject.csv", dtype=dict.fromkeys(TEXT_COLUMNS, str))
+    per_subject = _read_table(path / "per_subject.csv", ("subject_id", "method"))
     for name in TEXT_COLUMNS:
         if name in per_subject:
             per_subject[name] = per_subject[name].fillna("")
-    tables = [pd.read_csv(path / name) for name in ("summary.csv", "differences.csv")]
-    return Evaluation(path, per_subject, tables[0], tables[1], record)
+    summary = _read_table(path / "summary.csv", ("method",))
+    differences = _read_table(path / "differences.csv", ())
+    return Evaluation(path, per_subject, summary, differences, record)
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a table that an evaluation wrote, and nothing has rewritten."""
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str))
+    except (OSError, ValueError) as error:  # errors of pandas' parser are ValueErrors
+        reason = one_line(error)
+    else:
+        missing = [name for name in columns if name not in table]
+        if not missing:
+            return table
+        reason = f"no column {', '.join(missing)}"
+    raise InputError(
+        f"{path}: is not as the evaluation wrote it ({reason}): a spreadsheet may have rewritten it. "
+        "Remedy: put the file back, or evaluate again into a new folder"
+    )
 
 
 def write_evaluation(result: Evaluation, *, notes: Sequence[str]) -> None:

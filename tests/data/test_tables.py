@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.tables import parse_text_table, read_text_table, require_column, table_problems
+from medrestore.data.tables import (
+    located,
+    parse_text_table,
+    read_text_table,
+    require_column,
+    table_problems,
+)
 
 
 def table(tmp_path: Path, content: str | bytes, **options: object) -> dict[str, list[object]]:
@@ -77,6 +83,28 @@ def test_longer_rows_are_named_and_the_others_read(tmp_path: Path) -> None:
 
 def test_other_separators_where_they_are_allowed(tmp_path: Path) -> None:
     assert table(tmp_path, "a;b\n1;2,5\n", separators=(",", ";"))["b"] == ["2,5"]
+
+
+def test_a_title_above_the_header_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("# Cohort of 2021\nsplit\ntrain\n")
+    problems = table_problems(read_text_table(path), required=("split", "subject_id"), optional=())
+    assert list(map(str, problems)) == [
+        "row 1: is no header: it has none of split, subject_id, but '# Cohort of 2021'"
+    ]
+
+
+def test_files_are_located_by_how_their_names_look(tmp_path: Path) -> None:
+    folder = tmp_path / "Mu\u0308ller \u00a0"
+    folder.mkdir()
+    (folder / "a\u200b.nii").touch()
+    assert located(tmp_path, "M\u00fcller/a.nii") == folder / "a\u200b.nii"
+    assert located(tmp_path, "M\u00fcller\\a.nii") == folder / "a\u200b.nii"
+    assert located(tmp_path, "M\u00fcller/b.nii") == folder / "b.nii"
+    (tmp_path / "loop").symlink_to("loop")
+    assert located(tmp_path, "loop/a.nii") == tmp_path / "loop/a.nii"
+    assert located(tmp_path, "x" * 300) == tmp_path / ("x" * 300)
+    assert located(tmp_path, f"{folder.name}/../loop") == folder / "../loop"
 
 
 def test_near_columns_are_named(tmp_path: Path) -> None:

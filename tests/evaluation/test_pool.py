@@ -1,6 +1,7 @@
 """Evaluations of several seeds in one table."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -40,6 +41,25 @@ def test_mean_over_seeds_and_pairs(tmp_path: Path) -> None:
     assert "32.00 (31.00, 33.00)" in text
     assert "+2.00 (+2.00, +2.00)" in text
     assert "L1" not in text  # not in every evaluation
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text.replace(",", ";").encode(), "no column subject_id, method"),
+        (lambda text: text.encode("utf-16"), "codec can't decode"),
+        (lambda text: (text + "a,b,c,d,e,f,g,h\n").encode(), "Expected 5 fields"),
+    ],
+)
+def test_tables_that_a_spreadsheet_rewrote_are_refused(
+    tmp_path: Path, change: Callable[[str], bytes], reason: str
+) -> None:
+    table = evaluation(tmp_path / "a", {"gan": [30.0, 32.0]}) / "per_subject.csv"
+    table.write_bytes(change(table.read_text()))
+    with pytest.raises(
+        InputError, match=rf"per_subject\.csv: is not as .*{reason}.*Remedy: put the file back"
+    ):
+        pool_evaluations([tmp_path / "a"])
 
 
 def test_different_cohorts_are_refused(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from medrestore.data.manifest import Problem, refuse
 from medrestore.data.registration import MOST_MM
 from medrestore.data.volumes import nifti_stem
 from medrestore.data.workers import available_cores, run_tasks
-from medrestore.files import atomic_path
+from medrestore.files import atomic_path, is_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +149,7 @@ def _unusable(path: Path) -> str:
         nifti_stem(path)
     except InputError:
         return f"{path.name} has no NIfTI name; name it .nii.gz or .nii"
-    return "" if path.is_file() else f"{path.name}: no such file"
+    return "" if is_file(path) else f"{path.name}: no such file"
 
 
 def _records(

@@ -21,6 +21,7 @@ from medrestore.data.slides.patients import (
 from medrestore.data.slides.slide_search import search_slides
 from medrestore.data.slides.slide_table import Cases, read_slide_table
 from medrestore.data.splits import assign_splits
+from medrestore.data.tables import located
 
 __all__ = [
     "SlideEntry",
@@ -289,7 +290,7 @@ def _of_table(
 ) -> list[SlideEntry]:
     entries: dict[Path, SlideEntry] = {}
     for row in read_slide_table(path, files=True):
-        slide = Path(os.path.normpath((path.parent / row.slide).absolute()))
+        slide = Path(os.path.normpath(located(path.parent, row.slide)))
         folders = tuple(part for part in Path(row.slide).parent.parts if part not in ("..", slide.anchor))
         told = Told(row.subject_id, "the table") if row.subject_id else rule(slide.stem, folders, "")
         microns = microns_per_pixel if row.microns_per_pixel is None else row.microns_per_pixel

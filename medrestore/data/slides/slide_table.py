@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from medrestore.data.identity import id_problems
 from medrestore.data.manifest import SPLITS
 from medrestore.data.slides.resolution import implausible
-from medrestore.data.tables import Problem, meant, read_text_table, refuse, table_problems
+from medrestore.data.tables import Problem, located, meant, parse_text_table, refuse, table_problems
+from medrestore.data.texts import plain_text
+from medrestore.files import is_file
 
 __all__ = ["Cases", "SlideRow", "read_slide_table"]
 
@@ -55,7 +58,7 @@ def read_slide_table(path: Path, *, files: bool) -> list[SlideRow]:
     InputError
         When it is no such table; names all faults.
     """
-    table = read_text_table(path)
+    table, problems = parse_text_table(path)
     if _PATIENT_COLUMN in table and "subject_id" not in table:
         table = table.rename(columns={_PATIENT_COLUMN: "subject_id"})
     if faults := table_problems(table, required=("slide",), optional=()):
@@ -64,13 +67,15 @@ def read_slide_table(path: Path, *, files: bool) -> list[SlideRow]:
     if unknown:
         known = ", ".join(_COLUMNS)
         refuse(path, [Problem(1, name, f"unknown; known are {known}") for name in unknown])
-    problems, rows = [], []
+    if "subject_id" in table:
+        problems += id_problems(table, ("subject_id",), files=False)
+    rows = []
     for cells in table.to_dict("records"):
         number = int(cells["row"])
-        slide, subject, split, stated = (str(cells.get(name, "")).strip() for name in _COLUMNS)
+        slide, subject, split, stated = (str(cells.get(name, "")) for name in _COLUMNS)
         if not slide:
             problems.append(Problem(number, "slide", "is empty"))
-        elif files and not (path.parent / slide).is_file():
+        elif files and not is_file(located(path.parent, slide)):
             problems.append(Problem(number, "slide", f"{slide}: no such file"))
         if split and split not in SPLITS:
             known = ", ".join(SPLITS)
@@ -83,7 +88,7 @@ def read_slide_table(path: Path, *, files: bool) -> list[SlideRow]:
             problems.append(Problem(number, "microns_per_pixel", reason))
         rows.append(SlideRow(number, slide, subject, split, microns))
     if problems:
-        refuse(path, problems)
+        refuse(path, sorted(problems))
     return rows
 
 
@@ -135,8 +140,8 @@ def _names(path: Path, folders: tuple[str, ...]) -> Iterator[str]:
     """Yield what a table may call a slide, the longest name first: with folders, and with suffix."""
     for begin in range(len(folders) + 1):
         name = PurePosixPath(*folders[begin:], path.name)
-        yield str(name)
-        yield str(name.with_suffix(""))
+        yield plain_text(str(name))
+        yield plain_text(str(name.with_suffix("")))
 
 
 def _microns(stated: str) -> float | None:

@@ -16,6 +16,7 @@ from medrestore.data.manifest import COLUMNS, read_manifest, split_rows
 from medrestore.data.tables import located, read_text_table, require_column
 from medrestore.data.texts import plain_text
 from medrestore.data.volumes import nifti_stem
+from medrestore.files import is_file
 
 __all__ = ["ArmImages", "find_images", "listed", "read_cases", "read_truth", "subjects_of"]
 
@@ -245,7 +246,7 @@ def _of_folder(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
     found = {
         path: plain_text(_stem(path, endings))  # as cells of a table are read
         for path in entries
-        if _is_file(path) and not path.name.startswith(".") and path.name.lower().endswith(endings)
+        if is_file(path) and not path.name.startswith(".") and path.name.lower().endswith(endings)
     }
     # Beside restorations lie maps of their standard deviation: these are no images of the arm.
     if any(stem.endswith(RESTORED) for stem in found.values()):
@@ -279,20 +280,12 @@ def _of_table(
                 f"row {row}: {column} of {case} names another file than an earlier row; choose by split or "
                 "dose_fraction"
             )
-        elif not _is_file(file):
+        elif not is_file(file):
             files.pop(case)
             problems.append(f"row {row}: {column} of {case}: no such file ({file})")
     if strict and problems:
         raise InputError(f"{path}: {'; '.join(problems[:20])}")
     return files
-
-
-def _is_file(path: Path) -> bool:
-    """Return whether there is a file that can be looked at."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def _resolved(path: Path) -> Path:
