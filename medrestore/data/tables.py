@@ -170,9 +170,9 @@ def table_problems(table: pd.DataFrame, *, required: Sequence[str], optional: Se
         return [Problem(1, name, f"no such column{near[name]}") for name in missing]
     for name in optional:
         if name not in table:
-            near = [other for other in others if other.casefold() == name]
-            if near:
-                return [Problem(1, name, f"is called {near[0]!r} here: write it in lower case")]
+            meant_so = [other for other in others if other.casefold() == name]
+            if meant_so:
+                return [Problem(1, name, f"is called {meant_so[0]!r} here: write it in lower case")]
             table[name] = ""
     return [Problem(0, "", "there is no row below the header")] if table.empty else []
 
