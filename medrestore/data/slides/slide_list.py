@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from medrestore import rng
 from medrestore.checks import InputError, counted, fail, require_in_set
 from medrestore.data.manifest import SPLITS
 from medrestore.data.slides.patients import (
@@ -147,9 +148,24 @@ def find_slides(
 
 
 def require_splits(
-    entries: Sequence[SlideEntry], *, fractions: Mapping[str, float] | None, seed: int
+    entries: Sequence[SlideEntry],
+    *,
+    fractions: Mapping[str, float] | None,
+    seed: int,
+    kept: Mapping[str, str] | None = None,
 ) -> list[SlideEntry]:
     """Return the slides with their splits, by patient; those that a table gave are kept.
+
+    Parameters
+    ----------
+    entries
+        Slides of all splits.
+    fractions, seed
+        As :func:`~medrestore.data.splits.assign_splits` takes them.
+    kept
+        Splits that patients were given before, by
+        :func:`~medrestore.data.slides.patients.patient_key`: they keep them, and others get what the splits
+        lack.
 
     Raises
     ------
@@ -161,6 +177,8 @@ def require_splits(
         require_in_set("a split in fractions", name, SPLITS)
     given = [entry for entry in entries if entry.split]
     if not given:
+        if kept:
+            return _join_splits(entries, kept, fractions=fractions or _DEFAULT_FRACTIONS, seed=seed)
         subjects = [entry.subject_id for entry in entries]
         shares = fractions or _DEFAULT_FRACTIONS
         try:
@@ -184,6 +202,20 @@ def require_splits(
                 f"{entry.path} in {entry.split}. Remedy: put all slides of a patient into one split"
             )
     return list(entries)
+
+
+def _join_splits(
+    entries: Sequence[SlideEntry], kept: Mapping[str, str], *, fractions: Mapping[str, float], seed: int
+) -> list[SlideEntry]:
+    """Give patients without a split, in an order drawn from the seed, the one that lacks most."""
+    subjects = sorted({entry.subject_id for entry in entries})
+    split_of = {subject: kept[key] for subject in subjects if (key := patient_key(subject)) in kept}
+    new = [subject for subject in subjects if subject not in split_of]
+    for index in rng.generator(seed, "splits", "joined").permutation(len(new)):
+        held = Counter(split_of.values())
+        lack = {name: part * len(subjects) - held[name] for name, part in fractions.items()}
+        split_of[new[index]] = max(lack, key=lambda name: lack[name])
+    return [replace(entry, split=split_of[entry.subject_id]) for entry in entries]
 
 
 def require_patients(

@@ -5,7 +5,6 @@ Nothing but the manifest is stored of a tile; it is read from its slide when it 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -17,12 +16,13 @@ from typing import Any
 import pandas as pd
 
 from medrestore import __version__
-from medrestore.checks import InputError, counted, fail, require_in_range
+from medrestore.checks import InputError, OutputError, Setbacks, counted, fail, require_in_range
 from medrestore.claims import Claim, claimed
 from medrestore.data.manifest import SPLITS
 from medrestore.data.slides.manifest import write_tile_manifest
+from medrestore.data.slides.patients import patient_key
 from medrestore.data.slides.resolution import require_given, require_microns
-from medrestore.data.slides.scan import TileRules, grid_positions, has_tiles, read_scan, scan_slide
+from medrestore.data.slides.scan import TileRules, has_tiles, read_scan, scan_slide
 from medrestore.data.slides.slide_list import (
     SlideEntry,
     describe_patients,
@@ -31,6 +31,7 @@ from medrestore.data.slides.slide_list import (
     require_splits,
 )
 from medrestore.data.slides.slide_search import SETTINGS_NAME
+from medrestore.data.slides.survey import usable_slides
 from medrestore.data.slides.tissue import MINIMUM_FOCUS
 from medrestore.data.workers import available_cores, run_tasks
 from medrestore.files import atomic_path
@@ -111,15 +112,17 @@ def make_tiles(
     Raises
     ------
     InputError
-        When there is no slide, one cannot be read, has no resolution or one coarser than wanted, or is
-        smaller than a tile (all such slides are named at once); when two slides have one name, a patient is
-        in two splits, a split would stay empty, no tile is left, or folder or manifest hold other things.
+        When there is no slide, a patient is in two splits or nobody tells any, a split would stay empty, no
+        tile is left, or folder or manifest hold other things. When slides cannot serve (damaged, without
+        resolution or of too coarse a one, smaller than a tile, of unknown patient, one slide under two
+        patients): all are named after the manifest of the others is written.
 
     Notes
     -----
     A slide without a tile is warned of by name and left out. Splits are assigned to patients before tiles
     are dropped, so they do not depend on what counts as tissue. Where the wanted resolution is within 2 % of
-    one that the slide is stored at, pixels are taken as they are.
+    one that the slide is stored at, pixels are taken as they are. Slides that could not serve may be mended,
+    replaced or removed, and the call repeated: patients keep their splits, and the manifest is written anew.
     """
     rules = TileRules(
         tile_size=tile_size,
@@ -133,25 +136,17 @@ def make_tiles(
     _require_rules(rules)
     if workers is not None:
         require_in_range("workers", workers, 1, 1024)
+    target = Path(output) / "manifest.csv" if manifest is None else Path(manifest)
     found = find_slides(
         slides, patient_pattern=patient_pattern, cases=cases, microns_per_pixel=slide_microns_per_pixel
     )
     if all(entry.microns_per_pixel is None for entry in found):  # a table may give it
         require_given(slide_microns_per_pixel, override=override_microns_per_pixel)
     require_splits(found, fractions=fractions, seed=seed)  # numbers that no better name of a patient mends
-    entries = require_splits(require_patients(found, fractions=fractions), fractions=fractions, seed=seed)
-    _require_usable(entries, rules)
-    listed = [
-        {
-            "path": Path(os.path.relpath(entry.path, Path(output).absolute())).as_posix(),
-            "subject_id": entry.subject_id,
-            "split": entry.split,
-            "microns_per_pixel": entry.microns_per_pixel,
-        }
-        for entry in entries
-    ]
-    lines = describe_patients(entries)
-    target = Path(output) / "manifest.csv" if manifest is None else Path(manifest)
+    setbacks = Setbacks("cut into tiles", unit="slide")
+    usable = usable_slides(require_patients(found, fractions=fractions), rules, setbacks)
+    if not usable:
+        setbacks.raise_any(len(found))
     with claimed(
         output,
         {"version": __version__, "rules": asdict(rules)},
@@ -159,27 +154,33 @@ def make_tiles(
         belongs="tiles",
         other="tiles of other slides or settings",
         has_results=has_tiles,
-        is_finished=lambda found: target.exists() and str(target.absolute()) in found.get("finished", []),
+        is_finished=lambda held: held.get("complete", False) and target.exists(),
         remains=("slides", "overview", "slides.csv"),
     ) as claim:
-        if _is_made(claim, target, listed):
-            _tell(report, lines + _describe_splits(claim.folder))
-            return target
-        records = _records(entries, rules, claim, workers=workers or available_cores(), bar=progress)
-        _write_slides(entries, records, claim.folder)
-        finished, name = set(claim.facts.get("finished", [])), str(target.absolute())
-        # A manifest that a killed run wrote is known to be ours.
-        claim.note({"slides": listed, "finished": sorted(finished), "begun": name})
-        _write_manifest(entries, records, rules, target, claim.folder)
-        claim.note({"slides": listed, "finished": sorted(finished | {name})})
-        _tell(report, lines + _describe_splits(claim.folder))
-        return target
-
-
-def _tell(report: Callable[[str], None] | None, lines: Sequence[str]) -> None:
-    if report is not None:
-        for line in lines:
-            report(line)
+        name = _place(target, claim.folder)
+        drawn = {"fractions": dict(fractions or {}), "seed": seed}
+        entries = _with_splits(usable, claim, drawn, setbacks, len(found))
+        if not _is_made(claim, target, entries, drawn, setbacks):
+            scanned = _scan_all(
+                entries, rules, claim, setbacks, workers=workers or available_cores(), bar=progress
+            )
+            if not scanned:
+                setbacks.raise_any(len(found))
+            entries = [entry for entry, _ in scanned]
+            facts = {"slides": _listed(entries, claim.folder), "drawn": drawn}
+            finished = {*claim.facts.get("finished", []), name}
+            # A manifest that a killed run wrote is known to be ours.
+            claim.note({**facts, "finished": sorted(finished - {name}), "begun": name, "complete": False})
+            _write_slides(scanned, claim.folder)
+            _write_manifest(scanned, rules, target, claim.folder)
+            claim.note({**facts, "finished": sorted(finished), "complete": not setbacks.reasons})
+        elif not claim.finished and not setbacks.reasons:
+            claim.note({**claim.facts, "complete": True})
+        if report is not None:
+            for line in describe_patients(entries) + _describe_splits(claim.folder):
+                report(line)
+    setbacks.raise_any(len(found))
+    return target
 
 
 def _require_rules(rules: TileRules) -> None:
@@ -190,67 +191,74 @@ def _require_rules(rules: TileRules) -> None:
     require_in_range("minimum_focus", rules.minimum_focus, 0, math.inf)
 
 
-def _require_usable(entries: Sequence[SlideEntry], rules: TileRules) -> None:
-    """Refuse slides that cannot be read, have no or too coarse a resolution, or are smaller than a tile."""
-    problems = []
-    for entry in entries:
+def _with_splits(
+    entries: Sequence[SlideEntry], claim: Claim, drawn: Mapping[str, Any], setbacks: Setbacks, total: int
+) -> list[SlideEntry]:
+    """Return the slides with splits; patients keep those that an earlier call has written."""
+    written = claim.facts.get("slides", []) if claim.facts.get("drawn") == drawn else []
+    kept = {patient_key(slide["subject_id"]): slide["split"] for slide in written}
+    try:
+        return require_splits(entries, fractions=drawn["fractions"] or None, seed=drawn["seed"], kept=kept)
+    except InputError as error:
+        # Too few patients may be left because slides were set aside, so these are told too.
         try:
-            if entry.fault:
-                fail(entry.fault, path=entry.path)
-            with rules.open(entry) as slide:
-                for note in slide.notes:
-                    _logger.warning("%s: %s", entry.path, note)
-                step = slide.step(rules.microns_per_pixel)
-                width, height = slide.bounds[2:]
-                shortest = min(width, height)
-                if not len(
-                    grid_positions(shortest, tile_size=rules.tile_size, stride=rules.stride, step=step)
-                ):
-                    fail(
-                        f"is smaller than a tile: {width} x {height} pixels, and a tile of "
-                        f"{rules.tile_size} at {rules.microns_per_pixel:g} um/pixel spans "
-                        f"{rules.tile_size * step:.0f}",
-                        path=entry.path,
-                        remedy="cut smaller tiles (--tile-size), or leave the slide out",
-                    )
-        except InputError as error:
-            problems.append(str(error))
-    if len(problems) == 1:
-        raise InputError(problems[0])
-    if problems:
-        shown = "".join(f"\n  {problem}" for problem in problems[:50])
-        more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
-        raise InputError(f"{len(problems)} of {len(entries)} slides cannot be used{shown}{more}")
+            setbacks.raise_any(total)
+        except InputError as others:
+            raise InputError(f"{error}\n{others}") from error
+        raise
 
 
-def _is_made(claim: Claim, target: Path, listed: Sequence[Mapping[str, Any]]) -> bool:
+def _is_made(
+    claim: Claim, target: Path, entries: Sequence[SlideEntry], drawn: Mapping[str, Any], setbacks: Setbacks
+) -> bool:
     """Return whether the manifest is there, of these slides; refuse one of other slides or of anybody else.
 
-    A run that is not finished may go on with other slides, for one that cannot be read to its end is found
-    late; a finished one may not, for its splits would change.
+    Where slides were set aside, a later call may go on with others; a complete manifest stays as it is.
     """
+    name = _place(target, claim.folder)
     finished = claim.facts.get("finished", [])
-    if finished and claim.facts["slides"] != json.loads(json.dumps(listed)):
-        fail(
-            "holds tiles of other slides or settings (the slides, their patients or splits changed)",
-            path=claim.folder,
-            remedy="name the slides that it was made from, or a new folder",
-        )
-    name = str(target.absolute())
+    same = claim.facts.get("slides") == _listed(entries, claim.folder)
+    if finished and not same:
+        if claim.facts.get("complete"):
+            setbacks.raise_any(len(entries) + len(setbacks.reasons))  # what has become of some since
+        if claim.facts.get("complete") or claim.facts.get("drawn") != drawn:
+            fail(
+                "holds tiles of other slides or settings (the slides, their patients or splits changed)",
+                path=claim.folder,
+                remedy="name the slides that it was made from, or a new folder",
+            )
     if target.exists() and name not in (*finished, claim.facts.get("begun")):
         fail("exists, and nothing is overwritten", path=target, remedy="name a new manifest")
-    return target.exists() and name in finished
+    return target.exists() and name in finished and same
 
 
-def _records(
+def _place(path: Path, folder: Path) -> str:
+    """Return a path as it is seen from a folder: absolute ones would name people and machines."""
+    return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+
+
+def _listed(entries: Sequence[SlideEntry], folder: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": _place(entry.path, folder),
+            "subject_id": entry.subject_id,
+            "split": entry.split,
+            "microns_per_pixel": entry.microns_per_pixel,
+        }
+        for entry in entries
+    ]
+
+
+def _scan_all(
     entries: Sequence[SlideEntry],
     rules: TileRules,
     claim: Claim,
+    setbacks: Setbacks,
     *,
     workers: int,
     bar: bool,
-) -> list[dict[str, Any]]:
-    """Scan the slides that are not finished; return the records of all in order."""
+) -> list[tuple[SlideEntry, dict[str, Any]]]:
+    """Scan the slides that are not finished; return the records of all that can be read, in order."""
     from medrestore.progress import progress_bar
 
     records = {
@@ -263,21 +271,20 @@ def _records(
         for index, entry in enumerate(entries)
         if index not in records
     ]
-    failures = []
+    failures = {}
     with progress_bar(
         total=len(entries), initial=len(records), desc="tiles", unit="slide", disable=not bar
     ) as progress:
         for index, record, failure in run_tasks(_scan, waiting, workers=workers):
-            records[index] = record
             if failure:
-                failures.append((index, failure))
+                failures[index] = failure
+            else:
+                records[index] = record
             progress.update()
-    if failures:
-        messages = [failure for _, failure in sorted(failures)]
-        raise InputError(
-            messages[0] if len(messages) == 1 else "slides cannot be read\n  " + "\n  ".join(messages)
-        )
-    return [records[index] for index in range(len(entries))]
+    for index, failure in sorted(failures.items()):
+        with setbacks.set_aside(entries[index].path):
+            raise InputError(failure)
+    return [(entry, records[index]) for index, entry in enumerate(entries) if index in records]
 
 
 def _scan(
@@ -286,13 +293,15 @@ def _scan(
     """Scan a slide; a damaged one is reported after the others are done."""
     try:
         return index, scan_slide(entry, rules, folder, fingerprint), ""
+    except OutputError:
+        raise
     except InputError as error:
         return index, {}, str(error)
 
 
-def _write_slides(entries: Sequence[SlideEntry], records: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def _write_slides(scanned: Sequence[tuple[SlideEntry, Mapping[str, Any]]], folder: Path) -> None:
     rows = []
-    for entry, record in zip(entries, records, strict=True):
+    for entry, record in scanned:
         figures = record["figures"]
         rows.append(
             {
@@ -322,14 +331,13 @@ def _describe_splits(folder: Path) -> list[str]:
 
 
 def _write_manifest(
-    entries: Sequence[SlideEntry],
-    records: Sequence[Mapping[str, Any]],
+    scanned: Sequence[tuple[SlideEntry, Mapping[str, Any]]],
     rules: TileRules,
     target: Path,
     folder: Path,
 ) -> None:
     rows = []
-    for entry, record in zip(entries, records, strict=True):
+    for entry, record in scanned:
         slide = Path(os.path.relpath(entry.path, target.parent.absolute())).as_posix()
         given = "" if record["given_microns_per_pixel"] is None else record["given_microns_per_pixel"]
         rows += [
@@ -351,12 +359,12 @@ def _write_manifest(
         ]
     if not rows:
         fail(
-            f"no tile is left of {len(entries)} slides",
+            f"no tile is left of {counted(len(scanned), 'slide')}",
             path=folder / "slides.csv",
             remedy="look at overview; where it shows tissue, lower --minimum-tissue or --minimum-focus",
         )
     filled = {row["split"] for row in rows}
     for split in SPLITS:
-        if split not in filled and any(entry.split == split for entry in entries):
+        if split not in filled and any(entry.split == split for entry, _ in scanned):
             _logger.warning("split %s has no tile: none is left of its slides", split)
     write_tile_manifest(pd.DataFrame(rows), target)
