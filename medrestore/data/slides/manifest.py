@@ -290,7 +290,7 @@ def _slide_problems(rows: pd.DataFrame) -> list[Problem]:
     try:
         if not path.is_file():
             return [Problem(number, "slide", f"{first['slide']}: no such file")]
-        if fault := group_files([path])[0].fault:
+        if fault := group_files([path])[0].fault:  # a label, or parts that are gone
             return [Problem(number, "slide", f"{first['slide']}: {fault}")]
         if first["slide_sha256"] and slide_checksum(path) != first["slide_sha256"].lower():
             problems.append(Problem(number, "slide_sha256", f"{first['slide']}: the file has changed"))

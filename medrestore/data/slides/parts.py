@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,10 @@ _DICOM_TAGS = (
 _INDEX_BYTES = 1 << 20
 """Of a Hamamatsu index, which is a few kB of text."""
 
+_HAMAMATSU_PICTURE = re.compile(
+    r"^(?:ImageFile(?:\([\d,]+\))?|MapFile|OptimisationFile|MacroImage)=(.+)$", re.MULTILINE
+)
+
 
 @dataclass(frozen=True)
 class SlideGroup:
@@ -33,12 +38,15 @@ class SlideGroup:
     patient : str
         Pseudonym of DICOM's PatientID, empty where there is none.
     fault : str
-        Why it is no slide; empty where it may be one.
+        Why it cannot be read, as its files tell; empty where it may be fine.
+    is_slide : bool
+        Whether it is more than the label, the overview or the thumbnail of a slide.
     """
 
     path: Path
     patient: str = ""
     fault: str = ""
+    is_slide: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def group_files(files: Iterable[Path]) -> list[SlideGroup]:
     """Return one group for each slide among some files, sorted by path.
 
     The files of a DICOM series in one folder are one slide, opened by its finest level; labels, overviews and
-    thumbnails are none, and a series that holds nothing else is a fault. Pictures that a Hamamatsu index
+    thumbnails are none, and a series that holds nothing else is no slide. Pictures that a Hamamatsu index
     (.vms, .vmu) names are parts of its slide.
     """
     listed = sorted(set(files))
@@ -70,7 +78,7 @@ def group_files(files: Iterable[Path]) -> list[SlideGroup]:
         if header is not None:
             series.setdefault((path.parent, header.series), []).append((path, header))
         elif path not in parts:
-            groups.append(SlideGroup(path))
+            groups.append(SlideGroup(path, fault=_fault(path)))
     for members in series.values():
         volumes = [(header.pixels, path) for path, header in members if header.flavor == "VOLUME"]
         patient = members[0][1].patient
@@ -81,7 +89,9 @@ def group_files(files: Iterable[Path]) -> list[SlideGroup]:
         else:
             path, header = members[0]
             what = header.flavor.lower() or "unnamed picture"
-            groups.append(SlideGroup(path, patient, f"is the {what} of a slide, and no slide"))
+            groups.append(
+                SlideGroup(path, patient, f"is the {what} of a slide, and no slide", is_slide=False)
+            )
     return sorted(groups, key=lambda group: group.path)
 
 
@@ -106,7 +116,8 @@ def slide_parts(path: str | os.PathLike[str]) -> tuple[Path, ...]:
         inside = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
         return (path, *sorted(inside))
     if suffix in (".vms", ".vmu"):
-        return (path, *_named_by(path))
+        named = (path.parent / name for name in _named_by(path))
+        return (path, *(file for file in named if file.is_file()))
     header = _dicom(path)
     if header is None or header.flavor != "VOLUME":
         return (path,)
@@ -154,15 +165,28 @@ def slide_identity(path: str | os.PathLike[str]) -> str:
     return slide_checksum(path)
 
 
-def _named_by(index: Path) -> list[Path]:
-    """Return the files beside a Hamamatsu index that it names."""
+def _fault(path: Path) -> str:
+    """Say which part of a slide is missing, as far as names tell."""
+    suffix = path.suffix.lower()
+    if not path.exists():
+        return "is a link that leads nowhere" if path.is_symlink() else ""
+    if suffix == ".mrxs" and not path.with_suffix("").is_dir():
+        return f"lacks its folder {path.stem}, which holds its pixels. Remedy: copy the folder beside it"
+    if suffix in (".vms", ".vmu"):
+        missing = [name for name in _named_by(path) if not (path.parent / name).is_file()]
+        if missing:
+            return f"lacks {missing[0]}, a picture that it names. Remedy: copy its pictures beside it"
+    return ""
+
+
+def _named_by(index: Path) -> list[str]:
+    """Return the names of pictures in a Hamamatsu index."""
     try:
         text = index.read_bytes()[:_INDEX_BYTES].decode("utf-8", errors="replace")
     except OSError:
         return []
-    beside = {file.name: file for file in index.parent.iterdir() if file.is_file()}
-    values = (line.partition("=")[2].strip() for line in text.splitlines())
-    return sorted({beside[value] for value in values if value in beside and beside[value] != index})
+    found = _HAMAMATSU_PICTURE.findall(text)
+    return sorted({name.strip() for name in found})
 
 
 def _dicom(path: Path) -> _Dicom | None:

@@ -27,7 +27,7 @@ def slides_in(folder: Path) -> list[Path]:
 
     Of a slide of several files it is the one that it is opened by.
     """
-    return [group.path for group in group_files(_files(folder)) if not group.fault]
+    return [group.path for group in group_files(_files(folder)) if group.is_slide]
 
 
 def search_slides(paths: Sequence[Path]) -> list[tuple[SlideGroup, tuple[str, ...]]]:
@@ -60,7 +60,7 @@ def search_slides(paths: Sequence[Path]) -> list[tuple[SlideGroup, tuple[str, ..
         if path.is_dir():
             root = path.absolute()
             inside = {file: file.parent.relative_to(root).parts for file in _walk(root)}
-            if not any(not group.fault for group in group_files(inside)):
+            if not any(group.is_slide for group in group_files(inside)):
                 fail(
                     f"holds no slide ({', '.join(SLIDE_SUFFIXES)})",
                     path=path,
@@ -68,7 +68,7 @@ def search_slides(paths: Sequence[Path]) -> list[tuple[SlideGroup, tuple[str, ..
                 )
             folders |= {file: below for file, below in inside.items() if file not in folders}
     # A label that lies among slides is passed over; one that was named is refused.
-    groups = [group for group in group_files(folders) if not group.fault or group.path in named]
+    groups = [group for group in group_files(folders) if group.is_slide or group.path in named]
     return [(group, folders[group.path]) for group in groups]
 
 

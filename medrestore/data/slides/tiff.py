@@ -94,7 +94,7 @@ def read_tiff_facts(path: Path, *, level_0: tuple[int, int] | None = None) -> Ti
             return None
     try:
         with _quiet(), tifffile.TiffFile(path) as file:
-            pages = [page.aspage() for page in file.pages]
+            pages = list(_pages(file))
             sizes = [(int(page.imagewidth), int(page.imagelength)) for page in pages]
             if level_0 not in sizes:
                 level_0 = max(sizes, key=lambda size: size[0] * size[1])
@@ -128,6 +128,16 @@ def read_tiff_facts(path: Path, *, level_0: tuple[int, int] | None = None) -> Ti
         ValueError,
     ):
         return None
+
+
+def _pages(file: Any) -> Iterator[Any]:
+    """Yield the pages of a TIFF; a chain of them that bites its tail is damaged, and would have no end."""
+    seen = set()
+    for page in file.pages:
+        if page.offset in seen:
+            raise ValueError("its pages go round in a circle")
+        seen.add(page.offset)
+        yield page.aspage()
 
 
 @contextmanager

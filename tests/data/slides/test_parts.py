@@ -88,11 +88,24 @@ def test_mirax_and_hamamatsu_are_one_slide_each(tmp_path: Path) -> None:
     for name in ("h.jpg", "h_(1,0).jpg", "h_map2.jpg", "h.opt", "h_macro.jpg", "other.jpg"):
         (tmp_path / name).write_text(name)
     assert [entry.path.name for entry in find_slides(tmp_path)] == ["h.vms", "m.mrxs", "other.jpg"]
+    assert not any(entry.fault for entry in find_slides(tmp_path))
     for slide, part in (("m.mrxs", "m/Data0000.dat"), ("h.vms", "h_(1,0).jpg")):
         before = slide_checksum(tmp_path / slide)
         assert before != sha256_file(tmp_path / slide)
         (tmp_path / part).write_text("changed")
         assert slide_checksum(tmp_path / slide) != before
+
+
+def test_missing_parts_are_named(tmp_path: Path) -> None:
+    (tmp_path / "m.mrxs").write_bytes(b"jpeg")
+    (tmp_path / "h.vms").write_text(
+        "[Virtual Microscope Specimen]\r\nImageFile=h.jpg\r\nPatchMacroROI=0,0\r\n"
+    )
+    (tmp_path / "l.svs").symlink_to("gone.svs")
+    faults = {entry.path.name: entry.fault for entry in find_slides(tmp_path)}
+    assert faults["m.mrxs"].startswith("lacks its folder m, ")
+    assert faults["h.vms"].startswith("lacks h.jpg, a picture that it names")
+    assert faults["l.svs"] == "is a link that leads nowhere"
 
 
 def test_one_file_has_the_checksum_that_it_always_had(tmp_path: Path) -> None:
