@@ -14,9 +14,18 @@ from medrestore.checks import InputError, mistake
 from medrestore.cli.bundles import bundles_app
 from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
-from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
+from medrestore.cli.options import (
+    Experiment,
+    OutputFolder,
+    Seed,
+    TrackingUri,
+    named_pairs,
+    report_problems,
+)
 from medrestore.cli.study import study_app
+from medrestore.cli.track import track_app
 from medrestore.interruption import exit_code, interrupt_behind, terminated_as_interrupted
+from medrestore.tracking.store import URI_VARIABLE
 
 __all__ = ["app", "main"]
 
@@ -37,6 +46,7 @@ app.add_typer(histology_app, name="histology")
 app.add_typer(top_level_app)
 app.add_typer(bundles_app)
 app.add_typer(study_app, name="study")
+app.add_typer(track_app, name="track")
 
 
 @app.callback(invoke_without_command=True)
@@ -349,10 +359,8 @@ def evaluate(
     dose_fraction: Annotated[
         float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
     ] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="Record the evaluation in this MLflow store.")
-    ] = None,
-    experiment: Annotated[str, typer.Option(help="MLflow experiment of the record.")] = "evaluation",
+    tracking_uri: TrackingUri = None,
+    experiment: Experiment = "evaluation",
     seed: Seed = 0,
 ) -> None:
     """Compare restorations: image quality, T and observers, SUVR, dose equivalent; table, CSV, figure."""
@@ -375,11 +383,11 @@ def evaluate(
         dose_fraction=dose_fraction,
         seed=seed,
     )
+    typer.echo(evaluation.markdown)
     if tracking_uri:
         from medrestore.tracking.evaluations import log_evaluation
 
         log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
-    typer.echo(evaluation.markdown)
 
 
 @app.command()
@@ -396,7 +404,13 @@ def pool(
 @app.command()
 def compare(
     experiment: Annotated[str, typer.Argument(help="MLflow experiment that holds evaluations.")],
-    tracking_uri: Annotated[str, typer.Option(help="MLflow store.")] = "sqlite:///mlflow.db",
+    tracking_uri: Annotated[
+        str,
+        typer.Option(
+            envvar=URI_VARIABLE,
+            help="MLflow store: sqlite:///FOLDER/mlflow.db of a run or demo, or a server's address.",
+        ),
+    ] = "sqlite:///mlflow.db",
 ) -> None:
     """Print the table of an evaluation from MLflow alone."""
     from medrestore.tracking.compare import compare as run

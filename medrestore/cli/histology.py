@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from medrestore.checks import InputError
-from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
+from medrestore.cli.options import (
+    Experiment,
+    OutputFolder,
+    Seed,
+    TrackingUri,
+    named_pairs,
+    report_problems,
+)
 from medrestore.data.slides.patients import PATIENT_RULES
 
 __all__ = ["histology_app", "top_level_app"]
@@ -22,7 +29,6 @@ Scale = Annotated[int, typer.Option(help="Pixels of the target for one of the in
 Sigma = Annotated[
     float, typer.Option(help="Gaussian before subsampling, pixels of the target: as in training.")
 ]
-TrackingUri = Annotated[str | None, typer.Option(help="Record the result in this MLflow store.")]
 
 
 @top_level_app.command()
@@ -146,9 +152,7 @@ def evaluate(
     scale: Scale = 4,
     sigma: Sigma = 2.0,
     tracking_uri: TrackingUri = None,
-    experiment: Annotated[
-        str, typer.Option(help="MLflow experiment of the record.")
-    ] = "histology_evaluation",
+    experiment: Experiment = "histology_evaluation",
     seed: Seed = 0,
 ) -> None:
     """Compare restored tiles with the true ones: RRMSE, MS-mSSIM, QILV, PSNR, nuclei, stains; by patient."""
@@ -163,11 +167,11 @@ def evaluate(
         sigma=sigma,
         seed=seed,
     )
+    typer.echo(evaluation.markdown)
     if tracking_uri:
         from medrestore.tracking.evaluations import log_evaluation
 
         log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
-    typer.echo(evaluation.markdown)
 
 
 @histology_app.command("reduce")
@@ -230,7 +234,7 @@ def corruption_study(
     ] = None,
     jobs: Annotated[int, typer.Option(help="Trainings at a time; they share the cores.")] = 1,
     tracking_uri: TrackingUri = None,
-    experiment: Annotated[str, typer.Option(help="MLflow experiment of the study.")] = "corruption_study",
+    experiment: Experiment = "corruption_study",
 ) -> None:
     """Corrupt more and more of the training pairs and see which method stands it: table, figure, MLflow.
 
@@ -239,7 +243,11 @@ def corruption_study(
     """
     from medrestore.experiments.corruption_study import LEVELS, VARIANTS, run_corruption_study
 
-    folder = run_corruption_study(
+    def show(folder: Path) -> None:
+        typer.echo((folder / "tables.md").read_text(encoding="utf-8"))
+        typer.echo(f"figure: {folder / 'figure.png'}")
+
+    run_corruption_study(
         manifest,
         output=output,
         levels=tuple(level or LEVELS),
@@ -249,6 +257,5 @@ def corruption_study(
         jobs=jobs,
         experiment=experiment,
         tracking_uri=tracking_uri,
+        show=show,
     )
-    typer.echo((folder / "tables.md").read_text(encoding="utf-8"))
-    typer.echo(f"figure: {folder / 'figure.png'}")

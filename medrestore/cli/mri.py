@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrestore.checks import InputError
-from medrestore.cli.options import OutputFolder, Seed, named_pairs, report_problems
+from medrestore.cli.options import (
+    Experiment,
+    OutputFolder,
+    Seed,
+    TrackingUri,
+    named_pairs,
+    report_problems,
+)
 
 if TYPE_CHECKING:
     from medrestore.data.contrasts.acquisition import Acquisition
@@ -125,10 +132,8 @@ def evaluate(
         bool, typer.Option(help="Compare with synthetic MRI from a voxel-wise fit of T1, T2 and PD.")
     ] = True,
     split: Annotated[str, typer.Option(help="Rows of this split are evaluated.")] = "test",
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="Record the evaluation in this MLflow store.")
-    ] = None,
-    experiment: Annotated[str, typer.Option(help="MLflow experiment of the record.")] = "evaluation",
+    tracking_uri: TrackingUri = None,
+    experiment: Experiment = "evaluation",
     seed: Seed = 0,
 ) -> None:
     """Compare restorations, contrast by contrast: image quality, T and observers, lesions, grid artifacts."""
@@ -146,11 +151,11 @@ def evaluate(
         classical=classical,
         seed=seed,
     )
+    typer.echo(evaluation.markdown)
     if tracking_uri:
         from medrestore.tracking.evaluations import log_evaluation
 
         log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
-    typer.echo(evaluation.markdown)
 
 
 def _acquisition(

@@ -9,13 +9,22 @@ from typing import Annotated
 import typer
 
 from medrestore.checks import InputError
+from medrestore.tracking.store import EXPERIMENT_VARIABLE, URI_VARIABLE
 
-__all__ = ["OutputFolder", "Seed", "named_pairs", "report_problems"]
+__all__ = ["Experiment", "OutputFolder", "Seed", "TrackingUri", "named_pairs", "report_problems"]
 
 Seed = Annotated[int, typer.Option(help="Names every random stream: the same seed gives the same bytes.")]
 OutputFolder = Annotated[
     Path, typer.Option(help="A new folder, or one of an interrupted run, which is continued.")
 ]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        envvar=URI_VARIABLE,
+        help="Record the result in this MLflow store: sqlite:///FOLDER/mlflow.db, or a server's address.",
+    ),
+]
+Experiment = Annotated[str, typer.Option(envvar=EXPERIMENT_VARIABLE, help="MLflow experiment of the record.")]
 
 
 def named_pairs(option: str, items: list[str]) -> dict[str, str]:

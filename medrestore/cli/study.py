@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from medrestore.checks import InputError
+from medrestore.cli.options import TrackingUri
 
 __all__ = ["study_app"]
 
@@ -163,10 +164,13 @@ def analyze(
         Path | None,
         typer.Option(help="Of a study: manifest with regions, for SUVR agreement beside the reads."),
     ] = None,
-    mlflow: Annotated[bool, typer.Option("--mlflow", help="Record the analysis in MLflow.")] = False,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store; an sqlite file beside the results by default.")
-    ] = None,
+    mlflow: Annotated[
+        bool,
+        typer.Option(
+            "--mlflow", help="Record the analysis in MLflow: in --tracking-uri, else beside the results."
+        ),
+    ] = False,
+    tracking_uri: TrackingUri = None,
 ) -> None:
     """Analyze reads as a multi-reader multi-case study (Obuchowski-Rockette, degrees of freedom by Hillis).
 
@@ -189,12 +193,12 @@ def analyze(
 
         analysis = analyze_study(reads, manifest=volumes, readers=readers, **settings)
         folder = write_report(analysis, output or reads / "analysis")
+        typer.echo(f"{analysis.summary}\n\nreport: {folder / 'report.html'}")
         if mlflow or tracking_uri:
-            from medrestore.tracking.store import default_tracking_uri
+            from medrestore.tracking.store import tracking_uri_of
             from medrestore.tracking.studies import log_study
 
-            log_study(analysis, folder, tracking_uri=tracking_uri or default_tracking_uri(folder.parent))
-        typer.echo(f"{analysis.summary}\n\nreport: {folder / 'report.html'}")
+            log_study(analysis, folder, tracking_uri=tracking_uri_of(tracking_uri, folder.parent))
         return
     from medrestore.study.statistics.analyze import analyze_file
 

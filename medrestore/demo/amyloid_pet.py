@@ -105,11 +105,11 @@ def run_demo(
     from medrestore.evaluation.evaluate import evaluate
     from medrestore.inference.restore import VolumeEvaluator, find_volumes, load_restorer
     from medrestore.tracking.evaluations import log_evaluation
-    from medrestore.tracking.store import default_tracking_uri
+    from medrestore.tracking.store import experiment_name, tracking_uri_of
 
     began = time.monotonic()
     folder = require_empty_folder(output, belongs="demo", marker="cohort").resolve()
-    tracking_uri = default_tracking_uri(folder)
+    tracking_uri, experiment = tracking_uri_of(None, folder), experiment_name(None, EXPERIMENT)
     say(f"1 of 5: simulating the cohort ({size})")
     manifest = simulate_cohort(folder / "cohort", size=size, seed=seed)
     observer, task = (folder / "runs" / name / "model.pt" for name in ("observer", "task"))
@@ -144,8 +144,8 @@ def run_demo(
         observers=[observer],
         dose_series=manifest.with_name("dose_series.csv"),
     )
-    log_evaluation(evaluation, experiment=EXPERIMENT, tracking_uri=tracking_uri)
     typer.echo(evaluation.markdown)
+    log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
     say("5 of 5: rehearsing the reader study")
     arms = [method for method in methods if method in STUDY_METHODS] or list(methods[-1:])
     report = _rehearse(folder, arms, variants=variants, seed=seed, tracking_uri=tracking_uri)
@@ -155,7 +155,7 @@ def run_demo(
         f"\nDone in {minutes:.1f} minutes.\n"
         f"  table and figure:   {folder / 'evaluation'}\n"
         f"  restored NIfTI:     {folder / 'restored'}\n"
-        f"{how_to_compare(EXPERIMENT, tracking_uri)}\n"
+        f"{how_to_compare(experiment, tracking_uri)}\n"
         f"  rehearsed study:    {report}\n"
         f"  be a reader:        {study('create', folder / HUMAN_FILE, '--output', trial)}\n"
         f"                      {study('serve', trial)}"
@@ -194,11 +194,11 @@ def _rehearse(
     simulate(study.folder, weights=weights, manifest=manifest, seed=seed)
     analysis = analyze_study(study.folder, manifest=manifest)
     report = write_report(analysis, study.folder / "analysis")
-    log_study(analysis, report, tracking_uri=tracking_uri)
     errors = analysis.main.table("errors")
     errors["wrong"] = [f"{row.errors} of {row.reads}" for row in errors.itertuples()]
     by_reader = errors.pivot_table(index="reader", columns="arm", values="wrong", aggfunc="first", sort=False)
     typer.echo(f"{analysis.summary}\n\nWrong decisions\n{by_reader.rename_axis(index=None, columns=None)}")
+    log_study(analysis, report, tracking_uri=tracking_uri)
     return report / "report.html"
 
 

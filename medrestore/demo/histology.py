@@ -63,11 +63,11 @@ def run_demo(
     from medrestore.evaluation.tiles.evaluate import evaluate_tiles
     from medrestore.inference.super_resolution import ImageEvaluator, find_images, load_super_resolver
     from medrestore.tracking.evaluations import log_evaluation
-    from medrestore.tracking.store import default_tracking_uri
+    from medrestore.tracking.store import experiment_name, tracking_uri_of
 
     began = time.monotonic()
     folder = require_empty_folder(output, belongs="demo", marker="slides").resolve()
-    tracking_uri = default_tracking_uri(folder)
+    tracking_uri, experiment = tracking_uri_of(None, folder), experiment_name(None, EXPERIMENT)
     say("1 of 4: cutting the example picture into tiles")
     manifest = make_tiles(write_example(folder / "slides"), output=folder / "cohort", **EXAMPLE_TILES)
     weights = {name: folder / "runs" / name / "model.pt" for name in (ENCODER, *methods)}
@@ -91,14 +91,14 @@ def run_demo(
         ).run()
     say("4 of 4: evaluating")
     evaluation = evaluate_tiles(manifest, methods=restored, output=folder / "evaluation", seed=seed)
-    log_evaluation(evaluation, experiment=EXPERIMENT, tracking_uri=tracking_uri)
     typer.echo(evaluation.markdown)
+    log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
     minutes = (time.monotonic() - began) / 60
     typer.echo(
         f"\nDone in {minutes:.1f} minutes. One picture, one patient: an example, no evidence.\n"
         f"  table and figure:   {folder / 'evaluation'}\n"
         f"  tiles on the slide: {folder / 'cohort' / 'overview'}\n"
         f"  restored tiles:     {folder / 'restored'}\n"
-        f"{how_to_compare(EXPERIMENT, tracking_uri)}"
+        f"{how_to_compare(experiment, tracking_uri)}"
     )
     return folder / "evaluation"

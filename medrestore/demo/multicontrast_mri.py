@@ -68,11 +68,11 @@ def run_demo(
     from medrestore.operators.mdme import MdmeProtocol
     from medrestore.operators.mr_sequences import CONTRASTS
     from medrestore.tracking.evaluations import log_evaluation
-    from medrestore.tracking.store import default_tracking_uri
+    from medrestore.tracking.store import experiment_name, tracking_uri_of
 
     began = time.monotonic()
     folder = require_empty_folder(output, belongs="demo", marker="simulated").resolve()
-    tracking_uri = default_tracking_uri(folder)
+    tracking_uri, experiment = tracking_uri_of(None, folder), experiment_name(None, EXPERIMENT)
     say(f"1 of 5: simulating the cohort ({size if isinstance(size, str) else size.name})")
     raw = simulate_mdme_cohort(folder / "simulated", size=size, seed=seed)
     say("2 of 5: co-registering the six contrasts to the MDME images")
@@ -117,14 +117,14 @@ def run_demo(
         segmenter=weights["segmenter"],
         seed=seed,
     )
-    log_evaluation(evaluation, experiment=EXPERIMENT, tracking_uri=tracking_uri)
     typer.echo(evaluation.markdown)
+    log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
     minutes = (time.monotonic() - began) / 60
     typer.echo(
         f"\nDone in {minutes:.1f} minutes.\n"
         f"  table and figure:   {folder / 'evaluation'}\n"
         f"  co-registration:    {folder / 'cohort' / 'registration.csv'}, and a picture for each subject\n"
         f"  restored NIfTI:     {folder / 'restored'}\n"
-        f"{how_to_compare(EXPERIMENT, tracking_uri)}"
+        f"{how_to_compare(experiment, tracking_uri)}"
     )
     return folder / "evaluation"

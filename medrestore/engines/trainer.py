@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import yaml
-from ignite.engine import Engine, Events
+from ignite.engine import Engine, EventEnum, Events
 from monai.engines.trainer import Trainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
@@ -28,7 +28,7 @@ from medrestore.networks.precision import autocast_dtype, require_sound_gradient
 from medrestore.networks.weights import describe, load_file, load_state, save_file, save_model
 from medrestore.progress import leave_mistakes_to_caller
 
-__all__ = ["RestorationTrainer"]
+__all__ = ["RestorationTrainer", "TrainingEvents"]
 
 CHECKPOINT = "checkpoint.pt"
 MODEL = "model.pt"
@@ -36,6 +36,13 @@ CONFIGURATION = "config.yaml"
 
 MONAI_CONFIGURATION = "config_[0-9]*_[0-9]*.json"
 """What ``python -m monai.bundle run --tracking`` writes into ``output_dir`` before there is a trainer."""
+
+
+class TrainingEvents(EventEnum):
+    """Events of a training that Ignite does not know."""
+
+    FOUND_FINISHED = "found_finished"
+    """A run was called that had finished before: what it left undone elsewhere can be done now."""
 
 
 def _raise(_: Engine, error: BaseException) -> None:
@@ -162,6 +169,7 @@ class RestorationTrainer(Trainer):
         for stage in self.stages:
             step.enter(stage)
         self._stage: Stage | None = None
+        self.register_events(*TrainingEvents)
         self.add_event_handler(Events.EPOCH_STARTED, type(self)._enter_epoch)
         for handler in handlers or ():
             handler.attach(self)
@@ -417,6 +425,8 @@ class RestorationTrainer(Trainer):
                     self.fire_event(Events.STARTED)
                     self.fire_event(Events.EPOCH_COMPLETED)
                     self.fire_event(Events.COMPLETED)
+                else:
+                    self.fire_event(TrainingEvents.FOUND_FINISHED)
                 self.logger.info(f"{self.output_dir}: finished before, nothing to do")
                 return
             self.logger.info(f"continuing after epoch {self.state.epoch} of {self.state.max_epochs}")

@@ -29,7 +29,7 @@ def train_and_restore(task: Mapping[str, Any]) -> None:
     ----------
     task
         ``bundle``, ``folder`` of the study, ``run``, ``overlays``, the checksum of the ``configuration`` that
-        they make, ``overrides``, ``tracking_uri``, and ``restore``: none, or a mapping of ``manifest``,
+        they make, ``overrides``, and ``restore``: none, or a mapping of ``manifest``,
         ``split`` and ``output``.
 
     Raises
@@ -53,7 +53,6 @@ def train_and_restore(task: Mapping[str, Any]) -> None:
         task["run"],
         task["overlays"],
         task["overrides"],
-        tracking_uri=task["tracking_uri"],
     )
     if task["restore"] is None:
         return

@@ -199,9 +199,7 @@ def _merged_configuration(overlays: Sequence[str], overrides: Mapping[str, Any])
     return merged
 
 
-def make_jobs(
-    plan: StudyPlan, folder: Path, *, experiment: str, tracking_uri: str, parent_run: str
-) -> list[Job]:
+def make_jobs(plan: StudyPlan, folder: Path, *, experiment: str, parent_run: str) -> list[Job]:
     """Return all trainings and evaluations; an evaluation follows the trainings that it needs."""
     work = []
     encoder_kept = AUTOENCODER in plan.configurations
@@ -235,7 +233,6 @@ def make_jobs(
                 "overlays": plan.overlays_of(run),
                 "configuration": plan.configurations[run],
                 "overrides": overrides,
-                "tracking_uri": tracking_uri,
                 "restore": None if run == AUTOENCODER else target,
             }
             products = (trained,) if run == AUTOENCODER else (trained, restored)

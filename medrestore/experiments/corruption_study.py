@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,9 @@ def run_corruption_study(
     overlays: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
     jobs: int = 1,
-    experiment: str = "corruption_study",
+    experiment: str | None = None,
     tracking_uri: str | None = None,
+    show: Callable[[Path], None] | None = None,
     progress: bool = True,
 ) -> Path:
     """Train every variant at every level of corruption and with every seed; restore, evaluate, draw.
@@ -72,9 +73,12 @@ def run_corruption_study(
     jobs
         Child processes at a time; they share the cores.
     experiment
-        Name in MLflow.
+        Name in MLflow; ``MLFLOW_EXPERIMENT_NAME`` when not given, and ``corruption_study`` without that.
     tracking_uri
-        Any that MLflow knows; ``sqlite:///OUTPUT/mlflow.db`` when not given.
+        Any that MLflow knows; ``MLFLOW_TRACKING_URI`` when not given, and ``sqlite:///OUTPUT/mlflow.db``
+        without that.
+    show
+        Called with ``output`` when the results are there, before they are recorded.
     progress
         Show a progress bar.
 
@@ -99,6 +103,7 @@ def run_corruption_study(
     over patients. Order is by seed: a study that is cut short can be read with fewer seeds by a call that
     names those that are done.
     """
+    from medrestore.tracking.outbox import UNSENT
     from medrestore.tracking.recording import RUN_FILE
 
     plan = make_plan(
@@ -112,11 +117,11 @@ def run_corruption_study(
         belongs="corruption study",
         other="another corruption study",
         has_results=lambda folder: any(next(folder.glob(name), None) for name in RESULTS),
-        remains=("jobs", "runs", "restored", "evaluations", RUN_FILE),
+        remains=("jobs", "runs", "restored", "evaluations", RUN_FILE, UNSENT),
         facts={"medrestore_version": __version__},
     ) as claim:
         folder = claim.folder.resolve()
-        _run(plan, replace(claim, folder=folder), experiment, tracking_uri, progress=progress)
+        _run(plan, replace(claim, folder=folder), experiment, tracking_uri, show=show, progress=progress)
     return folder
 
 
@@ -146,17 +151,18 @@ def render_corruption_study(output: str | os.PathLike[str]) -> Path:
 def _run(
     plan: StudyPlan,
     claim: Claim,
-    experiment: str,
+    experiment: str | None,
     tracking_uri: str | None,
     *,
+    show: Callable[[Path], None] | None,
     progress: bool,
 ) -> None:
     from medrestore.evaluation.record import load_evaluation
     from medrestore.tracking.parents import open_parent_run
-    from medrestore.tracking.store import default_tracking_uri
+    from medrestore.tracking.store import URI_VARIABLE, experiment_name, tracking_uri_of
 
     folder = claim.folder
-    uri = tracking_uri or default_tracking_uri(folder)
+    uri, experiment = tracking_uri_of(tracking_uri, folder), experiment_name(experiment, "corruption_study")
     selected = {"levels": list(plan.levels), "seeds": list(plan.seeds)}
     with open_parent_run(
         folder,
@@ -166,13 +172,22 @@ def _run(
         tracking_uri=uri,
         parameters={**claim.settings, **selected, "overlays": list(plan.overlays)},
     ) as parent:
-        work = make_jobs(plan, folder, experiment=experiment, tracking_uri=uri, parent_run=parent.run_id)
-        run_jobs(work, folder=folder / "jobs", parallel=plan.jobs, progress=progress)
+        work = make_jobs(plan, folder, experiment=experiment, parent_run=parent.run_id)
+        # A variable, not a part of the task: an address may hold a password, and tasks lie in the folder.
+        run_jobs(
+            work,
+            folder=folder / "jobs",
+            parallel=plan.jobs,
+            environment={URI_VARIABLE: uri},
+            progress=progress,
+        )
         cells = {cell: load_evaluation(evaluation_folder(folder, *cell)).per_subject for cell in plan.cells()}
         found = pool_cells(cells, variants=plan.variants)
         write_results(found, folder)
         _draw(found, folder)
         claim.note({"medrestore_version": __version__, **selected, "finished": True})
+        if show is not None:
+            show(folder)
         _log(parent, found)
         names = ("figure.png", "tables.md", RECORD)
         tables = ("results.csv", "by_seed.csv", "changes.csv", "differences.csv")

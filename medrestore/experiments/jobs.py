@@ -74,6 +74,7 @@ def run_jobs(
     folder: str | os.PathLike[str],
     parallel: int = 1,
     child: str = CHILD,
+    environment: Mapping[str, str] | None = None,
     progress: bool = True,
 ) -> list[str]:
     """Run what is not done yet, in the given order as far as needs and free places allow.
@@ -88,6 +89,8 @@ def run_jobs(
         Processes at a time; cores are shared out between them.
     child
         Module that a child runs (``python -m CHILD TASK.json``).
+    environment
+        Further variables for every child.
     progress
         Show a progress bar.
 
@@ -126,7 +129,7 @@ def run_jobs(
                 if ready is None:
                     break
                 waiting.remove(ready)
-                running.append(_start(ready, place, child, parallel))
+                running.append(_start(ready, place, child, parallel, environment or {}))
                 _show(bar, running)
             if not running:
                 break  # what is left needs a job that failed
@@ -163,7 +166,7 @@ def _mark(job: Job, folder: Path) -> Path:
     return folder / f"{job.name}.json"
 
 
-def _start(job: Job, folder: Path, child: str, parallel: int) -> _Child:
+def _start(job: Job, folder: Path, child: str, parallel: int, further: Mapping[str, str]) -> _Child:
     task = folder / f"{job.name}.task.json"
     with atomic_path(task) as temporary:
         temporary.write_text(json.dumps(job.task, indent=2) + "\n", encoding="utf-8")
@@ -175,6 +178,7 @@ def _start(job: Job, folder: Path, child: str, parallel: int) -> _Child:
         "PYTHONUNBUFFERED": "1",
         "TQDM_MININTERVAL": "30",  # a log is no terminal
         "MPLBACKEND": "Agg",
+        **further,
     }
     log = (folder / f"{job.name}.log").open("ab")
     process = subprocess.Popen(  # noqa: S603

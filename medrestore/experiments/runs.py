@@ -23,7 +23,7 @@ def train_run(
     overlays: Sequence[str],
     overrides: Mapping[str, Any],
     *,
-    tracking_uri: str,
+    tracking_uri: str | None = None,
 ) -> Path:
     """Train one run of a bundle, or keep it when it is finished; return its weights.
 
@@ -40,7 +40,7 @@ def train_run(
     overrides
         Values by key.
     tracking_uri
-        MLflow store.
+        MLflow store; that of the variable ``MLFLOW_TRACKING_URI`` when not given.
     """
     from medrestore.engines.bundle import open_bundle
 
@@ -81,10 +81,17 @@ def command(program: str, *words: object) -> str:
 
 
 def how_to_compare(experiment: str, tracking_uri: str) -> str:
-    """Return two lines: the commands that show the runs of an experiment."""
-    ui = command("mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", tracking_uri)
-    table = command("medrestore", "compare", experiment, "--tracking-uri", tracking_uri)
-    return f"  compare in MLflow:  MLFLOW_DISABLE_TELEMETRY=true {ui}\n  or on the terminal: {table}"
+    """Return two lines: where and how the runs of an experiment are shown."""
+    from medrestore.tracking.environment import without_credentials
+    from medrestore.tracking.store import sqlite_file
+
+    shown = without_credentials(tracking_uri)
+    table = command("medrestore", "compare", experiment, "--tracking-uri", shown)
+    ui = shown
+    if sqlite_file(tracking_uri) is not None:
+        server = command("mlflow", "ui", "--host", "127.0.0.1", "--backend-store-uri", tracking_uri)
+        ui = f"MLFLOW_DISABLE_TELEMETRY=true {server}"
+    return f"  compare in MLflow:  {ui}\n  or on the terminal: {table}"
 
 
 def _program(name: str) -> list[str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from medrestore.checks import InputError
 from medrestore.evaluation.rendering import render as render_tables
-from medrestore.tracking.environment import import_mlflow
-from medrestore.tracking.evaluations import DIFFERENCE, EVALUATION, KIND, METHOD
-from medrestore.tracking.store import open_client
+from medrestore.tracking.environment import import_mlflow, without_credentials
+from medrestore.tracking.evaluations import DIFFERENCE, EVALUATION, KIND, METHOD, SUBJECTS
+from medrestore.tracking.store import open_client, recording, sqlite_file
 
 __all__ = ["compare", "render"]
 
@@ -40,10 +41,16 @@ def compare(experiment: str, *, tracking_uri: str) -> pd.DataFrame:
         When there is no such store or experiment (names those there are), or it holds no finished evaluation.
     """
     client = _open(tracking_uri)
+    with recording(tracking_uri):
+        return _read(client, experiment, tracking_uri)
+
+
+def _read(client: Any, experiment: str, tracking_uri: str) -> pd.DataFrame:
+    shown = without_credentials(tracking_uri)
     found = client.get_experiment_by_name(experiment)
     if found is None:
         held = ", ".join(sorted(item.name for item in client.search_experiments())) or "none"
-        raise InputError(f"{tracking_uri}: has no experiment {experiment!r}; it has {held}")
+        raise InputError(f"{shown}: has no experiment {experiment!r}; it has {held}")
     rows: list[dict[str, Any]] = []
     for parent in _runs(client, found.experiment_id, f"tags.{KIND} = '{EVALUATION}'"):
         if parent.info.status != "FINISHED":
@@ -54,11 +61,12 @@ def compare(experiment: str, *, tracking_uri: str) -> pd.DataFrame:
         children = _runs(client, found.experiment_id, inside)
         for child in sorted(children, key=lambda run: int(run.data.tags["order"])):
             method = {"method": child.data.tags["method"], "second": ""}
-            rows += [name | method | numbers for numbers in _numbers(child.data.metrics)]
-        rows += [name | numbers for numbers in _differences(parent.data.metrics)]
+            counts = child.data.tags.get(SUBJECTS, "")
+            rows += [name | method | numbers for numbers in _numbers(child.data.metrics, counts)]
+        rows += [name | numbers for numbers in _differences(parent.data)]
     if not rows:
         raise InputError(
-            f"experiment {experiment!r} of {tracking_uri} holds no finished evaluation. "
+            f"experiment {experiment!r} of {shown} holds no finished evaluation. "
             "Remedy: record one with medrestore evaluate, or medrestore mri evaluate, and --experiment"
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -81,12 +89,11 @@ def render(table: pd.DataFrame) -> str:
 
 
 def _open(tracking_uri: str) -> Any:
-    from pathlib import Path
-
-    file = tracking_uri.removeprefix("sqlite:///")
-    if file != tracking_uri and not Path(file).is_file():
+    file = sqlite_file(tracking_uri)
+    if file is not None and not file.is_file():
         raise InputError(
-            f"{tracking_uri}: there is no such store. Remedy: name the mlflow.db of a run or demo"
+            f"{tracking_uri}: there is no such store. Remedy: name the mlflow.db of a run or demo with "
+            "--tracking-uri, or its address in MLFLOW_TRACKING_URI"
         )
     return open_client(tracking_uri)
 
@@ -103,25 +110,28 @@ def _runs(client: Any, experiment_key: str, condition: str) -> list[Any]:
             return found
 
 
-def _numbers(metrics: dict[str, float]) -> list[dict[str, Any]]:
-    """Put the mean and the ends of its interval, three metrics of MLflow, into one row."""
+def _numbers(metrics: Mapping[str, float], counts: str) -> list[dict[str, Any]]:
+    """Put the mean and the ends of its interval, three metrics of MLflow, and its subjects into one row."""
     nothing = float("nan")
+    common, _, others = counts.partition(", ")
+    subjects = dict(item.rsplit(" ", 1) for item in others.split(", ") if item)
     return [
         {
             "metric": name,
             "mean": value,
             "low": metrics.get(f"{name}_low", nothing),
             "high": metrics.get(f"{name}_high", nothing),
-            "subjects": int(metrics[f"{name}_subjects"]),
+            # Records of before there was the tag have the number as one more metric.
+            "subjects": int(metrics.get(f"{name}_subjects", subjects.get(name, common or 0))),
         }
         for name, value in metrics.items()
         if not name.endswith(ENDS)
     ]
 
 
-def _differences(metrics: dict[str, float]) -> list[dict[str, Any]]:
+def _differences(data: Any) -> list[dict[str, Any]]:
     pairs: dict[tuple[str, str], dict[str, float]] = {}
-    for key, value in metrics.items():
+    for key, value in data.metrics.items():
         head, _, rest = key.partition("/")
         if head == DIFFERENCE:
             first, second, name = rest.split("/", 2)
@@ -129,5 +139,5 @@ def _differences(metrics: dict[str, float]) -> list[dict[str, Any]]:
     return [
         {"method": first, "second": second} | numbers
         for (first, second), held in pairs.items()
-        for numbers in _numbers(held)
+        for numbers in _numbers(held, data.tags.get(f"{SUBJECTS}/{DIFFERENCE}/{first}/{second}", ""))
     ]

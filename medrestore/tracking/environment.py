@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -18,6 +17,7 @@ __all__ = [
     "flatten",
     "git_commit",
     "import_mlflow",
+    "without_credentials",
 ]
 
 PACKAGES = (
@@ -37,15 +37,27 @@ LONGEST_VALUE = 1000
 """Characters of a parameter that are recorded; the configuration file in the run's artifacts is whole."""
 
 
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Its own patience with a server that is gone, seven tries of up to two minutes, stops the work each time.
+    # What is not sent is kept, and tried again off the work's path.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
+"""Variables of MLflow that are set unless the user has set them."""
+
+
 def import_mlflow() -> Any:
-    """Import MLflow with its telemetry off, unless the user has set ``MLFLOW_DISABLE_TELEMETRY``.
+    """Import MLflow with its telemetry off and little patience, unless the user has set these variables.
 
     Returns
     -------
     module
         ``mlflow``.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     import mlflow
 
     return mlflow
@@ -57,6 +69,8 @@ def describe_environment() -> dict[str, str]:
     >>> sorted(describe_environment())[:3]
     ['accelerator', 'cpu_cores', 'machine']
     """
+    from importlib import metadata
+
     import torch
 
     described = {
@@ -144,12 +158,25 @@ def _plain(value: object) -> str:
 
 
 def anonymous_text(text: str) -> str:
-    """Return a configuration's text with the present folder as ``.`` and every home folder as ``~``.
+    """Return a configuration's text with the present folder as ``.``, home folders as ``~``, no credentials.
 
     >>> anonymous_text("cohort: /home/somebody/cohort")
     'cohort: ~/cohort'
     """
+    text = without_credentials(text)
     for folder, sign in ((Path.cwd(), "."), (Path.home(), "~")):
         if folder != Path(folder.anchor):
             text = re.sub(re.escape(str(folder)) + r"(?![\w.\-])", sign, text)
     return re.sub(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s'\",]+", "~", text)
+
+
+def without_credentials(text: str) -> str:
+    """Return a text whose addresses have lost user and password.
+
+    >>> without_credentials("https://me:secret@tracking.example.org/mlflow")
+    'https://tracking.example.org/mlflow'
+    >>> without_credentials("postgresql://db/runs?user=me&password=secret")
+    'postgresql://db/runs?user=***&password=***'
+    """
+    text = re.sub(r"(\w://)[^\s/?#]*@", r"\1", text)
+    return re.sub(r"([?&](?:user|password|passwd|pwd|token|api_?key|secret)=)[^&\s'\")]*", r"\1***", text)

@@ -17,13 +17,16 @@ from medrestore.tracking.recording import (
     new_run,
     recorded_run,
 )
-from medrestore.tracking.store import experiment_id, log_values, open_client
+from medrestore.tracking.store import experiment_id, log_file, log_values, open_client, recording
 
 __all__ = ["DIFFERENCE", "KIND", "log_evaluation"]
 
 EVALUATION, METHOD = "evaluation", "evaluation of a method"
 DIFFERENCE = "difference"
 """Paired differences are metrics of the whole evaluation: ``difference/taskgan/gan/psnr``."""
+
+SUBJECTS = "subjects"
+"""Tag that holds numbers of subjects; those of differences are ``subjects/difference/taskgan/gan``."""
 
 FILES = ("tables.md", "summary.csv", "differences.csv", "per_subject.csv", "figure.png", "evaluation.json")
 
@@ -50,41 +53,55 @@ def log_evaluation(
     Notes
     -----
     The mean of a metric is recorded under its name, the ends of its interval as ``NAME_low`` and
-    ``NAME_high`` and the number of subjects as ``NAME_subjects``:
-    :func:`~medrestore.tracking.compare.compare` builds the tables from these alone. Tables, figure and the
-    table per subject are artifacts.
+    ``NAME_high``; the number of subjects is the tag ``subjects``, with the metrics behind it that have
+    another one: :func:`~medrestore.tracking.compare.compare` builds the tables from these alone. Tables,
+    figure and the table per subject are artifacts.
 
     Raises
     ------
-    InputError
-        When the store cannot be opened.
+    RecordingError
+        When the store cannot be opened or takes no record.
     """
     client = open_client(tracking_uri)
-    experiment_key = experiment_id(client, experiment, tracking_uri)
-    fingerprint = fingerprint_of(evaluation.record)
-    found = recorded_run(client, experiment_key, fingerprint)
-    if found is not None:
-        return found
-    with new_run(client, experiment_key, run_name) as parent:
-        _record_whole(client, parent, evaluation, fingerprint)
-        for order, method in enumerate(evaluation.summary["method"].unique()):
-            with new_run(client, experiment_key, label_of(method), parent=parent) as child:
-                tags = {KIND: METHOD, "method": str(method), "order": str(order)}
-                rows = evaluation.summary[evaluation.summary["method"] == method]
-                points = metric_points(_numbers(rows, ""))
-                log_values(client, child, parameters=_settings(evaluation), tags=tags, metrics=points)
-    return parent
+    kept = f"the results are in {evaluation.output}; call the same again to record them"
+    with recording(tracking_uri, kept=kept):
+        experiment_key = experiment_id(client, experiment, tracking_uri)
+        fingerprint = fingerprint_of(evaluation.record)
+        found = recorded_run(client, experiment_key, fingerprint)
+        if found is not None:
+            return found
+        known_by = {"fingerprint": fingerprint}  # from the beginning: so a record that breaks off is found
+        with new_run(client, experiment_key, run_name, tags=known_by) as parent:
+            _record_whole(client, parent, evaluation)
+            for order, method in enumerate(evaluation.summary["method"].unique()):
+                with new_run(client, experiment_key, label_of(method), parent=parent) as child:
+                    _record_method(client, child, evaluation, str(method), order)
+        return parent
 
 
-def _record_whole(client: Any, run_id: str, evaluation: Evaluation, fingerprint: str) -> None:
-    tags = {KIND: EVALUATION, "fingerprint": fingerprint, **environment_tags()}
+def _record_whole(client: Any, run_id: str, evaluation: Evaluation) -> None:
+    tags = {KIND: EVALUATION, **environment_tags()}
     values: dict[str, float] = {}
     for (first, second), rows in evaluation.differences.groupby(["first", "second"], sort=False):
-        values |= _numbers(rows, f"{DIFFERENCE}/{first}/{second}/")
+        prefix = f"{DIFFERENCE}/{first}/{second}/"
+        values |= _numbers(rows, prefix)
+        tags[f"{SUBJECTS}/{prefix[:-1]}"] = _counts(rows)
     log_values(client, run_id, parameters=_settings(evaluation), tags=tags, metrics=metric_points(values))
     for name in FILES:
         if (evaluation.output / name).is_file():
-            client.log_artifact(run_id, str(evaluation.output / name))
+            log_file(client, run_id, evaluation.output / name)
+
+
+def _record_method(client: Any, run_id: str, evaluation: Evaluation, method: str, order: int) -> None:
+    rows = evaluation.summary[evaluation.summary["method"] == method]
+    log_values(
+        client,
+        run_id,
+        # A parameter as well as a tag: MLflow's parallel plot takes its axes from parameters.
+        parameters={**_settings(evaluation), "method": method},
+        tags={KIND: METHOD, "method": method, "order": str(order), SUBJECTS: _counts(rows)},
+        metrics=metric_points(_numbers(rows, "")),
+    )
 
 
 def _settings(evaluation: Evaluation) -> dict[str, str]:
@@ -101,6 +118,18 @@ def _settings(evaluation: Evaluation) -> dict[str, str]:
 def _numbers(rows: pd.DataFrame, prefix: str) -> dict[str, float]:
     values: dict[str, float] = {}
     for row in rows.to_dict("records"):
-        ends = {"": row["mean"], "_low": row["low"], "_high": row["high"], "_subjects": row["subjects"]}
+        ends = {"": row["mean"], "_low": row["low"], "_high": row["high"]}
         values |= {f"{prefix}{row['metric']}{end}": float(value) for end, value in ends.items()}
     return values
+
+
+def _counts(rows: pd.DataFrame) -> str:
+    """Return the number of subjects of most metrics, and the metrics of other numbers.
+
+    >>> _counts(pd.DataFrame({"metric": ["psnr", "ssim", "dice"], "subjects": [20, 20, 7]}))
+    '20, dice 7'
+    """
+    common = int(rows["subjects"].mode()[0])
+    others = rows[rows["subjects"] != common]
+    listed = [f"{row['metric']} {int(row['subjects'])}" for row in others.to_dict("records")]
+    return ", ".join([str(common), *listed])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from medrestore.tracking.environment import flatten
+from medrestore.tracking.outbox import Outbox, how_to_complete
 from medrestore.tracking.recording import (
     KIND,
     RUN_FILE,
@@ -17,7 +19,13 @@ from medrestore.tracking.recording import (
     remember_run,
     remembered_run,
 )
-from medrestore.tracking.store import experiment_id, log_values, open_client
+from medrestore.tracking.store import (
+    RecordingError,
+    experiment_id,
+    log_values,
+    open_client,
+    recording,
+)
 
 __all__ = ["ParentRun", "open_parent_run"]
 
@@ -27,24 +35,25 @@ class ParentRun:
 
     Parameters
     ----------
-    client
-        An ``MlflowClient``.
+    outbox
+        Of the study: gets what is recorded.
     run_id
         Of the run: trainings get it as ``parent_run``.
     """
 
-    def __init__(self, client: Any, run_id: str) -> None:
-        self.client = client
+    def __init__(self, outbox: Outbox, run_id: str) -> None:
+        self.outbox = outbox
         self.run_id = run_id
 
     def log_metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Record numbers; NaN is left out. What is recorded again replaces what was there in tables."""
-        log_values(self.client, self.run_id, metrics=metric_points(values, step=step))
+        points = metric_points(values, step=step)
+        self.outbox.add_points([(point.key, point.value, point.timestamp, point.step) for point in points])
 
     def log_files(self, paths: Sequence[str | os.PathLike[str]]) -> None:
         """Record files as artifacts; one of the same name is replaced."""
         for path in paths:
-            self.client.log_artifact(self.run_id, str(path))
+            self.outbox.add_file(path)
 
 
 @contextmanager
@@ -80,27 +89,38 @@ def open_parent_run(
 
     Raises
     ------
-    InputError
-        When the store cannot be opened.
+    RecordingError
+        When the store cannot be opened; or took no record at the end, which is kept in ``folder`` then.
     """
     client = open_client(tracking_uri)
     path = Path(folder) / RUN_FILE
-    known = remembered_run(client, path, tracking_uri=tracking_uri)
-    if known is None:
-        key = experiment_id(client, experiment, tracking_uri)
-        run_id = str(client.create_run(key, run_name=run_name).info.run_id)
-        remember_run(path, run_id, experiment=experiment)
-        recorded: Mapping[str, str] = {}
-    else:
-        run_id, recorded = str(known.info.run_id), known.data.params
-    new = {name: value for name, value in flatten(parameters).items() if name not in recorded}
-    log_values(client, run_id, parameters=new, tags={KIND: kind, **environment_tags()})
+    outbox = Outbox(folder)
+    with recording(tracking_uri):
+        known = remembered_run(client, path, tracking_uri=tracking_uri)
+        if known is None:
+            key = experiment_id(client, experiment, tracking_uri)
+            run_id = str(client.create_run(key, run_name=run_name).info.run_id)
+            remember_run(path, run_id, experiment=experiment, tracking_uri=tracking_uri)
+            recorded: Mapping[str, str] = {}
+        else:
+            run_id, recorded = str(known.info.run_id), known.data.params
+        if outbox.send(client, run_id):
+            client.update_run(run_id, status="RUNNING")
+        new = {name: value for name, value in flatten(parameters).items() if name not in recorded}
+        log_values(client, run_id, parameters=new, tags={KIND: kind, **environment_tags()})
+
+    def end(status: str) -> None:
+        outbox.add_end(status, int(time.time() * 1000))
+        try:
+            with recording(tracking_uri, kept=how_to_complete(folder)):
+                outbox.send(client, run_id)
+        finally:
+            outbox.close()
+
     try:
-        yield ParentRun(client, run_id)
-    except KeyboardInterrupt:
-        client.set_terminated(run_id, status="KILLED")
+        yield ParentRun(outbox, run_id)
+    except BaseException as error:
+        with suppress(RecordingError):  # what ended the work is told, and the record is kept
+            end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    except BaseException:
-        client.set_terminated(run_id, status="FAILED")
-        raise
-    client.set_terminated(run_id, status="FINISHED")
+    end("FINISHED")

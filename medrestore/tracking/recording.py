@@ -6,14 +6,22 @@ import hashlib
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from medrestore.checks import fail
 from medrestore.files import atomic_path
-from medrestore.tracking.environment import describe_environment, git_commit, import_mlflow
+from medrestore.tracking.environment import (
+    describe_environment,
+    git_commit,
+    import_mlflow,
+    without_credentials,
+)
+from medrestore.tracking.store import URI_VARIABLE, failures, sqlite_file
 
 __all__ = [
     "KIND",
@@ -22,6 +30,7 @@ __all__ = [
     "environment_tags",
     "fingerprint_of",
     "metric_points",
+    "named_run",
     "new_run",
     "recorded_run",
     "remember_run",
@@ -69,7 +78,8 @@ def new_run(
     try:
         yield run_id
     except BaseException:
-        client.set_terminated(run_id, status="FAILED")
+        with suppress(*failures()):
+            client.set_terminated(run_id, status="FAILED")
         raise
     client.set_terminated(run_id, status="FINISHED")
 
@@ -80,17 +90,64 @@ def fingerprint_of(record: Mapping[str, Any]) -> str:
 
 
 def recorded_run(client: Any, experiment_key: str, fingerprint: str) -> str | None:
-    """Return the finished run that holds a result already; None when there is none."""
+    """Return the finished run that holds a result already; None when there is none.
+
+    Runs of the same result whose record broke off are marked FAILED, with those nested in them.
+    """
     for run in client.search_runs([experiment_key], f"tags.fingerprint = '{fingerprint}'"):
         if run.info.status == "FINISHED":
             return str(run.info.run_id)
+        nested = client.search_runs([experiment_key], f"tags.`{PARENT_TAG}` = '{run.info.run_id}'")
+        for left in (run, *nested):
+            if left.info.status == "RUNNING":
+                client.set_terminated(left.info.run_id, status="FAILED")
     return None
 
 
-def remember_run(path: Path, run_id: str, *, experiment: str) -> None:
-    """Write the file that names a run."""
+def remember_run(path: Path, run_id: str, *, experiment: str, tracking_uri: str) -> None:
+    """Write the file that names a run and where it is, without credentials."""
+    record = {
+        "run_id": run_id,
+        "experiment": experiment,
+        "tracking_uri": _seen_from(path.parent, tracking_uri),
+    }
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps({"run_id": run_id, "experiment": experiment}) + "\n")
+        temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+
+def _seen_from(folder: Path, tracking_uri: str) -> str:
+    """Return a URI to keep in a folder: relative for a store in it or above it, so that both can be moved."""
+    file = sqlite_file(tracking_uri)
+    if file is None:
+        return without_credentials(tracking_uri)
+    place = folder.absolute()
+    if file.parent in (place, *place.parents):
+        return f"sqlite:///{Path(os.path.relpath(file, place)).as_posix()}"
+    return tracking_uri
+
+
+def named_run(path: Path) -> tuple[str, str]:
+    """Return the id and the tracking URI of the run that a file of :func:`remember_run` names.
+
+    Where ``MLFLOW_TRACKING_URI`` is the same address with user and password, it is taken as it is.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or it names no run.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        run_id, uri = str(record["run_id"]), str(record["tracking_uri"])
+    except OSError:
+        fail("no run of MLflow was recorded here", path=path.parent, remedy="name the folder of a training")
+    except (ValueError, KeyError, TypeError):
+        fail("names no run of MLflow", path=path, remedy="call what made this folder again")
+    file = sqlite_file(uri)
+    if file is not None:
+        return run_id, f"sqlite:///{(path.parent.absolute() / uri.removeprefix('sqlite:///')).resolve()}"
+    variable = os.environ.get(URI_VARIABLE, "")
+    return run_id, variable if without_credentials(variable) == uri else uri
 
 
 def remembered_run(client: Any, path: Path, *, tracking_uri: str) -> Any:
@@ -104,12 +161,16 @@ def remembered_run(client: Any, path: Path, *, tracking_uri: str) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
-        run = client.get_run(json.loads(path.read_text())["run_id"])
-    except (MlflowException, KeyError, json.JSONDecodeError):
+        run = client.get_run(json.loads(path.read_text(encoding="utf-8"))["run_id"])
+    except (KeyError, ValueError, TypeError):
+        run = None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # a store that does not answer holds it still
+            raise
         run = None
     if run is None or run.info.lifecycle_stage != "active":
         logging.getLogger("medrestore.tracking").warning(
-            f"{path}: names a run that {tracking_uri} does not hold; starting a new one"
+            f"{path}: names a run that {without_credentials(tracking_uri)} does not hold; starting a new one"
         )
         return None
     client.update_run(run.info.run_id, status="RUNNING")

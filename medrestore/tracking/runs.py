@@ -7,30 +7,42 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from ignite.distributed import get_rank
 from ignite.engine import Engine, Events
+from monai.utils.enums import CommonKeys
 
-from medrestore.checks import InputError, require_in_range
-from medrestore.files import sha256_file
+from medrestore.checks import InputError, OutputError, counted, one_line, require_in_range
+from medrestore.engines.trainer import RestorationTrainer, TrainingEvents
+from medrestore.files import atomic_path, sha256_file
 from medrestore.tracking.environment import (
     anonymous_text,
     describe_environment,
     flatten,
     git_commit,
-    import_mlflow,
+    without_credentials,
 )
+from medrestore.tracking.outbox import UNSENT, Outbox, how_to_complete
 from medrestore.tracking.recording import PARENT_TAG, RUN_FILE, remember_run, remembered_run
-from medrestore.tracking.store import default_tracking_uri, experiment_id, log_values, open_client
+from medrestore.tracking.sender import Sender
+from medrestore.tracking.store import (
+    experiment_id,
+    experiment_name,
+    failures,
+    log_file,
+    log_values,
+    open_client,
+    recording,
+    tracking_uri_of,
+)
+from medrestore.tracking.sync import sync_run
 
 __all__ = ["RUN_FILE", "MLflowRun"]
-
-FLUSH_POINTS = 400
-FLUSH_SECONDS = 5.0
 
 
 class MLflowRun:
@@ -46,14 +58,22 @@ class MLflowRun:
 
     Parameters
     ----------
-    experiment, run_name
-        Names in MLflow.
+    experiment
+        Name in MLflow; ``MLFLOW_EXPERIMENT_NAME`` when not given, and ``default_experiment`` without that.
+    run_name
+        Name in MLflow.
     output_dir
         The training's folder; it gets ``mlflow_run.json`` and, by default, the sqlite store.
+    default_experiment
+        Of trainings of this kind.
     tracking_uri
-        Any that MLflow knows; ``sqlite:///OUTPUT_DIR/mlflow.db`` when not given.
+        Any that MLflow knows; ``MLFLOW_TRACKING_URI`` when not given, and ``sqlite:///OUTPUT_DIR/mlflow.db``
+        without that.
     parameters
         The configuration, nested.
+    inputs
+        Weights that the training starts from or is judged by, by name: recorded as parameters, the name of
+        the file and its SHA-256.
     tags
         Free texts.
     configuration
@@ -76,24 +96,30 @@ class MLflowRun:
     A resumed training continues its own run, and of a step that the run holds already nothing is recorded
     again: the iterations between the last checkpoint and an interruption are shown as they ran first. A
     resumed training repeats them bit for bit on a CPU. A parameter that differs on resumption leaves the
-    recorded one and adds the tag ``changed.NAME``. A store that cannot be reached while training runs does
-    not stop it: points are kept and sent later. An exception marks the run FAILED, an interruption KILLED.
+    recorded one and adds the tag ``changed.NAME``. An exception marks the run FAILED, an interruption KILLED.
     Only the first of several processes records.
+
+    A store that does not answer at the start is an error within seconds. One that is lost while training runs
+    neither stops nor slows it: records are kept in ``output_dir`` and sent by a thread beside the training,
+    which waits 1, 2 and then 5 minutes between tries. What is left at the end is sent by the next call, or by
+    :func:`~medrestore.tracking.sync.sync_run`.
 
     Raises
     ------
     InputError
-        For an interval below 1 or a store that cannot be opened.
+        For an interval below 1.
     """
 
     def __init__(
         self,
-        experiment: str,
+        experiment: str | None,
         run_name: str,
         *,
         output_dir: str | os.PathLike[str],
+        default_experiment: str = "medrestore",
         tracking_uri: str | None = None,
         parameters: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, str | os.PathLike[str] | None] | None = None,
         tags: Mapping[str, str] | None = None,
         configuration: str | os.PathLike[str] | None = None,
         manifest: str | os.PathLike[str] | None = None,
@@ -104,11 +130,12 @@ class MLflowRun:
         parent_run: str | None = None,
     ) -> None:
         require_in_range("interval", interval, 1, 10**9)
-        self.experiment = experiment
+        self.experiment = experiment_name(experiment, default_experiment)
         self.run_name = run_name
         self.output_dir = Path(output_dir)
-        self.tracking_uri = tracking_uri or default_tracking_uri(output_dir)
+        self.tracking_uri = tracking_uri_of(tracking_uri, output_dir)
         self.parameters = flatten(parameters or {})
+        self.inputs = dict(inputs or {})
         self.tags = {**(tags or {}), **({PARENT_TAG: parent_run} if parent_run else {})}
         self.configuration = configuration
         self.manifest = manifest
@@ -118,9 +145,8 @@ class MLflowRun:
         self.panel = panel
         self.run_id: str | None = None
         self.logger = logging.getLogger("medrestore.tracking")
-        self._client: Any = None
-        self._pending: list[Any] = []
-        self._last_flush = 0.0
+        self._outbox: Outbox | None = None
+        self._sender: Sender | None = None
         self._recorded: dict[str, int] = {}
         self._metrics: dict[str, float] = {}
         self._open = False
@@ -131,6 +157,8 @@ class MLflowRun:
             return
         trainer.add_event_handler(Events.STARTED, self._started)
         trainer.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
+        if isinstance(trainer, RestorationTrainer):
+            trainer.add_event_handler(TrainingEvents.FOUND_FINISHED, self._found_finished)
 
     # ------------------------------------------------------------------ the engine's events
     def _started(self, trainer: Engine) -> None:
@@ -152,12 +180,20 @@ class MLflowRun:
         step = getattr(trainer, "step", None)
         stage = getattr(step, "stage", None)
         prefix = f"{stage.name}/" if stage is not None else ""
-        values = {f"{prefix}{name}": value for name, value in output.items()}
+        values = {f"{prefix}{name}": value for name, value in _without_twin(output).items()}
         for name, optimizer in getattr(step, "optimizers", {}).items():
+            if name not in self._learning(trainer):
+                continue
             groups = optimizer.param_groups
             for index, group in enumerate(groups):
                 values[f"learning_rate/{name}" + (f"_{index}" if len(groups) > 1 else "")] = group["lr"]
         self.log(values, step=trainer.state.iteration)
+
+    def _learning(self, trainer: Engine) -> Container[str]:
+        """Return the networks that learn in some stage of this run: the rates of others say nothing."""
+        if not isinstance(trainer, RestorationTrainer):
+            return getattr(trainer, "step").optimizers  # type: ignore[no-any-return]  # noqa: B009
+        return {name for stage in trainer.stages for name in trainer.step.learning(stage)}
 
     def _epoch(self, trainer: Engine) -> None:
         # Metrics stay in the state until they are computed again: one that did not change is an old one.
@@ -169,15 +205,17 @@ class MLflowRun:
             figure = self.panel(trainer)
             if figure is not None:
                 self.log_figure(figure, f"panels/epoch_{trainer.state.epoch:04d}.png")
-        self.flush()
 
     def _completed(self, _: Engine) -> None:
         self.finish("FINISHED")
 
+    def _found_finished(self, _: Engine) -> None:
+        sync_run(self.output_dir, tracking_uri=self.tracking_uri)
+
     def _failed(self, _: Engine, error: BaseException) -> None:
         if self._open and not isinstance(error, KeyboardInterrupt):
             reason = anonymous_text(repr(error))[:1000]
-            self._attempt(lambda: self._client.set_tag(self.run_id, "failure", reason))
+            self._keep_tags({"failure": reason})
         self.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
     # ------------------------------------------------------------------ recording
@@ -188,33 +226,60 @@ class MLflowRun:
         ----------
         iteration
             Of the checkpoint that the training continues from, 0 for a new one.
+
+        Raises
+        ------
+        RecordingError
+            When the store does not answer within seconds, or takes no record or file.
         """
         if self._open:
             return
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        self._client = open_client(self.tracking_uri)
-        resumed = self._find_run()
-        if resumed is None:
-            run = self._client.create_run(
-                experiment_id(self._client, self.experiment, self.tracking_uri), run_name=self.run_name
-            )
-            self.run_id = run.info.run_id
-            remember_run(self.output_dir / RUN_FILE, run.info.run_id, experiment=self.experiment)
+        shown = without_credentials(self.tracking_uri)
+        self.logger.info(f"MLflow: run {self.run_name!r} of experiment {self.experiment!r} at {shown}")
+        client = open_client(self.tracking_uri)
+        outbox = Outbox(self.output_dir)
+        with recording(self.tracking_uri):
+            resumed = self._find_run(client, outbox)
+            try:
+                self._record_beginning(client, resumed, iteration)
+            except BaseException:
+                with suppress(*failures()):
+                    client.set_terminated(self.run_id, status="FAILED")
+                raise
+        self._outbox = outbox
+        self._sender = Sender(outbox, client=client, run_id=str(self.run_id), name=shown)
+        self._sender.start()
         self._open = True
         _close_at_exit(self)
-        self._record_beginning(resumed, iteration)
 
-    def _find_run(self) -> Any:
-        run = remembered_run(self._client, self.output_dir / RUN_FILE, tracking_uri=self.tracking_uri)
+    def _find_run(self, client: Any, outbox: Outbox) -> Any:
+        run = remembered_run(client, self.output_dir / RUN_FILE, tracking_uri=self.tracking_uri)
         if run is None:
-            return None
-        self.run_id = run.info.run_id
-        for name in run.data.metrics:
-            points = self._client.get_metric_history(self.run_id, name)
-            self._recorded[name] = max(point.step for point in points)
+            key = experiment_id(client, self.experiment, self.tracking_uri)
+            new = client.create_run(key, run_name=self.run_name)
+            self.run_id = str(new.info.run_id)
+            remember_run(
+                self.output_dir / RUN_FILE,
+                self.run_id,
+                experiment=self.experiment,
+                tracking_uri=self.tracking_uri,
+            )
+        else:
+            self.run_id = str(run.info.run_id)
+        if outbox.send(client, self.run_id):  # what an earlier call could not send comes before what is new
+            client.update_run(self.run_id, status="RUNNING")
+        if run is not None:
+            for name in client.get_run(self.run_id).data.metrics:
+                points = client.get_metric_history(self.run_id, name)
+                self._recorded[name] = max(point.step for point in points)
         return run
 
-    def _record_beginning(self, resumed: Any, iteration: int) -> None:
+    def _keep_tags(self, tags: Mapping[str, str]) -> None:
+        if self._outbox is not None:
+            self._outbox.add_tags(tags)
+
+    def _record_beginning(self, client: Any, resumed: Any, iteration: int) -> None:
         environment = describe_environment()
         tags = {
             "kind": "training",
@@ -224,7 +289,7 @@ class MLflowRun:
         commit = git_commit()
         if commit is not None:
             tags["mlflow.source.git.commit"] = commit
-        parameters = dict(self.parameters)
+        parameters = {**self.parameters, **_inputs(self.inputs)}
         if self.manifest is not None:
             parameters["manifest_sha256"] = sha256_file(self.manifest)
         if resumed is not None:
@@ -236,67 +301,77 @@ class MLflowRun:
                 if name in known and known[name] != value
             }
             parameters = {name: value for name, value in parameters.items() if name not in known}
-        log_values(self._client, str(self.run_id), parameters=parameters, tags=tags)
-        self._client.log_dict(self.run_id, environment, "environment.json")
+        log_values(client, str(self.run_id), parameters=parameters, tags=tags)
+        client.log_dict(self.run_id, environment, "environment.json")
         if self.configuration is not None:
             path = Path(self.configuration)
-            self._client.log_text(self.run_id, anonymous_text(path.read_text()), f"configuration/{path.name}")
+            client.log_text(self.run_id, anonymous_text(path.read_text()), f"configuration/{path.name}")
         for artifact in self.artifacts:
-            self._client.log_artifact(self.run_id, str(artifact))
+            log_file(client, str(self.run_id), artifact)
 
     def log(self, values: Mapping[str, Any], *, step: int) -> None:
         """Record numbers at a step; others are left out, as is a step that the run holds already."""
-        import_mlflow()
-        from mlflow.entities import Metric
-
         now = int(time.time() * 1000)
+        points = []
         for name, value in values.items():
             if _is_number(value) and step > self._recorded.get(name, -1):
                 self._recorded[name] = step
-                self._pending.append(Metric(name, float(value), now, step))
-        if len(self._pending) >= FLUSH_POINTS or time.monotonic() - self._last_flush > FLUSH_SECONDS:
-            self.flush()
+                points.append((name, float(value), now, step))
+        if points and self._outbox is not None and self._sender is not None:
+            self._outbox.add_points(points)
+            self._sender.wake()
 
     def log_figure(self, figure: Any, name: str) -> None:
         """Record a matplotlib figure as ``name``, a path with its suffix; one of that name is replaced."""
         from matplotlib import pyplot
 
-        self._attempt(lambda: self._client.log_figure(self.run_id, figure, name))
+        if self._outbox is not None and self._sender is not None:
+            path = self._outbox.spool(name)
+            try:
+                with atomic_path(path) as temporary:
+                    figure.savefig(temporary)
+                self._outbox.add_file(path, Path(name).parent.as_posix())
+                self._sender.wake()
+            except (OutputError, OSError) as error:
+                # Hours of training are worth more than their record.
+                self.logger.warning(f"{name} of run {self.run_id} could not be kept: {one_line(error)}")
         pyplot.close(figure)
 
-    def flush(self) -> None:
-        """Send the points that are held back."""
-        self._last_flush = time.monotonic()
-        if self._pending and self._attempt(
-            lambda: log_values(self._client, str(self.run_id), metrics=self._pending)
-        ):
-            self._pending = []
-
     def finish(self, status: str = "FINISHED") -> None:
-        """Send what is left, record the weights where there are any, and close the run with ``status``."""
-        if not self._open:
+        """Record the weights where there are any, close the run with ``status`` and send what is left.
+
+        What the store does not take now stays in ``output_dir``, and is named in a warning.
+        """
+        if not self._open or self._outbox is None or self._sender is None:
             return
         self._open = False
-        self.flush()
         if status == "FINISHED" and self.weights is not None and Path(self.weights).is_file():
-            checksum = sha256_file(self.weights)
-            self._attempt(lambda: self._client.set_tag(self.run_id, "weights_sha256", checksum))
-            self._attempt(lambda: self._client.log_artifact(self.run_id, str(self.weights), "model"))
-        self._attempt(lambda: self._client.set_terminated(self.run_id, status=status))
-        if self._pending:
-            self.logger.warning(f"{len(self._pending)} points of run {self.run_id} could not be sent: lost")
+            self._outbox.add_tags({"weights_sha256": sha256_file(self.weights)})
+            self._outbox.add_file(self.weights, "model")
+        self._outbox.add_end(status, int(time.time() * 1000))
+        if not self._sender.finish(hurry=status == "KILLED"):
+            left, store = counted(len(self._outbox), "record"), without_credentials(self.tracking_uri)
+            self.logger.warning(
+                f"MLflow has not taken {left} of run {self.run_id} yet, kept in {self.output_dir / UNSENT}. "
+                f"Remedy: once {store} answers, {how_to_complete(self.output_dir)}"
+            )
 
-    def _attempt(self, call: Callable[[], object]) -> bool:
-        # Hours of training are worth more than their record: a store out of reach is reported, not fatal.
-        import_mlflow()
-        from mlflow.exceptions import MlflowException
 
-        try:
-            call()
-        except (MlflowException, OSError) as error:
-            self.logger.warning(f"MLflow at {self.tracking_uri} did not take a record: {error}")
-            return False
-        return True
+def _inputs(files: Mapping[str, str | os.PathLike[str] | None]) -> dict[str, str]:
+    """Return parameters that tell weights apart which a training starts from or is judged by."""
+    found: dict[str, str] = {}
+    for name, file in files.items():
+        found[name] = str(file and Path(file).name)
+        if file:
+            found[f"{name}_sha256"] = sha256_file(file)
+    return found
+
+
+def _without_twin(output: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out MONAI's ``loss`` where it is the generator's, or the only one: one curve twice."""
+    loss = CommonKeys.LOSS.value
+    others = {name: value for name, value in output.items() if name != loss}
+    return others if "generator" in others or len(others) == 1 else output
 
 
 def _is_number(value: object) -> bool:

@@ -6,18 +6,45 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from medrestore.checks import InputError
-from medrestore.tracking.environment import import_mlflow
+from medrestore.checks import InputError, one_line
+from medrestore.tracking.environment import import_mlflow, without_credentials
+from medrestore.tracking.relocation import follow_moved_store
 
-__all__ = ["default_tracking_uri", "experiment_id", "log_values", "open_client"]
+__all__ = [
+    "EXPERIMENT_VARIABLE",
+    "URI_VARIABLE",
+    "RecordingError",
+    "default_tracking_uri",
+    "experiment_id",
+    "experiment_name",
+    "failures",
+    "log_file",
+    "log_values",
+    "open_client",
+    "reason_of",
+    "recording",
+    "sqlite_file",
+    "tracking_uri_of",
+]
+
+URI_VARIABLE, EXPERIMENT_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"
+"""MLflow's own variables: they count where no key or option says otherwise."""
 
 LARGEST_BATCH = 100
 """Parameters or tags that MLflow takes at once; metrics may be ten times as many."""
+
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+UPLOAD_SECONDS = "300"
+"""How long a server may take to put a file away: weights are hundreds of megabytes."""
+
+
+class RecordingError(InputError):
+    """MLflow did not take a record; the results are there all the same."""
 
 
 def default_tracking_uri(folder: str | os.PathLike[str]) -> str:
@@ -29,6 +56,16 @@ def default_tracking_uri(folder: str | os.PathLike[str]) -> str:
     return f"sqlite:///{Path(folder).absolute().as_posix()}/mlflow.db"
 
 
+def tracking_uri_of(given: str | None, folder: str | os.PathLike[str]) -> str:
+    """Return where runs go: what is given, or ``MLFLOW_TRACKING_URI``, or the sqlite file in ``folder``."""
+    return given or os.environ.get(URI_VARIABLE) or default_tracking_uri(folder)
+
+
+def experiment_name(given: str | None, default: str) -> str:
+    """Return the experiment's name: what is given, else ``MLFLOW_EXPERIMENT_NAME``, else ``default``."""
+    return given or os.environ.get(EXPERIMENT_VARIABLE) or default
+
+
 def open_client(tracking_uri: str) -> Any:
     """Return an ``MlflowClient`` of a store; MLflow's global tracking URI is not touched.
 
@@ -37,19 +74,30 @@ def open_client(tracking_uri: str) -> Any:
 
     Raises
     ------
-    InputError
+    RecordingError
         When MLflow cannot open the store.
     """
     mlflow = import_mlflow()
-    # Creating a new database is announced line by line.
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow.store.db import utils as database
+
+    # Creating a new database is announced line by line, and what fails is told by us.
+    for name, level in (
+        ("mlflow.store.db.utils", logging.CRITICAL),
+        ("mlflow.tracking", logging.ERROR),
+        ("alembic", logging.WARNING),
+    ):
+        logging.getLogger(name).setLevel(level)
+    database.MAX_RETRY_COUNT = 2  # ten tries, its default, take minutes
     try:
         with _alone(tracking_uri):
+            file = sqlite_file(tracking_uri)
+            if file is not None:
+                follow_moved_store(file)
             return mlflow.MlflowClient(tracking_uri=tracking_uri)
     except Exception as error:
-        raise InputError(
-            f"tracking_uri {tracking_uri!r}: MLflow cannot open this store ({error}). "
+        shown = without_credentials(tracking_uri)
+        raise RecordingError(
+            f"tracking_uri {shown!r}: MLflow cannot open this store ({reason_of(error)}). "
             "Remedy: use sqlite:///FOLDER/mlflow.db or the address of a running MLflow server"
         ) from error
 
@@ -58,7 +106,7 @@ def _alone(tracking_uri: str) -> AbstractContextManager[Any]:
     """Keep other processes of this machine from opening an sqlite store; nothing to do for other stores."""
     from filelock import FileLock
 
-    file = _sqlite_file(tracking_uri)
+    file = sqlite_file(tracking_uri)
     if file is None:
         return nullcontext()
     # Not beside the store: what lies in a results folder is results.
@@ -66,10 +114,62 @@ def _alone(tracking_uri: str) -> AbstractContextManager[Any]:
     return FileLock(Path(tempfile.gettempdir()) / f"medrestore-{os.getuid()}-{name}.lock")
 
 
-def _sqlite_file(tracking_uri: str) -> Path | None:
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """Return the file of an sqlite store; None for other stores."""
     if not tracking_uri.startswith("sqlite:///"):
         return None
     return Path(tracking_uri.removeprefix("sqlite:///")).absolute()
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Return what a store that is out of reach, full or locked raises."""
+    import_mlflow()
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (MlflowException, SQLAlchemyError, OSError)  # what requests raises is an OSError
+
+
+@contextmanager
+def recording(tracking_uri: str, *, kept: str = "") -> Iterator[None]:
+    """Turn what a store raises in the block into one line that names it.
+
+    Parameters
+    ----------
+    tracking_uri
+        Of the store.
+    kept
+        What is there all the same, and how the record is completed; a remedy.
+
+    Raises
+    ------
+    RecordingError
+        When the store fails.
+    """
+    try:
+        yield
+    except failures() as error:
+        remedy = kept or "start the server or mend the store, or name another tracking_uri"
+        raise RecordingError(
+            f"tracking_uri {without_credentials(tracking_uri)!r}: MLflow took no record "
+            f"({reason_of(error)}). Remedy: {remedy}"
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the gist of an error: chains of HTTP and SQL errors are long and name the same twice."""
+    text = without_credentials(one_line(error))
+    for known, gist in (
+        ("Connection refused", "connection refused"),
+        ("Name or service not known", "no such host"),
+        ("Temporary failure in name resolution", "no such host"),
+        ("nodename nor servname", "no such host"),
+        ("timed out", "no answer in time"),
+    ):
+        if known in text:
+            return gist
+    text = text.partition("[SQL:")[0].partition("(Background on this error")[0].strip()
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def experiment_id(client: Any, name: str, tracking_uri: str) -> str:
@@ -94,15 +194,25 @@ def experiment_id(client: Any, name: str, tracking_uri: str) -> str:
                 raise
     if found.lifecycle_stage != "active":
         raise InputError(
-            f"experiment {name!r} was deleted in {tracking_uri}. "
+            f"experiment {name!r} was deleted in {without_credentials(tracking_uri)}. "
             "Remedy: restore it in MLflow, or use another experiment name"
         )
     return str(found.experiment_id)
 
 
 def _artifact_location(tracking_uri: str) -> str | None:
-    file = _sqlite_file(tracking_uri)
+    file = sqlite_file(tracking_uri)
     return None if file is None else (file.parent / "mlartifacts").as_uri()
+
+
+def log_file(client: Any, run_id: str, path: str | os.PathLike[str], inside: str = "") -> None:
+    """Record a file as an artifact in the folder ``inside`` of a run; one of the same name is replaced."""
+    before = os.environ.get(TIMEOUT, "")
+    os.environ[TIMEOUT] = max(before, UPLOAD_SECONDS, key=lambda text: int(text or 0))
+    try:
+        client.log_artifact(run_id, str(path), inside or None)
+    finally:
+        os.environ[TIMEOUT] = before
 
 
 def log_values(

@@ -23,7 +23,7 @@ from medrestore.tracking.recording import (
     new_run,
     recorded_run,
 )
-from medrestore.tracking.store import experiment_id, log_values, open_client
+from medrestore.tracking.store import experiment_id, log_file, log_values, open_client, recording
 
 __all__ = ["READ", "STUDY", "log_study"]
 
@@ -59,12 +59,17 @@ def log_study(analysis: StudyAnalysis, folder: str | os.PathLike[str], *, tracki
 
     Raises
     ------
-    InputError
-        When the store cannot be opened.
+    RecordingError
+        When the store cannot be opened or takes no record.
     """
     client = open_client(tracking_uri)
-    study = analysis.study
-    experiment = experiment_id(client, f"study_{study.design['study_id']}", tracking_uri)
+    kept = f"the analysis is in {Path(folder)}; call the same again to record it"
+    with recording(tracking_uri, kept=kept):
+        return _record(client, analysis, Path(folder), tracking_uri)
+
+
+def _record(client: Any, analysis: StudyAnalysis, folder: Path, tracking_uri: str) -> str:
+    experiment = experiment_id(client, f"study_{analysis.study.design['study_id']}", tracking_uri)
     fingerprint = fingerprint_of(analysis_record(analysis))
     found = recorded_run(client, experiment, fingerprint)
     if found is not None:
@@ -73,8 +78,8 @@ def log_study(analysis: StudyAnalysis, folder: str | os.PathLike[str], *, tracki
     cells = _cells(analysis)
     # Every nested run has every metric, whoever read it: MLflow compares runs by the names of metrics.
     names = dict.fromkeys(metric for cell in cells for metric in cell.metrics)
-    with new_run(client, experiment, name) as parent:
-        _record_whole(client, parent, analysis, Path(folder), fingerprint)
+    with new_run(client, experiment, name, tags={"fingerprint": fingerprint}) as parent:
+        _record_whole(client, parent, analysis, folder)
         for order, cell in enumerate(cells):
             labels = {"reader": cell.reader, "arm": cell.arm, "reader_kind": cell.kind}
             values = {metric: cell.metrics.get(metric, math.nan) for metric in names}
@@ -123,11 +128,10 @@ def _cells(analysis: StudyAnalysis) -> list[_Cell]:
     return cells
 
 
-def _record_whole(client: Any, run_id: str, analysis: StudyAnalysis, folder: Path, fingerprint: str) -> None:
+def _record_whole(client: Any, run_id: str, analysis: StudyAnalysis, folder: Path) -> None:
     tags = {
         KIND: STUDY,
         "reader_kind": analysis.main.kind,
-        "fingerprint": fingerprint,
         "verdict": analysis.main.verdict.text if analysis.main.verdict else "no primary endpoint",
         **environment_tags(),
     }
@@ -139,7 +143,7 @@ def _record_whole(client: Any, run_id: str, analysis: StudyAnalysis, folder: Pat
     for name in json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]:
         if name not in PRIVATE_FILES:
             inside = Path(name).parent.as_posix()
-            client.log_artifact(run_id, str(folder / name), "" if inside == "." else inside)
+            log_file(client, run_id, folder / name, "" if inside == "." else inside)
 
 
 def _means(group: ReaderGroup, prefix: str) -> dict[str, float]:

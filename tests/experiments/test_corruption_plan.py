@@ -30,7 +30,7 @@ def plan_of(manifest: Path, **changed: Any) -> StudyPlan:
 
 
 def jobs_of(plan: StudyPlan, folder: Path) -> dict[str, Job]:
-    found = make_jobs(plan, folder, experiment="study", tracking_uri="sqlite:///x", parent_run="parent")
+    found = make_jobs(plan, folder, experiment="study", parent_run="parent")
     assert len({job.name for job in found}) == len(found)
     return {job.name: job for job in found}
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +14,10 @@ from ignite.engine import Engine, Events
 
 from medrestore.checks import InputError
 from medrestore.files import sha256_file
+from medrestore.tracking.outbox import UNSENT
 from medrestore.tracking.runs import RUN_FILE, MLflowRun
 from medrestore.tracking.store import experiment_id, open_client
+from medrestore.tracking.sync import sync_run
 
 
 def make_trainer(
@@ -228,22 +231,83 @@ def test_only_the_first_process_records(
     assert not (tmp_path / "run").exists()
 
 
-def test_points_that_could_not_be_sent_are_counted(
+def test_what_a_store_does_not_take_is_kept_named_and_sent_by_the_next_call(
     tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = MLflowRun("lost", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
+    run = MLflowRun("kept", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
     run.start()
-    run.log({"loss": 1.0}, step=1)
-    run.flush()
-    run.log({"loss": 2.0, "other": 3.0}, step=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.MlflowClient.log_batch", refuse)
+        run.log({"loss": 1.0, "other": 3.0}, step=1)
+        run.log({"loss": 2.0}, step=2)
+        run.log_figure(draw(), "panels/epoch_0001.png")
+        run.finish()
+    assert "MLflow has not taken 4 records of run" in caplog.text
+    assert f"call the same again, or: medrestore track sync {tmp_path}" in caplog.text
+    client = open_client(tracking_uri)
+    assert client.get_run(run.run_id).info.status == "RUNNING"
+    assert sync_run(tmp_path) == 4
+    assert curve(client, run.run_id, "loss") == {1: 1.0, 2: 2.0}
+    assert curve(client, run.run_id, "other") == {1: 3.0}
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+    assert [item.path for item in client.list_artifacts(run.run_id, "panels")] == ["panels/epoch_0001.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RUN_FILE]
+    assert sync_run(tmp_path) == 0
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError("no space left")
 
-    monkeypatch.setattr(run._client, "log_batch", refuse)
-    run.finish()
-    assert "2 points of run" in caplog.text
+def refuse(*_: Any, **__: Any) -> None:
+    from mlflow.exceptions import MlflowException
+
+    raise MlflowException("no connection")
+
+
+def test_a_resumed_run_sends_first_what_the_last_call_could_not(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = MLflowRun("resent", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1)
+    trainer = make_trainer(fail_at=4)
+    first.attach(trainer)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        # From the first iteration on: the beginning is recorded.
+        trainer.add_event_handler(
+            Events.ITERATION_STARTED(once=1), lambda: patch.setattr("mlflow.MlflowClient.log_batch", refuse)
+        )
+        trainer.run([0] * 4, max_epochs=2)
+
+    second = MLflowRun("resent", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1)
+    trainer = make_trainer(shift=0.25)
+    second.attach(trainer)
+    trainer.run([0] * 4, max_epochs=2)
+    client = open_client(tracking_uri)
+    expected = {1: 1.0, 2: 2.0, 3: 3.0} | {step: step + 0.25 for step in range(4, 9)}
+    assert curve(client, second.run_id, "joint/pixel") == expected
+    found = client.get_run(second.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["failure"] == "RuntimeError('the data ran out')"
+    assert not (tmp_path / UNSENT).exists()
+
+
+def test_a_finished_training_that_is_called_again_completes_its_record(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrestore.engines.trainer import RestorationTrainer, TrainingEvents
+
+    class Finished(RestorationTrainer):
+        def __init__(self) -> None:
+            Engine.__init__(self, lambda *_: None)
+            self.register_events(*TrainingEvents)
+
+    run = MLflowRun("again", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
+    with monkeypatch.context() as patch:
+        run.start()
+        patch.setattr("mlflow.MlflowClient.set_terminated", refuse)
+        run.finish()
+    assert (tmp_path / UNSENT).is_dir()
+    trainer = Finished()
+    MLflowRun("again", "run", output_dir=tmp_path, tracking_uri=tracking_uri).attach(trainer)
+    trainer.fire_event(TrainingEvents.FOUND_FINISHED)
     assert open_client(tracking_uri).get_run(run.run_id).info.status == "FINISHED"
+    assert not (tmp_path / UNSENT).exists()
 
 
 def test_a_run_that_the_store_does_not_hold_is_replaced_with_a_warning(
@@ -258,25 +322,94 @@ def test_a_run_that_the_store_does_not_hold_is_replaced_with_a_warning(
     assert json.loads((tmp_path / RUN_FILE).read_text())["run_id"] == run.run_id != "0" * 32
 
 
-def test_points_are_kept_while_the_store_is_out_of_reach(
+def test_training_goes_on_while_the_store_is_out_of_reach(
     tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from mlflow.exceptions import MlflowException
+    """A call of the store that hangs, and then fails, takes no time of the training."""
 
+    def hang(*_: Any, **__: Any) -> None:
+        hung.set()
+        let_go.wait(30)
+        refuse()
+
+    hung, let_go = threading.Event(), threading.Event()
     run = MLflowRun("unreachable", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
     run.start()
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise MlflowException("no connection")
-
     with monkeypatch.context() as patch:
-        patch.setattr(run._client, "log_batch", refuse)
+        patch.setattr("mlflow.MlflowClient.log_batch", hang)
         run.log({"loss": 1.0}, step=1)
-        run.flush()
-    assert "did not take a record: no connection" in caplog.text
-    run.log({"loss": 2.0}, step=2)
+        assert hung.wait(10)
+        run.log({"loss": 2.0}, step=2)  # would wait for the store, were it not beside the training
+        assert not let_go.is_set()
+        let_go.set()
+        run.finish("KILLED")
+    assert "took no record (no connection); records are kept in" in caplog.text
+    assert sync_run(tmp_path) == 3
+    client = open_client(tracking_uri)
+    assert curve(client, run.run_id, "loss") == {1: 1.0, 2: 2.0}
+    assert client.get_run(run.run_id).info.status == "KILLED"
+
+
+def test_rates_of_networks_that_learn_and_no_curve_twice(tmp_path: Path, tracking_uri: str) -> None:
+    from medrestore.engines.trainer import RestorationTrainer
+
+    run = MLflowRun("rates", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1)
+
+    class Partly(RestorationTrainer):
+        def __init__(self) -> None:
+            step = make_trainer().step  # type: ignore[attr-defined]
+            step.learning = lambda stage: stage.train
+            Engine.__init__(self, lambda *_: {"generator": 2.0, "pixel": 1.0, "loss": 2.0})
+            self.step = step
+            self.stages = (SimpleNamespace(train=("generator",)),)  # type: ignore[assignment]
+
+    trainer = Partly()
+    run.start()
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, run._iteration)
+    Engine.run(trainer, [0] * 2, max_epochs=1)
     run.finish()
-    assert curve(open_client(tracking_uri), run.run_id, "loss") == {1: 1.0, 2: 2.0}
+    assert set(open_client(tracking_uri).get_run(run.run_id).data.metrics) == {
+        "joint/generator",
+        "joint/pixel",
+        "learning_rate/generator",
+    }
+
+
+def test_weights_that_a_run_starts_from_are_told_apart(tmp_path: Path, tracking_uri: str) -> None:
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    run = MLflowRun(
+        "inputs",
+        "run",
+        output_dir=tmp_path / "run",
+        tracking_uri=tracking_uri,
+        inputs={"observer": tmp_path / "model.pt", "task_weights": None},
+    )
+    run.start()
+    run.finish()
+    assert open_client(tracking_uri).get_run(run.run_id).data.params == {
+        "observer": "model.pt",
+        "observer_sha256": sha256_file(tmp_path / "model.pt"),
+        "task_weights": "None",
+    }
+
+
+def test_variables_of_mlflow_count_where_nothing_is_given(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from the environment")
+    by_variable = MLflowRun(None, "run", output_dir=tmp_path, default_experiment="default")
+    assert (by_variable.experiment, by_variable.tracking_uri) == ("from the environment", tracking_uri)
+    given = MLflowRun("given", "run", output_dir=tmp_path, tracking_uri="sqlite:///x.db")
+    assert (given.experiment, given.tracking_uri) == ("given", "sqlite:///x.db")
+    with caplog.at_level(logging.INFO, logger="medrestore.tracking"):
+        by_variable.start()
+    by_variable.finish()
+    assert f"run 'run' of experiment 'from the environment' at {tracking_uri}" in caplog.text
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    default = MLflowRun(None, "run", output_dir=tmp_path, default_experiment="default")
+    assert (default.experiment, default.tracking_uri) == ("default", f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def test_an_interpreter_that_ends_marks_the_run_killed(

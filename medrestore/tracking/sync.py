@@ -1,0 +1,72 @@
+"""Records that a store did not take while the work ran, sent afterwards."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from medrestore.checks import Setbacks, counted, fail
+from medrestore.files import only_process
+from medrestore.tracking.environment import without_credentials
+from medrestore.tracking.outbox import UNSENT, Outbox
+from medrestore.tracking.recording import RUN_FILE, named_run
+from medrestore.tracking.store import open_client, recording
+
+__all__ = ["sync_run", "sync_runs"]
+
+
+def sync_run(folder: str | os.PathLike[str], *, tracking_uri: str | None = None) -> int:
+    """Send what ``mlflow_unsent`` in a run's folder holds; return the number of records.
+
+    Parameters
+    ----------
+    folder
+        ``output_dir`` of a training.
+    tracking_uri
+        Of the store that holds the run; the one that it was recorded in when not given. Needed only where
+        that one has another address now, or one with a password.
+
+    Raises
+    ------
+    InputError
+        When the folder names no run, or the store does not take the records: what was sent is not sent again.
+    """
+    place = Path(folder)
+    if not (place / UNSENT).is_dir():
+        named_run(place / RUN_FILE)  # the folder of something else is told
+        return 0
+    run_id, remembered = named_run(place / RUN_FILE)
+    uri = tracking_uri or remembered
+    client = open_client(uri)
+    outbox = Outbox(place)
+    with recording(uri):
+        client.get_run(run_id)
+        sent = outbox.send(client, run_id)
+    outbox.close()
+    logging.getLogger("medrestore.tracking").info(
+        f"MLflow: {counted(sent, 'record')} of an earlier call sent to {without_credentials(uri)}"
+    )
+    return sent
+
+
+def sync_runs(
+    folders: Sequence[str | os.PathLike[str]], *, tracking_uri: str | None = None
+) -> Iterator[tuple[Path, int]]:
+    """Do :func:`sync_run` for several folders; yield each with the number of records that were sent.
+
+    Raises
+    ------
+    InputError
+        At the end, for all folders that failed: a training is at work there, or as :func:`sync_run` says.
+    """
+    setbacks = Setbacks("completed in MLflow", unit="run")
+    for folder in map(Path, folders):
+        with setbacks.set_aside(folder):
+            if not folder.is_dir():
+                fail("there is no such folder", path=folder)
+            with only_process(folder, work="training"):
+                sent = sync_run(folder, tracking_uri=tracking_uri)
+            yield folder, sent
+    setbacks.raise_any(len(folders))
