@@ -52,7 +52,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     ),
     (["evaluate"], ["NAME=FOLDER", "--observer", "--dose-series", "--tracking-uri"]),
     (["pool"], ["EVALUATIONS", "one for each seed", "--seed"]),
-    (["compare"], ["EXPERIMENT", "--tracking-uri"]),
+    (["compare"], ["EXPERIMENT", "--tracking-uri", "MLFLOW_TRACKING_URI"]),
     (["study"], ["create", "serve", "analyze", "Start with"]),
     (["study", "create"], ["PLAN", "--output", "--workers", "checksums"]),
     (["study", "serve"], ["STUDY", "--host", "--port", "own link"]),
@@ -63,6 +63,11 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["study", "analyze"], ["--metric", "--positive-from", "--margin", "drop_cases", "--mlflow"]),
     (["study", "power"], ["--difference", "--readers", "--cases", "pilot"]),
     (["study", "simulate-readers"], ["--weights", "--manifest", "--noise", "rehearsal"]),
+    (["track"], ["sync"]),
+    (
+        ["track", "sync"],
+        ["OUTPUT_DIR", "--tracking-uri", "mlflow_unsent", "Nothing is sent twice", "Example"],
+    ),
 ]
 TINY = {
     "device": "cpu",

@@ -50,7 +50,7 @@ def test_terms_of_the_loss_are_those_of_the_variant(tiny_histology_training: Tra
     for overlay in ("e", "sqe"):
         folder, _ = tiny_histology_training(overlay, "demo", batches_per_epoch=10)
         terms[overlay] = {name.split("/")[1] for name in recorded(folder) if name.startswith("adversarial/")}
-    common = {"fidelity", "manifold", "adversarial", "generator", "discriminator", "loss"}
+    common = {"fidelity", "manifold", "adversarial", "generator", "discriminator"}
     assert terms == {"e": common, "sqe": {*common, "structure"}}
 
 
