@@ -182,7 +182,11 @@ def manifest_check(
         list[int] | None, typer.Option(help="Allowed labels; repeat. Default: 0 and 1.")
     ] = None,
 ) -> None:
-    """Report all faulty rows of a manifest at once; ends with code 1 when there is one."""
+    """Report all faulty rows of a manifest at once; ends with code 1 when there is one.
+
+    Files are read too: what train, restore or evaluate would refuse of them, such as a region map without the
+    regions of the SUVR, is found here. Tables are CSV, separated by commas, UTF-8.
+    """
     from medrestore.data.manifest import check_manifest
     from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
 

@@ -13,16 +13,15 @@ from medrestore.checks import fail
 
 __all__ = ["alike", "plain_text", "read_json_object", "read_text"]
 
-_UTF8 = "save it as UTF-8 (in a spreadsheet: 'CSV UTF-8', separated by commas)"
 _FORMATS = {
-    b"PK\x03\x04": ("is a workbook (.xlsx, .ods) or another ZIP archive, no text", _UTF8),
-    b"\xd0\xcf\x11\xe0": ("is a workbook of old Excel (.xls), no text", _UTF8),
-    b"\x1f\x8b": ("is compressed with gzip, no text", "unpack it first"),
-    b"\xff\xfe\x00\x00": ("is UTF-32 text, expected UTF-8", _UTF8),
-    b"\x00\x00\xfe\xff": ("is UTF-32 text, expected UTF-8", _UTF8),
-    b"\xff\xfe": ("is UTF-16 text, expected UTF-8", _UTF8),
-    b"\xfe\xff": ("is UTF-16 text, expected UTF-8", _UTF8),
-    b"%PDF": ("is a PDF document, no text", _UTF8),
+    b"PK\x03\x04": "is a workbook (.xlsx, .ods) or another ZIP archive, no text",
+    b"\xd0\xcf\x11\xe0": "is a workbook of old Excel (.xls), no text",
+    b"\x1f\x8b": "is compressed with gzip, no text",
+    b"\xff\xfe\x00\x00": "is UTF-32 text, expected UTF-8",
+    b"\x00\x00\xfe\xff": "is UTF-32 text, expected UTF-8",
+    b"\xff\xfe": "is UTF-16 text, expected UTF-8",
+    b"\xfe\xff": "is UTF-16 text, expected UTF-8",
+    b"%PDF": "is a PDF document, no text",
 }
 
 
@@ -49,27 +48,30 @@ def read_text(path: Path, *, what: str = "a text file") -> str:
         fail(f"is a folder, expected {what}", path=path)
     except OSError as error:
         fail(f"cannot be read ({error.strerror or type(error).__name__}), expected {what}", path=path)
-    for start, (message, remedy) in _FORMATS.items():
+    remedy = "save it as UTF-8 text"
+    if path.suffix.lower() == ".csv":
+        remedy = "save it as UTF-8 (in a spreadsheet: 'CSV UTF-8', separated by commas)"
+    for start, message in _FORMATS.items():
         if content.startswith(start):
             fail(message, path=path, remedy=remedy)
     if b"\x00" in content:
         zeros = content[:4096].count(b"\x00")
         if 3 * zeros >= len(content[:4096]):  # of every two bytes one, where the letters are Latin
-            fail("is UTF-16 text without its mark, expected UTF-8", path=path, remedy=_UTF8)
+            fail("is UTF-16 text without its mark, expected UTF-8", path=path, remedy=remedy)
         line = content[: content.index(b"\x00")].count(b"\n") + 1
-        fail(f"holds NUL bytes (line {line}): it is damaged, or no text", path=path, remedy=_UTF8)
+        fail(f"holds NUL bytes (line {line}): it is damaged, or no text", path=path, remedy=remedy)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        _not_utf8(path, content, error)
+        _not_utf8(path, content, error, remedy)
 
 
-def _not_utf8(path: Path, content: bytes, error: UnicodeDecodeError) -> NoReturn:
+def _not_utf8(path: Path, content: bytes, error: UnicodeDecodeError, remedy: str) -> NoReturn:
     line = content[: error.start].count(b"\n") + 1
     wrong = content[error.start]
     guess = content[error.start : error.start + 1].decode("cp1252", errors="ignore")
     seems = f" ({guess!r} in Windows-1252 or Latin-1)" if guess else ""
-    fail(f"is no UTF-8: byte 0x{wrong:02x} in line {line}{seems}", path=path, remedy=_UTF8)
+    fail(f"is no UTF-8: byte 0x{wrong:02x} in line {line}{seems}", path=path, remedy=remedy)
 
 
 def plain_text(text: str) -> str:
