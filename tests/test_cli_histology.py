@@ -340,3 +340,65 @@ def test_full_disk_is_told_and_the_slide_continued(restore: Callable[..., Ended]
         "a_restored.json",
         "a_restored.tiff",
     ]
+
+
+def test_tiles_are_cut_at_the_resolution_that_holds(
+    call: Call, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 25, (128, 128, 1))
+    stained = np.clip(np.array([190, 110, 160]) + noise, 0, 255).astype(np.uint8)
+    write_svs(tmp_path / "stated.svs", stained, mpp="0.5")
+    Image.fromarray(stained[::-1]).save(tmp_path / "bare.png")
+    table = tmp_path / "slides.csv"
+    table.write_text("slide,subject_id,split,microns_per_pixel\nstated.svs,1,train,0.25\nbare.png,2,test,\n")
+    words = ("tiles", table, "--tile-size", 32, "--minimum-focus", 0, "--workers", 1)
+    words += ("--slide-microns-per-pixel", 1)
+
+    def cut(name: str, *more: object) -> pd.DataFrame:
+        done = call(*words, "--output", tmp_path / name, *more)
+        assert done.code == 0, done.err
+        assert call("histology", "check", tmp_path / name / "manifest.csv").code == 0
+        told = f"{tmp_path / 'stated.svs'}: states 0.5 micrometers per pixel, which hold, and not the 0.25"
+        assert (told in done.err + caplog.text) == ("--override-microns-per-pixel" not in more)
+        caplog.clear()
+        return pd.read_csv(tmp_path / name / "manifest.csv").groupby("slide").first()
+
+    tiles = cut("a", "--microns-per-pixel", 1)
+    assert np.isnan(tiles.loc["../stated.svs", "slide_microns_per_pixel"])
+    assert tiles.loc["../bare.png", "slide_microns_per_pixel"] == 1
+    tiles = cut("b", "--microns-per-pixel", 1, "--override-microns-per-pixel")
+    assert tiles.loc["../stated.svs", "slide_microns_per_pixel"] == 0.25
+    call(*words, "--output", tmp_path / "c", "--microns-per-pixel", 0.001).refused(
+        "microns_per_pixel must be in"
+    )
+    table.write_text("slide,subject_id,split,microns_per_pixel\nbare.png,2,test,0.00025\n")
+    wrong = call(*words, "--output", tmp_path / "c")
+    assert wrong.code == 2
+    assert (
+        "row 2 microns_per_pixel: must be in [0.05, 20] micrometers, got 0.00025; as millimeters" in wrong.err
+    )
+    # No message that leads back to itself: without the option, the remedy is the option.
+    call("tiles", tmp_path / "bare.png", "--output", tmp_path / "c").refused("patient")
+    table.write_text("slide,subject_id,split\nbare.png,2,test\n")
+    call("tiles", table, "--output", tmp_path / "c").refused(
+        "bare.png: has no resolution", "--slide-microns-per-pixel"
+    )
+
+
+def test_full_disk_ends_the_cutting_of_tiles_at_once(call: Call, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    noise = np.random.default_rng(0).normal(0, 25, (128, 128, 1))
+    for name in ("a", "b"):
+        stained = np.clip(np.array([190, 110, 160]) + noise, 0, 255).astype(np.uint8)
+        write_svs(tmp_path / f"{name}.svs", stained)
+    (tmp_path / "slides.csv").write_text("slide,subject_id,split\na.svs,1,train\nb.svs,2,test\n")
+    words = ("tiles", tmp_path / "slides.csv", "--output", tmp_path / "out", "--tile-size", 32)
+    words += ("--microns-per-pixel", 2, "--workers", 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        full = call(*words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    full.refused("overview", "the file would be larger", "Remedy: free some space")
+    assert call(*words).code == 0
