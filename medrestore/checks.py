@@ -105,13 +105,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def counted(number: int, singular: str, plural: str = "") -> str:
+def counted(number: float, singular: str, plural: str = "") -> str:
     """Return a number with its noun.
 
-    >>> counted(1, "subject"), counted(2, "subject"), counted(0, "study", "studies")
-    ('1 subject', '2 subjects', '0 studies')
+    >>> counted(1, "subject"), counted(1.5, "pixel"), counted(0, "study", "studies")
+    ('1 subject', '1.5 pixels', '0 studies')
     """
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+    return f"{number:.10g} {singular if number == 1 else plural or singular + 's'}"
 
 
 class Setbacks:

@@ -91,7 +91,7 @@ def test_mistakes_end_with_their_remedy(call: Call, weights: Path, tmp_path: Pat
     for name in ("a", "b", "c"):
         picture.save(tmp_path / "slides" / f"{name}.png")
     slides, output = tmp_path / "slides", tmp_path / "cohort"
-    call("tiles", slides / "a.png", "--output", output).refused("1 subjects leave split", "Remedy")
+    call("tiles", slides / "a.png", "--output", output).refused("1 subject leaves split", "Remedy")
     call("tiles", "--output", output, "--manifest", tmp_path / "m.csv").refused("--manifest needs SLIDES")
     call("tiles", slides, "--output", output, "--fraction", "train").refused("--fraction expects NAME=VALUE")
     thirds = [word for name in ("train", "validation", "test") for word in ("--fraction", f"{name}=0.334")]

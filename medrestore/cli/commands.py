@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from medrestore import __version__
-from medrestore.checks import InputError, mistake
+from medrestore.checks import InputError, counted, mistake
 from medrestore.cli.bundles import bundles_app
 from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
@@ -323,7 +323,7 @@ def restore(
     workflow.initialize()
     (written,) = workflow.run()
     workflow.finalize()
-    typer.echo(f"{len(written)} files restored to {output}")
+    typer.echo(f"{counted(len(written), 'file')} restored to {output}")
 
 
 def _of_slides(source: Path, **settings: Any) -> dict[str, Any]:

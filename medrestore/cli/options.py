@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, counted
 from medrestore.tracking.store import EXPERIMENT_VARIABLE, URI_VARIABLE
 
 __all__ = ["Experiment", "OutputFolder", "Seed", "TrackingUri", "named_pairs", "report_problems"]
@@ -42,6 +42,6 @@ def report_problems(file: Path, problems: Sequence[object]) -> None:
     """Print the faults of a file and how many they are; end with code 1 when there is one."""
     for problem in problems:
         typer.echo(str(problem))
-    typer.echo(f"{file}: {len(problems)} problem{'' if len(problems) == 1 else 's'}")
+    typer.echo(f"{file}: {counted(len(problems), 'problem')}")
     if problems:
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, counted
 from medrestore.cli.options import TrackingUri
 
 __all__ = ["study_app"]
@@ -41,7 +41,8 @@ def create(
 
     study = create_study(plan, output=output, workers=workers)
     typer.echo(
-        f"study {study.design['study_id']}: {len(study.key)} images, {len(study.reading_list)} readings\n"
+        f"study {study.design['study_id']}: {counted(len(study.key), 'image')}, "
+        f"{counted(len(study.reading_list), 'reading')}\n"
         f"  plan SHA-256:         {study.plan_sha256}\n"
         f"  reading list SHA-256: {study.design['reading_list_sha256']}\n"
         f"  served to readers:    {study.public}\n"
@@ -73,7 +74,8 @@ def handout(
     """Write a reader's images in reading order for a desktop viewer, with a CSV file to fill in."""
     from medrestore.study.handout import write_handout
 
-    typer.echo(f"{write_handout(study, reader=reader, output=output)} readings written to {output}")
+    readings = write_handout(study, reader=reader, output=output)
+    typer.echo(f"{counted(readings, 'reading')} written to {output}")
 
 
 @study_app.command("import")
@@ -105,7 +107,7 @@ def export(
     from medrestore.study.record.exchange import export_reads
 
     rows = export_reads(study, output, unblind=unblind, question=question)
-    typer.echo(f"{rows} rows written to {output}")
+    typer.echo(f"{counted(rows, 'row')} written to {output}")
 
 
 @study_app.command()
@@ -270,6 +272,5 @@ def simulate_readers(
     """Let model readers read the study: a rehearsal, marked 'model' in every row, table and plot."""
     from medrestore.study.models.readers import simulate
 
-    typer.echo(
-        f"{simulate(study, weights=weights or [], manifest=manifest, noise=noise, seed=seed)} model reads"
-    )
+    reads = simulate(study, weights=weights or [], manifest=manifest, noise=noise, seed=seed)
+    typer.echo(counted(reads, "model read"))

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import numpy as np
 
 from medrestore import rng
-from medrestore.checks import InputError, require_in_range
+from medrestore.checks import InputError, counted, require_in_range
 
 __all__ = ["assign_splits", "largest_remainder"]
 
@@ -131,5 +131,8 @@ def _split_sizes(
         sizes = dict(zip(fractions, largest_remainder(total, list(fractions.values())), strict=True))
     empty = [name for name, size in sizes.items() if size < 1]
     if empty:
-        raise InputError(f"{total} subjects leave split {', '.join(map(repr, empty))} empty: {sizes}")
+        verb = "leaves" if total == 1 else "leave"
+        raise InputError(
+            f"{counted(total, 'subject')} {verb} split {', '.join(map(repr, empty))} empty: {sizes}"
+        )
     return sizes

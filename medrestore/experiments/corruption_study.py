@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medrestore import __version__
+from medrestore.checks import counted
 from medrestore.claims import Claim, claimed
 from medrestore.experiments.corruption_figure import draw_corruption
 from medrestore.experiments.corruption_plan import (
@@ -204,7 +205,7 @@ def _notes(found: StudyResults) -> list[str]:
     seeds = found.seeds
     patients = int(found.results["patients"].max())
     lines = [
-        f"{patients} test patient{'' if patients == 1 else 's'}, {seeds} seed{'' if seeds == 1 else 's'}; "
+        f"{counted(patients, 'test patient')}, {counted(seeds, 'seed')}; "
         "a tile's value is the mean over seeds, a patient's the mean over tiles.",
         "In parentheses: 95 % bootstrap intervals over patients. Seeds are no further patients: how much the "
         "chance of a training matters is in by_seed.csv.",

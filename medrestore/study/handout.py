@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.checks import InputError, fail, no_room, require_in_set
+from medrestore.checks import InputError, counted, fail, no_room, require_in_set
 from medrestore.files import require_empty_folder, sha256_file
 from medrestore.study.images.blinding import set_file_time
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING, Study, open_study
@@ -152,9 +152,14 @@ def _readme(study: Study, reader: str, readings: Sequence[Mapping[str, Any]]) ->
     ]
     if preparation:
         steps.insert(
-            3, f"Begin with session-0: {len(preparation)} images to practice, answered in the same way."
+            3,
+            f"Begin with session-0: {counted(len(preparation), 'image')} to practice, answered in the same "
+            "way.",
         )
-    parts = [protocol.title, f"Study {study.design['study_id']}, reader {reader}: {len(readings)} images."]
+    parts = [
+        protocol.title,
+        f"Study {study.design['study_id']}, reader {reader}: {counted(len(readings), 'image')}.",
+    ]
     if protocol.instructions:
         parts.append(protocol.instructions.strip())
     parts.append("HOW TO READ")

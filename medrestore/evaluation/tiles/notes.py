@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medrestore.checks import counted
 from medrestore.evaluation.tiles.measures import LEAST_NUCLEI, LEAST_SIDE
 from medrestore.evaluation.titles import label_of
 from medrestore.metrics.nuclei import COARSEST_UM
@@ -18,10 +19,10 @@ def notes_of(record: Mapping[str, Any]) -> list[str]:
     resolution = " to ".join(f"{value:g}" for value in dict.fromkeys(record["microns_per_pixel"]))
     alone = " A single patient has no interval: the numbers say nothing of other patients."
     lines = [
-        f"{_several(patients, 'patient')}, {_several(record['tiles'], 'tile')} of {size} x {size} pixels at "
+        f"{counted(patients, 'patient')}, {counted(record['tiles'], 'tile')} of {size} x {size} pixels at "
         f"{resolution} µm per pixel, split {record['split']}. A patient's tiles are averaged first; mean "
         f"(95 % bootstrap interval over patients).{alone * (patients == 1)}",
-        f"Low resolution: the true tile smoothed by a Gaussian of {_several(record['sigma'], 'pixel')} and "
+        f"Low resolution: the true tile smoothed by a Gaussian of {counted(record['sigma'], 'pixel')} and "
         f"subsampled {record['scale']}-fold, in 8 bits."
         + (f" Interpolated from it: {_and(record['baselines'])}." if record["baselines"] else ""),
         "RRMSE: norm of the error over that of the true tile. MS-mSSIM: mean of the mean SSIM at five scales "
@@ -43,15 +44,6 @@ def notes_of(record: Mapping[str, Any]) -> list[str]:
     if size < LEAST_SIDE:
         lines.append(f"MS-mSSIM needs tiles of {LEAST_SIDE} pixels or more; it was left out.")
     return lines
-
-
-def _several(count: float, noun: str) -> str:
-    """Return a number and its noun.
-
-    >>> _several(1, "tile"), _several(12000, "tile")
-    ('1 tile', '12000 tiles')
-    """
-    return f"{count:.10g} {noun}{'s' * (count != 1)}"
 
 
 def _and(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from medrestore.checks import InputError, require_known_keys
+from medrestore.checks import InputError, counted, require_known_keys
 from medrestore.data.texts import read_text
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING
 from medrestore.study.planning import sections
@@ -159,7 +159,7 @@ class _Faults:
             raise InputError(f"{self.path}: {self.found[0]}")
         if self.found:
             shown = "\n".join("  " + line.replace("\n", "\n  ") for line in self.found)
-            raise InputError(f"{self.path}: {len(self.found)} problems\n{shown}")
+            raise InputError(f"{self.path}: {counted(len(self.found), 'problem')}\n{shown}")
 
 
 def _sections(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrestore.checks import InputError, fail, require_known_keys
+from medrestore.checks import InputError, counted, fail, require_known_keys
 from medrestore.data.tables import parse_text_table, refuse
 from medrestore.files import atomic_path
 from medrestore.study.layout import PHASES, READING, Study, canonical_json, open_study
@@ -58,8 +58,8 @@ class Imported:
     empty: int = 0
 
     def __str__(self) -> str:
-        notes = [f"{self.new} reads taken"]
-        notes += [f"{self.corrections} corrections among them"] if self.corrections else []
+        notes = [f"{counted(self.new, 'read')} taken"]
+        notes += [f"{counted(self.corrections, 'correction')} among them"] if self.corrections else []
         notes += [f"{self.known} on record already"] if self.known else []
         notes += [f"{self.empty} left empty"] if self.empty else []
         return ", ".join(notes)

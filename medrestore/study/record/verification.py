@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, counted
 from medrestore.files import sha256_file
 from medrestore.progress import progress_bar
 from medrestore.study.layout import Study, open_study
@@ -42,13 +42,16 @@ class Verification:
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = [f"{self.rows} rows of reads", f"hash of the last row: {self.head}"]
+        lines = [f"{counted(self.rows, 'row')} of reads", f"hash of the last row: {self.head}"]
         if not self.problems:
             return "\n".join(
                 [*lines, "chain, frozen files and images are whole", "note the hash outside of this study"]
             )
         more = len(self.problems) - SHOWN
-        lines += [f"{len(self.problems)} problems:", *(f"  {problem}" for problem in self.problems[:SHOWN])]
+        lines += [
+            f"{counted(len(self.problems), 'problem')}:",
+            *(f"  {problem}" for problem in self.problems[:SHOWN]),
+        ]
         return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])
 
 

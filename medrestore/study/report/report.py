@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 import medrestore
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, counted, fail
 from medrestore.files import atomic_path, require_empty_folder
 from medrestore.progress import progress_bar
 from medrestore.study.analysis.analyze import StudyAnalysis
@@ -23,7 +23,7 @@ from medrestore.study.layout import canonical_json
 from medrestore.study.report import figures
 from medrestore.study.report.page import ReportPage, paragraph, typeset
 from medrestore.study.report.sections import add_group, error_section
-from medrestore.study.report.wording import KIND_TITLES, methods_text, number_of
+from medrestore.study.report.wording import KIND_TITLES, methods_text
 
 __all__ = ["PRIVATE_FILES", "RECORD", "analysis_record", "render_report", "write_report"]
 
@@ -134,8 +134,9 @@ def _page(analysis: StudyAnalysis) -> ReportPage:
     when = f"on {first}" if first == last else f"from {first} to {last}"
     page = ReportPage(
         title=f"{kind}: {title}",
-        subtitle=f"{number_of(len(main.readers), KIND_TITLES[main.kind].lower()[:-1])}, {main.cases} cases, "
-        f"{len(main.arms)} conditions ({listed([arm_label(arm) for arm in main.arms])}); read "
+        subtitle=f"{counted(len(main.readers), KIND_TITLES[main.kind].lower()[:-1])}, "
+        f"{counted(main.cases, 'case')}, {counted(len(main.arms), 'condition')} "
+        f"({listed([arm_label(arm) for arm in main.arms])}); read "
         f"{when}; study {study.design['study_id']}",
     )
     if analysis.is_rehearsal:
@@ -248,10 +249,10 @@ def _record(page: ReportPage, analysis: StudyAnalysis) -> list[str]:
     for group in analysis.groups:
         table = group.table("corrections")
         if len(table):
-            counted = table.groupby(["reader", "reason"])["corrections"].sum().reset_index()
+            totals = table.groupby(["reader", "reason"])["corrections"].sum().reset_index()
             reasons += [
                 (reader_label(row["reader"], group.kind), row["reason"] or "–", f"{row['corrections']}")
-                for row in records(counted)
+                for row in records(totals)
             ]
     planned = analysis.unblinded.planned
     told = planned[planned["image_sha256"].notna()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medrestore.checks import counted
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.measures import MEASURES, arm_label, reader_label
 from medrestore.study.analysis.reader_group import ReaderGroup
@@ -13,7 +14,7 @@ from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.besides import agreement_parts, answer_parts, blinding_parts, time_parts
 from medrestore.study.report.cells import NONE, interval_cell, number_cell, p_cell, share_cell
 from medrestore.study.report.page import ReportPage, Row, paragraph, typeset
-from medrestore.study.report.wording import KIND_TITLES, number_of
+from medrestore.study.report.wording import KIND_TITLES
 
 __all__ = ["add_group", "error_section"]
 
@@ -30,7 +31,7 @@ def error_section(page: ReportPage, analysis: StudyAnalysis) -> str:
             continue
         cells = {(row["reader"], row["arm"]): row for row in records(table)}
         whole = "Human experts" if group.kind == "human" else "Model readers (model)"
-        whole += f", {number_of(len(group.readers), 'reader')}"
+        whole += f", {counted(len(group.readers), 'reader')}"
         # What is the truth for those whose consensus it is, is not for others.
         own = truth_arm if group is analysis.main else ""
         rows.append(Row((whole, *(_errors(cells.get((ALL, arm)), arm, own) for arm in arms)), "strong"))

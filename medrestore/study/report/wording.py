@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 import medrestore
+from medrestore.checks import counted
 from medrestore.study.analysis.measures import MEASURES, arm_label, measure_of_metric
 from medrestore.study.analysis.tables import ALL
 from medrestore.study.analysis.verdict import listed
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from medrestore.study.analysis.analyze import StudyAnalysis
     from medrestore.study.analysis.reader_group import ReaderGroup
 
-__all__ = ["KIND_TITLES", "methods_text", "number_of", "summary_text"]
+__all__ = ["KIND_TITLES", "methods_text", "summary_text"]
 
 KIND_TITLES = {"human": "Human readers", "model": "Model readers"}
 CORRECTIONS = {
@@ -48,7 +49,7 @@ def summary_text(analysis: StudyAnalysis) -> str:
 
 def _group_lines(group: ReaderGroup) -> list[str]:
     title = KIND_TITLES[group.kind].lower()
-    lines = [f"{number_of(len(group.readers), title[:-1])}, {group.cases} cases"]
+    lines = [f"{counted(len(group.readers), title[:-1])}, {counted(group.cases, 'case')}"]
     width = max(len(arm_label(arm)) for arm in group.arms)
     for measure in MEASURES:
         if measure.name not in group.measures:
@@ -83,10 +84,11 @@ def _design(analysis: StudyAnalysis) -> str:
     study, main = analysis.study, analysis.main
     plan = study.plan
     labels = listed([arm_label(arm) for arm in main.arms])
-    who = "model readers, as a rehearsal," if main.kind == "model" else number_of(len(main.readers), "reader")
+    who = "model readers, as a rehearsal," if main.kind == "model" else counted(len(main.readers), "reader")
     text = (
-        f"Design: {who} read {main.cases} cases under {len(main.arms)} conditions ({labels}), fully crossed, "
-        f"in {number_of(int(plan['sessions']), 'session')}"
+        f"Design: {who} read {counted(main.cases, 'case')} under "
+        f"{counted(len(main.arms), 'condition')} ({labels}), fully crossed, in "
+        f"{counted(int(plan['sessions']), 'session')}"
     )
     if plan["sessions"] > 1 and plan["washout_days"]:
         text += f" with a washout of at least {plan['washout_days']:g} days between them"
@@ -107,7 +109,7 @@ def _design(analysis: StudyAnalysis) -> str:
         entry = plan["qualification"]
         text += (
             f" They qualified by {len(entry['cases'])} further cases, of which {entry['pass_mark']:.0%} had "
-            f"to be read as the truth says, in at most {number_of(int(entry['attempts']), 'attempt')}."
+            f"to be read as the truth says, in at most {counted(int(entry['attempts']), 'attempt')}."
         )
     return (
         f"{text} Plan and reading list were frozen before the first read (SHA-256 {study.plan_sha256[:12]} "
@@ -239,7 +241,9 @@ def _besides(analysis: StudyAnalysis, cite: Citations) -> str:
     held = analysis.unblinded
     dropped = len(held.dropped[main.kind])
     if dropped:
-        parts.append(f"Reads were missing: the {dropped} cases concerned were left out, as declared.")
+        parts.append(
+            f"Reads were missing: {counted(dropped, 'case was', 'cases were')} left out, as declared."
+        )
     else:
         parts.append("No read was missing.")
     return " ".join(parts)
@@ -252,12 +256,3 @@ def _software(analysis: StudyAnalysis) -> str:
         f"Software: medrestore {medrestore.__version__} with {versions}; random order by {generator['name']} "
         f"({generator['version']})."
     )
-
-
-def number_of(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    >>> number_of(1, "reader"), number_of(3, "reader")
-    ('1 reader', '3 readers')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from medrestore.checks import counted
 from medrestore.study.statistics import obuchowski_rockette as engine
 from medrestore.study.statistics.reads import ReadTable
 from medrestore.study.statistics.sections import Findings, listing
@@ -47,13 +48,13 @@ def _declared(entry: Mapping[str, Any], table: ReadTable) -> list[str]:
     count = len(table.absent)
     if table.policy == "drop_cases" and table.dropped:
         notes.append(
-            f"Declared: {count} missing {'read' if count == 1 else 'reads'}; {len(table.dropped)} "
-            f"{'case was' if len(table.dropped) == 1 else 'cases were'} left out because not all readers "
+            f"Declared: {counted(count, 'missing read')}; "
+            f"{counted(len(table.dropped), 'case was', 'cases were')} left out because not all readers "
             f"read them under all methods: {listing(table.dropped)}."
         )
     if table.policy == "available" and count:
         notes.append(
-            f"Declared: {count} missing {'read' if count == 1 else 'reads'}; every estimate stands on the "
+            f"Declared: {counted(count, 'missing read')}; every estimate stands on the "
             "reads that are there, which is fair only if they are missing by chance."
         )
     return notes

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 import medrestore
-from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.checks import InputError, counted, require_in_range, require_in_set
 from medrestore.files import atomic_path, require_empty_folder
 from medrestore.study.statistics.merit import METRICS, figure_of_merit
 from medrestore.study.statistics.obuchowski_rockette import Components, components
@@ -177,11 +177,11 @@ class Power:
         entry = self.entry
         wide = self.table.pivot_table(index="readers", columns="cases", values="power")
         kind = METRICS[entry["metric"]]
-        what = {None: "cases", 1: "positive cases", 0: "negative cases"}[kind.entering]
+        noun = {None: "case", 1: "positive case", 0: "negative case"}[kind.entering]
         size = {row["readers"]: row["cases"] for row in entry["sizes"]}
         header = (
             "readers",
-            *(f"{cases} {what}" if not i else str(cases) for i, cases in enumerate(wide.columns)),
+            *(counted(int(cases), noun) if not i else str(cases) for i, cases in enumerate(wide.columns)),
         )
         rows = [
             (
@@ -197,9 +197,10 @@ class Power:
         )
         pilot = entry["pilot"]
         lines = [
-            aligned(title, (*header, f"{what} for {entry['target']:g}"), rows),
+            aligned(title, (*header, f"{noun}s for {entry['target']:g}"), rows),
             "",
-            f"Pilot: {pilot['readers']} readers, {pilot['methods']} methods, {pilot['cases']} {what}; "
+            f"Pilot: {counted(pilot['readers'], 'reader')}, {counted(pilot['methods'], 'method')}, "
+            f"{counted(pilot['cases'], noun)}; "
             f"covariance by {entry['covariance']}; Var(TR) {pilot['var_tr']:.4g}, var - Cov1 "
             f"{pilot['error']:.4g}, Cov2 - Cov3 {pilot['between']:.4g} (Hillis 2011).",
             *(f"- {note}" for note in entry["notes"]),

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medrestore.checks import counted
 from medrestore.study.statistics import obuchowski_rockette as engine
 from medrestore.study.statistics.merit import METRICS
 
@@ -54,8 +55,8 @@ def _heading(entry: Mapping[str, Any]) -> str:
     lines = [
         f"{title}: multi-reader multi-case analysis",
         "",
-        f"Design      {_count(len(entry['methods']), 'method')} x {_count(readers['count'], 'reader')} x "
-        f"{_count(cases['total'], 'case')}{classes}, fully crossed; {state}",
+        f"Design      {counted(len(entry['methods']), 'method')} x {counted(readers['count'], 'reader')} x "
+        f"{counted(cases['total'], 'case')}{classes}, fully crossed; {state}",
         "Analysis    Obuchowski-Rockette, degrees of freedom by Hillis; covariance over cases by "
         + COVARIANCES[entry["covariance"]],
         f"Holds for   {CONDITIONS[entry['conclusions_from']]}",
@@ -221,10 +222,6 @@ def p_text(p: float | None) -> str:
     if p is None:
         return NONE
     return "<0.0001" if p < 0.0001 else f"{p:.4f}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _level(entry: Mapping[str, Any]) -> str:
