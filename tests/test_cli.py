@@ -605,7 +605,7 @@ def test_restoration_by_other_weights_is_refused_and_left_alone(
     words = ["restore", "--bundle", "amyloid_pet_taskgan", "--input", source, "--output", output]
     done = call(*words, "--weights", weights)
     assert done.code == 0, done.err
-    assert done.out.endswith(f"1 files restored to {output}\n")
+    assert done.out.endswith(f"1 file restored to {output}\n")
     before = files(output)
     again = call(*words, "--weights", weights)
     assert again.code == 0

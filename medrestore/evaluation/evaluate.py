@@ -19,6 +19,7 @@ from medrestore.evaluation.arms import find_arms
 from medrestore.evaluation.classical import tuned_filters
 from medrestore.evaluation.comparison import Comparison
 from medrestore.evaluation.figures import choose_scans, draw_evaluation
+from medrestore.evaluation.notes import notes_of
 from medrestore.evaluation.observers import load_observer, named_observers
 from medrestore.evaluation.record import (
     Evaluation,
@@ -30,7 +31,6 @@ from medrestore.evaluation.record import (
     write_evaluation,
 )
 from medrestore.evaluation.tables import PAIRS, difference_table, summary_table
-from medrestore.evaluation.titles import label_of
 from medrestore.files import atomic_path, sha256_file
 
 __all__ = ["evaluate"]
@@ -180,7 +180,7 @@ def evaluate(
         result = Evaluation(claim.folder, per_subject, summary, differences, record)
         with atomic_path(claim.folder / "figure.png") as temporary:
             draw_evaluation(panels, per_subject, unit=units[0] if len(units) == 1 else "", path=temporary)
-        write_evaluation(result, notes=_notes(record))
+        write_evaluation(result, notes=notes_of(record, summary))
         return result
 
 
@@ -204,25 +204,3 @@ def _series(
         name: [item for item in found[name] if item[0] != float(row["dose_fraction"])]
         for name, row in wanted.items()
     }
-
-
-def _notes(record: Mapping[str, Any]) -> list[str]:
-    """Say below the tables how the numbers came about."""
-    unit = "/".join(record["units"])
-    given = record["data_range"]
-    peak = "maximum of each scan's standard dose in the head" if given == "target_max" else f"{given} {unit}"
-    doses = ", ".join(f"{value:g}" for value in record["dose_fractions"])
-    lines = [
-        f"{record['subjects']} subjects, {record['scans']} scans of split {record['split']}, "
-        f"dose fraction {doses}. Mean (95 % bootstrap interval over subjects).",
-        f"PSNR, SSIM, RMSE: whole volume, data range: {peak}. RMSE and NRMSE in units of the standard dose's "
-        "mean in the head; NRMSE over the head alone.",
-        "Dose equivalent: dose fraction whose plain reconstruction has the same PSNR; ≥: of some subjects it "
-        "lies above the largest in the dose series.",
-        "MAE: mean absolute error of the probability per slice, middle 40 slices of the head; error: share "
-        "of volumes read wrong; T took part in training, observers did not.",
-        "SUVR: composite; bias and limits of agreement (95 %) against standard dose.",
-    ]
-    for name, item in record["tuned_filters"].items():
-        lines.append(f"{label_of(name)}: {item['parameter']} {item['value']:g} ({item['chosen']}).")
-    return lines

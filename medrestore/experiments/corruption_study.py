@@ -204,14 +204,21 @@ def _draw(found: StudyResults, folder: Path) -> None:
 def _notes(found: StudyResults) -> list[str]:
     seeds = found.seeds
     patients = int(found.results["patients"].max())
+    several = "a tile's value is the mean over seeds, " if seeds > 1 else ""
     lines = [
-        f"{counted(patients, 'test patient')}, {counted(seeds, 'seed')}; "
-        "a tile's value is the mean over seeds, a patient's the mean over tiles.",
-        "In parentheses: 95 % bootstrap intervals over patients. Seeds are no further patients: how much the "
-        "chance of a training matters is in by_seed.csv.",
-        "Corrupted are the targets of training pairs alone; test tiles are clean.",
-        "A ratio is given where the interval of the first method's change leaves out 0.",
+        f"{counted(patients, 'test patient')}, {counted(seeds, 'seed')}; {several}a patient's "
+        "the mean over tiles."
     ]
+    if patients > 1:
+        lines.append("In parentheses: 95 % bootstrap intervals over patients.")
+    if seeds > 1:
+        lines.append(
+            "Seeds are no further patients: how much the chance of a training matters is in by_seed.csv."
+        )
+    if any(level > 0 for level in found.levels):
+        lines.append("Corrupted are the targets of training pairs alone; test tiles are clean.")
+    if len(found.changes) and len(found.variants) > 1:
+        lines.append("A ratio is given where the interval of the first method's change leaves out 0.")
     if patients == 1:
         lines.append("One patient gives no interval: these numbers say nothing about other patients.")
     return lines

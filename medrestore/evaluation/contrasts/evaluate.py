@@ -182,7 +182,7 @@ def evaluate_contrasts(
         result = Evaluation(claim.folder, per_subject, summary, differences, record)
         with atomic_path(claim.folder / "figure.png") as temporary:
             draw_contrasts(comparison.showcase, summary, path=temporary)
-        write_evaluation(result, notes=notes_of(record))
+        write_evaluation(result, notes=notes_of(record, summary))
         return result
 
 

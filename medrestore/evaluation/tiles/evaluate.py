@@ -157,7 +157,7 @@ def evaluate_tiles(
         result = Evaluation(claim.folder, per_subject, summary, differences, record)
         with atomic_path(claim.folder / "figure.png") as temporary:
             draw_tiles(panels, summary, path=temporary)
-        write_evaluation(result, notes=notes_of(record))
+        write_evaluation(result, notes=notes_of(record, summary))
         return result
 
 

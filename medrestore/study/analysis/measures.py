@@ -43,6 +43,11 @@ class Measure:
     judged: bool = True
 
     @property
+    def is_proportion(self) -> bool:
+        """Whether it counts reads, so that a single reader has an interval of Wilson."""
+        return self.metric not in ("auc", "mean_rating")
+
+    @property
     def digits(self) -> int:
         """Decimals in tables."""
         return 2 if self.metric == "mean_rating" else 3

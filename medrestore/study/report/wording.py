@@ -92,9 +92,10 @@ def _design(analysis: StudyAnalysis) -> str:
     )
     if plan["sessions"] > 1 and plan["washout_days"]:
         text += f" with a washout of at least {plan['washout_days']:g} days between them"
+    several = len(main.arms) > 1 and plan["sessions"] > 1
+    balanced = ", conditions were balanced over sessions" if several else ""
     text += (
-        ". The order was drawn anew for every reader, conditions were balanced over sessions, and no subject "
-        "was "
+        f". The order was drawn anew for every reader{balanced}, and no subject was "
         "shown twice in one session. All images of a case had the same header, grid, data type and display "
         "window; readers were blinded to condition, subject and other readers."
     )
@@ -182,15 +183,19 @@ def _secondary(analysis: StudyAnalysis, cite: Citations) -> str:
         source = f" {cite(*keys)}" if keys else ""
         text += f" The area is that under the empirical curve, its covariance by {how}{source};"
         text += f" mean curves average readers along lines of constant sum of both rates {cite('chen_2014')}."
+    level = f"{100 * (1 - settings.alpha):g} %"
+    text += f" Intervals are {level}"
+    if any(measure.is_proportion for measure in MEASURES if measure.name in main.measures):
+        text += f"; proportions of single readers have Wilson intervals {cite('wilson', 'newcombe')}"
+    text += "."
+    if len(main.arms) == 1:
+        return text.strip()
     correction, key = CORRECTIONS.get(settings.correction, ("", ""))
     if correction:
         text += f" P values of differences were adjusted within each measure by {correction}"
         text += f"{' ' + cite(key) if key else ''}."
     else:
         text += " P values of differences were not adjusted for multiple comparisons."
-    level = f"{100 * (1 - settings.alpha):g} %"
-    wilson = cite("wilson", "newcombe")
-    text += f" Intervals are {level}; proportions of single readers have Wilson intervals {wilson}."
     return text.strip()
 
 
@@ -216,10 +221,15 @@ def _besides(analysis: StudyAnalysis, cite: Citations) -> str:
         used = [
             key for word, key in keys.items() if any(word in name for name in between["coefficient"].unique())
         ]
+        other = "; ".join(
+            text
+            for key, text in {"cohen": "kappa of Cohen: asymptotic", "shrout_fleiss": "ICC: F"}.items()
+            if key in used
+        )
         parts.append(
             "Agreement between readers was measured by "
             + listed([f"{names[key]} {cite(key)}" for key in used])
-            + ", with bootstrap intervals over cases (kappa of Cohen: asymptotic; ICC: F)."
+            + f", with bootstrap intervals over cases{f' ({other})' if other else ''}."
         )
     within = main.table("agreement_within_readers")
     if len(within):

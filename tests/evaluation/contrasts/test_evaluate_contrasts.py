@@ -259,7 +259,7 @@ def test_tables_text_and_figure(evaluation: Evaluation) -> None:
         "### PSNR (dB): control and patient apart",
         "| Task-GAN - GAN",
         "| T1w, PSNR (dB)",
-        "Contrasts that were not acquired: T1w 1; scans without any: 0",
+        "Contrasts that were not acquired: T1w 1.",
         "divided by its own mean over the head of the true image",
         "percentile 99.9 of the true image in the head",
         "of 4 of 4 inputs",

@@ -278,7 +278,7 @@ def test_left_out_cases_are_told(make_study: Any, fill: Any, noisy_answer: Any, 
     )
     rendered = render_report(analyze_study(study, missing="drop_cases"))
     assert "1 of 10 cases were left out of the analysis of human readers" in rendered["report.html"].decode()
-    assert "the 1 cases concerned were left out" in rendered["methods.txt"].decode()
+    assert "Reads were missing: 1 case was left out, as declared." in rendered["methods.txt"].decode()
     assert rendered["left_out_cases.csv"].decode().splitlines()[1:] == [f"{lost},human,not read by all"]
     assert lost.encode() not in rendered["report.html"]
 
