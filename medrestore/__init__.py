@@ -11,3 +11,9 @@ if "MLFLOW_DISABLE_TELEMETRY" not in os.environ:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     if hasattr(sys.modules.get("mlflow"), "telemetry"):
         sys.modules["mlflow"].telemetry.set_telemetry_client()
+
+# MONAI's command line runs our bundles too.
+if getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "") == "monai.bundle.__main__":
+    from medrestore.endings import end_as_our_own
+
+    end_as_our_own()

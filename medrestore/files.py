@@ -26,6 +26,7 @@ __all__ = [
     "require_folder",
     "require_short_name",
     "sha256_file",
+    "with_home",
     "write_json",
 ]
 
@@ -305,3 +306,21 @@ def only_process(path: str | os.PathLike[str], *, work: str, wait: bool = False)
         with suppress(OSError):  # where an open file cannot be removed it stays, and is nobody's work
             place.unlink()
         lock.release()
+
+
+def with_home(path: str) -> str:
+    """Return a path that begins in the home folder, ``~`` or ``~/...``, written out; any other as it is.
+
+    Shells do so for a word of its own alone, not behind ``--key=`` or in a file.
+
+    Raises
+    ------
+    InputError
+        When nothing says where the home folder is.
+    """
+    if path != "~" and not path.startswith("~/"):
+        return path
+    found = os.path.expanduser(path)  # noqa: PTH111  (Path raises where there is none)
+    if found == path:
+        fail("the home folder is not known (HOME is not set)", path=path, remedy="write the path out")
+    return found

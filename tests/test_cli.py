@@ -45,7 +45,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["manifest"], ["check"]),
     (["manifest", "check"], ["FILE", "--label-column", "all faulty rows"]),
     (["bundles"], ["NAME", "--path", "overlays", "monai.bundle run", "--key value"]),
-    (["train"], ["BUNDLE", "--variant", "--key value", "Example"]),
+    (["train"], ["BUNDLE", "--variant", "--args_file", "--key value", "1e-4", "evaluated", "Example"]),
     (
         ["restore"],
         ["--bundle", "--input", "--weights", "--samples", "standard deviation", "--split", "--contrast"],
@@ -447,6 +447,51 @@ def test_training_takes_names_as_they_stand(
     client = open_client(default_tracking_uri(folder / "run"))
     (run,) = client.search_runs([client.get_experiment_by_name("42").experiment_id])
     assert run.info.run_name == name
+
+
+def test_arguments_may_come_from_a_file(
+    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    arguments = tmp_path / "arguments.json"
+    arguments.write_text('{"seed": 3, "learning_rate": 1e-4, "run_name": 7, "joint_epochs": 9}')
+    run = tmp_path / "run"
+    ended = call(*training(tiny_cohort, run, "--args_file", arguments))
+    assert ended.code == 0, ended.err
+    written = (run / "config.yaml").read_text()
+    assert "learning_rate: 0.0001" in written
+    assert "seed: 3" in written
+    assert "epochs: 1" in written  # the command line wins
+    call(*training(tiny_cohort, run, "--args_file", tmp_path / "none.json")).refused(
+        "none.json: no such file"
+    )
+    arguments.write_text('{"config_file": "train.yaml"}')
+    ended = call(*training(tiny_cohort, run, "--args_file", arguments))
+    ended.refused(str(arguments), "config_file is for python -m monai.bundle run", "--variant")
+
+
+def test_home_folder_is_written_out(
+    call: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    missing = str(tmp_path / "home" / "manifest.csv")
+    call("manifest", "check", "~/manifest.csv").refused(missing)
+    call("manifest", "check", "~manifest.csv").refused("~manifest.csv: ")
+    words = ["evaluate", f"--manifest={missing}", "--output=~/out", "--method", "gan=~/gan"]
+    call(*words).refused(missing)
+    call("train", "amyloid_pet_taskgan", "--dataset_dir=~/pet", "--output_dir=~/run").refused(
+        str(tmp_path / "home" / "pet" / "manifest.csv")
+    )
+    assert not (tmp_path / "~").exists()
+
+
+def test_device_that_is_not_there_is_refused_before_the_data_are_decoded(
+    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    words = training(tiny_cohort, tmp_path / "run", device="cuda", cache_dir=tmp_path / "cache")
+    call(*words).refused("device 'cuda' cannot be used", "Remedy: use cpu")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bundle_that_is_not_there_is_refused(call: Callable[..., Ended]) -> None:

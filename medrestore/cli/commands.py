@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from medrestore import __version__
-from medrestore.checks import InputError, counted, mistake
+from medrestore.checks import InputError, counted, fail
 from medrestore.cli.bundles import bundles_app
 from medrestore.cli.histology import histology_app, top_level_app
 from medrestore.cli.mri import mri_app
@@ -19,12 +19,14 @@ from medrestore.cli.options import (
     OutputFolder,
     Seed,
     TrackingUri,
+    home_in_word,
     named_pairs,
     report_problems,
 )
 from medrestore.cli.study import study_app
 from medrestore.cli.track import track_app
-from medrestore.interruption import exit_code, interrupt_behind, terminated_as_interrupted
+from medrestore.endings import ending_of
+from medrestore.interruption import interrupt_behind, terminated_as_interrupted
 from medrestore.tracking.store import URI_VARIABLE
 
 __all__ = ["app", "main"]
@@ -205,20 +207,45 @@ def train(
     bundle: Annotated[str, typer.Argument(help="Folder or name of a bundle, e.g. amyloid_pet_taskgan.")],
     variant: Annotated[
         list[str] | None,
-        typer.Option(help="Overlay from the bundle's variants, or a YAML file; repeat, in order."),
+        typer.Option(
+            help="Overlay from the bundle's variants, or a YAML or JSON file of keys; repeat, in order. +key "
+            "adds to a list or mapping."
+        ),
+    ] = None,
+    args_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--args_file",
+            "--args-file",
+            help="A YAML or JSON file of keys and values, merged after the overlays.",
+        ),
     ] = None,
 ) -> None:
     """Train a bundle; any key of its train.yaml can follow as [bold]--key value[/bold]; others are refused.
+
+    Numbers are written as 0.0001 or 1e-4, lists as "[64, 64]", yes and no as true and false, nested keys as
+    train::trainer::seed or train#trainer#seed. Names, paths and other text are taken as they stand: nothing
+    on the command line is ever evaluated. Overlays are: choose whose you use.
 
     Example: medrestore train amyloid_pet_taskgan --variant demo --dataset_dir data/pet --output_dir runs/a
     --seed 1
     """
     from medrestore.engines.bundle import open_bundle
 
-    workflow = open_bundle(bundle, "train", variants=variant or (), overrides=_overrides(context.args))
+    overlays = [*(variant or ()), *([] if args_file is None else [_as_overlay(args_file)])]
+    workflow = open_bundle(bundle, "train", variants=overlays, overrides=_overrides(context.args))
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+
+
+def _as_overlay(file: Path) -> str:
+    """Return the name of a file of keys and values, which must be there."""
+    if not file.is_file():
+        fail("no such file", path=file)
+    if file.suffix.lower() not in (".yaml", ".yml", ".json"):
+        fail("is no file of keys and values", path=file, remedy="name a .yaml or .json file as --args_file")
+    return str(file)
 
 
 @app.command()
@@ -447,16 +474,11 @@ def main() -> None:
     """
     try:
         with terminated_as_interrupted():
-            app()
-    except (SystemExit, KeyboardInterrupt) as end:
-        interrupt = interrupt_behind(end)
-        if interrupt is None:
+            app(args=[home_in_word(word) for word in sys.argv[1:]])
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        ending = None if isinstance(error, SystemExit) and not interrupt_behind(error) else ending_of(error)
+        if ending is None:
             raise
-        typer.secho(str(interrupt) or "interrupted", err=True, fg=typer.colors.RED)
-        sys.exit(exit_code(interrupt))
-    except Exception as error:
-        told = mistake(error)
-        if told is None:
-            raise
-        typer.secho(f"error: {told}", err=True, fg=typer.colors.RED)
-        sys.exit(2)
+        code, words = ending
+        typer.secho(words, err=True, fg=typer.colors.RED)
+        sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,18 @@ from typing import Annotated
 import typer
 
 from medrestore.checks import InputError, counted
+from medrestore.files import with_home
 from medrestore.tracking.store import EXPERIMENT_VARIABLE, URI_VARIABLE
 
-__all__ = ["Experiment", "OutputFolder", "Seed", "TrackingUri", "named_pairs", "report_problems"]
+__all__ = [
+    "Experiment",
+    "OutputFolder",
+    "Seed",
+    "TrackingUri",
+    "home_in_word",
+    "named_pairs",
+    "report_problems",
+]
 
 Seed = Annotated[int, typer.Option(help="Names every random stream: the same seed gives the same bytes.")]
 OutputFolder = Annotated[
@@ -45,3 +55,14 @@ def report_problems(file: Path, problems: Sequence[object]) -> None:
     typer.echo(f"{file}: {counted(len(problems), 'problem')}")
     if problems:
         raise typer.Exit(1)
+
+
+def home_in_word(word: str) -> str:
+    """Return a word of a command line with the home folder written out, behind ``--option=`` too.
+
+    >>> home_in_word("~scan.nii.gz"), home_in_word("--input=./~/scan.nii.gz")
+    ('~scan.nii.gz', '--input=./~/scan.nii.gz')
+    """
+    head = re.match(r"-{0,2}[\w.-]+=(?=~)", word)
+    begin = head.end() if head else 0
+    return word[:begin] + with_home(word[begin:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 _INDEX = "index.json"
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+"""Why nothing can be written to a folder that is named or found."""
+
 T = TypeVar("T")
 
 
@@ -250,7 +254,7 @@ def build_maps(
     Raises
     ------
     InputError
-        When the disk is full; what ``depth`` and ``decode`` raise.
+        When the disk is full or ``cache_dir`` cannot be written to; what ``depth`` and ``decode`` raise.
     """
     from filelock import FileLock
 
@@ -258,10 +262,24 @@ def build_maps(
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:20]
     folder = cache / f"{prefix}-{digest}"
     if not (folder / _INDEX).exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not (folder / _INDEX).exists():
-                _decode_all(folder, items, depth, decode, shapes, unit, workers=workers, progress=progress)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                if not (folder / _INDEX).exists():
+                    _decode_all(
+                        folder, items, depth, decode, shapes, unit, workers=workers, progress=progress
+                    )
+        except OSError as error:
+            place = str(error.filename or "")
+            if error.errno not in READ_ONLY or not (
+                place.startswith(str(cache)) or str(cache).startswith(place)
+            ):
+                raise  # a volume that may not be read, say
+            fail(
+                f"no slices can be kept here ({error.strerror})",
+                path=cache,
+                remedy="name a folder that you may write to: --cache_dir FOLDER",
+            )
     return folder, json.loads((folder / _INDEX).read_text(encoding="utf-8"))
 
 

@@ -121,15 +121,19 @@ def open_bundle(
     ------
     InputError
         For a key in an overlay or override that the configuration does not have (MONAI accepts it silently),
-        or a value that is not of the kind that its key takes.
+        a value that is not of the kind that its key takes, or a device that is not there.
     """
     from monai.bundle import ConfigWorkflow
+
+    from medrestore.networks.device import require_device
 
     folder = find_bundle(bundle)
     file = bundle_files(folder, config, ())[0]
     merged = bundle_configuration(folder, config, variants)
     merged["bundle_root"] = as_literal(str(folder))
     _merge(merged, plain_values(read_configuration(file)), overrides or {}, where=file, code=False)
+    if "device" in (overrides or {}):
+        require_device(merged["device"])  # before the data are decoded
     logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # which logging.conf it has found
     workflow = ConfigWorkflow(
         config_file=file,

@@ -24,6 +24,7 @@ from medrestore.checks import InputError, require_in_range
 from medrestore.files import atomic_path, only_process, require_empty_folder
 from medrestore.interruption import terminated_as_interrupted
 from medrestore.methods.base import Stage, Step, make_stages
+from medrestore.networks.device import require_device
 from medrestore.networks.precision import autocast_dtype, require_sound_gradients
 from medrestore.networks.weights import describe, load_file, load_state, save_file, save_model
 from medrestore.progress import leave_mistakes_to_caller
@@ -135,7 +136,7 @@ class RestorationTrainer(Trainer):
         if max_epochs is not None:
             require_in_range("max_epochs", max_epochs, 1, planned)
         super().__init__(
-            device=device,
+            device=require_device(device),
             max_epochs=max_epochs or planned,
             data_loader=data_loader,
             iteration_update=self._iterate,

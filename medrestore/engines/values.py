@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import yaml
 
 from medrestore.checks import InputError, fail, one_line
+from medrestore.files import with_home
 
 __all__ = [
     "SUFFIXES",
@@ -299,7 +300,7 @@ class _Fit:
         if isinstance(default, (list, tuple, Mapping)):
             _mistaken(name, default, text)
         found = _plain_value(text) if default is None and (plain or given) else inner
-        return _with_home(found) if isinstance(found, str) else found
+        return with_home(found) if isinstance(found, str) else found
 
 
 def _from_word(text: str, default: bool | float, name: str) -> bool | float:
@@ -365,18 +366,6 @@ def _checked_number(number: float, default: Any, name: str, given: object) -> in
     return number
 
 
-def _with_home(text: str) -> str:
-    """Return a path that begins in the home folder written out: no shell does so behind ``--key=``."""
-    if text != "~" and not text.startswith("~/"):
-        return text
-    found = os.path.expanduser(text)  # noqa: PTH111  (Path raises another error)
-    if found == text:
-        raise InputError(
-            f"{text}: the home folder is not known (HOME is not set). Remedy: write the path out"
-        )
-    return found
-
-
 def _mistaken(name: str, default: Any, given: object) -> NoReturn:
     raise InputError(f"{name} takes {_kind(default)}, got {given!r}")
 
@@ -394,6 +383,32 @@ def _kind(default: Any) -> str:
 
 def _what(value: object) -> str:
     return "a list" if isinstance(value, list) else f"the text {str(value)[:40]!r}"
+
+
+def require_numbers(parameters: Mapping[str, Any]) -> None:
+    """Refuse numbers that YAML 1.1 has read as text, by their key, before an optimizer stumbles over them.
+
+    Parameters
+    ----------
+    parameters
+        Values by key, nested, as MONAI has read them; ``medrestore train`` reads 1e-4 as a number.
+
+    Raises
+    ------
+    InputError
+        For text that is a number with an exponent.
+    """
+    for key, value in parameters.items():
+        if isinstance(value, Mapping):
+            require_numbers({f"{key}{SEPARATOR}{name}": item for name, item in value.items()})
+        elif isinstance(value, (list, tuple)):
+            require_numbers({f"{key}{SEPARATOR}{index}": item for index, item in enumerate(value)})
+        elif isinstance(value, str) and NUMBER.fullmatch(value) and "e" in value.lower():
+            number = repr(float(value)) if "e" not in repr(float(value)) else f"{float(value):.1e}"
+            raise InputError(
+                f"{key} takes a number, got the text {value!r}: to YAML 1.1 a number with an exponent has a "
+                f"point and a sign. Remedy: write {number}, or use medrestore train, which reads {value}"
+            )
 
 
 def as_literal(value: Any) -> Any:

@@ -23,6 +23,7 @@ from medrestore.data.tables import located, read_text_table, refuse
 from medrestore.files import sha256_file
 from medrestore.inference.files import NiftiEvaluator, Output, Restored
 from medrestore.inference.slices import Restoration, SliceRestorer
+from medrestore.networks.device import require_device
 from medrestore.networks.weights import build_network, load_model
 
 __all__ = [
@@ -212,7 +213,7 @@ def load_contrast_restorer(
     InputError
         When the weights are not those of a training on several contrasts.
     """
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = require_device(device)
     model = load_model(weights, facts=facts)
     missing = [key for key in ("neighbors", "contrasts", "acquisition") if key not in model]
     if missing:

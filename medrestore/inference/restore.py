@@ -20,6 +20,7 @@ from medrestore.data.volumes import read_volume
 from medrestore.files import sha256_file
 from medrestore.inference.files import NiftiEvaluator, Output, Restored
 from medrestore.inference.volume import VolumeRestorer
+from medrestore.networks.device import require_device
 from medrestore.networks.weights import build_network, load_model
 
 __all__ = ["VolumeEvaluator", "VolumeFile", "find_volumes", "load_restorer", "restored_name"]
@@ -98,7 +99,7 @@ def load_restorer(
     InputError
         When the weights are missing, damaged, or of a training on several contrasts or on tiles.
     """
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = require_device(device)
     model = load_model(weights, facts=facts)
     if "contrasts" in model:
         fail(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
 from medrestore.data.slice_stack import center_window
+from medrestore.networks.device import require_device
 from medrestore.networks.precision import autocast_dtype
 
 __all__ = ["Restoration", "SliceRestorer"]
@@ -113,7 +114,7 @@ class SliceRestorer:
             )
         self.neighbors = int(neighbors)
         self.batch_size = int(batch_size)
-        self.device = torch.device(device)
+        self.device = require_device(device)
         self.autocast = autocast_dtype(precision, self.device)
         self.samples = int(samples)
         self.seed = seed

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medrestore.checks import InputError, fail, require_in_range
+from medrestore.networks.device import require_device
 from medrestore.networks.precision import autocast_dtype
 from medrestore.networks.weights import build_network, load_model
 
@@ -71,7 +72,7 @@ class SuperResolver:
         self.scale = int(scale)
         self.sigma = float(sigma)
         self.batch_size = int(batch_size)
-        self.device = torch.device(device)
+        self.device = require_device(device)
         self.autocast = autocast_dtype(precision, self.device)
         network: Any = copy.deepcopy(generator).eval().requires_grad_(False)
         network = network.to(device=self.device, memory_format=torch.channels_last)
@@ -156,7 +157,7 @@ def load_super_resolver(
     InputError
         When the weights are missing, damaged, or not those of a super-resolution.
     """
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = require_device(device)
     model = load_model(weights, facts=facts)
     missing = [key for key in ("scale", "sigma") if key not in model]
     if missing:

@@ -164,8 +164,9 @@ def anonymous_text(text: str) -> str:
     'cohort: ~/cohort'
     """
     text = without_credentials(text)
-    for folder, sign in ((Path.cwd(), "."), (Path.home(), "~")):
-        if folder != Path(folder.anchor):
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  (Path.home() raises where there is none)
+    for folder, sign in ((Path.cwd(), "."), (home, "~")):
+        if folder.is_absolute() and folder != Path(folder.anchor):
             text = re.sub(re.escape(str(folder)) + r"(?![\w.\-])", sign, text)
     return re.sub(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s'\",]+", "~", text)
 

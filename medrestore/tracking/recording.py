@@ -21,7 +21,7 @@ from medrestore.tracking.environment import (
     import_mlflow,
     without_credentials,
 )
-from medrestore.tracking.store import URI_VARIABLE, failures, sqlite_file
+from medrestore.tracking.store import URI_VARIABLE, failures, sqlite_file, sqlite_uri
 
 __all__ = [
     "KIND",
@@ -143,9 +143,10 @@ def named_run(path: Path) -> tuple[str, str]:
         fail("no run of MLflow was recorded here", path=path.parent, remedy="name the folder of a training")
     except (ValueError, KeyError, TypeError):
         fail("names no run of MLflow", path=path, remedy="call what made this folder again")
-    file = sqlite_file(uri)
-    if file is not None:
-        return run_id, f"sqlite:///{(path.parent.absolute() / uri.removeprefix('sqlite:///')).resolve()}"
+    if uri.startswith("sqlite:///"):
+        return run_id, sqlite_uri((path.parent.absolute() / uri.removeprefix("sqlite:///")).resolve())
+    if sqlite_file(uri) is not None:
+        return run_id, uri
     variable = os.environ.get(URI_VARIABLE, "")
     return run_id, variable if without_credentials(variable) == uri else uri
 

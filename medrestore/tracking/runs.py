@@ -130,8 +130,9 @@ class MLflowRun:
         parent_run: str | None = None,
     ) -> None:
         require_in_range("interval", interval, 1, 10**9)
-        self.experiment = experiment_name(experiment, default_experiment)
-        self.run_name = run_name
+        # MONAI's command line takes 42 for a number.
+        self.experiment = experiment_name(None if experiment is None else str(experiment), default_experiment)
+        self.run_name = str(run_name)
         self.output_dir = Path(output_dir)
         self.tracking_uri = tracking_uri_of(tracking_uri, output_dir)
         self.parameters = flatten(parameters or {})

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from medrestore.checks import InputError, one_line
+from medrestore.checks import InputError, fail, one_line
 from medrestore.tracking.environment import import_mlflow, without_credentials
 from medrestore.tracking.relocation import follow_moved_store
 
@@ -29,6 +29,7 @@ __all__ = [
     "reason_of",
     "recording",
     "sqlite_file",
+    "sqlite_uri",
     "tracking_uri_of",
 ]
 
@@ -53,7 +54,48 @@ def default_tracking_uri(folder: str | os.PathLike[str]) -> str:
     >>> default_tracking_uri("/results/demo")
     'sqlite:////results/demo/mlflow.db'
     """
-    return f"sqlite:///{Path(folder).absolute().as_posix()}/mlflow.db"
+    return sqlite_uri(Path(folder).absolute() / "mlflow.db")
+
+
+def sqlite_uri(file: Path) -> str:
+    """Return the URI of an sqlite store, whatever characters its path holds.
+
+    Raises
+    ------
+    InputError
+        For a path that the SQLAlchemy that is installed cannot be told.
+    """
+    from urllib.parse import quote
+
+    uri = f"sqlite:///{file.as_posix()}"
+    if sqlite_file(uri) != file:
+        # With its driver named: of a bare sqlite:/// MLflow makes a folder named as the address reads.
+        uri = f"sqlite+pysqlite:///{quote(file.as_posix())}"
+    if sqlite_file(uri) != file:  # SQLAlchemy before 2.1 decodes nothing
+        fail(
+            "no store of MLflow can lie in a folder with '?' in its path",
+            path=file,
+            remedy="rename the folder, or name a store elsewhere as tracking_uri",
+        )
+    return uri
+
+
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """Return the file of an sqlite store, None for any other store.
+
+    >>> sqlite_file("sqlite:////results/demo/mlflow.db"), sqlite_file("https://mlflow.example.org")
+    (PosixPath('/results/demo/mlflow.db'), None)
+    """
+    if not tracking_uri.startswith(("sqlite:///", "sqlite+pysqlite:///")):
+        return None
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        database = make_url(tracking_uri).database
+    except ArgumentError:
+        return None
+    return None if not database else Path(database).absolute()
 
 
 def tracking_uri_of(given: str | None, folder: str | os.PathLike[str]) -> str:
@@ -112,13 +154,6 @@ def _alone(tracking_uri: str) -> AbstractContextManager[Any]:
     # Not beside the store: what lies in a results folder is results.
     name = hashlib.sha256(str(file).encode()).hexdigest()[:20]
     return FileLock(Path(tempfile.gettempdir()) / f"medrestore-{os.getuid()}-{name}.lock")
-
-
-def sqlite_file(tracking_uri: str) -> Path | None:
-    """Return the file of an sqlite store; None for other stores."""
-    if not tracking_uri.startswith("sqlite:///"):
-        return None
-    return Path(tracking_uri.removeprefix("sqlite:///")).absolute()
 
 
 def failures() -> tuple[type[Exception], ...]:

@@ -20,8 +20,8 @@ BUNDLES = Path(__file__).parents[2] / "bundles"
 FOUND = sorted(path.parents[1] for path in BUNDLES.glob("*/configs/metadata.json"))
 OVERLAYS = sorted(BUNDLES.glob("*/variants/*.yaml"))
 SCHEMA = BUNDLES / "metadata_schema.json"
-OWN_TO_EACH = {"network_def", "output_dir", "run", "contrasts"}
-"""Keys that train.yaml and inference.yaml share with meanings of their own: the first three by MONAI's rules;
+OWN_TO_EACH = {"network_def", "output_dir", "initialize", "run", "contrasts"}
+"""Keys that train.yaml and inference.yaml share with meanings of their own: the first four by MONAI's rules;
 contrasts are those trained and those asked for."""
 
 

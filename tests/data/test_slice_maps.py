@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,45 @@ def test_slices_lie_volume_after_volume_in_maps_of_their_own_type(tmp_path: Path
     assert (image == np.array(letters)[:, None, None, None]).all()
     assert (mask == np.array([97, 97, 0, 0, 0, 99])[:, None, None]).all()
     assert folder.name.startswith("letters-")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_cohort_that_cannot_be_written_to_names_the_remedy(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(number, "not here", str(path))
+
+    def build(decode: Callable[..., dict[str, object]]) -> None:
+        build_maps(
+            tmp_path / "cohort" / ".cache",
+            ["a"],
+            key={"format": 1},
+            prefix="letters",
+            depth=DEPTHS.__getitem__,
+            decode=decode,
+            shapes={"image": ((2, 3, 4), "<f4"), "mask": ((3, 4), "|u1")},
+            unit="letter",
+            workers=1,
+            progress=False,
+        )
+
+    def unreadable(*_: object) -> dict[str, object]:
+        raise PermissionError(errno.EACCES, "not for you", "scan.nii.gz")
+
+    with pytest.raises(PermissionError, match="scan"):  # another matter
+        build(unreadable)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", refuse)
+        with pytest.raises(
+            InputError,
+            match=r"cohort/\.cache: no slices can be kept here \(not here\)\. Remedy: .*--cache_dir",
+        ):
+            build(decode)
+    (tmp_path / "cohort" / ".cache").rename(tmp_path / "cohort" / "moved")
+    (tmp_path / "cohort" / ".cache").touch()
+    with pytest.raises(InputError, match=r"--cache_dir FOLDER"):
+        build(decode)
 
 
 def test_slices_are_centered_and_divided() -> None:

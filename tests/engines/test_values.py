@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from medrestore.checks import InputError
 from medrestore.engines.bundle import bundle_configuration, open_bundle
-from medrestore.engines.values import as_literal, fit_value, plain_values, read_configuration
+from medrestore.engines.values import as_literal, fit_value, plain_values, read_configuration, require_numbers
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 BUNDLE = BUNDLES / "amyloid_pet_taskgan"
@@ -82,10 +82,10 @@ def test_bundle_lies_in_a_folder_of_any_name(
 
 def test_file_that_the_user_chose_is_evaluated(tmp_path: Path) -> None:
     overlay = tmp_path / "mine.yaml"
-    overlay.write_text("seed: $1 + 2\nrun_name: '@experiment'\n")
+    overlay.write_text("seed: $1 + 2\nrun_name: '@label_column'\n")
     parser = open_bundle(BUNDLE, "train", variants=[str(overlay)]).parser
     assert parser.get_parsed_content("seed") == 3
-    assert parser.get_parsed_content("run_name") == "amyloid_pet"
+    assert parser.get_parsed_content("run_name") == "amyloid_status"
 
 
 @pytest.mark.parametrize("file", OURS, ids=lambda path: f"{path.parents[1].name}/{path.stem}")
@@ -254,3 +254,10 @@ def test_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         InputError, match=r"~/run: the home folder is not known .* Remedy: write the path out"
     ):
         fit_value("~/run", configuration, "output_dir")
+
+
+def test_numbers_that_yaml_takes_for_text_are_refused_by_their_key() -> None:
+    require_numbers({"a": 1, "b": ["batch", None, 2.5], "c": {"d": "e3"}, "run": "007"})
+    for text, remedy in (("1e-4", "0.0001"), ("1.0e5", "100000.0"), ("1E-12", "1.0e-12")):
+        with pytest.raises(InputError, match=rf"c::d::0 takes .* text '{text}'.* write {remedy},"):
+            require_numbers({"a": 1, "c": {"d": [text]}})

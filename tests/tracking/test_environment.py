@@ -81,6 +81,12 @@ def test_anonymous_text_blanks_home_and_present_folder(
     assert anonymous_text(text) == f"a: ~/x\nb: ./y\nc: ~/z\nd: /data/x\ne: {tmp_path}-other"
 
 
+def test_anonymous_text_does_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no HOME, no entry of this user
+    monkeypatch.chdir(tmp_path)
+    assert anonymous_text(f"{tmp_path}/y /home/somebody/x ~") == "./y ~/x ~"
+
+
 def test_environment_says_nothing_about_who_or_where(monkeypatch: pytest.MonkeyPatch) -> None:
     import platform
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.tracking.store import open_client
+from medrestore.tracking.store import default_tracking_uri, experiment_id, open_client, sqlite_file
 
 OPEN = """
 import sys, time
 from pathlib import Path
 from medrestore.tracking.environment import import_mlflow
-from medrestore.tracking.store import open_client
+from medrestore.tracking.store import default_tracking_uri, experiment_id, open_client, sqlite_file
 import_mlflow()
 import mlflow
 folder = Path(sys.argv[1])
@@ -42,3 +42,19 @@ def test_a_store_below_a_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/mlflow\.db': MLflow cannot open this store"):
         open_client(f"sqlite:///{tmp_path}/file/mlflow.db")
+
+
+@pytest.mark.parametrize("name", ["a?b", "a%20b", "50 % #1?x=y", "a;b&c=d", ":memory:", "a+b", "\u00e9 $x@y"])
+def test_default_store_lies_in_a_folder_of_any_name(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    assert sqlite_file(default_tracking_uri(folder)) == folder / "mlflow.db"
+
+
+def test_store_in_a_folder_of_an_odd_name_is_made_there(tmp_path: Path) -> None:
+    folder = tmp_path / "a%20b #1?x=y"
+    folder.mkdir()
+    client = open_client(default_tracking_uri(folder))
+    run = client.create_run(experiment_id(client, "x", default_tracking_uri(folder)))
+    client.log_text(run.info.run_id, "text", "note.txt")
+    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "mlartifacts"}
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
