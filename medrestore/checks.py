@@ -12,6 +12,7 @@ __all__ = [
     "InputError",
     "OutputError",
     "Setbacks",
+    "about",
     "causes",
     "counted",
     "fail",
@@ -94,6 +95,26 @@ def no_room(error: OSError) -> str:
     ('the disk is full', '')
     """
     return _NO_ROOM.get(error.errno or 0, "")
+
+
+@contextmanager
+def about(*paths: object) -> Iterator[None]:
+    """Put the files in front of a mistake that is found in what was read from them, unless it names one.
+
+    >>> with about("scan.nii"):
+    ...     fail("the image has no positive foreground")
+    Traceback (most recent call last):
+    medrestore.checks.InputError: scan.nii: the image has no positive foreground
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except InputError as error:
+        names = [str(path) for path in paths if path is not None]
+        if any(name in str(error) for name in names):
+            raise
+        raise InputError(f"{', '.join(names)}: {error}") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medrestore.checks import about
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume, read_volume
 
@@ -74,7 +75,11 @@ def training_domain(
         Columns whose different values are listed.
     """
     rows = np.unique(np.linspace(0, len(table) - 1, min(at_most, len(table))).round().astype(int))
-    measured = [volume_features(read(row)) for row in table.iloc[rows].to_dict("records")]
+    measured = []
+    for row in table.iloc[rows].to_dict("records"):
+        volume = read(row)
+        with about(volume.path):
+            measured.append(volume_features(volume))
     ranges = {name: [min(m[name] for m in measured), max(m[name] for m in measured)] for name in measured[0]}
     held: dict[str, Any] = {
         column: sorted({str(value) for value in table[column]}) for column in words if column in table

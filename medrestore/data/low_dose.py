@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore import __version__, rng
-from medrestore.checks import fail, require_in_range, require_in_set
+from medrestore.checks import about, fail, require_in_range, require_in_set
 from medrestore.claims import differing_settings
 from medrestore.data.grid import steps_in
 from medrestore.data.identity import id_problem, likeness_problems, ruined
@@ -304,7 +304,8 @@ def _sidecar_units(image: Path) -> str:
 def _attenuation(volume: Volume, mu_map: str | os.PathLike[str] | None) -> NDArray[np.float32]:
     """Return linear attenuation coefficients (X, Y, Z), 1/cm: the map's, or water in the head."""
     if mu_map is None:
-        return np.float32(MU_HEAD_PER_CM) * head_mask(volume.data, voxel_size_mm=volume.voxel_size_mm)
+        with about(volume.path):
+            return np.float32(MU_HEAD_PER_CM) * head_mask(volume.data, voxel_size_mm=volume.voxel_size_mm)
     found = read_volume(mu_map)
     difference = grid_difference(volume, found)
     if difference:
@@ -324,7 +325,8 @@ def _simulate(
     """Simulate the scans of one volume; return them with the window that they are made in."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    window = _window(volume.data, volume.voxel_size_mm)
+    with about(volume.path):
+        window = _window(volume.data, volume.voxel_size_mm)
     activity = window.cut(np.maximum(volume.data, 0))
     pixel_mm = min(volume.voxel_size_mm[:2])
     voxel_size_mm = (pixel_mm, pixel_mm, volume.voxel_size_mm[2])

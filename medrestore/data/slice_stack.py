@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import about, fail
 from medrestore.data.intensity import SMOOTHING_FWHM_MM, THRESHOLD, foreground_scale
 from medrestore.data.slice_maps import (
     MapWriter,
@@ -153,10 +153,8 @@ def _decode_pair(size: tuple[int, int], pair: _Pair, writer: MapWriter) -> dict[
     difference = grid_difference(degraded, target)
     if difference:
         fail(f"is on another grid than {pair.target}: {difference}", path=pair.degraded)
-    try:
+    with about(pair.degraded):
         scale = foreground_scale(degraded.data, voxel_size_mm=degraded.voxel_size_mm)
-    except InputError as error:
-        fail(str(error), path=pair.degraded)
     for arm, volume in (("degraded", degraded), ("target", target)):
         slices = np.zeros((writer.depth, *size), dtype="<f4")
         centered_slices(volume.data, size, scale=scale, out=slices)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from medrestore.checks import InputError
 from medrestore.data.identity import scan_name
 from medrestore.data.restorations import restored_name
 from medrestore.data.texts import plain_text
-from medrestore.data.volumes import Volume, grid_difference, read_grid, read_volume
+from medrestore.data.volumes import Volume, grid_difference, read_series, read_volume
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +24,7 @@ __all__ = [
     "INPUT",
     "RESERVED",
     "STANDARD_DOSE",
+    "file_problems",
     "find_arms",
     "find_files",
     "find_restorations",
@@ -77,7 +80,7 @@ def find_arms(
     """
     names = [scan_name(row.subject_id, row.session_id) for row in rows.itertuples()]
     grids = {
-        name: (str(row.target_path), [str(row.degraded_path)])
+        name: (str(row.target_path), [str(row.degraded_path), str(row.regions_path)])
         for name, row in zip(names, rows.itertuples(), strict=True)
     }
     return find_restorations(grids, methods, known=known, reserved=RESERVED, problems=repeated_scans(names))
@@ -130,9 +133,10 @@ def find_restorations(
     """
     arms, faults = find_files(list(grids), methods, known=known, reserved=reserved)
     faults = [*faults, *problems]
-    for name, (target, others) in grids.items():
-        faults += _grid_problems(target, [*others, *arms[name].values()], channels=channels)
-    raise_all(faults)
+    files: dict[str, tuple[str, Sequence[str | Path]]] = {
+        name: (fixed, [*others, *arms[name].values()]) for name, (fixed, others) in grids.items()
+    }
+    raise_all([*faults, *file_problems(files, channels=channels)])
     return arms
 
 
@@ -214,25 +218,47 @@ def raise_all(problems: Sequence[str]) -> None:
         )
 
 
-def _grid_problems(target: str, others: Sequence[str | Path], *, channels: bool) -> list[str]:
-    problems = []
-    expected = _without_voxels(target, channels=channels)
-    for path in others:
-        try:
-            difference = grid_difference(_without_voxels(path), expected)
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        if difference:
-            problems.append(f"{path}: is not on the grid of {target}: {difference}")
+def file_problems(
+    grids: Mapping[str, tuple[str, Sequence[str | Path]]], *, channels: bool = False
+) -> list[str]:
+    """Say which files cannot be read, to the last voxel, or are not on the grid of theirs.
+
+    All are read before anything is compared: what is found wrong after hours helps nobody.
+
+    Parameters
+    ----------
+    grids
+        By any name: the file whose grid counts, and those that must be on it. Empty names are left out.
+    channels
+        Whether a file whose grid counts may hold channels.
+    """
+    reads: dict[tuple[str, bool], None] = {}
+    for fixed, others in grids.values():
+        reads[fixed, channels] = None
+        reads |= {(str(path), False): None for path in others if str(path)}
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as executor:
+        found = dict(zip(reads, executor.map(lambda read: _without_voxels(*read), reads), strict=True))
+    problems = [problem for problem in found.values() if isinstance(problem, str)]
+    for fixed, others in grids.values():
+        expected = found[fixed, channels]
+        for path in others:
+            volume = found[str(path), False] if str(path) else ""
+            if isinstance(expected, str) or isinstance(volume, str):
+                continue
+            difference = grid_difference(volume, expected)
+            if difference:
+                problems.append(f"{path}: is not on the grid of {fixed}: {difference}")
     return problems
 
 
-def _without_voxels(path: str | Path, *, channels: bool = False) -> Volume:
-    """Return a volume of zeros on a file's grid, from its header alone."""
-    grid = read_grid(path, channels=channels)
-    zeros = np.broadcast_to(np.float32(0), grid.canonical_shape)
-    return Volume(data=zeros, affine=grid.canonical_affine(), source=grid, path=Path(path))
+def _without_voxels(path: str, channels: bool) -> Volume | str:
+    """Read a file whole and return a volume of zeros on its grid, or what is wrong with it."""
+    try:
+        source = read_series(path)[1] if channels else read_volume(path).source
+    except InputError as error:
+        return str(error)
+    zeros = np.broadcast_to(np.float32(0), source.canonical_shape)
+    return Volume(data=zeros, affine=source.canonical_affine(), source=source, path=Path(path))
 
 
 def read_on_grid(path: str | Path, target: Volume) -> Volume:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError
+from medrestore.checks import about
 from medrestore.data.identity import scan_name
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume, read_volume
@@ -42,7 +42,10 @@ class Comparison:
 
     def reference(self, row: Mapping[str, Any], target: Volume, degraded: Volume) -> Reference:
         """Return what the images of a scan are measured by."""
-        mask = foreground_mask(target.data, voxel_size_mm=target.voxel_size_mm)
+        with about(target.path):
+            mask = foreground_mask(target.data, voxel_size_mm=target.voxel_size_mm)
+        with about(degraded.path):
+            scale = foreground_scale(degraded.data, voxel_size_mm=degraded.voxel_size_mm)
         peak = float(target.data[mask].max()) if self.data_range == "target_max" else float(self.data_range)
         regions = None
         if row["regions_path"]:
@@ -55,7 +58,7 @@ class Comparison:
             target=target.data,
             foreground=mask,
             data_range=peak,
-            scale=foreground_scale(degraded.data, voxel_size_mm=degraded.voxel_size_mm),
+            scale=scale,
             label=float(row[self.label_column]),
             regions=regions,
             dose_curve=tuple(curve),
@@ -77,7 +80,7 @@ class Comparison:
         target = read_volume(row["target_path"])
         degraded = read_on_grid(row["degraded_path"], target)
         reference = self.reference(row, target, degraded)
-        found = []
+        scan, found = scan_name(row["subject_id"], row["session_id"]), []
         for method, image in self.images(row, target, degraded):
             measured: dict[str, Any] = {
                 "subject_id": row["subject_id"],
@@ -87,19 +90,19 @@ class Comparison:
                 "dose_fraction": float(row["dose_fraction"]) if method != STANDARD_DOSE else 1.0,
                 "data_range": reference.data_range,
             }
-            if method != STANDARD_DOSE:
-                try:
-                    measured |= image_quality(image, reference)
-                except InputError as error:
-                    name = scan_name(row["subject_id"], row["session_id"])
-                    raise InputError(f"{name}, method {method!r}: {error}") from error
-            measured |= reading(
-                image,
-                reference,
-                self.judges,
-                target_labels=self.target_labels,
-                reference_labels=self.reference_labels,
-            )
+            own = self.arms[scan].get(method, target.path if method == STANDARD_DOSE else degraded.path)
+            with about(f"{scan}, method {method!r}"):
+                if method != STANDARD_DOSE:
+                    with about(own):
+                        measured |= image_quality(image, reference)
+                with about(own, row["regions_path"] or None):
+                    measured |= reading(
+                        image,
+                        reference,
+                        self.judges,
+                        target_labels=self.target_labels,
+                        reference_labels=self.reference_labels,
+                    )
             found.append(measured)
         if reference.regions is not None:
             standard = found[-1]["suvr"]

@@ -15,7 +15,7 @@ from medrestore.checks import InputError, require_in_range
 from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
-from medrestore.evaluation.arms import find_arms
+from medrestore.evaluation.arms import file_problems, find_arms, raise_all
 from medrestore.evaluation.classical import tuned_filters
 from medrestore.evaluation.comparison import Comparison
 from medrestore.evaluation.figures import choose_scans, draw_evaluation
@@ -200,7 +200,16 @@ def _series(
         raise InputError(
             f"{path}: has no reconstruction of {', '.join(missing)}. Remedy: leave dose_series out"
         )
-    return {
+    series = {
         name: [item for item in found[name] if item[0] != float(row["dose_fraction"])]
         for name, row in wanted.items()
     }
+    raise_all(
+        file_problems(
+            {
+                name: (str(row["target_path"]), [file for _, file in series[name]])
+                for name, row in wanted.items()
+            }
+        )
+    )
+    return series

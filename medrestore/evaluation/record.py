@@ -14,8 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.checks import InputError, one_line
+from medrestore.checks import InputError, OutputError, one_line
 from medrestore.claims import Claim, claimed
+from medrestore.evaluation.arms import raise_all
 from medrestore.evaluation.rendering import render
 from medrestore.files import atomic_path, sha256_file, write_json
 
@@ -96,18 +97,34 @@ def measure_scans(
         Show a progress bar.
     unit
         What a row is, for the bar.
+
+    Raises
+    ------
+    InputError
+        When rows could not be measured: at the end, all of them. A comparison over the others alone would be
+        another one than was asked for.
     """
     from medrestore.progress import progress_bar
 
+    problems: list[str] = []
     # Filters, similarity maps and decompression run outside of Python's lock: threads use the cores.
     with ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as executor:
         jobs = [executor.submit(measure, row) for row in records_of(rows)]
         try:
-            for job in progress_bar(jobs, desc="evaluating", unit=unit, disable=not progress):
-                yield from job.result()
+            bar = progress_bar(jobs, desc="evaluating", unit=unit, disable=not progress)
+            for job in bar:
+                try:
+                    measured = job.result()
+                except OutputError:
+                    raise
+                except InputError as error:
+                    problems.append(str(error))
+                else:
+                    yield from measured
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
+    raise_all(problems)
 
 
 def files_checksum(paths: Sequence[Path]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, about, fail
 from medrestore.data.contrasts.acquisition import Acquisition, ChannelVolume, input_scale, read_channels
 from medrestore.data.domain import domain_warnings
 from medrestore.data.identity import identity_problems, scan_name
@@ -316,11 +316,9 @@ class ContrastEvaluator(NiftiEvaluator[InputFiles]):
             volume = read_channels(item.paths, acquisition)
         except InputError as error:
             raise InputError(f"{error}. (The weights were trained on {_in_words(acquisition)})") from error
-        try:
+        with about(*item.paths):
             notes = domain_warnings(volume.reference(acquisition), self.domain)
             restorations = self.restorer.restore(volume, contrasts=wanted)
-        except InputError as error:
-            fail(str(error), path=item.paths[0])
         scales = next(iter(restorations.values())).input_scale
         found: Mapping[str, Any] = {"input_scale": list(scales), "intensity_unit": "mean over the head"}
         return Restored(restorations, volume.source, found, notes)

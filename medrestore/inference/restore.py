@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, about, fail
 from medrestore.data.domain import domain_warnings
 from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_manifest, split_rows
@@ -195,11 +195,9 @@ class VolumeEvaluator(NiftiEvaluator[VolumeFile]):
     def restore(self, item: VolumeFile, wanted: Sequence[str]) -> Restored:
         """Read a volume and restore it."""
         volume = read_volume(item.path)
-        try:
+        with about(item.path):
             notes = domain_warnings(volume, self.domain, tracer=item.tracer)
             restoration = self.restorer.restore(volume)
-        except InputError as error:
-            fail(str(error), path=item.path)
         found = {"intensity_scale": restoration.scale}
         return Restored(dict.fromkeys(wanted, restoration), volume.source, found, notes)
 

@@ -232,13 +232,50 @@ def test_a_damaged_restoration_is_named(cohort: Cohort, tmp_path: Path) -> None:
         run(cohort, tmp_path / "out", methods={"gan": folder})
 
 
+def test_all_bad_files_are_named_before_anything_is_compared(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Restorations, a region map, a degraded image and so on: one list, no table of the others."""
+    folder = tmp_path / "cohort"
+    shutil.copytree(cohort.folder, folder)
+    gan = tmp_path / "gan"
+    shutil.copytree(cohort.methods["gan"], gan)
+    for place in (
+        gan / "sub-02_ses-01_restored.nii.gz",
+        gan / "sub-04_ses-01_restored.nii.gz",
+        folder / "subjects" / "sub-03" / "regions.nii.gz",
+        folder / "subjects" / "sub-01" / "degraded_dose-0.01.nii.gz",
+    ):
+        place.write_bytes(place.read_bytes()[:-60])
+
+    def too_early(*_: Any, **__: Any) -> None:
+        raise AssertionError("work began before all files were read")
+
+    monkeypatch.setattr("medrestore.evaluation.evaluate.tuned_filters", too_early)
+    with pytest.raises(InputError, match="problems in what is compared") as refusal:
+        evaluate(
+            folder / cohort.manifest.name,
+            output=tmp_path / "out",
+            methods={"gan": gan},
+            dose_fraction=0.01,
+            progress=False,
+        )
+    text = str(refusal.value)
+    for name in ("sub-02_ses-01_restored", "sub-04_ses-01_restored", "sub-03/regions", "sub-01/degraded"):
+        assert sum(name in line and "truncated" in line for line in text.splitlines()[1:]) == 1, text
+    assert not (tmp_path / "out" / "summary.csv").exists()
+
+
 def test_standard_dose_given_as_a_method_is_found_out(cohort: Cohort, tmp_path: Path) -> None:
     folder = tmp_path / "gan"
     shutil.copytree(cohort.methods["gan"], folder)
     shutil.copy(
         cohort.folder / "subjects" / "sub-02" / "target.nii.gz", folder / "sub-02_ses-01_restored.nii.gz"
     )
-    with pytest.raises(InputError, match="sub-02_ses-01, method 'gan': the image is the target itself"):
+    with pytest.raises(
+        InputError,
+        match=r"sub-02_ses-01, method 'gan': .*gan/sub-02_ses-01_restored\.nii\.gz: the image is the target",
+    ):
         run(cohort, tmp_path / "out", methods={"gan": folder})
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, about, fail
 from medrestore.data.contrasts.acquisition import Acquisition, input_scale, read_channels
 from medrestore.data.contrasts.manifest import SEPARATOR, require_contrasts
 from medrestore.data.contrasts.sidecar import sidecar_path
@@ -209,7 +209,8 @@ def _decode_subject(
     for path, expected in zip(subject.inputs, input_sums, strict=True):
         require_checksum(path, expected)
     volume = read_channels(subject.inputs, acquisition)
-    scale = input_scale(volume, acquisition)
+    with about(*subject.inputs):
+        scale = input_scale(volume, acquisition)
     slices = np.zeros((writer.depth, acquisition.channels, *size), dtype="<f4")
     for channel, factor in enumerate(scale):
         centered_slices(volume.data[channel], size, scale=factor, out=slices[:, channel])
@@ -231,10 +232,8 @@ def _put_target(
 ) -> float:
     """Read one contrast into its slices; return its scale."""
     target = _on_grid(path, expected, fixed)
-    try:
+    with about(path):
         scale = foreground_scale(target.data, voxel_size_mm=target.voxel_size_mm)
-    except InputError as error:
-        fail(str(error), path=path)
     centered_slices(target.data, size, scale=scale, out=out)
     return scale
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medrestore.checks import about
 from medrestore.data.contrasts.acquisition import Acquisition, make_acquisition, read_channels, read_protocol
 from medrestore.data.contrasts.sidecar import read_sidecar
 from medrestore.data.volumes import read_series
@@ -80,12 +81,13 @@ def synthetic_images(source: MdmeInput, contrasts: Sequence[str]) -> dict[str, N
     """
     volume = read_channels(source.paths, source.acquisition)
     reference = volume.reference(source.acquisition)
-    maps = fit_relaxometry(
-        volume.data,
-        protocol=source.protocol,
-        component=source.acquisition.component,
-        mask=foreground_mask(reference.data, voxel_size_mm=reference.voxel_size_mm),
-    )
+    with about(*source.paths):
+        maps = fit_relaxometry(
+            volume.data,
+            protocol=source.protocol,
+            component=source.acquisition.component,
+            mask=foreground_mask(reference.data, voxel_size_mm=reference.voxel_size_mm),
+        )
     return {name: synthesize(maps, CONTRASTS[name]) for name in contrasts if name in CONTRASTS}
 
 

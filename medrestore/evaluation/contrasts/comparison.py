@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, about
 from medrestore.data.identity import scan_name
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.evaluation.arms import read_on_grid
@@ -117,11 +117,9 @@ class ContrastComparison:
                 volumes[contrast] = read_volume(path) if first is None else read_on_grid(path, first)
         heads, images = {}, {}
         for contrast, volume in volumes.items():
-            try:
+            with about(volume.path):
                 heads[contrast] = foreground_mask(volume.data, voxel_size_mm=volume.voxel_size_mm)
                 images[contrast] = normalized(volume.data, heads[contrast])
-            except InputError as error:
-                raise InputError(f"{volume.path}: {error}") from error
         first = next(iter(volumes.values()))
         lesions, ring = read_lesions(row["lesions_path"], first), None
         if lesions is not None and lesions.any():

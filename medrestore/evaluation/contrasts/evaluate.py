@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from medrestore import __version__
-from medrestore.checks import fail, require_in_range
+from medrestore.checks import about, fail, require_in_range
 from medrestore.data.contrasts.manifest import group_problems, read_contrast_manifest
 from medrestore.data.identity import scan_name
 from medrestore.data.manifest import split_rows
@@ -211,7 +211,7 @@ def _find(
 ) -> dict[str, dict[str, Path]]:
     """Find the restored volume of every true image; all on the grid of the input."""
     grids = {
-        f"{_scan(row)}_{name}": (row["input_paths"][0], [row[f"{name}_path"]])
+        f"{_scan(row)}_{name}": (row["input_paths"][0], [row[f"{name}_path"], row["lesions_path"]])
         for row in records_of(compared)
         for name in names
         if row[f"{name}_path"]
@@ -246,7 +246,8 @@ def _choose(rows: pd.DataFrame, names: Sequence[str]) -> Showcase:
     else:
         row, position = records_of(rows)[(len(rows) - 1) // 2], -1
     target = read_volume(next(row[f"{name}_path"] for name in names if row[f"{name}_path"]))
-    head = foreground_mask(target.data, voxel_size_mm=target.voxel_size_mm)
+    with about(target.path):
+        head = foreground_mask(target.data, voxel_size_mm=target.voxel_size_mm)
     if position < 0:
         held = np.flatnonzero(head.any(axis=(0, 1)))
         position = int(held[len(held) // 2])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, about, fail
 from medrestore.data.manifest import read_manifest
 from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
 from medrestore.data.volumes import Volume, read_volume
@@ -105,9 +105,10 @@ def suvr_agreement(
             if first is None:
                 first = volume
                 codes = np.rint(read_on_grid(regions[row["case"]], volume).data).astype(np.int16)
-            suvr = composite_suvr(
-                volume.data, codes, target_labels=target_labels, reference_labels=reference_labels
-            )
+            with about(source, regions[row["case"]]):
+                suvr = composite_suvr(
+                    volume.data, codes, target_labels=target_labels, reference_labels=reference_labels
+                )
             found.append({"case": row["case"], "arm": row["arm"], "suvr": suvr})
         return found
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, about, fail
 from medrestore.data.volumes import grid_difference, read_volume
 from medrestore.files import atomic_path, sha256_file
 from medrestore.study.images.blinding import (
@@ -241,12 +241,10 @@ def _blind_volumes(paths: Sequence[Path], *, modality: str, deface: bool, case: 
             )
     arms = [volume.data for volume in volumes]
     size = volumes[0].voxel_size_mm
-    face = _remove_face(arms, volumes[0].affine, case=case) if deface else None
-    try:
+    with about(*paths):
+        face = _remove_face(arms, volumes[0].affine, case=case) if deface else None
         window = display_window(arms, voxel_size_mm=size, modality=modality)
         slope = common_slope(arms, window=window)
-    except InputError as error:
-        raise InputError(f"{', '.join(map(str, paths))}: {error}") from error
     header = blinded_header(arms[0].shape, volumes[0].affine, slope=slope, window=window, path=paths[0])
     return _Blinded(header, window, lambda place: quantized(arms[place], slope), face)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import about, fail
 from medrestore.files import sha256_file
 from medrestore.study.layout import READING, Study
 
@@ -81,7 +81,7 @@ def _measured(path: Path, observers: Sequence[Observer], regions: Path | None) -
     from medrestore.evaluation.measures import Reference, foreground_mask, reading
 
     volume = read_volume(path)
-    try:
+    with about(path):
         alone = Reference(
             target=volume.data,
             foreground=foreground_mask(volume.data, voxel_size_mm=volume.voxel_size_mm),
@@ -97,8 +97,6 @@ def _measured(path: Path, observers: Sequence[Observer], regions: Path | None) -
             target_labels=COMPOSITE_REGIONS,
             reference_labels=(REFERENCE_REGION,),
         )
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _codes(regions: NDArray[np.float32]) -> NDArray[np.int16]:
