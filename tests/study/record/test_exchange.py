@@ -243,14 +243,14 @@ def test_an_import_can_be_repeated_and_continued(study: Study, tmp_path: Path) -
     import_reads(study.folder, write(tmp_path / "one.csv", [{"read_id": first, **GOOD}, {"read_id": second}]))
     both = write(tmp_path / "two.csv", [{"read_id": first, **GOOD}, {"read_id": second, **GOOD}])
     imported = import_reads(study.folder, both)
-    assert str(imported) == "1 reads taken, 1 on record already"
+    assert str(imported) == "1 read taken, 1 on record already"
     assert str(import_reads(study.folder, both)) == "0 reads taken, 2 on record already"
     changed = [{"read_id": first, **GOOD, "quality": "1"}]
     with pytest.raises(InputError, match=r"row 2, column 'reason': .*a correction needs a reason"):
         import_reads(study.folder, write(tmp_path / "three.csv", changed))
     assert len(stored(study)) == 2
     corrected = write(tmp_path / "four.csv", [{**changed[0], "reason": "slipped"}], (*COLUMNS, "reason"))
-    assert str(import_reads(study.folder, corrected)) == "1 reads taken, 1 corrections among them"
+    assert str(import_reads(study.folder, corrected)) == "1 read taken, 1 correction among them"
     assert list(stored(study)["reason"].fillna("")) == ["", "", "slipped"]
     assert str(import_reads(study.folder, corrected)) == "0 reads taken, 1 on record already"
 
