@@ -25,6 +25,7 @@ from medrestore.data.manifest_checks import (
     pair_files,
     path_problem,
     row_problems,
+    scan_problems,
 )
 from medrestore.data.tables import Problem, located, parse_text_table, read_text_table, refuse, table_problems
 from medrestore.files import atomic_path, sha256_file
@@ -71,7 +72,7 @@ _DERIVED = ("row", "degraded_path", "target_path", "regions_path")
 def read_manifest(
     path: str | os.PathLike[str],
     *,
-    label_column: str = "amyloid_status",
+    label_column: str | None = "amyloid_status",
     label_values: Sequence[float] = (0, 1),
 ) -> pd.DataFrame:
     """Read a manifest; the volumes themselves are not opened.
@@ -81,7 +82,7 @@ def read_manifest(
     path
         CSV file, UTF-8, separated by commas; paths in it are relative to its folder.
     label_column
-        Column of the class label y.
+        Column of the class label y; None where no label is needed, whatever the table has.
     label_values
         Labels that may occur.
 
@@ -301,10 +302,10 @@ def _path_problems(table: pd.DataFrame, files: Sequence[FileColumn]) -> list[Pro
 
 
 def _parse(
-    path: Path, label_column: str, label_values: Sequence[float]
+    path: Path, label_column: str | None, label_values: Sequence[float]
 ) -> tuple[pd.DataFrame, list[Problem]]:
     table, faulty = parse_text_table(path)
-    required = list(dict.fromkeys([*_REQUIRED, label_column]))
+    required = list(dict.fromkeys([*_REQUIRED, *filter(None, [label_column])]))
     problems = table_problems(table, required=required, optional=_OPTIONAL)
     if problems:
         return table, faulty + problems
@@ -318,6 +319,7 @@ def _parse(
     ]
     problems += number_problems(table, label_column, label_values)
     problems += row_problems(table, key=_KEY)
+    problems += scan_problems(table, [*filter(None, [label_column]), "regions_sha256"])
     problems += add_paths(table, path.parent, PAIR_FILES)
     return table, sorted(problems)
 

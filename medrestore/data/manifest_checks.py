@@ -37,6 +37,7 @@ __all__ = [
     "require_regions",
     "require_whole_numbers",
     "row_problems",
+    "scan_problems",
 ]
 
 SPLITS = ("train", "validation", "test")
@@ -144,10 +145,12 @@ PAIR_FILES = pair_files()
 """Columns of a manifest of pairs that name a file."""
 
 
-def number_problems(table: pd.DataFrame, label_column: str, label_values: Sequence[float]) -> list[Problem]:
+def number_problems(
+    table: pd.DataFrame, label_column: str | None, label_values: Sequence[float]
+) -> list[Problem]:
     """Turn the columns of numbers from text to float64, in place; report what is no number or not allowed."""
     problems = []
-    for name in (label_column, "dose_fraction"):
+    for name in filter(None, (label_column, "dose_fraction")):
         numbers = pd.to_numeric(table[name], errors="coerce")
         for row, text, number in zip(table["row"], table[name], numbers, strict=True):
             if text == "":
@@ -212,6 +215,29 @@ def row_problems(
                 problems.append(
                     Problem(row, f"{name}_sha256", f"same file content as subject {other}'s in row {before}")
                 )
+    return problems
+
+
+def scan_problems(table: pd.DataFrame, columns: Sequence[str]) -> list[Problem]:
+    """Report what differs between rows of one scan, which are its doses, though it is of the scan.
+
+    Parameters
+    ----------
+    table
+        With ``row``, ``subject_id``, ``session_id`` and the columns.
+    columns
+        What is the same in all rows of a scan; an empty cell contradicts none.
+    """
+    problems = []
+    for name in columns:
+        first: dict[tuple[str, str], tuple[int, Any]] = {}
+        for row, *scan, value in table[["row", "subject_id", "session_id", name]].itertuples(index=False):
+            if value == "" or pd.isna(value):
+                continue
+            before, other = first.setdefault((scan[0], scan[1]), (row, value))
+            if value != other:
+                message = f"differs from that of the same scan in row {before}: {value} and {other}"
+                problems.append(Problem(row, name, message))
     return problems
 
 
@@ -343,7 +369,7 @@ def file_problems(
         )
         found = dict(zip(jobs, bar, strict=True))
     problems = []
-    owners: dict[tuple[str, str], Mapping[Any, Any]] = {}
+    owners: dict[str, tuple[Mapping[Any, Any], str]] = {}
     for row in table.to_dict("records"):
         cells = {
             name: found[row[f"{name}_path"], row.get(f"{column.against}_path", ""), name]
@@ -363,7 +389,7 @@ def _others(table: pd.DataFrame, column: FileColumn) -> Sequence[str]:
 
 
 def _content_problems(
-    row: Mapping[Any, Any], cells: Mapping[str, _Cell], owners: dict[tuple[str, str], Mapping[Any, Any]]
+    row: Mapping[Any, Any], cells: Mapping[str, _Cell], owners: dict[str, tuple[Mapping[Any, Any], str]]
 ) -> list[Problem]:
     """Report what is in two columns of a row, and voxels under two subjects in files of other bytes."""
     problems = []
@@ -378,9 +404,11 @@ def _content_problems(
         elif twin != name and cell.sha256 != cells[twin].sha256:  # else a checksum is told to differ
             message = f"{row[name]} has the same voxels as {twin} of this row"
             problems.append(Problem(row["row"], name, message))
-        owner = owners.setdefault((name, cell.voxels), row)
-        if owner["subject_id"] != row["subject_id"] and owner[f"{name}_sha256"] != row[f"{name}_sha256"]:
-            whose = f"subject {owner['subject_id']}'s in row {owner['row']}"
+        owner, column = owners.setdefault(cell.voxels, (row, name))
+        told = column == name and owner[f"{name}_sha256"].lower() == row[f"{name}_sha256"].lower()
+        if owner["subject_id"] != row["subject_id"] and not told:
+            place = "" if column == name else f" ({column})"
+            whose = f"subject {owner['subject_id']}'s in row {owner['row']}{place}"
             problems.append(Problem(row["row"], name, f"{row[name]} has the same voxels as {whose}"))
     return problems
 

@@ -204,7 +204,7 @@ class VolumeEvaluator(NiftiEvaluator[VolumeFile]):
 
 def _sources(source: Path, split: str | None, dose_fraction: float | None) -> Iterator[VolumeFile]:
     if source.suffix.lower() == ".csv":
-        table = read_manifest(source)
+        table = read_manifest(source, label_column=None)
         rows = split_rows(table, split, dose_fraction=dose_fraction)
         several = rows.duplicated(["subject_id", "session_id"], keep=False)
         for row, repeated in zip(rows.to_dict("records"), several, strict=True):

@@ -406,6 +406,50 @@ def test_files_are_found_whose_names_look_the_same(make_cohort: Make) -> None:
     assert Path(read_manifest(path)["degraded_path"][0]).parent == folder
 
 
+def test_composed_and_decomposed_ids_are_one(make_cohort: Make) -> None:
+    path = make_cohort()
+    edit(path, 2, "subject_id", "M\u00fcller")
+    edit(path, 9, "subject_id", "Mu\u0308ller")
+    edit(path, 9, "session_id", "02")
+    assert shown(path) == ["row 9 split: subject M\u00fcller is in 'test' here and in 'train' in row 2"]
+
+
+def test_doses_of_a_scan_that_contradict_each_other_are_reported(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    dose = table.iloc[[3]].assign(dose_fraction="0.05", amyloid_status="0", regions=table["regions"][1])
+    dose["regions_sha256"] = table["regions_sha256"][1]
+    pd.concat([table, dose]).to_csv(path, index=False)
+    found = [line for line in shown(path) if "grid" not in line]
+    assert found[0] == "row 10 amyloid_status: differs from that of the same scan in row 5: 0.0 and 1.0"
+    assert found[1].startswith("row 10 regions_sha256: differs from that of the same scan in row 5: ")
+    assert len(found) == 2
+
+
+def test_labels_are_left_alone_where_none_is_needed(make_cohort: Make) -> None:
+    path = make_cohort()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.rename(columns={"amyloid_status": "contrast"}).to_csv(path, index=False)
+    assert read_manifest(path, label_column=None)["contrast"].tolist() == ["0", "1"] * 4
+    with pytest.raises(InputError, match="row 1 amyloid_status: no such column"):
+        read_manifest(path)
+
+
+def test_a_target_that_is_the_degraded_image_of_another_subject_is_reported(make_cohort: Make) -> None:
+    path = make_cohort(depth=5)
+    target = read_volume(path.parent / "subjects/sub-0000/target.nii.gz")
+    for column in ("degraded", "target"):
+        data = target.data if column == "degraded" else target.data * 2
+        write_volume(data, target.source, path.parent / f"subjects/sub-0006/{column}.nii.gz")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    with_checksums(table, path.parent).to_csv(path, index=False)
+    (found,) = shown(path)
+    assert found.startswith(
+        "row 8 degraded: subjects/sub-0006/degraded.nii.gz has the same voxels as subject"
+    )
+    assert found.endswith("0000's in row 2 (target)")
+
+
 # ---------------------------------------------------------------- faults of the files
 @pytest.mark.parametrize(
     ("change", "problem"),

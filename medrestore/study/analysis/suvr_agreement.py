@@ -135,7 +135,7 @@ def suvr_agreement(
 
 
 def _regions(study: Study, manifest: Path) -> dict[str, Path]:
-    found = region_maps(read_manifest(manifest))
+    found = region_maps(read_manifest(manifest, label_column=None))
     cases = study.key.loc[study.key["phase"] == READING, "case"].unique()
     absent = [case for case in cases if case not in found]
     if absent:
