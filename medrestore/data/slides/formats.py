@@ -105,7 +105,7 @@ class _WholeSlide:
             self._slide = openslide.OpenSlide(str(path))
         except openslide.OpenSlideError as error:
             if "compression" in str(error) and (facts := read_tiff_facts(path)):
-                require_readable_compression(path, facts)
+                require_readable_compression(path, facts, tiled=True)
             _unreadable(path, error)
         self._path = path
         self.sizes: tuple[tuple[int, int], ...] = tuple(self._slide.level_dimensions)
@@ -161,7 +161,7 @@ class _Picture:
         self._pixels: npt.NDArray[np.uint8] | None = None
         facts = read_tiff_facts(path)
         if facts is not None:  # first: Pillow takes 16 bits for 8, and does not know all that it refuses
-            require_readable_compression(path, facts)
+            require_readable_compression(path, facts, tiled=False)
             require_rgb(path, facts)
         with _quiet(), _open_picture(path) as picture:
             _require_rgb_picture(path, picture)

@@ -131,6 +131,7 @@ def scan_slide(entry: SlideEntry, rules: TileRules, folder: Path, fingerprint: s
             "tissue_area_mm2": round(float((tissue & ~pen).sum()) * mask_microns**2 / 1e6, 6),
             "tiles": int((fate == "kept").sum()),
             **{f"dropped_{why}": int((fate == why).sum()) for why in ("tissue", "pen", "focus")},
+            "notes": "; ".join(slide.notes),
         }
         given = slide.given_microns_per_pixel
     kept = np.flatnonzero(fate == "kept")

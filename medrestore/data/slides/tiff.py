@@ -37,6 +37,7 @@ _FOREIGN = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
+_OF_PILLOW = (34925,)  # and read by OpenSlide nowhere
 _MICRONS = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}  # inch, centimeter, millimeter, micrometer
 _NAMED_MICRONS = {
     **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "\\u00B5m"), 1.0),
@@ -174,18 +175,27 @@ def require_rgb(path: Path, facts: TiffFacts) -> None:
         fail(f"has {facts.samples} channels, expected 3", path=path, remedy=RGB_REMEDY)
 
 
-def require_readable_compression(path: Path, facts: TiffFacts) -> None:
-    """Refuse a compression that neither OpenSlide nor Pillow reads in a TIFF of no scanner's format.
+def require_readable_compression(path: Path, facts: TiffFacts, *, tiled: bool) -> None:
+    """Refuse a compression that is not read in a TIFF of no scanner's format.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    facts : TiffFacts
+        Of it.
+    tiled : bool
+        OpenSlide would read it, and not Pillow, which knows one more.
 
     Raises
     ------
     InputError
         Names it, and the command that writes the file anew.
     """
-    if facts.compression in _FOREIGN:
+    if facts.compression in _FOREIGN and (tiled or facts.compression not in _OF_PILLOW):
         fail(
-            f"is a TIFF compressed by {_FOREIGN[facts.compression]}, which neither OpenSlide nor Pillow "
-            "reads",
+            f"is a TIFF compressed by {_FOREIGN[facts.compression]}, which "
+            f"{'OpenSlide does not read' if tiled else 'Pillow does not read'}",
             path=path,
             remedy=f"write it anew without loss: {_command(path, 'p.asarray()')}",
         )

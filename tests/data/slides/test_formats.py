@@ -120,7 +120,7 @@ def test_compression_that_is_not_read_is_named_and_the_remedy_helps(
         iccprofile=PROFILE, resolution=(2e4, 2e4), resolutionunit="CENTIMETER",
     )  # fmt: skip
     with pytest.raises(
-        InputError, match=rf"a\.tiff: is a TIFF compressed by {words}, which neither"
+        InputError, match=rf"a\.tiff: is a TIFF compressed by {words}, which \w+ does not"
     ) as refused:
         read(path)
     assert "damaged" not in str(refused.value)
@@ -132,6 +132,12 @@ def test_compression_that_is_not_read_is_named_and_the_remedy_helps(
         found = slide.read(0, 0, width=slide.width, height=slide.height)
         np.testing.assert_array_equal(found, file.pages[0].asarray())
         assert (slide.icc_profile, slide.microns_per_pixel) == (PROFILE, pytest.approx(0.5))
+
+
+def test_strips_that_pillow_reads_are_read(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read(write(tmp_path / "a.tiff", RGB, compression="lzma", tile=None)), RGB)
+    with pytest.raises(InputError, match="is a TIFF compressed by LZMA, which OpenSlide does not read"):
+        open_slide(write(tmp_path / "b.tiff", RGB, compression="lzma"))
 
 
 @pytest.mark.parametrize("format", ["WEBP", "BMP", "GIF", "JPEG2000"])
