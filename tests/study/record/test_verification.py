@@ -223,7 +223,7 @@ def test_the_command_ends_with_1_when_something_is_wrong(
     assert good.exit_code == 0, good.output
     bad = runner.invoke(app, ["study", "verify", str(read_study.folder), "--head", "0" * 64])
     assert bad.exit_code == 1
-    assert "1 problems:" in bad.output
+    assert "1 problem:" in bad.output
 
 
 def test_many_problems_are_counted_and_the_first_are_printed(read_study: Study) -> None:
