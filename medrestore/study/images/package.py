@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, about, fail
+from medrestore.checks import InputError, OutputError, Setbacks, about, fail
 from medrestore.data.volumes import grid_difference, read_volume
 from medrestore.files import atomic_path, sha256_file
 from medrestore.study.images.blinding import (
@@ -115,7 +115,7 @@ def package_images(
     ------
     InputError
         When an image cannot be read or has no signal, arms of a case are on different grids, a face is not
-        found, or the folder holds other files.
+        found (all cases of which this is so are named), or the folder holds other files.
     """
     from medrestore.data.workers import run_tasks
     from medrestore.progress import progress_bar
@@ -134,6 +134,7 @@ def package_images(
         finished = finished_case(cases[case], images, records)
         if finished is not None:
             done[case] = finished
+    setbacks = Setbacks("blinded", unit="case")
     tasks = [
         (cases[case], images, records, protocol.dimensions, protocol.modality, deface)
         for case in order
@@ -142,14 +143,29 @@ def package_images(
     with progress_bar(
         total=len(order), initial=len(done), desc="blind images", unit="case", disable=not progress
     ) as bar:
-        for packaged in run_tasks(package_case, tasks, workers=workers):
-            done[str(packaged.rows[0]["case"])] = packaged
+        for case, packaged in run_tasks(_package_or_say_why, tasks, workers=workers):
+            with setbacks.set_aside(case):
+                if isinstance(packaged, str):
+                    raise InputError(packaged)
+                done[case] = packaged
             bar.update()
+    setbacks.raise_any(len(order))
     _require_only(images, {str(name) for name in sources["image_id"]})
     rows = {row["image_id"]: row for packaged in done.values() for row in packaged.rows}
     key = pd.DataFrame([rows[str(name)] for name in sources["image_id"]], columns=list(KEY_COLUMNS))
     faces = [{"case": case, **(done[case].face or {})} for case in cases if done[case].face]
     return key, pd.DataFrame(faces, columns=["case", "fit", "margin"])
+
+
+def _package_or_say_why(sources: Sequence[ImageSource], *settings: Any) -> tuple[str, PackagedCase | str]:
+    """Return a case by its name, or why it cannot be shown: the others are looked at all the same."""
+    case = sources[0].case
+    try:
+        return case, package_case(sources, *settings)
+    except OutputError:
+        raise
+    except InputError as error:
+        return case, str(error)
 
 
 def package_case(
@@ -230,7 +246,12 @@ class _Blinded:
 
 
 def _blind_volumes(paths: Sequence[Path], *, modality: str, deface: bool, case: str) -> _Blinded:
-    volumes = [read_volume(path, order="F") for path in paths]
+    volumes, unreadable = [], Setbacks("read")
+    for path in paths:
+        with unreadable.set_aside(path):
+            volumes.append(read_volume(path, order="F"))
+    if unreadable.reasons:
+        raise InputError("; ".join(unreadable.reasons.values()))
     for volume in volumes[1:]:
         difference = grid_difference(volumes[0], volume)
         if difference:

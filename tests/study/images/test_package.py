@@ -267,6 +267,20 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"gone.nii: no such file"):
             run(table_of({("a", "x"): tmp_path / "gone.nii"}), tmp_path / "study")
 
+    def test_all_bad_images_are_named_at_once(self, tmp_path: Path) -> None:
+        good = write_source(tmp_path / "good.nii", head(1))
+        cut = tmp_path / "cut.nii"
+        cut.write_bytes(good.read_bytes()[:-9])
+        text = tmp_path / "text.nii"
+        text.write_text("no image " * 99)
+        cases = {("a", "x"): good, ("b", "x"): cut, ("b", "y"): tmp_path / "gone.nii", ("c", "x"): text}
+        with pytest.raises(InputError) as refusal:
+            run(table_of(cases), tmp_path / "study")
+        first, *lines = str(refusal.value).splitlines()
+        assert first == "2 of 3 cases could not be blinded, the others were:"
+        for name in ("gone.nii: no such file", "text.nii: cannot be read as NIfTI"):
+            assert sum(name in line for line in lines) == 1
+
     def test_source_that_changes_meanwhile(
         self, sources: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
