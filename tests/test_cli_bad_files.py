@@ -166,3 +166,52 @@ def test_names_at_their_limits(restore: Call, tiny_cohort: Path, tmp_path: Path,
     assert (tmp_path / "out" / f"{'x' * 229}_restored.nii.gz").exists()
     assert restore(Path("~scan.nii.gz"), Path("~out")).code == 0
     assert (tmp_path / "~out" / "~scan_restored.nii.gz").exists()
+
+
+def test_check_of_a_manifest_reports_every_broken_file_and_all_else(
+    call: Call, make_tiny_cohort: Callable[..., Path], tmp_path: Path
+) -> None:
+    manifest = make_tiny_cohort(tmp_path / "cohort")
+    subjects = manifest.parent / "subjects"
+    good = gzip.decompress((subjects / "sub-0000" / "degraded.nii.gz").read_bytes())
+    (tmp_path / "bad").mkdir()
+    bad = twelve_bad_files(tmp_path / "bad", good)
+    places = [
+        subjects / f"sub-{number:04}" / f"{arm}.nii.gz"
+        for number in range(6)
+        for arm in ("degraded", "target")
+    ]
+    del bad["10_empty.nii"]  # a target may be empty, for all that a check can know
+    for name, place in zip(bad, places, strict=False):
+        place.unlink()
+        (tmp_path / "bad" / name).rename(place)
+    ended = call("manifest", "check", manifest)
+    assert ended.code == 1
+    assert "Traceback" not in ended.out + ended.err
+    for (name, message), place in zip(bad.items(), places, strict=False):
+        told = message if name != "12_link.nii" else "no such file"
+        found = f"subjects/{place.parent.name}/{place.name}: "
+        assert any(found in line and told in line for line in ended.out.splitlines()), (name, ended.out)
+
+
+@pytest.mark.parametrize("name", ["01_intercept.nii", "04_offset.nii", "06_huge.nii.gz", "11_twice.nii.gz"])
+def test_broken_file_is_refused_by_every_command_that_reads_one(
+    name: str, call: Call, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    source = tiny_cohort / "subjects" / "sub-0006" / "degraded.nii.gz"
+    message = twelve_bad_files(tmp_path, gzip.decompress(source.read_bytes()))[name]
+    bad = tmp_path / name
+    out = tmp_path / "out"
+    call("simulate", "low-dose", "--image", bad, "--output", out).refused(str(bad), message)
+    call("simulate", "low-dose", "--image", source, "--mu-map", bad, "--output", out).refused(
+        str(bad), message
+    )
+
+
+def test_image_without_a_head_is_named_by_the_simulation(
+    call: Call, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    source = nibabel.load(tiny_cohort / "subjects" / "sub-0006" / "degraded.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.zeros(source.shape, np.float32), source.affine), tmp_path / "e.nii")
+    ended = call("simulate", "low-dose", "--image", tmp_path / "e.nii", "--output", tmp_path / "out")
+    ended.refused(str(tmp_path / "e.nii"), "no positive signal to find a head in")
