@@ -22,9 +22,8 @@ _DICOM_TAGS = (
 _INDEX_BYTES = 1 << 20
 """Of a Hamamatsu index, which is a few kB of text."""
 
-_HAMAMATSU_PICTURE = re.compile(
-    r"^(?:ImageFile(?:\([\d,]+\))?|MapFile|OptimisationFile|MacroImage)=(.+)$", re.MULTILINE
-)
+_HAMAMATSU_PIXELS = r"(?:ImageFile(?:\([\d,]+\))?|MapFile)"
+_HAMAMATSU_PARTS = rf"(?:{_HAMAMATSU_PIXELS}|OptimisationFile|MacroImage)"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def slide_parts(path: str | os.PathLike[str]) -> tuple[Path, ...]:
         inside = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else []
         return (path, *sorted(inside))
     if suffix in (".vms", ".vmu"):
-        named = (path.parent / name for name in _named_by(path))
+        named = (path.parent / name for name in _named_by(path, _HAMAMATSU_PARTS))
         return (path, *(file for file in named if file.is_file()))
     header = _dicom(path)
     if header is None or header.flavor != "VOLUME":
@@ -173,20 +172,19 @@ def _fault(path: Path) -> str:
     if suffix == ".mrxs" and not path.with_suffix("").is_dir():
         return f"lacks its folder {path.stem}, which holds its pixels. Remedy: copy the folder beside it"
     if suffix in (".vms", ".vmu"):
-        missing = [name for name in _named_by(path) if not (path.parent / name).is_file()]
+        missing = [name for name in _named_by(path, _HAMAMATSU_PIXELS) if not (path.parent / name).is_file()]
         if missing:
             return f"lacks {missing[0]}, a picture that it names. Remedy: copy its pictures beside it"
     return ""
 
 
-def _named_by(index: Path) -> list[str]:
-    """Return the names of pictures in a Hamamatsu index."""
+def _named_by(index: Path, keys: str) -> list[str]:
+    """Return the names of files that a Hamamatsu index has under some keys."""
     try:
         text = index.read_bytes()[:_INDEX_BYTES].decode("utf-8", errors="replace")
     except OSError:
         return []
-    found = _HAMAMATSU_PICTURE.findall(text)
-    return sorted({name.strip() for name in found})
+    return sorted({name.strip() for name in re.findall(f"^{keys}=(.+)$", text, re.MULTILINE)})
 
 
 def _dicom(path: Path) -> _Dicom | None:
