@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medrestore.checks import counted, fail, one_line
+from medrestore.data.slides.parts import require_slide
 from medrestore.data.slides.resolution import Statement
 from medrestore.data.slides.tiff import (
     RGB_REMEDY,
@@ -83,8 +84,7 @@ def open_source(path: Path) -> Source:
     """
     import openslide
 
-    if not path.is_file():
-        fail("no such file, expected a slide or picture", path=path)
+    require_slide(path)
     if path.stat().st_size == 0:
         fail("is empty", path=path, remedy="copy the file again")
     try:

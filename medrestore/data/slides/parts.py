@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from medrestore.checks import fail
 from medrestore.files import sha256_file
 
-__all__ = ["SlideGroup", "group_files", "slide_checksum", "slide_identity", "slide_parts"]
+__all__ = ["SlideGroup", "group_files", "require_slide", "slide_checksum", "slide_identity", "slide_parts"]
 
 _WHOLE_SLIDE_IMAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _DICOM_TAGS = (
@@ -36,15 +37,12 @@ class SlideGroup:
         The file that it is opened by.
     patient : str
         Pseudonym of DICOM's PatientID, empty where there is none.
-    fault : str
-        Why it cannot be read, as its files tell; empty where it may be fine.
     is_slide : bool
         Whether it is more than the label, the overview or the thumbnail of a slide.
     """
 
     path: Path
     patient: str = ""
-    fault: str = ""
     is_slide: bool = True
 
 
@@ -77,7 +75,7 @@ def group_files(files: Iterable[Path]) -> list[SlideGroup]:
         if header is not None:
             series.setdefault((path.parent, header.series), []).append((path, header))
         elif path not in parts:
-            groups.append(SlideGroup(path, fault=_fault(path)))
+            groups.append(SlideGroup(path))
     for members in series.values():
         volumes = [(header.pixels, path) for path, header in members if header.flavor == "VOLUME"]
         patient = members[0][1].patient
@@ -86,12 +84,40 @@ def group_files(files: Iterable[Path]) -> list[SlideGroup]:
             path = min(path for pixels, path in volumes if pixels == finest)
             groups.append(SlideGroup(path, patient))
         else:
-            path, header = members[0]
-            what = header.flavor.lower() or "unnamed picture"
-            groups.append(
-                SlideGroup(path, patient, f"is the {what} of a slide, and no slide", is_slide=False)
-            )
+            groups.append(SlideGroup(members[0][0], patient, is_slide=False))
     return sorted(groups, key=lambda group: group.path)
+
+
+def require_slide(path: str | os.PathLike[str]) -> None:
+    """Require a file that is a slide with all its parts, as far as headers and names tell.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, it is the label, overview or thumbnail of a slide, or a part is missing.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if path.is_symlink() and not path.exists():
+        fail(
+            "is a link that leads nowhere", path=path, remedy="put the slide where it leads, or take it away"
+        )
+    if not path.is_file():
+        fail("no such file, expected a slide or picture", path=path)
+    header = _dicom(path)
+    if header is not None and header.flavor != "VOLUME":
+        what = header.flavor.lower() or "unnamed picture"
+        fail(f"is the {what} of a slide, and no slide", path=path, remedy="name a level of the slide")
+    if suffix == ".mrxs" and not path.with_suffix("").is_dir():
+        fail(
+            f"lacks its folder {path.stem}, which holds its pixels",
+            path=path,
+            remedy="copy it beside the file",
+        )
+    if suffix in (".vms", ".vmu"):
+        missing = [name for name in _named_by(path, _HAMAMATSU_PIXELS) if not (path.parent / name).is_file()]
+        if missing:
+            fail(f"lacks {missing[0]}, a picture that it names", path=path, remedy="copy it beside the file")
 
 
 def slide_parts(path: str | os.PathLike[str]) -> tuple[Path, ...]:
@@ -162,20 +188,6 @@ def slide_identity(path: str | os.PathLike[str]) -> str:
     except openslide.OpenSlideError:
         pass  # who opens it to read it tells why
     return slide_checksum(path)
-
-
-def _fault(path: Path) -> str:
-    """Say which part of a slide is missing, as far as names tell."""
-    suffix = path.suffix.lower()
-    if not path.exists():
-        return "is a link that leads nowhere" if path.is_symlink() else ""
-    if suffix == ".mrxs" and not path.with_suffix("").is_dir():
-        return f"lacks its folder {path.stem}, which holds its pixels. Remedy: copy the folder beside it"
-    if suffix in (".vms", ".vmu"):
-        missing = [name for name in _named_by(path, _HAMAMATSU_PIXELS) if not (path.parent / name).is_file()]
-        if missing:
-            return f"lacks {missing[0]}, a picture that it names. Remedy: copy its pictures beside it"
-    return ""
 
 
 def _named_by(index: Path, keys: str) -> list[str]:

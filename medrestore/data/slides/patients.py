@@ -194,12 +194,13 @@ def patient_key(name: str) -> str:
     for pattern in _BARCODES:
         if found := pattern.match(text):
             return "-".join(found.groups()).casefold()
+    folded = alike(text)
     for pattern in _ACCESSIONS:
-        found = pattern.match(text)
-        if found and _BLOCK.fullmatch(text, found.end()):
+        found = pattern.match(text) or pattern.match(folded)
+        if found and _BLOCK.fullmatch(found.string, found.end()):
             number = found.group("number") or found.groupdict().get("longer")
             return f"{found.group('laboratory')}{found.group('year')[-2:]}-{int(number or 0)}".casefold()
-    return re.sub(r"(?<=[^\W\d_])-(?=\d)", "", alike(text))
+    return re.sub(r"(?<=[^\W\d_])-(?=\d)", "", folded)
 
 
 def _plain(text: str) -> str:

@@ -132,9 +132,7 @@ def find_slides(
         entries = []
         for group, folders in search_slides(paths):
             told = rule(group.path.stem, folders, group.patient)
-            entries.append(
-                SlideEntry(group.path, told.patient, "", microns_per_pixel, rule=told.rule, fault=group.fault)
-            )
+            entries.append(SlideEntry(group.path, told.patient, "", microns_per_pixel, rule=told.rule))
     if patient_pattern is not None and not any(entry.rule for entry in entries):
         number = counted(len(entries), "slide")
         raise InputError(
@@ -302,6 +300,8 @@ def describe_patients(entries: Sequence[SlideEntry]) -> list[str]:
             )
         else:
             lines.append(f"nothing tells the patient of {counted(number, 'slide')}, as {example.path.name}")
+    if len(entries) > 1 and len({entry.subject_id for entry in entries}) == len(entries):
+        lines.append(f"each of {len(entries)} slides is a patient of its own: see that it is so")
     return lines
 
 
@@ -337,23 +337,11 @@ def _of_cases(paths: Sequence[Path], cases: Cases, microns_per_pixel: float | No
     for group, folders in search_slides(paths):
         row = cases.row_of(group.path, folders=folders)
         if row is None:
-            entries.append(
-                SlideEntry(
-                    group.path,
-                    group.path.stem,
-                    "",
-                    microns_per_pixel,
-                    fault=group.fault
-                    or f"is not in {cases.path}. Remedy: add its row, or leave the slide out",
-                )
-            )
+            fault = f"is not in {cases.path}. Remedy: add its row, or leave the slide out"
+            entries.append(SlideEntry(group.path, group.path.stem, "", microns_per_pixel, fault=fault))
             continue
         microns = microns_per_pixel if row.microns_per_pixel is None else row.microns_per_pixel
-        entries.append(
-            SlideEntry(
-                group.path, row.subject_id, row.split, microns, rule="the table of cases", fault=group.fault
-            )
-        )
+        entries.append(SlideEntry(group.path, row.subject_id, row.split, microns, rule="the table of cases"))
     if not any(entry.rule for entry in entries):
         fail(
             f"names none of {counted(len(entries), 'slide')}, for instance not {entries[0].path.name}",

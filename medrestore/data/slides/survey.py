@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medrestore.checks import Setbacks, fail
+from medrestore.data.identity import id_problem
 from medrestore.data.slides.parts import slide_identity
 from medrestore.data.slides.scan import TileRules, grid_positions
 from medrestore.data.slides.slide_list import SlideEntry, merge_copies
 
 __all__ = ["usable_slides"]
 
+_LARGEST = 10**6
+"""Pixels, of which no position in a slide has more digits."""
 _PICTURES = (".png", ".jpg", ".jpeg")
 
 _logger = logging.getLogger(__name__)
@@ -49,6 +52,8 @@ def usable_slides(entries: Sequence[SlideEntry], rules: TileRules, setbacks: Set
 def _require_usable(entry: SlideEntry, rules: TileRules) -> None:
     if entry.fault:
         fail(entry.fault, path=entry.path)
+    if reason := id_problem(f"{entry.name}_x{_LARGEST}_y{_LARGEST}"):
+        fail(f"its tiles cannot be called after it: {reason}", path=entry.path, remedy="rename the slide")
     with rules.open(entry) as slide:
         for note in slide.notes:
             _logger.warning("%s: %s", entry.path, note)

@@ -26,6 +26,7 @@ SMALL = {
     "progress": False,
     "workers": 1,
 }
+HALF = {**SMALL, "fractions": {"train": 0.5, "validation": 0.25, "test": 0.25}}
 
 
 def tissue(seed: int, side: int = 128) -> np.ndarray:
@@ -125,17 +126,17 @@ def test_twelve_of_forty_slides_are_bad_in_twelve_ways(
 
 def test_mended_and_removed_slides_join_and_patients_keep_their_splits(tmp_path: Path) -> None:
     slides, output = tmp_path / "slides", tmp_path / "tiles"
-    write_good(slides, 12)
+    write_good(slides, 5)
     for name in ("S19-3000 A.svs", "S19-3001 A.svs"):
         (slides / name).write_text("no slide")
-    with pytest.raises(InputError, match=r"^2 of 24 slides could not"):
-        make_tiles(slides, output=output, **SMALL)
+    with pytest.raises(InputError, match=r"^2 of 10 slides could not"):
+        make_tiles(slides, output=output, **HALF)
     before = read_tile_manifest(output / "manifest.csv")
     records = {path: path.stat().st_mtime_ns for path in (output / "slides").iterdir()}
     (slides / "S19-3000 A.svs").unlink()
     (slides / "S19-3001 A.svs").unlink()
     Image.fromarray(tissue(80)).save(slides / "S19-3001 A.png")
-    make_tiles(slides, output=output, **SMALL)
+    make_tiles(slides, output=output, **HALF)
     after = read_tile_manifest(output / "manifest.csv")
     assert {path: path.stat().st_mtime_ns for path in records} == records
     kept = after[after["subject_id"] != "S19-3001"].drop(columns="row").reset_index(drop=True)
@@ -144,25 +145,25 @@ def test_mended_and_removed_slides_join_and_patients_keep_their_splits(tmp_path:
     assert check_tile_manifest(output / "manifest.csv") == []
     Image.fromarray(tissue(81)).save(slides / "S19-3002 A.png")
     with pytest.raises(InputError, match="holds tiles of other slides or settings"):
-        make_tiles(slides, output=output, **SMALL)  # it is complete now
+        make_tiles(slides, output=output, **HALF)  # it is complete now
 
 
 def test_other_splits_are_no_continuation(tmp_path: Path) -> None:
-    write_good(tmp_path / "slides", 12)
+    write_good(tmp_path / "slides", 5)
     (tmp_path / "slides" / "S19-3000 A.svs").write_text("no slide")
-    with pytest.raises(InputError, match=r"1 of 23 slides could not"):
-        make_tiles(tmp_path / "slides", output=tmp_path / "tiles", **SMALL)
+    with pytest.raises(InputError, match=r"1 of 9 slides could not"):
+        make_tiles(tmp_path / "slides", output=tmp_path / "tiles", **HALF)
     with pytest.raises(InputError, match="holds tiles of other slides or settings"):
-        make_tiles(tmp_path / "slides", output=tmp_path / "tiles", seed=1, **SMALL)
+        make_tiles(tmp_path / "slides", output=tmp_path / "tiles", seed=1, **HALF)
 
 
 def test_a_slide_that_is_damaged_later_is_named_and_the_manifest_stays(tmp_path: Path) -> None:
-    write_good(tmp_path / "slides", 12)
-    manifest = make_tiles(tmp_path / "slides", output=tmp_path / "tiles", **SMALL)
+    write_good(tmp_path / "slides", 5)
+    manifest = make_tiles(tmp_path / "slides", output=tmp_path / "tiles", **HALF)
     before = manifest.read_bytes()
     (tmp_path / "slides" / "S19-1003 A1.png").write_text("no slide")
     with pytest.raises(InputError, match=r"S19-1003 A1\.png: is no slide"):
-        make_tiles(tmp_path / "slides", output=tmp_path / "tiles", **SMALL)
+        make_tiles(tmp_path / "slides", output=tmp_path / "tiles", **HALF)
     assert manifest.read_bytes() == before
 
 
@@ -181,21 +182,21 @@ def test_copies_are_one_entry_or_named(
     tmp_path: Path, write_pyramid: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     slides = tmp_path / "slides"
-    write_good(slides, 10)
+    write_good(slides, 6)
     shutil.copy(slides / "S19-1000 A1.png", slides / "S19-1000 copy.png")
     shutil.copy(slides / "S19-1001 A1.png", slides / "S19-1002 wrong.png")
     first = write_pyramid(slides / "S19-1003 P.tiff", [tissue(70)], microns_per_pixel=0.5)
     (slides / "S19-1004 P.tiff").write_bytes(first.read_bytes() + b"trailing")
     with caplog.at_level(logging.WARNING), pytest.raises(InputError) as caught:
-        make_tiles(slides, output=tmp_path / "tiles", **SMALL)
+        make_tiles(slides, output=tmp_path / "tiles", **HALF)
     message = str(caught.value)
-    assert message.startswith("4 of 22 slides could not be cut into tiles")
+    assert message.startswith("4 of 14 slides could not be cut into tiles")
     for one, other in (("S19-1001 A1.png", "S19-1002 wrong.png"), ("S19-1003 P.tiff", "S19-1004 P.tiff")):
         assert f"{one}: is the same slide as {slides / other}, which is of patient" in message
     assert "S19-1000 copy.png is the same slide as" in caplog.text
     kept = set(read_tile_manifest(tmp_path / "tiles" / "manifest.csv")["slide"])
     assert "../slides/S19-1000 A1.png" in kept
-    assert len(kept) == 17
+    assert len(kept) == 9
     assert check_tile_manifest(tmp_path / "tiles" / "manifest.csv") == []
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medrestore.data.slides.parts import group_files, slide_checksum, slide_identity, slide_parts
+from medrestore.checks import InputError
+from medrestore.data.slides.parts import require_slide, slide_checksum, slide_identity, slide_parts
 from medrestore.data.slides.reader import open_slide
 from medrestore.data.slides.slide_list import find_slides
 from medrestore.data.slides.slide_search import slides_in
@@ -61,8 +62,9 @@ def test_labels_alone_are_no_slides(tmp_path: Path, series: Path, write_dicom: C
     )
     assert slides_in(tmp_path / "labels") == []
     assert [entry.path.name for entry in find_slides(tmp_path)] == ["c.dcm"]
-    assert find_slides(label)[0].fault == "is the label of a slide, and no slide"
-    assert group_files([series / "b.dcm"])[0].fault == "is the overview of a slide, and no slide"
+    for path, flavor in ((label, "label"), (series / "b.dcm", "overview")):
+        with pytest.raises(InputError, match=rf"\.dcm: is the {flavor} of a slide, and no slide"):
+            open_slide(path)
 
 
 def test_checksums_cover_all_levels_and_no_label(series: Path) -> None:
@@ -88,7 +90,8 @@ def test_mirax_and_hamamatsu_are_one_slide_each(tmp_path: Path) -> None:
     for name in ("h.jpg", "h_(1,0).jpg", "h_map2.jpg", "h.opt", "h_macro.jpg", "other.jpg"):
         (tmp_path / name).write_text(name)
     assert [entry.path.name for entry in find_slides(tmp_path)] == ["h.vms", "m.mrxs", "other.jpg"]
-    assert not any(entry.fault for entry in find_slides(tmp_path))
+    for slide in ("h.vms", "m.mrxs"):
+        require_slide(tmp_path / slide)
     for slide, part in (("m.mrxs", "m/Data0000.dat"), ("h.vms", "h_(1,0).jpg")):
         before = slide_checksum(tmp_path / slide)
         assert before != sha256_file(tmp_path / slide)
@@ -102,10 +105,13 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
         "[Virtual Microscope Specimen]\r\nImageFile=h.jpg\r\nPatchMacroROI=0,0\r\n"
     )
     (tmp_path / "l.svs").symlink_to("gone.svs")
-    faults = {entry.path.name: entry.fault for entry in find_slides(tmp_path)}
-    assert faults["m.mrxs"].startswith("lacks its folder m, ")
-    assert faults["h.vms"].startswith("lacks h.jpg, a picture that it names")
-    assert faults["l.svs"] == "is a link that leads nowhere"
+    for name, words in (
+        ("m.mrxs", "lacks its folder m, which holds its pixels"),
+        ("h.vms", "lacks h.jpg, a picture that it names"),
+        ("l.svs", "is a link that leads nowhere"),
+    ):
+        with pytest.raises(InputError, match=rf"{name}: {words}.*Remedy"):
+            open_slide(tmp_path / name)
 
 
 def test_one_file_has_the_checksum_that_it_always_had(tmp_path: Path) -> None:
