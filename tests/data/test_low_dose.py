@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
+from medrestore.data import low_dose
 from medrestore.data.low_dose import head_mask, simulate_low_dose
 from medrestore.data.manifest import check_manifest, read_manifest
 from medrestore.data.tables import Problem
+from medrestore.files import write_json
 from medrestore.operators.pet_scan import ScanSettings
 
 SETTINGS = ScanSettings(angles=40, subsets=8)
@@ -252,8 +254,45 @@ class TestFolder:
 
     def test_other_settings_are_refused(self, scan: Path, tmp_path: Path) -> None:
         simulate(scan, tmp_path / "out")
-        with pytest.raises(InputError, match="holds subject scan from other settings"):
+        with pytest.raises(InputError, match=r"holds subject scan from other settings \(seed 0 -> 1\)"):
             simulate(scan, tmp_path / "out", seed=1)
+
+    def test_a_refused_call_is_mended(self, scan: Path, tmp_path: Path) -> None:
+        output = tmp_path / "out"
+        with pytest.raises(InputError, match="counts"):
+            simulate(scan, output, dose_fractions=(1e-9,), standard_counts=1e6)
+        assert not output.exists()
+        simulate(scan, output)
+        with pytest.raises(InputError, match="counts"):
+            simulate(scan, output, subject_id="b", dose_fractions=(1e-9,), standard_counts=1e6)
+        simulate(scan, output, subject_id="b")
+        assert set(pd.read_csv(output / "manifest.csv")["subject_id"]) == {"scan", "b"}
+
+    def test_a_call_that_failed_on_its_way_gives_way(
+        self, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        output = tmp_path / "out"
+
+        def full(*_: object, **__: object) -> None:
+            raise InputError("the disk is full")
+
+        with monkeypatch.context() as patch, pytest.raises(InputError, match="the disk is full"):
+            patch.setattr(
+                low_dose,
+                "write_json",
+                lambda path, content: full() if "scan/" in str(path) else write_json(path, content),
+            )
+            simulate(scan, output)
+        assert not list(output.rglob("*.*"))
+        # Killed between its images.
+        simulate(scan, output)
+        (output / "scan" / "target.nii.gz").unlink()
+        (output / "manifest.csv").unlink()
+        simulate(scan, output, seed=1, dose_fractions=(0.1,))
+        assert {path.name for path in (output / "scan").glob("*.nii.gz")} == {
+            "target.nii.gz",
+            "degraded_dose-0.1.nii.gz",
+        }
 
     def test_other_things_are_refused(self, scan: Path, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("mine")

@@ -285,6 +285,22 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path
     assert load_file(tmp_path / "checkpoint.pt")["epoch"] == 2
 
 
+def test_a_run_without_a_checkpoint_takes_other_settings(tmp_path: Path) -> None:
+    class Broken(Batches):
+        def __iter__(self):
+            for batch in super().__iter__():
+                yield {**batch, "label": batch["label"] * float("nan")}
+
+    parameters = {"learning_rate": 10.0}
+    with pytest.raises(InputError, match="not finite"):
+        build_trainer(tmp_path / "run", batches=Broken(), parameters=parameters).run()
+    build_trainer(tmp_path / "run", parameters={"learning_rate": 0.001}).run()
+    assert "0.001" in (tmp_path / "run" / "config.yaml").read_text()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file: is a file, expected a folder for training.*Remedy"):
+        build_trainer(tmp_path / "file").run()
+
+
 def test_settings_out_of_range(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ema_decay must be in \[0, 1\)"):
         build_trainer(tmp_path, ema_decay=1.0)

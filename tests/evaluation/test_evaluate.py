@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -146,6 +147,47 @@ def test_an_interrupted_evaluation_is_done_again(
     with pytest.raises(InputError, match="holds no finished evaluation"):
         load_evaluation(tmp_path / "out")
     assert run(cohort, tmp_path / "out", **FEW).record["subjects"] == 4
+
+
+def test_an_evaluation_that_met_a_nan_is_mended(cohort: Cohort, tmp_path: Path) -> None:
+    shutil.copytree(cohort.methods["gan"], tmp_path / "gan")
+    damaged = tmp_path / "gan" / "sub-02_ses-01_restored.nii.gz"
+    whole = damaged.read_bytes()
+    image = nibabel.load(damaged)
+    data = np.asarray(image.dataobj).copy()
+    data[0, 0, 0] = np.nan
+    nibabel.save(nibabel.Nifti1Image(data, image.affine, image.header), damaged)
+    few = FEW | {"methods": {"gan": tmp_path / "gan"}}
+    with pytest.raises(InputError, match="not finite"):
+        run(cohort, tmp_path / "out", **few)
+    assert not (tmp_path / "out").exists()
+    damaged.write_bytes(whole)
+    found = run(cohort, tmp_path / "out", **few)
+    (found.output / "summary.csv").unlink()
+    with pytest.raises(InputError, match="holds no finished evaluation"):
+        load_evaluation(found.output)
+    again = run(cohort, tmp_path / "out", **few)
+    pd.testing.assert_frame_equal(load_evaluation(tmp_path / "out").summary, again.summary)
+
+
+def test_notes_explain_what_the_tables_show(cohort: Cohort, evaluation: Evaluation, tmp_path: Path) -> None:
+    whole = (evaluation.output / "tables.md").read_text(encoding="utf-8")
+    for word in (
+        "Dose equivalent: dose",
+        "MAE: mean",
+        "T took part in training, observers did not",
+        "SUVR: comp",
+    ):
+        assert word in whole
+    table = pd.read_csv(cohort.manifest).drop(columns=["regions", "regions_sha256"])
+    table.loc[table["subject_id"] == "sub-01"].to_csv(tmp_path / "manifest.csv", index=False)
+    (tmp_path / "subjects").symlink_to(cohort.folder / "subjects")
+    bare = evaluate(tmp_path / "manifest.csv", output=tmp_path / "out", progress=False, **FEW)
+    text = (bare.output / "tables.md").read_text(encoding="utf-8")
+    assert "1 subject, 1 scan of split test" in text
+    assert "A single subject has no interval" in text
+    for word in ("Dose equivalent", "MAE", "training", "SUVR"):
+        assert word not in text
 
 
 def test_other_results_are_not_overwritten(cohort: Cohort, evaluation: Evaluation, tmp_path: Path) -> None:

@@ -169,6 +169,24 @@ def test_a_failed_study_is_marked_and_continued(
     assert [run.info.status for run in recorded()] == ["FINISHED"]
 
 
+def test_a_study_without_a_training_takes_other_settings(
+    tmp_path: Path, stand_in: list[str], study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, folder: Path, **__: Any) -> list[str]:
+        folder.mkdir()
+        (folder / "e_level-0_seed-0.log").touch()
+        raise InputError("1 of 20 jobs failed")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="1 of 20 jobs failed"):
+        patch.setattr(corruption_study, "run_jobs", fail)
+        study(tmp_path / "study", overrides={"batch_size": 2})
+    folder = study(tmp_path / "study", seeds=(0,), levels=(0.0,))
+    text = (folder / "tables.md").read_text()
+    assert "1 seed;" in text
+    assert "Seeds are no further" not in text
+    assert "A ratio is given" not in text
+
+
 def test_figure_and_tables_are_drawn_again_from_the_csv_files(
     tmp_path: Path, stand_in: list[str], study: Callable[..., Path]
 ) -> None:

@@ -300,6 +300,38 @@ class TestInterrupted:
         ):
             make(changed, stopped[1])
 
+    def test_a_refused_plan_is_mended(self, tmp_path: Path) -> None:
+        path = write_plan(tmp_path)
+        bad = sorted((tmp_path / "scanroom7" / ARMS[1]).iterdir())[2]
+        whole = bad.read_bytes()
+        bad.write_bytes(whole[:400])
+        with pytest.raises(InputError, match=bad.name):
+            make(path, tmp_path / "study")
+        made = states(tmp_path / "study" / "public" / "images")
+        # Another plan begins anew; the same one would go on.
+        mended = yaml.safe_load(path.read_text())
+        names = [item.name.removesuffix("_restored.nii.gz") for item in sorted(bad.parent.iterdir())]
+        mended["cases"] = [name for name in names if name not in bad.name]
+        path.write_text(yaml.safe_dump(mended))
+        study = make(path, tmp_path / "study")
+        after = states(tmp_path / "study" / "public" / "images")
+        assert len(after) == 3 * 3
+        assert not set(made) & set(after)
+        assert len(study.key) == 9
+
+    def test_a_refused_plan_goes_on_when_its_image_is_mended(self, tmp_path: Path) -> None:
+        path = write_plan(tmp_path)
+        bad = sorted((tmp_path / "scanroom7" / ARMS[1]).iterdir())[2]
+        whole = bad.read_bytes()
+        bad.write_bytes(whole[:400])
+        with pytest.raises(InputError, match=bad.name):
+            make(path, tmp_path / "study")
+        made = states(tmp_path / "study" / "public" / "images")
+        bad.write_bytes(whole)
+        make(path, tmp_path / "study")
+        after = states(tmp_path / "study" / "public" / "images")
+        assert {name: after[name] for name in made} == made
+
     def test_stopped_between_tables_and_seal(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         plan = write_plan(tmp_path)
         with monkeypatch.context() as patch:

@@ -331,6 +331,18 @@ class TestContinued:
         with pytest.raises(InputError, match="holds a co-registration of other settings"):
             coregister(raw, done.parent, most_mm=5.0)
 
+    def test_a_run_of_which_nothing_came_gives_way(self, copy: Path, tmp_path: Path) -> None:
+        table = pd.read_csv(copy, dtype=str, keep_default_na=False).iloc[:1]
+        write_contrast_manifest(table, copy, contrasts=CONTRASTS)
+        with pytest.raises(InputError, match="no subject is left"):
+            coregister(copy, tmp_path / "out", most_mm=1e-6)
+        assert (tmp_path / "out" / "left_out.csv").exists()
+        made = coregister(copy, tmp_path / "out")
+        with pytest.raises(
+            InputError, match=r"holds a co-registration of other settings \(most_mm .* -> 5.0"
+        ):
+            coregister(copy, made.parent, most_mm=5.0)
+
     def test_a_folder_of_other_things_is_refused(self, raw: Path, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("mine")
         with pytest.raises(InputError, match="holds other files and no co-registration"):

@@ -252,6 +252,22 @@ class TestRefuses:
         with pytest.raises(InputError, match=r"\(scan.subsets 8 -> 4"):
             simulate(tiny, settings=ScanSettings(angles=40, subsets=4))
 
+    def test_a_run_without_a_finished_subject_gives_way(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        size = CohortSize("one", (SubjectGroup("one", "train", negatives=1, positives=0),))
+
+        def stop(plan: object, folder: Path, *_: object, **__: object) -> None:
+            folder.mkdir(parents=True)
+            (folder / "target.nii.gz").touch()
+            raise InputError("the disk is full")
+
+        with monkeypatch.context() as patch, pytest.raises(InputError, match="the disk is full"):
+            patch.setattr(cohort_module, "simulate_subject", stop)
+            simulate(tmp_path / "one")
+        simulate(tmp_path / "one", size=size, seed=3)
+        assert len(list((tmp_path / "one" / "subjects").iterdir())) == 1
+
     def test_damaged_description(self, tmp_path: Path) -> None:
         (tmp_path / "cohort.json").write_text("{")
         with pytest.raises(InputError, match="is not readable JSON"):

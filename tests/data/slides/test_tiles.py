@@ -213,6 +213,25 @@ def test_a_finished_folder_is_kept_and_other_settings_are_refused(slides: Path, 
         make_tiles(slides, output=tmp_path / "tiles", **ONE)
 
 
+def test_a_folder_without_a_tile_takes_other_rules(tmp_path: Path, draw_slide: Callable[..., Path]) -> None:
+    slide = draw_slide(tmp_path / "a.png", tissue=(128, 0, 256, 256))
+    with pytest.raises(InputError, match=r"no tile is left of 1 slide.*lower --minimum-tissue"):
+        make_tiles(slide, output=tmp_path / "tiles", **ONE, minimum_focus=1e9)
+    manifest = make_tiles(slide, output=tmp_path / "tiles", **ONE)
+    assert len(read_tile_manifest(manifest))
+    with pytest.raises(InputError, match=r"\(rules\.minimum_focus .* -> 0"):
+        make_tiles(slide, output=tmp_path / "tiles", **ONE, minimum_focus=0)
+
+
+def test_a_manifest_that_a_killed_run_wrote_is_ours(slides: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "tiles" / "tiles.json"
+    manifest = make_tiles(slides, output=tmp_path / "tiles", **ONE)
+    record = json.loads(settings.read_text())
+    killed = {**record, "finished": [], "begun": record["finished"][0], "complete": False}
+    settings.write_text(json.dumps(killed))
+    assert make_tiles(slides, output=tmp_path / "tiles", **ONE) == manifest
+
+
 def test_a_changed_slide_is_scanned_anew(
     slides: Path, tmp_path: Path, draw_slide: Callable[..., Path]
 ) -> None:
