@@ -255,7 +255,7 @@ def restore(
         Path,
         typer.Option(
             help="A NIfTI volume (3D; of several channels 4D), or a slide or picture; a folder of them, or a "
-            "manifest (CSV)."
+            "manifest (CSV). Bad files do not end the run: they are listed at its end, with code 2."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder for the restorations.")],

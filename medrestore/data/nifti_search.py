@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medrestore.checks import counted, fail
 from medrestore.data.nifti import nifti_stem
-from medrestore.data.restorations import is_litter, is_restoration
+from medrestore.data.restorations import is_litter, is_restoration, refuse_restoration
 
 __all__ = ["nifti_files"]
 
@@ -78,12 +78,7 @@ def nifti_files(source: Path, *, datatype: str) -> list[tuple[Path, str]]:
     if not os.path.lexists(source):
         fail("does not exist", path=source, remedy="name a NIfTI volume, a folder of them or a manifest")
     if not source.is_dir():
-        if is_restoration(source):
-            fail(
-                "is a restoration itself, as the JSON file beside it says",
-                path=source,
-                remedy="name the image that it was made from",
-            )
+        refuse_restoration(source)
         return [(source, nifti_stem(source))]
     found = _images(source)
     below = _below(source, datatype)

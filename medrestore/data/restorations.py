@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-__all__ = ["deviation_name", "is_litter", "is_our_record", "is_restoration", "restored_name"]
+from medrestore.checks import fail
+
+__all__ = [
+    "deviation_name",
+    "is_litter",
+    "is_our_record",
+    "is_restoration",
+    "refuse_restoration",
+    "restored_name",
+]
 
 _ENDINGS = (".nii.gz", ".nii", ".tiff", ".png")
 _RESTORED, _DEVIATION = "_restored", "_standard_deviation"
@@ -45,6 +54,22 @@ def is_restoration(path: Path) -> bool:
                 if stem.endswith(part):
                     return _is_ours(path.with_name(restored_name(stem.removesuffix(part), ".json")))
     return False
+
+
+def refuse_restoration(path: Path) -> None:
+    """Refuse to restore a file that was restored.
+
+    Raises
+    ------
+    InputError
+        When its sidecar says so.
+    """
+    if is_restoration(path):
+        fail(
+            "is a restoration itself, as the JSON file beside it says",
+            path=path,
+            remedy="name the image that it was made from",
+        )
 
 
 def is_our_record(record: object) -> bool:

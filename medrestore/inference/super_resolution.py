@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medrestore.checks import InputError, fail
 from medrestore.data.manifest import split_rows
-from medrestore.data.restorations import restored_name
+from medrestore.data.restorations import refuse_restoration, restored_name
 from medrestore.data.slides.domain import resolution_warnings
 from medrestore.data.slides.manifest import open_tile_slide, read_tile, read_tile_manifest
 from medrestore.data.slides.parts import slide_checksum
@@ -144,6 +144,7 @@ def find_images(
         raise InputError(f"a split is that of a manifest, but {source} is none")
     if not source.exists():
         raise InputError(f"{source}: does not exist. Remedy: name a slide, a folder of slides or a manifest")
+    refuse_restoration(source)
     paths = slides_in(source) if source.is_dir() else [source]
     if not paths:
         raise InputError(f"{source}: holds no slide or picture; known are {', '.join(SLIDE_SUFFIXES)}")

@@ -25,6 +25,7 @@ from medrestore.inference.contrasts import (
     ContrastEvaluator,
     ContrastRestorer,
     InputFiles,
+    find_inputs,
     load_contrast_restorer,
     restored_contrast_name,
 )
@@ -211,6 +212,18 @@ def test_bad_acquisitions_do_not_end_the_run(mri_weights: Path, mdme: Path, tmp_
     with pytest.raises(InputError, match=message):
         evaluator(inputs, mri_weights, tmp_path / "out", contrasts=["stir"]).run()
     assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["good_stir_restored.nii.gz"]
+
+
+def test_folder_restored_into_itself_twice_restores_no_work_of_ours(
+    mri_weights: Path, write_mdme: Write, tmp_path: Path
+) -> None:
+    write_mdme(tmp_path / "in.nii.gz")
+    held = []
+    for _ in range(2):
+        evaluator(find_inputs(tmp_path), mri_weights, tmp_path, contrasts=["stir"], samples=2).run()
+        held.append({path.name for path in tmp_path.iterdir()})
+    assert held[0] == held[1]
+    assert len(held[0]) == 5  # image and sidecar, restoration, deviation and sidecar
 
 
 def test_missing_echo_is_refused(

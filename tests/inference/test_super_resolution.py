@@ -372,6 +372,15 @@ def test_bad_slide_of_a_folder_does_not_end_the_run(weights: Path, tmp_path: Pat
     assert [path.stem for path in sorted((tmp_path / "out").glob("*.tiff"))] == ["a_restored", "c_restored"]
 
 
+def test_folder_restored_into_itself_twice_restores_no_work_of_ours(weights: Path, tmp_path: Path) -> None:
+    Image.fromarray(picture(40, 90)).save(tmp_path / "a.png")
+    for _ in range(2):
+        (written,) = evaluator(find_images(tmp_path), weights, tmp_path, tile=128, overlap=8).run()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a_restored.tiff", "a_restored.json"}
+    with pytest.raises(InputError, match=r"a_restored\.tiff: is a restoration itself.*Remedy"):
+        find_images(written)
+
+
 def test_slide_of_unknown_resolution_is_restored_with_a_warning(
     weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
