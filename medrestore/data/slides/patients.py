@@ -45,15 +45,21 @@ _BARCODES = tuple(
 
 _LABORATORY = r"(?!(?:HE|IHC|IMG|DSC|ROI|SVS|WSI|TMA|X)[^A-Z])(?P<laboratory>[A-Z]{1,3})"
 _YEAR = r"(?P<year>(?:19|20)?\d{2})"
+# Three digits with nothing behind them may be anything: A01-100 a tile of patient A01.
+_NUMBER = r"(?P<number>\d{4,8}|\d{3}(?=[-_. ;(]*[A-Z]|[-_. ;(]+\d))"
 _ACCESSIONS = tuple(
     re.compile(_BEGIN + pattern, re.IGNORECASE)
     for pattern in (
         # An underscore stands in names for much else: p10_201 may be a tile of patient 10.
-        rf"{_LABORATORY}[-_. ]?{_YEAR}(?:[-. ](?P<number>\d{{3,8}})|_(?P<longer>\d{{4,8}}))(?!\d)",
-        rf"{_YEAR}{_LABORATORY}[-. ]?(?P<number>\d{{3,8}})(?!\d)",
+        rf"{_LABORATORY}[-_. ]?{_YEAR}(?:[-. ]{_NUMBER}|_(?P<longer>\d{{4,8}}))(?!\d)",
+        rf"{_YEAR}{_LABORATORY}[-. ]?{_NUMBER}(?!\d)",
         rf"{_YEAR}[-. ]{_LABORATORY}[-. ](?P<number>\d{{4,8}})(?!\d)",
     )
 )
+_HASH = re.compile(
+    r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-z])[0-9a-f]{16,}(?![0-9a-z])", re.IGNORECASE
+)
+"""Names that programs make up, which hold any letters and digits."""
 _BLOCK = re.compile(r"[-_. ;]*(?:[A-Z]{1,2}\d{0,3}(?:[-_. ;].*)?)?", re.IGNORECASE)
 
 _NUMBERED = re.compile(_BEGIN + r"(?:patient|pat|pt|case|subject|subj|sub|donor)s?[-_. ]*\d+", re.IGNORECASE)
@@ -64,7 +70,9 @@ _NO_PATIENT = re.compile(
     re.IGNORECASE,
 )
 _NO_PATIENT_FOLDER = re.compile(
-    r"train(ing)?|val(id(ation)?)?|tun(e|ing)|test(ing)?|(fold|batch|cent(er|re)|site)s?[-_ ]?\d*|"
+    r"train(ing)?|val(id(ation)?)?|tun(e|ing)|test(ing)?|"
+    r"(fold|batch|cent(er|re)|site|scanner|hospital|lab|cohort|part|set|group|run|export)s?[-_ ]?[a-z]?\d*|"
+    r"aperio|hamamatsu|leica|philips|3d-?histech|ventana|roche|zeiss|olympus|motic|grundium|huron|"
     r"slides?|wsis?|images?|pictures?|scans?|svs|ndpi|tiffs?|dicom|data|tumou?rs?|normals?|benign|malignant|"
     r"cancer|healthy|positive|negative|"
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[\d.]{20,}",  # folders of GDC's downloads, UIDs of DICOM
@@ -129,7 +137,7 @@ def _identifier(text: str) -> Told | None:
             kind = "CPTAC" if program.startswith("C3") else {"HCM": "HCMI"}.get(program, program)
             return Told("-".join(found.groups()).upper(), f"{kind} barcode")
     for pattern in _ACCESSIONS:
-        if found := pattern.search(text):
+        if found := pattern.search(_HASH.sub(" ", text)):
             return Told(found.group().upper(), "accession number")
     found = _NUMBERED.search(text)
     return Told(found.group(), "number of patient or case") if found else None

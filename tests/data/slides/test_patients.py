@@ -30,6 +30,10 @@ from medrestore.data.slides.patients import compile_pattern, matched_patient, na
         ("19-S-01234-A1", "19-S-01234"),
         ("SP19-0012345;1", "SP19-0012345"),
         ("S_2019_1000_A1", "S_2019_1000"),
+        ("S19-123 A1", "S19-123"),
+        ("NB19-001.1", "NB19-001"),
+        ("01BR001-d2f1", "01BR001"),
+        ("S19-1000.12ab3456-1111-2222-3333-7734c7fde805", "S19-1000"),
         ("patient_007_node_1", "patient_007"),
         ("patient007_node1_a", "patient007"),
         ("Case 12 - HE", "Case 12"),
@@ -51,6 +55,8 @@ def test_names_that_tell_their_patient(stem: str, patient: str) -> None:
         *("tumor-12", "tumor_001", "_odd", "slide_001", "CMU-1", "a"),
         *("HE_001", "KI67_001", "CD3_001", "20x_001", "2021-03-05_001"),  # stains, magnifications, dates
         "1.2.840.113619.2.55.3",
+        *("A01-100", "p10-201"),  # a tile of a patient, as likely as an accession number
+        *("12ab3456-1111-2222-3333-7734c7fde805", "12ab3456789c3d27dda1494c73cf256d"),
     ],
 )
 def test_names_that_tell_nothing_stand_for_themselves(stem: str) -> None:
