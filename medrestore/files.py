@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import getpass
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ __all__ = [
     "beside",
     "holds_files",
     "is_file",
+    "name_the_nameless",
     "only_process",
     "require_empty_folder",
     "require_file",
@@ -32,6 +34,9 @@ __all__ = [
 
 LONGEST_NAME = 255
 """Bytes of a file's name that every common file system takes."""
+
+NO_HOME = os.devnull
+"""Home of a user who has none: nothing can be written below it."""
 
 LOCK = ".lock"
 """File in a folder that one process at a time works in; what it holds means nothing."""
@@ -308,6 +313,16 @@ def only_process(path: str | os.PathLike[str], *, work: str, wait: bool = False)
         lock.release()
 
 
+def name_the_nameless() -> None:
+    """Give a process without a home folder one that is not there, and a user without a name one."""
+    if os.path.expanduser("~") == "~":  # noqa: PTH111  (Path raises where there is none)
+        os.environ["HOME"] = NO_HOME
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = "nobody"
+
+
 def with_home(path: str) -> str:
     """Return a path that begins in the home folder, ``~`` or ``~/...``, written out; any other as it is.
 
@@ -321,6 +336,6 @@ def with_home(path: str) -> str:
     if path != "~" and not path.startswith("~/"):
         return path
     found = os.path.expanduser(path)  # noqa: PTH111  (Path raises where there is none)
-    if found == path:
+    if found == path or os.environ.get("HOME") == NO_HOME:
         fail("the home folder is not known (HOME is not set)", path=path, remedy="write the path out")
     return found

@@ -1,13 +1,25 @@
 """Files are whole or not there."""
 
 import errno
+import getpass
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.files import atomic_path, beside, only_process, require_empty_folder, sha256_file
+from medrestore.files import (
+    atomic_path,
+    beside,
+    name_the_nameless,
+    only_process,
+    require_empty_folder,
+    sha256_file,
+    with_home,
+)
+
+USER_VARIABLES = ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME")
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_trace(tmp_path: Path) -> None:
@@ -118,3 +130,30 @@ def test_files_that_others_write_first_are_tolerated_by_name(tmp_path: Path) -> 
     (tmp_path / "notes.json").touch()
     with pytest.raises(InputError, match="holds other files and no training"):
         require_empty_folder(tmp_path, belongs="training", tolerated=["config_[0-9]*_[0-9]*.json"])
+
+
+def test_a_user_whom_nobody_knows_has_a_name_and_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    def unknown(_: object) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("getpwuid", "getpwnam"):
+        monkeypatch.setattr(pwd, name, unknown)
+    environment = {name: value for name, value in os.environ.items() if name not in USER_VARIABLES}
+    monkeypatch.setattr(os, "environ", environment)
+    name_the_nameless()
+    assert getpass.getuser() == "nobody"
+    assert not (Path.home() / ".cache").exists()
+    assert with_home("~other/run") == "~other/run"
+    with pytest.raises(InputError, match=r"~/run: the home folder is not known .* Remedy: write"):
+        with_home("~/run")
+
+
+def test_a_user_who_is_known_keeps_name_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/srv/somebody")
+    monkeypatch.setenv("LOGNAME", "somebody")
+    before = dict(os.environ)
+    name_the_nameless()
+    assert dict(os.environ) == before
+    assert with_home("~/run") == "/srv/somebody/run"

@@ -26,6 +26,7 @@ from medrestore.cli.options import (
 from medrestore.cli.study import study_app
 from medrestore.cli.track import track_app
 from medrestore.endings import ending_of
+from medrestore.files import name_the_nameless
 from medrestore.interruption import interrupt_behind, terminated_as_interrupted
 from medrestore.tracking.store import URI_VARIABLE
 
@@ -472,6 +473,7 @@ def main() -> None:
 
     Ctrl-C and SIGTERM end it with the codes that shells expect, 130 and 143.
     """
+    name_the_nameless()  # MONAI asks for the user's name and home when it is imported
     try:
         with terminated_as_interrupted():
             app(args=[home_in_word(word) for word in sys.argv[1:]])
