@@ -78,14 +78,14 @@ def leave_mistakes_to_caller(logger: logging.Logger) -> None:
     """Keep an engine of Ignite from announcing what whoever runs it tells in one line.
 
     An engine logs every exception twice as an error before it raises it. What the user can mend is told
-    without; a fault of the program keeps both lines. Its "resuming from iteration 0" at a fresh start is left
-    out too: a training says itself when it is continued.
+    without; a fault of the program keeps both lines. Left out too are its "resuming from iteration 0" at a
+    fresh start (a training says itself when it is continued) and a line for every epoch, which the bar shows.
     """
     logger.addFilter(_is_news)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     text = record.getMessage()
-    if text.startswith("Engine run resuming from"):
+    if text.startswith(("Engine run resuming from", "Epoch[")):
         return False
     return "terminating due to exception" not in text or mistake(sys.exc_info()[1]) is None

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -274,7 +275,9 @@ def test_bf16_trains_float32_weights(tmp_path: Path) -> None:
     assert all(p.dtype == torch.float32 for p in trainer.step.networks["generator"].parameters())
 
 
-def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken(Batches):
         def __iter__(self):
             for batch in super().__iter__():
@@ -283,6 +286,15 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path
     with pytest.raises(InputError, match=r"iteration 7: pixel, .* not finite"):
         build_trainer(tmp_path, batches=Broken()).run()
     assert load_file(tmp_path / "checkpoint.pt")["epoch"] == 2
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_log_tells_stages_and_no_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    build_trainer(tmp_path).run()
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("RestorationTrainer")]
+    assert said[0].startswith("stage ")
+    assert not any(re.search(r"resuming|Epoch\[", line) for line in said)
 
 
 def test_a_run_without_a_checkpoint_takes_other_settings(tmp_path: Path) -> None:
