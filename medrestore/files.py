@@ -25,6 +25,7 @@ __all__ = [
     "only_process",
     "require_empty_folder",
     "require_file",
+    "require_file_place",
     "require_folder",
     "require_short_name",
     "sha256_file",
@@ -60,12 +61,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
-        When the name is longer than a file's can be.
+        When no file can be of that name or in that place.
     OutputError
         When the disk is full, a quota used up or the file too large; names the file and what is kept.
     """
-    final = Path(path)
-    require_short_name(final)
+    final = require_file_place(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(final, f".partial-{os.getpid()}-")
     try:
@@ -80,6 +80,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_file_place(path: str | os.PathLike[str]) -> Path:
+    """Return a path that is a file or can become one.
+
+    Raises
+    ------
+    InputError
+        When it is a folder, what it would lie in is a file, or the name is longer than a file's can be.
+    """
+    final = Path(path)
+    require_short_name(final)
+    require_folder(final.parent, belongs=final.name)
+    if final.is_dir():
+        fail("is a folder, expected a file to write", path=final, remedy="name a file in it")
+    return final
 
 
 def beside(path: Path, prefix: str, suffix: str = "") -> Path:

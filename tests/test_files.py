@@ -157,3 +157,14 @@ def test_a_user_who_is_known_keeps_name_and_home(monkeypatch: pytest.MonkeyPatch
     name_the_nameless()
     assert dict(os.environ) == before
     assert with_home("~/run") == "/srv/somebody/run"
+
+
+@pytest.mark.parametrize("name", ["folder", "file/below.csv"])
+def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=r"(folder: is a folder|file: is a file), expected a .*Remedy: name"),
+        atomic_path(tmp_path / name),
+    ):
+        pass

@@ -16,6 +16,7 @@ from medrestore.data.slides.parts import slide_checksum
 from medrestore.data.slides.pyramid import PyramidWriter
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.data.slides.resolution import require_given
+from medrestore.files import require_file_place
 from medrestore.operators.resampling import REACH, reduce_image
 from medrestore.progress import progress_bar
 
@@ -85,6 +86,7 @@ def reduce_slide(
     target = Path(output)
     if target.suffix.lower() not in (".tif", ".tiff"):
         fail("a reduced slide is a TIFF file", path=target, remedy="name it .tiff")
+    require_file_place(target)
     if target.exists():
         fail("is there already; nothing is overwritten", path=target, remedy="name another file")
     require_given(microns_per_pixel, override=override_microns_per_pixel)

@@ -34,7 +34,7 @@ from medrestore.data.slides.slide_search import SETTINGS_NAME
 from medrestore.data.slides.survey import usable_slides
 from medrestore.data.slides.tissue import MINIMUM_FOCUS
 from medrestore.data.workers import available_cores, run_tasks
-from medrestore.files import atomic_path
+from medrestore.files import atomic_path, require_file_place
 
 __all__ = ["make_tiles"]
 
@@ -136,7 +136,7 @@ def make_tiles(
     _require_rules(rules)
     if workers is not None:
         require_in_range("workers", workers, 1, 1024)
-    target = Path(output) / "manifest.csv" if manifest is None else Path(manifest)
+    target = Path(output) / "manifest.csv" if manifest is None else require_file_place(manifest)
     found = find_slides(
         slides, patient_pattern=patient_pattern, cases=cases, microns_per_pixel=slide_microns_per_pixel
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from medrestore.checks import InputError, counted, fail, require_known_keys
 from medrestore.data.tables import parse_text_table, refuse
-from medrestore.files import atomic_path
+from medrestore.files import atomic_path, require_file_place
 from medrestore.study.layout import PHASES, READING, Study, canonical_json, open_study
 from medrestore.study.questions import Protocol, Question
 from medrestore.study.record.store import CurrentRead, ReadStore
@@ -105,7 +105,7 @@ def export_reads(
                 "a table of one question is made for the analysis, which needs arm and truth. "
                 "Remedy: --unblind too, or leave --question out"
             )
-    path = Path(output)
+    path = require_file_place(output)
     if path.exists():
         fail("exists, and nothing is overwritten", path=path, remedy="name a new file")
     with ReadStore(study, read_only=True) as store:
