@@ -316,6 +316,47 @@ def test_empty_split_is_refused_by_restore(
     ended.refused("no row of split 'test'", "it holds train, validation")
 
 
+def test_all_of_twelve_broken_rows_are_told_by_the_check_and_whoever_reads_the_table(
+    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    broken = {
+        3: ("split", "Train"),
+        6: ("amyloid_status", "positive"),
+        9: ("dose_fraction", "0,01"),
+        12: ("session_id", "05/03/2021"),
+        15: ("subject_id", "SUB-5"),
+        18: ("subject_id", "1.2E+10"),
+        21: ("degraded", "/data/degraded.nii.gz"),
+        24: ("target", "../target.nii.gz"),
+        27: ("tracer", "\u200b"),
+        30: ("target_sha256", ""),
+        33: ("session_id", "#REF!"),
+        36: ("dose_fraction", "0"),
+    }
+
+    def twelve(table: pd.DataFrame) -> pd.DataFrame:
+        table = pd.concat([table.assign(session_id=f"ses-{number:02}") for number in range(1, 6)])
+        table = table.reset_index(drop=True)
+        for row, (column, value) in broken.items():
+            table.loc[row - 2, column] = value
+        return table
+
+    manifest = edited(tiny_cohort, tmp_path / "cohort", twelve) / "manifest.csv"
+    rows = [f"row {row} {column}: " for row, (column, _) in broken.items()]
+    checked = call("manifest", "check", manifest)
+    assert checked.code == 1
+    assert [row for row in rows if row not in checked.out] == []
+    for words in (
+        ["evaluate", "--manifest", manifest, "--output", tmp_path / "out"],
+        training(manifest.parent, tmp_path / "run"),
+    ):
+        ended = call(*words)
+        assert ended.code == 2
+        assert "Traceback" not in ended.err
+        assert [row for row in rows if row not in ended.err] == []
+        assert not (tmp_path / "out").exists()
+
+
 def test_training_set_of_one_class_is_refused(
     call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
 ) -> None:

@@ -76,6 +76,33 @@ def test_subjects_stay_text(cohort: Path) -> None:
     assert read_tile_manifest(cohort)["subject_id"][0] == "007"
 
 
+def test_all_of_twelve_broken_rows_are_told_at_once(cohort: Path) -> None:
+    table = pd.read_csv(cohort, dtype=str).iloc[[0] * 40].reset_index(drop=True)
+    table["tile"] = [f"p0_a_x{number}_y0" for number in range(40)]
+    table["x"] = [str(number) for number in range(40)]
+    table.to_csv(cohort, index=False)
+    assert check_tile_manifest(cohort) == []
+    broken = {
+        2: {"split": "Train"},
+        5: {"subject_id": "P00"},
+        8: {"tile": "a/b"},
+        11: {"tile": "p0_a_x0_y0"},
+        14: {"x": "1.5"},
+        17: {"y": "0"} | {"x": "3"},
+        20: {"tile_size": "64,0"},
+        23: {"microns_per_pixel": "0"},
+        26: {"tissue_fraction": "120"},
+        29: {"focus": "sharp"},
+        32: {"slide": f"{'x' * 300}.svs"},
+        35: {"slide_sha256": ""},
+    }
+    for row, cells in broken.items():
+        change(cohort, row, **cells)
+    lines = cohort.read_text().splitlines()
+    cohort.write_text("\n".join([*lines[:39], f"{lines[39]},more", *lines[40:]]) + "\n")
+    assert broken.keys() | {40} <= {problem.row for problem in check_tile_manifest(cohort)}
+
+
 def test_what_is_read_is_written_again_alike(cohort: Path, tmp_path: Path) -> None:
     again = write_tile_manifest(read_tile_manifest(cohort), tmp_path / "tables" / "again.csv")
     assert again.read_bytes() == cohort.read_bytes()
