@@ -258,6 +258,7 @@ def test_options_of_slides_are_refused_by_name_where_they_mean_nothing(call: Cal
             ("--slide-microns-per-pixel", 1, "microns_per_pixel"),
         ):
             call(*arguments, option, value).refused(f"inference.yaml has no key '{key}'")
+        call(*arguments, "--device", "nowhere").refused("device 'nowhere' cannot be used")  # a key of all
 
 
 def test_resolution_that_was_given_holds_where_none_is_stated(

@@ -123,7 +123,8 @@ class _WholeSlide:
             *_turn_note(1 if facts is None else facts.orientation, followed=False),
         )
         self.bounds = _bounds(properties, self.sizes[0])
-        self.icc_profile = self._read(0, (0, 0), (1, 1)).info.get("icc_profile") or None
+        # OpenSlide gives it with every region, also with one that holds nothing and decodes nothing.
+        self.icc_profile = self._read(0, (0, 0), (0, 0)).info.get("icc_profile") or None
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         # OpenSlide wants the corner in pixels of level 0, and blurs a level read between its pixels.
@@ -165,7 +166,7 @@ class _Picture:
             require_rgb(path, facts)
         with _quiet(), _open_picture(path) as picture:
             _require_rgb_picture(path, picture)
-            frames = _frames(path, picture)
+            frames = _frames(path, picture) if facts is None else 1
             orientation = _orientation(picture) if facts is None else facts.orientation
             # Pillow itself turns a TIFF, and says its upright size at once.
             self._turn = orientation if facts is None else 1
@@ -180,7 +181,7 @@ class _Picture:
         self.bounds = (0, 0, *self.sizes[0])
         further = [f"holds {frames} pictures; the first one is used, the others are not"]
         self.notes = (
-            *(further if frames > 1 and facts is None else _plane_notes(facts, {}, generic=True)),
+            *(further if frames > 1 else _plane_notes(facts, {}, generic=True)),
             *_turn_note(orientation, followed=True),
         )
 

@@ -127,7 +127,9 @@ class PyramidWriter:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
-                raise InputError(f"{self.path}: another process is writing this file") from None
+                raise InputError(
+                    f"{self.path}: another process is writing this file. Remedy: wait for it to end"
+                ) from None
             try:
                 self._prepare_scratch()
                 self._level = _Level(self._scratch, 0, rows=self.rows, columns=self.columns)

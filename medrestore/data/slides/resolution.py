@@ -32,7 +32,7 @@ STATE_IT = (
 )
 """Remedy for a slide whose own resolution is of no use; of all commands that read slides."""
 
-_OVERRIDE = f"{STATE_IT}, with --override-microns-per-pixel, as the file states another"
+_OVERRIDE = f"for this slide alone, {STATE_IT}, with --override-microns-per-pixel, as the file states another"
 _ANISOTROPY = 0.01
 _UNITS = (
     (1e3, "millimeters"),
