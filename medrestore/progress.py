@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import tqdm.auto
 import tqdm.std
 
-from medrestore.checks import mistake
+from medrestore.endings import ending_of
 
 __all__ = ["LOG_INTERVAL_SECONDS", "leave_mistakes_to_caller", "progress_bar"]
 
@@ -77,9 +77,10 @@ class _Lines:
 def leave_mistakes_to_caller(logger: logging.Logger) -> None:
     """Keep an engine of Ignite from announcing what whoever runs it tells in one line.
 
-    An engine logs every exception twice as an error before it raises it. What the user can mend is told
-    without; a fault of the program keeps both lines. Left out too are its "resuming from iteration 0" at a
-    fresh start (a training says itself when it is continued) and a line for every epoch, which the bar shows.
+    An engine logs every exception twice as an error before it raises it. What the user can mend, or has asked
+    for by Ctrl-C, is told without; a fault of the program keeps both lines. Left out too are its "resuming
+    from iteration 0" at a fresh start (a training says itself when it is continued) and a line for every
+    epoch, which the bar shows.
     """
     logger.addFilter(_is_news)
 
@@ -88,4 +89,5 @@ def _is_news(record: logging.LogRecord) -> bool:
     text = record.getMessage()
     if text.startswith(("Engine run resuming from", "Epoch[")):
         return False
-    return "terminating due to exception" not in text or mistake(sys.exc_info()[1]) is None
+    error = sys.exc_info()[1]
+    return "terminating due to exception" not in text or error is None or ending_of(error) is None

@@ -83,11 +83,12 @@ def test_there_is_one_way_to_show_progress() -> None:
     [
         (InputError("scan.nii: is damaged"), 0),
         (PermissionError(13, "Permission denied", "out"), 0),
+        (KeyboardInterrupt("interrupted in epoch 3"), 0),
         (IndexError("a fault of the program"), 2),
     ],
 )
 def test_engine_announces_faults_of_the_program_alone(
-    error: Exception, told: int, caplog: pytest.LogCaptureFixture
+    error: BaseException, told: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
 
