@@ -23,6 +23,10 @@ _DICOM_TAGS = (
 _INDEX_BYTES = 1 << 20
 """Of a Hamamatsu index, which is a few kB of text."""
 
+_NOBODY = re.compile(
+    r"(anon(ymous|ymized|ymised)?|unknown|none|nobody|n/?a|patient|test|[0x*]*)", re.IGNORECASE
+)
+"""PatientIDs that stand for no patient."""
 _HAMAMATSU_PIXELS = r"(?:ImageFile(?:\([\d,]+\))?|MapFile)"
 _HAMAMATSU_PARTS = rf"(?:{_HAMAMATSU_PIXELS}|OptimisationFile|MacroImage)"
 
@@ -37,12 +41,15 @@ class SlideGroup:
         The file that it is opened by.
     patient : str
         Pseudonym of DICOM's PatientID, empty where there is none.
+    fault : str
+        Why it cannot be looked into; empty where it can.
     is_slide : bool
         Whether it is more than the label, the overview or the thumbnail of a slide.
     """
 
     path: Path
     patient: str = ""
+    fault: str = ""
     is_slide: bool = True
 
 
@@ -236,4 +243,6 @@ def _dicom_header(path: str, size: int, modified_ns: int) -> _Dicom | None:
 
 def _pseudonym(patient: str) -> str:
     """Return a name that tells one PatientID from another without naming it; a barcode is its own."""
-    return f"patient-{hashlib.sha256(patient.encode()).hexdigest()[:12]}" if patient else ""
+    if _NOBODY.fullmatch(patient):
+        return ""
+    return f"patient-{hashlib.sha256(patient.encode()).hexdigest()[:12]}"

@@ -10,18 +10,29 @@ from typing import NamedTuple
 from medrestore.checks import InputError
 from medrestore.data.texts import alike, plain_text
 
-__all__ = ["PATIENT_RULES", "Told", "compile_pattern", "matched_patient", "named_patient", "patient_key"]
+__all__ = [
+    "ACCESSION",
+    "PATIENT_RULES",
+    "Told",
+    "compile_pattern",
+    "matched_patient",
+    "named_patient",
+    "patient_folder",
+    "patient_key",
+]
 
 PATIENT_RULES = (
     "the barcode of TCGA, CPTAC, GTEx, TARGET or HCMI in its name, else in a folder's (C3L-00001-21: "
-    "C3L-00001); "
-    "an accession number (S19-1000 A1, H21.0123.A, 19S1000-A1: all before the block); patient, case, "
-    "subject, sub "
-    "or donor with a number (patient_007_node_1: patient_007); DICOM's PatientID, as a pseudonym; the "
-    "folder below "
-    "the one that is given; all before the first underscore, where it holds a digit (p12_a: p12)"
+    "C3L-00001); DICOM's PatientID, as a pseudonym; an accession number (S19-1000 A1, H21.0123.A, "
+    "19S1000-A1: all before the block); patient, case, subject, sub or donor with a number "
+    "(patient_007_node_1: patient_007); the folder below the one that is given; all before the first "
+    "underscore, where it holds a digit (p12_a: p12)"
 )
 """The rules in the order in which they are tried, for texts of help."""
+
+
+ACCESSION = "accession number"
+"""The rule that tells a case, of which a patient may have several."""
 
 
 class Told(NamedTuple):
@@ -115,30 +126,48 @@ def named_patient(stem: str, *, folders: Sequence[str] = (), dicom: str = "") ->
     >>> named_patient("tumor_001")
     Told(patient='tumor_001', rule='')
     """
-    for text in map(_plain, (stem, *reversed(folders))):
-        if told := _identifier(text):
-            return told
-    if dicom:
-        return Told(dicom, "PatientID")
-    for folder in map(_plain, folders):
-        if not (_NO_PATIENT_FOLDER.fullmatch(folder) or _NO_PATIENT.fullmatch(folder)):
-            return Told(folder, "folder")
+    names = [_plain(text) for text in (stem, *reversed(folders))]
+    told = next(filter(None, map(_barcode, names)), None)
+    if told is None and dicom:
+        told = Told(dicom, "PatientID")
+    if told is None:
+        told = next(filter(None, map(_identifier, names)), None)
+    if told is not None:
+        return told
+    if folder := patient_folder(folders):
+        return Told(folder, "folder")
     found = _BEFORE_UNDERSCORE.match(_plain(stem))
     if found and not _NO_PATIENT.fullmatch(found.group(1)):
         return Told(found.group(1).strip(), "the part before the underscore")
     return Told(stem, "")
 
 
-def _identifier(text: str) -> Told | None:
-    """Return the patient by what is made to name one: a barcode, an accession number, a numbered case."""
+def patient_folder(folders: Sequence[str]) -> str:
+    """Return the outermost folder whose name may be a patient's; empty where there is none.
+
+    >>> patient_folder(("train", "P7", "HE")), patient_folder(("tumor", "batch 2"))
+    ('P7', '')
+    """
+    for folder in map(_plain, folders):
+        if not (_NO_PATIENT_FOLDER.fullmatch(folder) or _NO_PATIENT.fullmatch(folder)):
+            return folder
+    return ""
+
+
+def _barcode(text: str) -> Told | None:
     for pattern in _BARCODES:
         if found := pattern.search(text):
             program = found.group(1).upper()
             kind = "CPTAC" if program.startswith("C3") else {"HCM": "HCMI"}.get(program, program)
             return Told("-".join(found.groups()).upper(), f"{kind} barcode")
+    return None
+
+
+def _identifier(text: str) -> Told | None:
+    """Return the patient by an accession number, or the number of a patient or case."""
     for pattern in _ACCESSIONS:
         if found := pattern.search(_HASH.sub(" ", text)):
-            return Told(found.group().upper(), "accession number")
+            return Told(found.group().upper(), ACCESSION)
     found = _NUMBERED.search(text)
     return Told(found.group(), "number of patient or case") if found else None
 

@@ -13,10 +13,12 @@ from medrestore import rng
 from medrestore.checks import InputError, counted, fail, require_in_set
 from medrestore.data.manifest import SPLITS
 from medrestore.data.slides.patients import (
+    ACCESSION,
     Told,
     compile_pattern,
     matched_patient,
     named_patient,
+    patient_folder,
     patient_key,
 )
 from medrestore.data.slides.slide_search import search_slides
@@ -65,6 +67,8 @@ class SlideEntry:
         What told the patient; empty where nothing did, and ``subject_id`` is the file's name.
     fault : str
         Why it cannot be used, as its name and place tell; empty where it may be fine.
+    doubt : str
+        Why the patient may be another than the name told; empty where it is plain.
     """
 
     path: Path
@@ -74,6 +78,7 @@ class SlideEntry:
     name: str = field(default="", compare=False)
     rule: str = field(default="", compare=False)
     fault: str = field(default="", compare=False)
+    doubt: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -129,10 +134,7 @@ def find_slides(
     elif cases is not None:
         entries = _of_cases(paths, Cases(Path(cases)), microns_per_pixel)
     else:
-        entries = []
-        for group, folders in search_slides(paths):
-            told = rule(group.path.stem, folders, group.patient)
-            entries.append(SlideEntry(group.path, told.patient, "", microns_per_pixel, rule=told.rule))
+        entries = _of_folders(paths, rule, microns_per_pixel)
     if patient_pattern is not None and not any(entry.rule for entry in entries):
         number = counted(len(entries), "slide")
         raise InputError(
@@ -232,7 +234,7 @@ def require_patients(
         When the patient of no slide is told.
     """
     usable = [entry for entry in entries if not entry.fault]
-    untold = [entry for entry in usable if not entry.rule]
+    untold = [entry for entry in usable if not entry.rule or entry.doubt]
     if not untold or len(fractions or _DEFAULT_FRACTIONS) == 1:
         return list(entries)
     if any(entry.split for entry in usable):
@@ -243,15 +245,13 @@ def require_patients(
         )
         return list(entries)
     if len(untold) == len(usable):
-        raise InputError(
-            f"{counted(len(usable), 'slide')}, {counted(len(usable), 'patient')}: nothing tells the patients "
-            f"({_examples([entry.path.name for entry in untold])}), and by a guess one patient may lie in "
-            f"training "
-            f"and in test. Remedy: {_PATIENT_REMEDY}"
-        )
+        patients = counted(len({entry.subject_id for entry in usable}), "patient")
+        guess = f"nothing tells the patients ({_examples([entry.path.name for entry in untold])}), and by a "
+        guess += f"guess one patient may lie in training and in test. Remedy: {_PATIENT_REMEDY}"
+        raise InputError(f"{counted(len(usable), 'slide')}, {patients}: {untold[0].doubt or guess}")
     reason = f"nothing tells its patient, and by a guess it may lie in two splits. Remedy: {_PATIENT_REMEDY}"
-    guessed = {entry.path for entry in untold}
-    return [replace(entry, fault=reason) if entry.path in guessed else entry for entry in entries]
+    guessed = {entry.path: entry.doubt or reason for entry in untold}
+    return [replace(entry, fault=guessed.get(entry.path, entry.fault)) for entry in entries]
 
 
 def merge_copies(entries: Sequence[SlideEntry], identities: Mapping[Path, str]) -> list[SlideEntry]:
@@ -317,6 +317,31 @@ def _rule(patient_pattern: str | None) -> Callable[[str, tuple[str, ...], str], 
     return by_pattern
 
 
+def _of_folders(
+    paths: Sequence[Path], rule: Callable[[str, tuple[str, ...], str], Told], microns_per_pixel: float | None
+) -> list[SlideEntry]:
+    entries = []
+    numbers: dict[str, dict[str, str]] = {}
+    found = search_slides(paths)
+    for group, folders in found:
+        told = rule(group.path.stem, folders, group.patient)
+        entries.append(
+            SlideEntry(group.path, told.patient, "", microns_per_pixel, rule=told.rule, fault=group.fault)
+        )
+        if told.rule == ACCESSION:
+            numbers.setdefault(patient_folder(folders), {})[patient_key(told.patient)] = told.patient
+    doubts = {
+        folder: f"folder {folder} holds slides of {_examples(list(cases.values()))}: one patient or several? "
+        "Remedy: --patient-pattern '^([^/]+)/' takes the folder, '([A-Z]+[0-9]+-[0-9]+)' the accession number"
+        for folder, cases in numbers.items()
+        if folder and len(cases) > 1
+    }
+    return [
+        replace(entry, doubt=doubts.get(patient_folder(folders), "")) if entry.rule == ACCESSION else entry
+        for entry, (_, folders) in zip(entries, found, strict=True)
+    ]
+
+
 def _of_table(
     path: Path, rule: Callable[[str, tuple[str, ...], str], Told], microns_per_pixel: float | None
 ) -> list[SlideEntry]:
@@ -337,7 +362,7 @@ def _of_cases(paths: Sequence[Path], cases: Cases, microns_per_pixel: float | No
     for group, folders in search_slides(paths):
         row = cases.row_of(group.path, folders=folders)
         if row is None:
-            fault = f"is not in {cases.path}. Remedy: add its row, or leave the slide out"
+            fault = group.fault or f"is not in {cases.path}. Remedy: add its row, or leave the slide out"
             entries.append(SlideEntry(group.path, group.path.stem, "", microns_per_pixel, fault=fault))
             continue
         microns = microns_per_pixel if row.microns_per_pixel is None else row.microns_per_pixel
@@ -368,10 +393,14 @@ def _one_form(entries: Sequence[SlideEntry]) -> list[SlideEntry]:
 def _with_names(entries: Sequence[SlideEntry]) -> list[SlideEntry]:
     """Name slides by their files, with as many folders in front as tell those of one name apart."""
     places: dict[tuple[Path, str], list[SlideEntry]] = {}
-    stems: dict[str, set[Path]] = {}
     for entry in entries:  # some file systems know no case
         places.setdefault((entry.path.parent, entry.path.stem.casefold()), []).append(entry)
-        stems.setdefault(entry.path.stem.casefold(), set()).add(entry.path.parent)
+    endings = Counter(
+        (stem, parts[:depth])
+        for folder, stem in places
+        for parts in [_reversed_parts(folder)]
+        for depth in range(len(parts) + 1)
+    )
     taken: set[str] = set()
     named = []
     for entry in entries:
@@ -383,10 +412,9 @@ def _with_names(entries: Sequence[SlideEntry]) -> list[SlideEntry]:
             other = beside[0].path.name
             fault = f"has the name of {other}, so their tiles would be called the same"
             fault += ". Remedy: rename one of them"
-        parts = _reversed_parts(entry.path.parent)
-        others = [_reversed_parts(parent) for parent in stems[entry.path.stem.casefold()]]
+        stem, parts = entry.path.stem.casefold(), _reversed_parts(entry.path.parent)
         depth = 0
-        while depth < len(parts) and sum(other[:depth] == parts[:depth] for other in others) > 1:
+        while depth < len(parts) and endings[stem, parts[:depth]] > 1:
             depth += 1
         folders = entry.path.parent.parts[len(parts) - depth :]
         name = "_".join((*folders, entry.path.stem))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from medrestore.checks import fail
+from medrestore.checks import fail, one_line
 from medrestore.data.restorations import is_litter, is_restoration
 from medrestore.data.slides.parts import SlideGroup, group_files
 
@@ -27,7 +27,7 @@ def slides_in(folder: Path) -> list[Path]:
 
     Of a slide of several files it is the one that it is opened by.
     """
-    return [group.path for group in group_files(_files(folder)) if group.is_slide]
+    return [group.path for group in group_files(_files(folder.iterdir())) if group.is_slide]
 
 
 def search_slides(paths: Sequence[Path]) -> list[tuple[SlideGroup, tuple[str, ...]]]:
@@ -42,7 +42,8 @@ def search_slides(paths: Sequence[Path]) -> list[tuple[SlideGroup, tuple[str, ..
     -------
     list
         Of each slide its files, and the names of the folders from the outside in: below the folder that was
-        given, or below the one that all files that were given have in common. Sorted by path.
+        given, or below the one that all files that were given have in common. Folders that cannot be read
+        come last, with the fault.
 
     Raises
     ------
@@ -50,6 +51,7 @@ def search_slides(paths: Sequence[Path]) -> list[tuple[SlideGroup, tuple[str, ..
         When there is no such file or folder, or no slide in a folder.
     """
     folders: dict[Path, tuple[str, ...]] = {}
+    unreadable: dict[Path, str] = {}
     named = [path.absolute() for path in paths if not path.is_dir()]
     common = Path(os.path.commonpath([path.parent for path in named])) if named else Path()
     for path in named:
@@ -59,7 +61,7 @@ def search_slides(paths: Sequence[Path]) -> list[tuple[SlideGroup, tuple[str, ..
     for path in paths:
         if path.is_dir():
             root = path.absolute()
-            inside = {file: file.parent.relative_to(root).parts for file in _walk(root)}
+            inside = {file: file.parent.relative_to(root).parts for file in _walk(root, unreadable)}
             if not any(group.is_slide for group in group_files(inside)):
                 fail(
                     f"holds no slide ({', '.join(SLIDE_SUFFIXES)})",
@@ -69,11 +71,15 @@ def search_slides(paths: Sequence[Path]) -> list[tuple[SlideGroup, tuple[str, ..
             folders |= {file: below for file, below in inside.items() if file not in folders}
     # A label that lies among slides is passed over; one that was named is refused.
     groups = [group for group in group_files(folders) if group.is_slide or group.path in named]
-    return [(group, folders[group.path]) for group in groups]
+    closed = [SlideGroup(folder, fault=reason) for folder, reason in unreadable.items()]
+    return [*((group, folders[group.path]) for group in groups), *((group, ()) for group in closed)]
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Yield the files of a folder and of those in it, each folder once, whatever links lead to it."""
+def _walk(root: Path, unreadable: dict[Path, str]) -> Iterator[Path]:
+    """Yield the files of a folder and of those in it, each folder once, whatever links lead to it.
+
+    Folders in it that cannot be read are added with the reason.
+    """
     seen: set[str] = set()
     waiting = [root]
     while waiting:
@@ -81,10 +87,17 @@ def _walk(root: Path) -> Iterator[Path]:
         if (real := os.path.realpath(folder)) in seen:
             continue
         seen.add(real)
-        yield from _files(folder)
-        waiting += sorted(
+        try:
+            inside = sorted(folder.iterdir())
+        except OSError as error:
+            if folder == root:
+                raise
+            unreadable[folder] = f"cannot be looked into ({error.strerror or one_line(error)})"
+            continue
+        yield from _files(inside)
+        waiting += (
             path
-            for path in folder.iterdir()
+            for path in inside
             if path.is_dir()
             and not is_litter(path)
             and not (path / SETTINGS_NAME).exists()
@@ -92,10 +105,10 @@ def _walk(root: Path) -> Iterator[Path]:
         )
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(inside: Iterable[Path]) -> list[Path]:
     return sorted(
         file
-        for file in folder.iterdir()
+        for file in inside
         if file.suffix.lower() in SLIDE_SUFFIXES
         and not is_litter(file)
         and not is_restoration(file)

@@ -41,18 +41,22 @@ def test_a_dicom_series_is_one_slide_opened_by_its_finest_level(series: Path) ->
     assert len({slide_identity(file) for file in series.iterdir()}) == 1
 
 
-def test_patients_of_dicom_are_pseudonyms_and_names_come_first(
+def test_patients_of_dicom_are_pseudonyms_and_barcodes_come_first(
     series: Path, write_dicom: Callable[..., Path]
 ) -> None:
     pixels = np.zeros((64, 64, 3), np.uint8)
     write_dicom(series / "other" / "x.dcm", pixels, series="1.2.6", patient="MRN 1234")
     write_dicom(series / "other" / "S19-1000 A.dcm", pixels, series="1.2.7", patient="MRN 1234")
+    write_dicom(series / "other" / "S19-1001 A.dcm", pixels, series="1.2.8", patient="ANONYMOUS")
+    write_dicom(series / "other" / "C3L-00001-21.dcm", pixels, series="1.2.9", patient="MRN 1234")
     found = find_slides(series)
     expected = "patient-" + hashlib.sha256(b"MRN 1234").hexdigest()[:12]
     assert {entry.path.name: entry.subject_id for entry in found} == {
         "c.dcm": expected,
         "x.dcm": expected,
-        "S19-1000 A.dcm": "S19-1000",
+        "S19-1000 A.dcm": expected,
+        "S19-1001 A.dcm": "S19-1001",
+        "C3L-00001-21.dcm": "C3L-00001",
     }
 
 

@@ -85,7 +85,8 @@ def test_folders_tell_where_names_are_no_identifiers(
 
 def test_patient_id_of_dicom_comes_before_folders() -> None:
     assert named_patient("1.2.3", folders=("collection",), dicom="patient-1f").patient == "patient-1f"
-    assert named_patient("S19-1000 A1", dicom="patient-1f").patient == "S19-1000"
+    assert named_patient("S19-1000 A1", dicom="patient-1f").patient == "patient-1f"  # who may have several
+    assert named_patient("TCGA-18-5592-01Z", dicom="patient-1f").patient == "TCGA-18-5592"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -277,3 +278,32 @@ def test_a_link_to_nothing_and_loops_of_folders(tmp_path: Path) -> None:
     (tmp_path / "P1" / "loop").symlink_to(tmp_path)
     (tmp_path / "P2").symlink_to(tmp_path / "P1")
     assert [entry.path.name for entry in find_slides(tmp_path)] == ["a.svs", "gone.svs"]
+
+
+def test_a_folder_of_several_accession_numbers_is_asked_about(tmp_path: Path) -> None:
+    """It may be a patient who came twice, or a diagnosis."""
+    touch(tmp_path, *(f"P{number}/S19-{number}00{case} A.svs" for number in range(1, 5) for case in (1, 2)))
+    with pytest.raises(InputError, match=r"8 slides, 8 patients: folder P1 holds slides of S19-1001, S19"):
+        require_patients(find_slides(tmp_path), fractions=None)
+    by_folder = find_slides(tmp_path, patient_pattern="^P([^/]+)/")
+    assert {entry.subject_id for entry in require_patients(by_folder, fractions=None)} == set("1234")
+    by_number = find_slides(tmp_path, patient_pattern="([A-Z]+[0-9]+-[0-9]+)")
+    assert len({entry.subject_id for entry in require_patients(by_number, fractions=None)}) == 8
+    for folder in (tmp_path / "P1", tmp_path / "P2", tmp_path / "P3"):
+        (folder / f"S19-{folder.name[1]}002 A.svs").unlink()
+    some = require_patients(find_slides(tmp_path), fractions=None)
+    assert [bool(entry.fault) for entry in some] == [False] * 3 + [True] * 2
+
+
+def test_a_folder_that_cannot_be_read_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "P1/a.svs", "P2/a.svs")
+    read = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self.name == "P2":
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    faults = {entry.path.name: entry.fault for entry in find_slides(tmp_path)}
+    assert faults == {"a.svs": "", "P2": "cannot be looked into (Permission denied)"}
