@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,12 +62,12 @@ def nifti_files(source: Path, *, datatype: str) -> list[tuple[Path, str]]:
     list
         Path and name, sorted by path. The name is the file's without its ending; in front of it are the
         folders below the source that it does not name itself: ``site-2/pet/sub-01_pet.nii.gz`` is
-        ``site-2_sub-01_pet``.
+        ``site-2_sub-01_pet``. Two may have one name: ``a.nii`` and ``a.nii.gz``.
 
     Raises
     ------
     InputError
-        When there is none, or two would have one name.
+        When there is none.
 
     Notes
     -----
@@ -93,12 +92,7 @@ def nifti_files(source: Path, *, datatype: str) -> list[tuple[Path, str]]:
         found = list(below)
     if not found:
         _refuse_empty(source)
-    names = [_name(path, source) for path in found]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        both = ", ".join(str(path) for path, name in zip(found, names, strict=True) if name == twice[0])
-        fail(f"{twice[0]} is there more than once ({both})", path=source, remedy="move one away")
-    return list(zip(found, names, strict=True))
+    return [(path, _name(path, source)) for path in found]
 
 
 def _is_nifti(path: Path) -> bool:

@@ -8,6 +8,7 @@ import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -95,13 +96,12 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
     Raises
     ------
     InputError
-        For an output of other weights or settings, two sources of one name, or when no source can be
-        restored.
+        For an output of other weights or settings, or when no source can be restored.
 
     Notes
     -----
-    A source that cannot be restored (unreadable, without foreground, an output of its name from another one)
-    is set aside: all others are restored, then :meth:`run` names those that were not, with the reasons. What
+    A source that cannot be restored (unreadable, without foreground, of the name of another one) is set
+    aside: all others are restored, then :meth:`run` names those that were not, with the reasons. What
     fails for all alike, a full disk, ends the run.
 
     Neither the restoration nor its sidecar holds a source's name or path: the sidecar names it by SHA-256.
@@ -132,25 +132,29 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
         self.setbacks = Setbacks("restored", unit=source)
         self.sources = self.count(dataset)
         self.written: list[Path] = []
-        todo: list[tuple[SourceType, dict[str, Output], int]] = []
-        for item in dataset:
-            with self.setbacks.set_aside(item.name):
-                outputs = self.outputs(item)
+        planned: list[tuple[int, SourceType, dict[str, Output]]] = []
+        for number, item in enumerate(dataset):
+            with self._set_aside(number, item):
+                planned.append((number, item, self.outputs(item)))
+        held = Counter(output.name for _, _, outputs in planned for output in outputs.values())
+        todo: list[tuple[int, SourceType, dict[str, Output], int]] = []
+        for number, item, outputs in planned:
+            with self._set_aside(number, item):
                 missing: dict[str, Output] = {}
                 for key, output in outputs.items():
+                    if held[output.name] > 1:
+                        fail(
+                            f"two inputs would be restored to one file: {self.files(output.name)[0].name}",
+                            remedy="rename one of them or move it away",
+                        )
                     # As JSON gives it back, to compare with what a finished restoration's sidecar says.
                     provenance = json.loads(json.dumps({**common, **output.provenance}))
                     if not self._is_there(output.name, provenance):
                         missing[key] = Output(output.name, provenance)
                 # Nothing of a source is listed before all of it is known to be usable.
                 if missing:
-                    todo.append((item, missing, self.amount(item, missing)))
+                    todo.append((number, item, missing, self.amount(item, missing)))
                 self.written += [self.files(output.name)[0] for output in outputs.values()]
-        twice = sorted(
-            name for name, count in Counter(path.name for path in self.written).items() if count > 1
-        )
-        if twice:
-            raise InputError(f"two inputs would be restored to one file: {', '.join(twice)}")
         if len(self.setbacks.reasons) == self.sources:
             self.setbacks.raise_any(self.sources)
         super().__init__(
@@ -163,7 +167,7 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
                 f"{weights}: nothing is known of the images that it was trained on, so none is found to lie "
                 "outside of them"
             )
-        total = sum(amount for _, _, amount in todo)
+        total = sum(amount for *_, amount in todo)
         self.bar = progress_bar(total=total, desc="restoring", unit=unit, disable=not progress or not todo)
 
     @abstractmethod
@@ -222,13 +226,17 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
         with atomic_path(self.sidecar(name)) as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
-    def _iterate(self, _: Any, entry: tuple[SourceType, dict[str, Output], int]) -> dict[str, float]:
-        item, missing, amount = entry
+    def _iterate(self, _: Any, entry: tuple[int, SourceType, dict[str, Output], int]) -> dict[str, float]:
+        number, item, missing, amount = entry
         end = self.bar.n + amount
-        with self.setbacks.set_aside(item.name):
+        with self._set_aside(number, item):
             self.make(item, missing)
         self.bar.update(end - self.bar.n)
         return {"restored": float(len(missing))}
+
+    def _set_aside(self, number: int, item: SourceType) -> AbstractContextManager[None]:
+        """Set a source aside by its number: two may have one name, which is then their fault."""
+        return self.setbacks.set_aside(f"source {number}", of=item.name)
 
     def _is_there(self, name: str, provenance: Mapping[str, Any]) -> bool:
         """Say whether a restoration is there; refuse what is and is not this one, whole or half made."""

