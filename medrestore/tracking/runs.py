@@ -95,8 +95,9 @@ class MLflowRun:
     -----
     A resumed training continues its own run, and of a step that the run holds already nothing is recorded
     again: the iterations between the last checkpoint and an interruption are shown as they ran first. A
-    resumed training repeats them bit for bit on a CPU. A parameter that differs on resumption leaves the
-    recorded one and adds the tag ``changed.NAME``. An exception marks the run FAILED, an interruption KILLED.
+    resumed training repeats them bit for bit on a CPU. One that begins anew, since there was no checkpoint
+    yet, with other parameters is another run. A parameter that differs on resumption leaves the recorded one
+    and adds the tag ``changed.NAME``. An exception marks the run FAILED, an interruption KILLED.
     Only the first of several processes records.
 
     A store that does not answer at the start is an error within seconds. One that is lost while training runs
@@ -241,9 +242,10 @@ class MLflowRun:
         client = open_client(self.tracking_uri)
         outbox = Outbox(self.output_dir)
         with recording(self.tracking_uri):
-            resumed = self._find_run(client, outbox)
+            parameters = self._all_parameters()
+            resumed = self._find_run(client, outbox, iteration, parameters)
             try:
-                self._record_beginning(client, resumed, iteration)
+                self._record_beginning(client, resumed, iteration, parameters)
             except BaseException:
                 with suppress(*failures()):
                     client.set_terminated(self.run_id, status="FAILED")
@@ -254,8 +256,19 @@ class MLflowRun:
         self._open = True
         _close_at_exit(self)
 
-    def _find_run(self, client: Any, outbox: Outbox) -> Any:
+    def _all_parameters(self) -> dict[str, str]:
+        parameters = {**self.parameters, **_inputs(self.inputs)}
+        if self.manifest is not None:
+            parameters["manifest_sha256"] = sha256_file(self.manifest)
+        return parameters
+
+    def _find_run(self, client: Any, outbox: Outbox, iteration: int, parameters: Mapping[str, str]) -> Any:
         run = remembered_run(client, self.output_dir / RUN_FILE, tracking_uri=self.tracking_uri)
+        if run is not None and not iteration and _differs(run.data.params, parameters):
+            # Begun anew, with other settings: the curves of a call that was refused are not continued.
+            outbox.send(client, str(run.info.run_id))
+            client.set_terminated(run.info.run_id, status="FAILED")
+            run = None
         if run is None:
             key = experiment_id(client, self.experiment, self.tracking_uri)
             new = client.create_run(key, run_name=self.run_name)
@@ -280,7 +293,9 @@ class MLflowRun:
         if self._outbox is not None:
             self._outbox.add_tags(tags)
 
-    def _record_beginning(self, client: Any, resumed: Any, iteration: int) -> None:
+    def _record_beginning(
+        self, client: Any, resumed: Any, iteration: int, parameters: Mapping[str, str]
+    ) -> None:
         environment = describe_environment()
         tags = {
             "kind": "training",
@@ -290,9 +305,6 @@ class MLflowRun:
         commit = git_commit()
         if commit is not None:
             tags["mlflow.source.git.commit"] = commit
-        parameters = {**self.parameters, **_inputs(self.inputs)}
-        if self.manifest is not None:
-            parameters["manifest_sha256"] = sha256_file(self.manifest)
         if resumed is not None:
             known = resumed.data.params
             tags["resumed_at_iteration"] = str(iteration)
@@ -394,3 +406,7 @@ def _close_at_exit(run: MLflowRun) -> None:
             left.finish("KILLED")
 
     atexit.register(close)
+
+
+def _differs(recorded: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    return any(recorded[name] != now[name] for name in recorded.keys() & now.keys())

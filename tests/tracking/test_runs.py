@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -204,6 +205,32 @@ def test_a_resumed_training_continues_its_run_and_repeats_no_step(tmp_path: Path
     assert found.data.tags["changed.b"] == "2 -> 5 at iteration 4"
     assert found.data.tags["resumed_at_iteration"] == "4"
     assert len(client.search_runs([found.info.experiment_id])) == 1
+
+
+def test_a_training_that_begins_anew_with_other_parameters_is_another_run(
+    tmp_path: Path, tracking_uri: str
+) -> None:
+    runs = []
+    for rate, stop in ((10, 3), (1, 3), (1, 0)):  # refused, mended and interrupted, called again
+        run = MLflowRun(
+            "anew",
+            "run",
+            output_dir=tmp_path,
+            tracking_uri=tracking_uri,
+            interval=1,
+            parameters={"learning_rate": rate},
+        )
+        trainer = make_trainer(fail_at=stop)
+        run.attach(trainer)
+        with pytest.raises(RuntimeError) if stop else nullcontext():
+            trainer.run([0] * 4, max_epochs=1)
+        runs.append(run.run_id)
+    assert runs[0] != runs[1] == runs[2]
+    client = open_client(tracking_uri)
+    refused, mended = (client.get_run(run_id) for run_id in runs[:2])
+    assert (refused.info.status, refused.data.params) == ("FAILED", {"learning_rate": "10"})
+    assert (mended.info.status, mended.data.params) == ("FINISHED", {"learning_rate": "1"})
+    assert set(curve(client, runs[1], "joint/pixel")) == {1, 2, 3, 4}
 
 
 def test_an_engine_that_runs_on_is_recorded_once(tmp_path: Path, tracking_uri: str) -> None:
