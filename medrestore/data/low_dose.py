@@ -233,7 +233,8 @@ def simulate_low_dose(
     image = Path(image)
     volume = read_volume(image)
     attenuation = _attenuation(volume, mu_map)
-    name = subject_id or nifti_stem(image)
+    name = plain_text(subject_id or nifti_stem(image))  # as the manifest is read
+    session_id = plain_text(session_id)
     for key, value in (("subject_id", name), ("session_id", session_id)):
         problem = "it is empty" if not value else ruined(value) or id_problem(value)
         if problem:
@@ -251,7 +252,7 @@ def simulate_low_dose(
         "split": split,
         "amyloid_status": amyloid_status,
         "tracer": tracer,
-        "units": units or _sidecar_units(image),
+        "units": plain_text(units or "") or _sidecar_units(image),
         "scan": asdict(settings),
     }
     folder = require_folder(output, belongs=BELONGS)

@@ -170,7 +170,7 @@ def open_study(folder: str | os.PathLike[str]) -> Study:
                 "the plan is not the one that was frozen", path=path, remedy="restore the file from a backup"
             )
         protocol = Protocol.from_dict({name: value for name, value in entry.items() if name != "study_id"})
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: is damaged ({error}). Remedy: restore the folder from a backup") from error

@@ -332,6 +332,11 @@ class TestEditedManifest:
             Problem(2, "amyloid_status", "is empty")  # left open, to be filled in
         ]
 
+    def test_margins_make_no_other_subject(self, scan: Path, site: Path) -> None:
+        simulate(scan, site.parent, subject_id=" 007\u00a0", split="train")
+        assert read_manifest_text(site)["subject_id"].tolist() == ["007"]
+        assert {path.name for path in site.parent.iterdir() if path.is_dir()} == {"007"}
+
     def test_columns_and_labels_of_the_users_stay(self, scan: Path, site: Path) -> None:
         table = read_manifest_text(site).assign(site="Bern", amyloid_status="1.0")
         table.to_csv(site, index=False)

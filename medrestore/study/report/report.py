@@ -332,7 +332,7 @@ def _own_files(output: Path, record: Mapping[str, Any]) -> list[str]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         files, study = [str(name) for name in held["files"]], held["study_id"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: is damaged ({error}). Remedy: name a new folder") from error
     if study != record["study_id"]:
         if not any((output / name).exists() for name in files):
