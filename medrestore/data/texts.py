@@ -97,6 +97,8 @@ def alike(name: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", plain_text(name)).casefold()
     folded = "".join("-" if unicodedata.category(mark) in ("Pd", "Pc", "Zs") else mark for mark in folded)
+    if re.fullmatch(r"(?=.*[a-f])[0-9a-f]{6,}", folded):
+        return folded  # a checksum as a pseudonym: its zeros tell
     folded = re.sub(r"(?<![\d.])(\d+)\.0+(?![\d.])", r"\1", folded)
     folded = re.sub(r"(?<![\d.])0+(?=\d)", "", folded)
     return re.sub(r"[-.]+", "-", folded)

@@ -79,6 +79,7 @@ def test_what_nobody_sees_is_no_part_of_a_name(written: str) -> None:
         ("1-11", "11-1", False),
         ("1.10", "1.1", False),
         ("a1", "a2", False),
+        ("3ca01b2f", "3ca1b02f", False),  # checksums as pseudonyms
     ],
 )
 def test_names_alike(one: str, other: str, same: bool) -> None:
