@@ -25,7 +25,11 @@ __all__ = [
 
 Seed = Annotated[int, typer.Option(help="Names every random stream: the same seed gives the same bytes.")]
 OutputFolder = Annotated[
-    Path, typer.Option(help="A new folder, or one of an interrupted run, which is continued.")
+    Path,
+    typer.Option(
+        help="A new folder, or one of an interrupted run with the same settings, which is continued; a run "
+        "that was refused before it had results is mended and called again."
+    ),
 ]
 TrackingUri = Annotated[
     str | None,
