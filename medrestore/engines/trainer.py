@@ -50,6 +50,22 @@ def _raise(_: Engine, error: BaseException) -> None:
     raise error
 
 
+def _take_only_value(handler: Any) -> None:
+    """Let a handler of MONAI read the losses of this engine, one dictionary.
+
+    MONAI's ``from_engine(["loss"])``, with which ``monai.bundle run --tracking`` adds its handlers, gives the
+    value for a list of dictionaries, but a tuple that holds it for one.
+    """
+    transform = getattr(handler, "output_transform", None)
+    if callable(transform):
+
+        def only_value(output: Any) -> Any:
+            value = transform(output)
+            return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
+        handler.output_transform = only_value
+
+
 class RestorationTrainer(Trainer):
     """Train a :class:`~medrestore.methods.base.Step` through its stages, resumable at every epoch.
 
@@ -173,6 +189,7 @@ class RestorationTrainer(Trainer):
         self.register_events(*TrainingEvents)
         self.add_event_handler(Events.EPOCH_STARTED, type(self)._enter_epoch)
         for handler in handlers or ():
+            _take_only_value(handler)
             handler.attach(self)
         self.add_event_handler(Events.EPOCH_COMPLETED, type(self).save_checkpoint)
         self.add_event_handler(Events.COMPLETED, type(self).save_model)

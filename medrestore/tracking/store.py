@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -203,6 +204,9 @@ def reason_of(error: BaseException) -> str:
     ):
         if known in text:
             return gist
+    status = re.search(r"too many (\d{3}) error responses", text)
+    if status:
+        return f"the server answers with error {status[1]}"
     text = text.partition("[SQL:")[0].partition("(Background on this error")[0].strip()
     return text if len(text) <= 200 else f"{text[:197]}..."
 

@@ -226,3 +226,32 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
         assert difference.max() <= 0.008 + 1e-6, name
         if value.ndim == 4:  # a bias before instance norm has no gradient but rounding
             assert (difference > 1e-4).float().mean() < 0.01, name
+
+
+@pytest.mark.slow
+def test_sigterm_closes_the_record_and_says_how_to_continue(
+    tiny_cohort: Path, tiny_overrides: dict[str, Any], tmp_path: Path
+) -> None:
+    """As a scheduler sends it at a time limit."""
+    given = {
+        **tiny_overrides,
+        "dataset_dir": tiny_cohort,
+        "cache_dir": tmp_path / "cache",
+        "output_dir": tmp_path / "run",
+        "batches_per_epoch": 200,
+    }
+    program = [sys.executable, "-c", "from medrestore.cli import main; main()"]
+    command = [*program, "train", str(BUNDLE), "--variant", "demo", *arguments(given)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 240
+        while not (tmp_path / "run" / "checkpoint.pt").exists() and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "Traceback" not in told
+    assert told.splitlines()[-1].endswith("Continue with the same call")
+    run = json.loads((tmp_path / "run" / "mlflow_run.json").read_text())["run_id"]
+    client = open_client(f"sqlite:///{tmp_path}/run/mlflow.db")
+    assert client.get_run(run).info.status == "KILLED"

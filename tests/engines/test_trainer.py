@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
+from monai.handlers import from_engine
 from training_case import STAGES, Batches, build_step, build_trainer
 
 from medrestore.checks import InputError
@@ -136,6 +137,26 @@ def test_the_file_that_monai_writes_first_is_no_other_run(tmp_path: Path) -> Non
     (tmp_path / "config_20261128_101112.json").write_text("{}")
     build_trainer(tmp_path, stages=STAGES[:1]).run()
     assert (tmp_path / "model.pt").is_file()
+
+
+def test_handlers_of_monai_read_the_loss(tmp_path: Path) -> None:
+    """With the transform that ``monai.bundle run --tracking`` gives them."""
+
+    class Reader:
+        output_transform = staticmethod(from_engine(["loss"], first=True))
+        read: list[object]
+
+        def attach(self, engine: Engine) -> None:
+            self.read = []
+            engine.add_event_handler(
+                Events.ITERATION_COMPLETED,
+                lambda: self.read.append(self.output_transform(engine.state.output)),
+            )
+
+    reader = Reader()
+    build_trainer(tmp_path, stages=STAGES[:1], handlers=[reader]).run()
+    assert len(reader.read) == 3
+    assert all(isinstance(value, float) for value in reader.read)
 
 
 def test_what_is_done_every_few_epochs_is_done_after_the_last(tmp_path: Path) -> None:

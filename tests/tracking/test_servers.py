@@ -1,0 +1,166 @@
+"""Servers that are gone, hang or answer with errors: told within seconds, by name, and the work goes on."""
+
+from __future__ import annotations
+
+import http.server
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medrestore.tracking.compare import compare
+from medrestore.tracking.parents import open_parent_run
+from medrestore.tracking.runs import MLflowRun
+from medrestore.tracking.store import RecordingError, default_tracking_uri, open_client
+from medrestore.tracking.sync import sync_run, sync_runs
+
+LONGEST_SECONDS = 12.0
+"""Within which the start of a run tells: one answer is waited for, 2 s here; a loaded machine is slow."""
+
+
+@pytest.fixture
+def gone() -> str:
+    """An address at which nobody listens, with a password in it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return f"http://me:secret@127.0.0.1:{port}"
+
+
+@pytest.fixture
+def hanging() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(16)
+        yield f"http://me:secret@127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def broken() -> Iterator[str]:
+    """A server that is overloaded, and asks to come back in an hour."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.send_response(503)
+            self.send_header("Retry-After", "3600")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST = answer  # noqa: N815
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://me:secret@127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("gone", "connection refused"), ("hanging", "no answer in time"), ("broken", "error 503")],
+)
+def test_a_server_that_gives_no_answer_is_named_within_seconds(
+    kind: str,
+    reason: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    uri = request.getfixturevalue(kind)
+    calls: list[Callable[[], object]] = [
+        MLflowRun("none", "run", output_dir=tmp_path / "run", tracking_uri=uri).start,
+        lambda: compare("none", tracking_uri=uri),
+        open_parent_run(
+            tmp_path, experiment="none", run_name="study", kind="study", tracking_uri=uri, parameters={}
+        ).__enter__,
+    ]
+    for call in calls:
+        began = time.monotonic()
+        with pytest.raises(RecordingError) as caught:
+            call()
+        assert time.monotonic() - began < LONGEST_SECONDS
+        message = str(caught.value)
+        assert message.startswith(f"tracking_uri '{uri.replace('me:secret@', '')}': MLflow took no record")
+        assert reason in message
+        assert "Remedy: start the server" in message
+        assert "secret" not in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:////proc/nowhere/mlflow.db", "postgresql://me:secret@127.0.0.1:1/runs"]
+)
+def test_a_database_that_cannot_be_opened_is_named_within_seconds(uri: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(RecordingError, match="MLflow cannot open this store") as caught:
+        MLflowRun("none", "run", output_dir=tmp_path, tracking_uri=uri).start()
+    assert time.monotonic() - began < LONGEST_SECONDS
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_artifacts_that_cannot_be_written_are_an_error_at_the_start(tmp_path: Path) -> None:
+    uri = default_tracking_uri(tmp_path)
+    client = open_client(uri)
+    (tmp_path / "file").touch()  # no folder can be made below a file, whoever asks
+    client.create_experiment("blocked", artifact_location=(tmp_path / "file" / "artifacts").as_uri())
+    run = MLflowRun("blocked", "run", output_dir=tmp_path / "run", tracking_uri=uri)
+    with pytest.raises(RecordingError, match=r"MLflow took no record \(.*file/artifacts"):
+        run.start()
+    assert client.get_run(run.run_id).info.status == "FAILED"
+
+
+def test_a_locked_database_is_waited_for_beside_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    monkeypatch.setattr("medrestore.tracking.sender.SHORT_END_SECONDS", 0.5)
+    run = MLflowRun("locked", "run", output_dir=tmp_path)
+    run.start()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        run.log({"loss": 1.0}, step=1)
+        run.finish("KILLED")  # SQLite itself would wait longer
+        other.rollback()
+    assert "MLflow has not taken 2 records" in caplog.text
+    assert sync_run(tmp_path) == 2
+    client = open_client(default_tracking_uri(tmp_path))
+    assert client.get_run(run.run_id).info.status == "KILLED"
+    assert len(client.get_metric_history(run.run_id, "loss")) == 1
+
+
+def test_several_folders_are_synced_and_the_bad_ones_named(tmp_path: Path, tracking_uri: str) -> None:
+    run = MLflowRun("several", "run", output_dir=tmp_path / "good", tracking_uri=tracking_uri)
+    run.start()
+    run.finish()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "mlflow_run.json").write_text("{}")
+    shutil.copytree(tmp_path / "good", tmp_path / "lost")
+    (tmp_path / "lost" / "mlflow_unsent").mkdir()
+    (tmp_path / "lost" / "mlflow_run.json").write_text(
+        f'{{"run_id": "{"0" * 32}", "tracking_uri": "{tracking_uri}"}}'
+    )
+    names = ("good", "other", "missing", "damaged", "lost")
+    from medrestore.checks import InputError
+
+    done = []
+    with pytest.raises(InputError) as caught:
+        done += sync_runs([tmp_path / name for name in names])
+    text = str(caught.value)
+    assert text.startswith("4 of 5 runs could not be completed in MLflow, the others were:")
+    assert "other: no run of MLflow was recorded here" in text
+    assert "missing: there is no such folder" in text
+    assert "damaged/mlflow_run.json: names no run of MLflow" in text
+    assert f"Run with id={'0' * 32} not found" in text
