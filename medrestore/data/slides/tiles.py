@@ -166,7 +166,11 @@ def make_tiles(
             )
             if not scanned:
                 setbacks.raise_any(len(found))
-            entries = [entry for entry, _ in scanned]
+            if len(scanned) < len(entries):  # the splits are shares of the patients that are left
+                done = {entry.path for entry, _ in scanned}
+                left = [entry for entry in usable if entry.path in done]
+                entries = _with_splits(left, claim, drawn, setbacks, len(found))
+                scanned = [(entry, record) for entry, (_, record) in zip(entries, scanned, strict=True)]
             facts = {"slides": _listed(entries, claim.folder), "drawn": drawn}
             finished = {*claim.facts.get("finished", []), name}
             # A manifest that a killed run wrote is known to be ours.
