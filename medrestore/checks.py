@@ -204,7 +204,8 @@ class Setbacks:
             raise InputError(*self.reasons.values())
         others = ", the others were" if len(self.reasons) < total else ""
         lines = [
-            f"  {reason}" + (f" ({number} {self.units or self.unit + 's'})" if number > 1 else "")
+            f"  {' '.join(reason.split())}"  # one line, also where a file's name has several
+            + (f" ({number} {self.units or self.unit + 's'})" if number > 1 else "")
             for reason, number in Counter(self.reasons.values()).items()
         ]
         listed = "\n".join(lines[:50]) + (f"\n  and {len(lines) - 50} more" if len(lines) > 50 else "")

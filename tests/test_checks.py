@@ -4,7 +4,9 @@ import pytest
 
 from medrestore.checks import (
     InputError,
+    OutputError,
     Setbacks,
+    about,
     fail,
     require_in_range,
     require_in_set,
@@ -75,3 +77,33 @@ def test_the_only_item_fails_with_its_own_message() -> None:
 
 def test_no_setback_raises_nothing() -> None:
     Setbacks("read").raise_any(3)
+
+
+def test_setbacks_take_a_line_each_and_list_shared_reasons_once() -> None:
+    setbacks = Setbacks("restored", unit="tile")
+    for number in range(3):
+        with setbacks.set_aside(number, of="slide"):
+            raise InputError("slide: is damaged")
+    with setbacks.set_aside("new\nline.nii"):
+        raise InputError("is no\nimage")
+    with pytest.raises(InputError) as refusal:
+        setbacks.raise_any(9)
+    assert str(refusal.value).splitlines() == [
+        "4 of 9 tiles could not be restored, the others were:",
+        "  slide: is damaged (3 tiles)",
+        "  new line.nii: is no image",
+    ]
+
+
+def test_failing_output_is_nobodys_setback() -> None:
+    setbacks = Setbacks("restored")
+    with pytest.raises(OutputError, match="full"), setbacks.set_aside("a"):
+        raise OutputError("the disk is full")
+    setbacks.raise_any(1)
+
+
+def test_about_names_the_file_once() -> None:
+    with pytest.raises(InputError, match=r"^a\.nii, b\.nii: is odd$"), about("a.nii", None, "b.nii"):
+        raise InputError("is odd")
+    with pytest.raises(InputError, match=r"^b\.nii: is odd$"), about("a.nii", "b.nii"):
+        raise InputError("b.nii: is odd")

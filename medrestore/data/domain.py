@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,11 @@ def volume_features(volume: Volume) -> dict[str, float]:
     scale = foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm)
     middle = volume.data[:, :, volume.data.shape[2] // 2]
     foreground = middle[np.ix_(*(np.flatnonzero((middle > 0.1 * scale).any(axis)) for axis in (1, 0)))]
-    noise = float(estimate_sigma(foreground)) if min(foreground.shape, default=0) >= 4 else 0.0
+    noise = 0.0
+    if min(foreground.shape, default=0) >= 4:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a constant image: it has no details at all
+            noise = float(np.nan_to_num(estimate_sigma(foreground)))
     sizes = {
         f"voxel_size_{axis}_mm": float(size) for axis, size in zip("xyz", volume.voxel_size_mm, strict=True)
     }

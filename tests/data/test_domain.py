@@ -90,3 +90,9 @@ def test_nothing_is_said_inside_the_domain() -> None:
 def test_what_lies_outside_is_named(volume: Volume, tracer: str | None, message: str) -> None:
     (warning,) = domain_warnings(volume, DOMAIN, tracer=tracer)
     assert warning.startswith(message)
+
+
+def test_image_without_any_detail_has_no_noise() -> None:
+    data = np.full((8, 8, 8), 5.0, np.float32)
+    grid = SourceGrid.from_affine(data.shape, np.eye(4))
+    assert volume_features(Volume(data, np.eye(4), grid))["relative_noise"] == 0.0
