@@ -203,9 +203,15 @@ def require_folder(path: str | os.PathLike[str], *, belongs: str) -> Path:
     Raises
     ------
     InputError
-        When it, or what it would lie in, is a file or cannot be reached.
+        When it, or what it would lie in, is a file or cannot be reached, or is a home that nobody wrote out.
     """
     folder = Path(path)
+    if folder.parts[:1] == ("~",):
+        fail(
+            "begins with ~, which a shell writes out at the beginning of a word alone",
+            path=folder,
+            remedy="write the home folder out; a folder of that name is ./~",
+        )
     place, found = folder, ""
     try:
         while not place.exists() and not place.is_symlink():

@@ -510,6 +510,16 @@ def test_arguments_may_come_from_a_file(
     ended.refused(str(arguments), "config_file is for python -m monai.bundle run", "--variant")
 
 
+@pytest.mark.parametrize("value", ["wide", "nan", ""])
+def test_number_of_a_name_is_one(value: str, call: Callable[..., Ended], tmp_path: Path) -> None:
+    words = ["evaluate", "--manifest", tmp_path / "manifest.csv", "--output", tmp_path / "e"]
+    call(*words, "--filter", f"gaussian={value}").refused(
+        f"--filter expects NAME=NUMBER, got 'gaussian={value}'"
+    )
+    words = ["tiles", tmp_path, "--output", tmp_path / "t", "--fraction", f"train={value}"]
+    call(*words).refused(f"--fraction expects NAME=NUMBER, got 'train={value}'")
+
+
 def test_home_folder_is_written_out(
     call: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

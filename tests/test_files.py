@@ -168,3 +168,10 @@ def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, name: str) -> N
         atomic_path(tmp_path / name),
     ):
         pass
+
+
+def test_a_home_that_nobody_wrote_out_is_no_folder() -> None:
+    for path in ("~", "~/run", Path("~/run")):
+        with pytest.raises(InputError, match=r"begins with ~, .* Remedy: write the home folder out"):
+            require_empty_folder(path, belongs="run")
+    assert require_empty_folder("~run", belongs="run", make=False) == Path("~run")

@@ -20,6 +20,7 @@ from medrestore.cli.options import (
     Seed,
     TrackingUri,
     home_in_word,
+    named_numbers,
     named_pairs,
     report_problems,
 )
@@ -401,8 +402,7 @@ def evaluate(
     folders = {name: Path(folder) for name, folder in named_pairs("method", method or []).items()}
     filters = None
     if filter:
-        given = named_pairs("filter", [item for item in filter if item != "none"])
-        filters = {name: float(value) for name, value in given.items()}
+        filters = named_numbers("filter", [item for item in filter if item != "none"])
     evaluation = run(
         manifest,
         methods=folders,

@@ -13,6 +13,7 @@ from medrestore.cli.options import (
     OutputFolder,
     Seed,
     TrackingUri,
+    named_numbers,
     named_pairs,
     report_problems,
 )
@@ -117,8 +118,7 @@ def tiles(
             microns_per_pixel=microns_per_pixel,
             slide_microns_per_pixel=slide_microns_per_pixel,
             override_microns_per_pixel=override_microns_per_pixel,
-            fractions={name: float(part) for name, part in named_pairs("fraction", fraction or []).items()}
-            or None,
+            fractions=named_numbers("fraction", fraction or []) or None,
             patient_pattern=patient_pattern,
             cases=cases,
             minimum_tissue=minimum_tissue,

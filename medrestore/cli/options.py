@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = [
     "Seed",
     "TrackingUri",
     "home_in_word",
+    "named_numbers",
     "named_pairs",
     "report_problems",
 ]
@@ -50,6 +52,19 @@ def named_pairs(option: str, items: list[str]) -> dict[str, str]:
             raise InputError(f"--{option} expects NAME=VALUE, got {item!r}")
         pairs[name] = value
     return pairs
+
+
+def named_numbers(option: str, items: list[str]) -> dict[str, float]:
+    """Turn NAME=NUMBER items of an option into a mapping."""
+    numbers = {}
+    for name, value in named_pairs(option, items).items():
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            numbers[name] = math.nan
+        if not math.isfinite(numbers[name]):
+            raise InputError(f"--{option} expects NAME=NUMBER, got {f'{name}={value}'!r}")
+    return numbers
 
 
 def report_problems(file: Path, problems: Sequence[object]) -> None:

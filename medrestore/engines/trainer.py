@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
-from medrestore.files import atomic_path, only_process, require_empty_folder
+from medrestore.files import atomic_path, only_process, require_empty_folder, require_folder
 from medrestore.interruption import terminated_as_interrupted
 from medrestore.methods.base import Stage, Step, make_stages
 from medrestore.networks.device import require_device
@@ -160,7 +159,7 @@ class RestorationTrainer(Trainer):
         )
         leave_mistakes_to_caller(self.logger)
         self.step = step
-        self.output_dir = Path(output_dir)
+        self.output_dir = require_folder(output_dir, belongs="training")
         self.seed = seed
         self.channels_last = channels_last
         self.accumulation = accumulation
