@@ -727,3 +727,49 @@ def test_full_disk_ends_without_traceback_though_a_write_names_no_file(
 
     monkeypatch.setattr("medrestore.evaluation.pool.pool_evaluations", full)
     call("pool", "evaluation").refused("the disk is full", "Remedy: free some space")
+
+
+def test_results_are_printed_before_they_are_recorded(
+    call: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is out of reach costs the record, not the table."""
+    import pandas as pd
+
+    from medrestore.evaluation.record import Evaluation
+
+    class Done(Evaluation):
+        markdown = "the table"  # type: ignore[assignment]
+
+    done = Done(
+        output=tmp_path,
+        per_subject=pd.DataFrame(),
+        summary=pd.DataFrame(),
+        differences=pd.DataFrame(),
+        record={},
+    )
+    for name in (
+        "evaluate.evaluate",
+        "contrasts.evaluate.evaluate_contrasts",
+        "tiles.evaluate.evaluate_tiles",
+    ):
+        monkeypatch.setattr(f"medrestore.evaluation.{name}", lambda *_, **__: done)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:1")
+    for command in ("evaluate", "mri evaluate", "histology evaluate"):
+        ended = call(*command.split(), "--manifest", tmp_path / "m.csv", "--output", tmp_path)
+        assert ended.out == "the table\n"
+        ended.refused(
+            "tracking_uri 'http://127.0.0.1:1'", "connection refused", f"the results are in {tmp_path}"
+        )
+        assert "secret" not in ended.err
+
+
+def test_a_record_is_completed_from_the_command_line(call: Callable[..., Ended], tmp_path: Path) -> None:
+    from medrestore.tracking.runs import MLflowRun
+
+    run = MLflowRun("synced", "run", output_dir=tmp_path / "run")
+    run.start()
+    run.finish()
+    ended = call("track", "sync", tmp_path / "run")
+    assert (ended.code, ended.out) == (0, f"{tmp_path / 'run'}: nothing was left to send\n")
+    call("track", "sync", tmp_path / "nothing").refused(f"{tmp_path / 'nothing'}: there is no such folder")
+    call("track", "sync", tmp_path).refused("no run of MLflow was recorded here", "Remedy")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medrestore.tracking.parents import open_parent_run
 from medrestore.tracking.runs import RUN_FILE, MLflowRun
-from medrestore.tracking.store import open_client
+from medrestore.tracking.store import RecordingError, open_client
+from medrestore.tracking.sync import sync_run
 
 
 def open_study(folder: Path, tracking_uri: str, *, experiment: str = "parents", seeds: int = 3):  # type: ignore[no-untyped-def]
@@ -79,3 +81,34 @@ def test_a_run_that_the_store_does_not_hold_is_begun_anew(
         pass
     assert "does not hold; starting a new one" in caplog.text
     assert parent.run_id in (tmp_path / RUN_FILE).read_text()
+
+
+def test_a_study_whose_store_is_lost_keeps_its_record_and_completes_it(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise MlflowException("no connection")
+
+    settings: dict[str, Any] = {
+        "experiment": "lost",
+        "run_name": "study",
+        "kind": "study",
+        "tracking_uri": tracking_uri,
+        "parameters": {},
+    }
+    (tmp_path / "tables.md").write_text("table")
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(RecordingError, match=r"\(no connection\)\. Remedy: call the same again, or: "),
+        open_parent_run(tmp_path, **settings) as parent,
+    ):
+        patch.setattr("mlflow.MlflowClient.log_batch", refuse)
+        parent.log_metrics({"psnr": 20.0})
+        parent.log_files([tmp_path / "tables.md"])
+    assert sync_run(tmp_path) == 3
+    client = open_client(tracking_uri)
+    run = client.get_run(parent.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"psnr": 20.0})
+    assert [item.path for item in client.list_artifacts(parent.run_id)] == ["tables.md"]
