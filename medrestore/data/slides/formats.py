@@ -101,17 +101,17 @@ class _WholeSlide:
         import openslide
 
         generic = vendor == "generic-tiff"
+        facts = read_tiff_facts(path)
         try:
             self._slide = openslide.OpenSlide(str(path))
         except openslide.OpenSlideError as error:
-            if "compression" in str(error) and (facts := read_tiff_facts(path)):
+            if "compression" in str(error) and facts is not None:
                 require_readable_compression(path, facts, tiled=True)
             _unreadable(path, error)
         self._path = path
         self.sizes: tuple[tuple[int, int], ...] = tuple(self._slide.level_dimensions)
         self.downsamples = tuple(float(value) for value in self._slide.level_downsamples)
         properties = _properties(self._slide)
-        facts = read_tiff_facts(path, level_0=self.sizes[0])
         if facts is not None:
             require_rgb(path, facts)  # OpenSlide converts all else to RGB without a word
             _require_whole_tiles(path, facts)

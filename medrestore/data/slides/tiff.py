@@ -22,6 +22,7 @@ RGB_REMEDY = "save it as an 8-bit RGB picture without transparency"
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _COLORS = {0: "grayscale", 1: "grayscale", 3: "palette", 4: "mask", 5: "CMYK", 8: "CIELAB"}
+_LARGEST_TILE = 2**26  # 256 MB decoded
 _NUMBERS = {2: "of signed numbers", 3: "of floating-point numbers"}
 _RGB = (2, 6)  # as it is, or as luma and chroma
 _ALPHA = (1, 2)  # associated or not; any other further channel says nothing of transparency
@@ -78,15 +79,13 @@ class TiffFacts:
     resolutions: tuple[Statement, ...]
 
 
-def read_tiff_facts(path: Path, *, level_0: tuple[int, int] | None = None) -> TiffFacts | None:
-    """Read the facts of a TIFF; None where a file is none, or damaged.
+def read_tiff_facts(path: Path) -> TiffFacts | None:
+    """Read the facts of a TIFF, level 0 being its largest page; None where a file is none, or damaged.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    level_0 : (width, height) or None
-        Size of the page that is meant; where there is none, or when None, it is the largest.
+    Raises
+    ------
+    InputError
+        When its tiles are so large that OpenSlide would end the process for want of memory.
     """
     import tifffile
 
@@ -97,8 +96,8 @@ def read_tiff_facts(path: Path, *, level_0: tuple[int, int] | None = None) -> Ti
         with _quiet(), tifffile.TiffFile(path) as file:
             pages = list(_pages(file))
             sizes = [(int(page.imagewidth), int(page.imagelength)) for page in pages]
-            if level_0 not in sizes:
-                level_0 = max(sizes, key=lambda size: size[0] * size[1])
+            level_0 = max(sizes, key=lambda size: size[0] * size[1])
+            largest = max(int(page.tilewidth) * int(page.tilelength) for page in pages)
             chosen = sizes.index(level_0)
             page = pages[chosen]
             imagej = file.imagej_metadata or {}
@@ -108,7 +107,7 @@ def read_tiff_facts(path: Path, *, level_0: tuple[int, int] | None = None) -> Ti
                 if index != chosen and not other.is_reduced and not other.is_mask
             ]
             equal = sum(size == level_0 for size in others)
-            return TiffFacts(
+            facts = TiffFacts(
                 color=_color(int(page.photometric), int(page.sampleformat)),
                 bits=int(page.bitspersample),
                 samples=int(page.samplesperpixel),
@@ -129,6 +128,13 @@ def read_tiff_facts(path: Path, *, level_0: tuple[int, int] | None = None) -> Ti
         ValueError,
     ):
         return None
+    if largest > _LARGEST_TILE:
+        fail(
+            f"cannot be read (it says that its tiles have {largest:.2g} pixels)",
+            path=path,
+            remedy="copy the file again; it is damaged",
+        )
+    return facts
 
 
 def _pages(file: Any) -> Iterator[Any]:

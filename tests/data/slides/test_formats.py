@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -283,3 +284,39 @@ def test_reduced_slide_is_what_was_scanned(tmp_path: Path) -> None:
     with open_slide(path) as slide:
         scanned = slide.read(100, 80, width=256, height=200)
     np.testing.assert_array_equal(read(low), reduce_image(scanned, scale=4, sigma=2.0))
+
+
+# ---------------------------------------------------------------------------- damage
+@pytest.mark.parametrize("name", ["a.svs", "a.tiff"])
+@pytest.mark.parametrize("tag", [322, 323])
+def test_tiles_of_a_claimed_size_do_not_end_the_process(name: str, tag: int, tmp_path: Path) -> None:
+    """OpenSlide aborts where it gets no memory for a tile."""
+    path = write(tmp_path / name, RGB)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags[tag].offset
+    damaged = bytearray(path.read_bytes())
+    damaged[place : place + 12] = struct.pack("<HHII", tag, 4, 1, 2**31)
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=rf"{name}: cannot be read"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_damaged_pictures_are_read_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    Image.fromarray(RGB).save(path, dpi=(50_000, 50_000), icc_profile=PROFILE)
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(100):
+        damaged = bytearray(whole)
+        for place in random.integers(0, 400, random.integers(1, 4)):
+            damaged[place] = random.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            with open_slide(path, microns_per_pixel=0.5) as slide:
+                slide.read(0, 0, width=min(slide.width, 64), height=min(slide.height, 64))
+        except InputError as error:
+            refused += 1
+            assert str(path) in str(error)
+            assert "\n" not in str(error)
+    assert refused > 0
