@@ -179,7 +179,7 @@ def source_grid(file: NiftiFile, *, channels: bool = False) -> SourceGrid:
     fields = {name: np.array(header[name]) for name in GRID_FIELDS}
     if channels:  # a single image has no step of time
         fields["pixdim"][4:] = 1
-        fields["xyzt_units"] &= 0b111
+        fields["xyzt_units"] &= np.uint8(0b111)
     return SourceGrid(
         shape=shape[:3] if channels else shape,
         affine=affine,

@@ -1,7 +1,6 @@
 """Fidelity metrics against scikit-image and by hand."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -131,18 +130,6 @@ def test_ssim_knows_no_neighboring_slice(pair: tuple[np.ndarray, np.ndarray]) ->
     assert ssim(changed, target, data_range=1.0, mask=mask) == ssim(
         restored, target, data_range=1.0, mask=mask
     )
-
-
-def test_ssim_of_a_volume_takes_well_under_half_a_second() -> None:
-    random = rng.generator(1, "volume")
-    target = random.random((128, 128, 50)).astype(np.float32)
-    restored = target + np.float32(0.1)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        ssim(restored, target, data_range=1.0)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5
 
 
 METRICS = [
