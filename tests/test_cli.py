@@ -690,8 +690,9 @@ def test_trained_model_of_others_is_not_overwritten(
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.yaml").write_text("{}\n")
-    call(*training(tiny_cohort, run)).refused(str(run / "config.yaml"), "of another run", "Remedy")
-    assert files(run) == {"config.yaml": b"{}\n"}
+    (run / "model.pt").write_bytes(b"weights")
+    call(*training(tiny_cohort, run)).refused(str(run), "nothing is overwritten", "Remedy")
+    assert files(run) == {"config.yaml": b"{}\n", "model.pt": b"weights"}
 
 
 def test_restoration_by_other_weights_is_refused_and_left_alone(

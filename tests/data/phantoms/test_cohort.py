@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from medrestore import progress
 from medrestore.checks import InputError
 from medrestore.data.manifest import check_manifest, read_manifest
 from medrestore.data.phantoms import cohort as cohort_module
@@ -216,10 +217,15 @@ class TestInterrupted:
         assert digests(tiny) == before
 
     def test_progress_counts_the_finished_ones(
-        self, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self,
+        tiny: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         import shutil
 
+        monkeypatch.setattr(progress, "LOG_INTERVAL_SECONDS", 0.0)  # a line at every step
         folder = tmp_path / "cohort"
         shutil.copytree(tiny, folder)
         (folder / "subjects" / "sub-0002" / "subject.json").unlink()
