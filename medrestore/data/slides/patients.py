@@ -26,7 +26,7 @@ PATIENT_RULES = (
     "C3L-00001); DICOM's PatientID, as a pseudonym; an accession number (S19-1000 A1, H21.0123.A, "
     "19S1000-A1: all before the block); patient, case, subject, sub or donor with a number "
     "(patient_007_node_1: patient_007); the folder below the one that is given; all before the first "
-    "underscore, where it holds a digit (p12_a: p12)"
+    "underscore, where it ends in its one number (p12_a: p12)"
 )
 """The rules in the order in which they are tried, for texts of help."""
 
@@ -74,10 +74,16 @@ _HASH = re.compile(
 _BLOCK = re.compile(r"[-_. ;]*(?:[A-Z]{1,2}\d{0,3}(?:[-_. ;].*)?)?", re.IGNORECASE)
 
 _NUMBERED = re.compile(_BEGIN + r"(?:patient|pat|pt|case|subject|subj|sub|donor)s?[-_. ]*\d+", re.IGNORECASE)
-_BEFORE_UNDERSCORE = re.compile(r"([^_]*\d[^_]*)_")
+# A name with one number, at its end, or a program's: what follows a number may be a block or a stain of the
+# patient (12345-2_HE, P1-CD3_1, P1B_HE), except behind a year (21-012345_HE).
+_BEFORE_UNDERSCORE = re.compile(
+    rf"((?:(?:19|20)?\d{{2}}[-. ](?=\d{{3}}))?[^\d_]*\d+|{_HASH.pattern})\s*_", re.IGNORECASE
+)
 _NO_PATIENT = re.compile(
-    r"\d+x|he|h&e|h\+e|ihc|cd\d+[a-z]?|ki-?67|her-?2(neu)?|pd-?l?1|ck\d+|er|pr|"  # magnifications and stains
-    r"(19|20)\d\d([-.]?\d\d([-.]?\d\d)?)?",  # years and dates
+    # Magnifications and stains, parts of a patient, years and dates.
+    r"\d+x|(he|h&e|h\+e|ihc)[-. ]?\d*|cd\d+[a-z]?|ki-?67|her-?2(neu)?|pd-?l?1|ck\d+|er|pr|"
+    r"(slide|image|img|scan|block|section|level|roi|region|core|tma)s?[-. ]?\d+|"
+    r"(19|20)\d\d([-.]?\d\d([-.]?\d\d)?)?",
     re.IGNORECASE,
 )
 _NO_PATIENT_FOLDER = re.compile(

@@ -39,6 +39,7 @@ from medrestore.data.slides.patients import compile_pattern, matched_patient, na
         ("Case 12 - HE", "Case 12"),
         ("sub-01_stain-HE", "sub-01"),
         ("p0_a", "p0"),
+        ("21-012345_1A", "21-012345"),  # a year and a number
         ("p10_201", "p10"),  # tile 201 of patient 10, no accession number of a laboratory P
     ],
 )
@@ -55,6 +56,8 @@ def test_names_that_tell_their_patient(stem: str, patient: str) -> None:
         *("tumor-12", "tumor_001", "_odd", "slide_001", "CMU-1", "a"),
         *("HE_001", "KI67_001", "CD3_001", "20x_001", "2021-03-05_001"),  # stains, magnifications, dates
         "1.2.840.113619.2.55.3",
+        *("P1-CD3_1", "12345-2_HE", "21-012345-1A_HE", "P1B_1"),  # a block or stain, maybe
+        *("slide1_P001", "HE2_P001", "block 3_P001"),  # of patient P001
         *("A01-100", "p10-201"),  # a tile of a patient, as likely as an accession number
         *("12ab3456-1111-2222-3333-7734c7fde805", "12ab3456789c3d27dda1494c73cf256d"),
     ],
