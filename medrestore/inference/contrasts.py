@@ -337,7 +337,7 @@ def _inputs(source: Path, split: str | None) -> Iterator[InputFiles]:
         yield from _rows(source, split)
         return
     if split is not None:
-        raise InputError(f"a split is that of a manifest, but {source} is none")
+        raise InputError(f"a split is that of a manifest, but {source} is none. Remedy: leave it out")
     for path, name in nifti_files(source, datatype="anat"):
         yield InputFiles((path,), name)
 

@@ -141,13 +141,16 @@ def find_images(
         rows = split_rows(read_tile_manifest(source), split)
         return [TileImage(row["tile"], row) for row in rows.to_dict("records")]
     if split is not None:
-        raise InputError(f"a split is that of a manifest, but {source} is none")
+        raise InputError(f"a split is that of a manifest, but {source} is none. Remedy: leave it out")
     if not source.exists():
         raise InputError(f"{source}: does not exist. Remedy: name a slide, a folder of slides or a manifest")
     refuse_restoration(source)
     paths = slides_in(source) if source.is_dir() else [source]
     if not paths:
-        raise InputError(f"{source}: holds no slide or picture; known are {', '.join(SLIDE_SUFFIXES)}")
+        raise InputError(
+            f"{source}: holds no slide or picture; known are {', '.join(SLIDE_SUFFIXES)}. Remedy: name the "
+            "folder that holds them; folders in it are not looked into"
+        )
     return [ImageFile(path, path.stem, microns_per_pixel, override_microns_per_pixel) for path in paths]
 
 

@@ -52,6 +52,7 @@ _OPTIONAL = ("slide_microns_per_pixel",)
 _REQUIRED = tuple(name for name in TILE_COLUMNS if name not in _OPTIONAL)
 _DERIVED = ("row", "slide_path")
 _ROUNDING = 0.51  # pixels; corners of tiles are rounded to whole ones
+_FARTHEST = 2**31 - 1  # pixels, more than any slide has along a side
 _WHOLE = {"x": 0, "y": 0, "tile_size": 1}
 _FRACTIONAL = ("microns_per_pixel", "slide_microns_per_pixel", "tissue_fraction", "focus")
 
@@ -182,17 +183,18 @@ def _number_problems(table: pd.DataFrame) -> list[Problem]:
                 continue
             if not np.isfinite(number):
                 problems.append(Problem(row, name, no_number(text)))
-            elif name in _WHOLE and (number != round(number) or number < _WHOLE[name]):
-                problems.append(
-                    Problem(row, name, f"must be a whole number, at least {_WHOLE[name]}, got {text}")
-                )
+            elif name in _WHOLE and (number != round(number) or not _WHOLE[name] <= number <= _FARTHEST):
+                most = f" and at most {_FARTHEST}" if number > _FARTHEST else ""
+                message = f"must be a whole number, at least {_WHOLE[name]}{most}, got {text}"
+                problems.append(Problem(row, name, message))
             elif name.endswith("microns_per_pixel") and number <= 0:
                 problems.append(Problem(row, name, f"must be above 0, got {text}"))
             elif name.endswith("microns_per_pixel") and (reason := implausible(number)):
                 problems.append(Problem(row, name, reason))
             elif name == "tissue_fraction" and not 0 <= number <= 1:
                 problems.append(Problem(row, name, f"must be in [0, 1], got {text}"))
-        table[name] = numbers.fillna(0).astype(np.int64) if name in _WHOLE else numbers
+        whole = numbers.fillna(0).clip(-_FARTHEST, _FARTHEST).astype(np.int64)
+        table[name] = whole if name in _WHOLE else numbers
     return problems
 
 
@@ -293,7 +295,7 @@ def _slide_problems(rows: pd.DataFrame) -> list[Problem]:
         if first["slide_sha256"] and slide_checksum(path) != first["slide_sha256"].lower():
             problems.append(Problem(number, "slide_sha256", f"{first['slide']}: the file has changed"))
         with open_tile_slide(first) as slide:
-            for row in rows.to_dict("records"):
+            for row in rows[rows["microns_per_pixel"] > 0].to_dict("records"):  # others are told already
                 extent = row["tile_size"] * slide.step(row["microns_per_pixel"])
                 if (
                     row["x"] + extent > slide.width + _ROUNDING

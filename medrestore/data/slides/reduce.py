@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medrestore.checks import fail
+from medrestore.checks import fail, require_in_range
 from medrestore.data.slides.parts import slide_checksum
 from medrestore.data.slides.pyramid import PyramidWriter
 from medrestore.data.slides.reader import Slide, open_slide
@@ -90,6 +90,8 @@ def reduce_slide(
     if target.exists():
         fail("is there already; nothing is overwritten", path=target, remedy="name another file")
     require_given(microns_per_pixel, override=override_microns_per_pixel)
+    require_in_range("scale", scale, 1, 2**16)
+    require_in_range("sigma", sigma, 0, 1000, include_low=False)
     with open_slide(path, microns_per_pixel=microns_per_pixel, override=override_microns_per_pixel) as slide:
         for note in slide.notes:
             _logger.warning("%s: %s", path, note)

@@ -65,7 +65,7 @@ def read_slide_table(path: Path, *, files: bool) -> list[SlideRow]:
         refuse(path, faults)
     unknown = [name for name in table.columns if name not in (*_COLUMNS, "row")]
     if unknown:
-        known = ", ".join(_COLUMNS)
+        known = f"{', '.join(_COLUMNS)}; {_PATIENT_COLUMN} stands for subject_id. Remedy: rename or remove it"
         refuse(path, [Problem(1, name, f"unknown; known are {known}") for name in unknown])
     if "subject_id" in table:
         problems += id_problems(table, ("subject_id",), files=False)

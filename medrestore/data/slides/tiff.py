@@ -27,6 +27,7 @@ _NUMBERS = {2: "of signed numbers", 3: "of floating-point numbers"}
 _RGB = (2, 6)  # as it is, or as luma and chroma
 _ALPHA = (1, 2)  # associated or not; any other further channel says nothing of transparency
 _FOREIGN = {
+    22610: "JPEG XR",
     33003: "JPEG 2000",
     33004: "JPEG 2000",
     33005: "JPEG 2000",
@@ -34,6 +35,8 @@ _FOREIGN = {
     34887: "LERC",
     34892: "lossy JPEG of DNG",
     34925: "LZMA",
+    34933: "PNG",
+    34934: "JPEG XR",
     50001: "WebP",
     50002: "JPEG XL",
     52546: "JPEG XL",

@@ -111,7 +111,14 @@ def test_stated_transparency_of_a_slide_is_what_was_not_scanned(tmp_path: Path) 
 @pytest.mark.parametrize("tile", [(32, 32), None])
 @pytest.mark.parametrize(
     ("compression", "words"),
-    [("jpeg2000", "JPEG 2000"), ("webp", "WebP"), ("jpegxl", "JPEG XL"), ("lerc", "LERC")],
+    [
+        ("jpeg2000", "JPEG 2000"),
+        ("webp", "WebP"),
+        ("jpegxl", "JPEG XL"),
+        ("lerc", "LERC"),
+        ("png", "PNG"),
+        ("jpegxr", "JPEG XR"),
+    ],
 )
 def test_compression_that_is_not_read_is_named_and_the_remedy_helps(
     compression: str, words: str, tile: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]

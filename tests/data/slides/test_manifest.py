@@ -156,6 +156,7 @@ def test_the_column_of_slide_resolutions_may_be_left_out(cohort: Path) -> None:
         (3, {"x": 0}, "row 3 slide: is the same tile as row 2"),
         (3, {"tile_size": 32}, "row 3 tile_size: tiles must have one size, got 32 and 64"),
         (4, {"x": -1}, "row 4 x: must be a whole number, at least 0, got -1"),
+        (4, {"x": "1e20"}, "row 4 x: must be a whole number, at least 0 and at most 2147483647, got 1e20"),
         (4, {"y": 0.5}, "row 4 y: must be a whole number, at least 0, got 0.5"),
         (4, {"focus": "sharp"}, "row 4 focus: 'sharp' is no number"),
         (4, {"tissue_fraction": 1.2}, "row 4 tissue_fraction: must be in [0, 1], got 1.2"),

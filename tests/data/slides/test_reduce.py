@@ -87,5 +87,9 @@ def test_faults_are_refused(tmp_path: Path) -> None:
     save_noise(tmp_path / "a.png", height=3, width=80)
     with pytest.raises(InputError, match=r"b\.png: a reduced slide is a TIFF file"):
         reduce_slide(tmp_path / "a.png", output=tmp_path / "b.png", progress=False)
+    for wrong in ({"scale": 0}, {"scale": -4}, {"sigma": 0.0}):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))} must be in"):
+            reduce_slide(tmp_path / "a.png", output=tmp_path / "b.tiff", progress=False, **wrong)
+    assert not list(tmp_path.glob(".unfinished*"))
     with pytest.raises(InputError, match=r"a\.png: has 80 x 3 pixels, fewer than the scale 4"):
         reduce_slide(tmp_path / "a.png", output=tmp_path / "b.tiff", progress=False)
