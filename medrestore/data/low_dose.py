@@ -25,10 +25,11 @@ from medrestore.claims import differing_settings
 from medrestore.data.grid import steps_in
 from medrestore.data.identity import id_problem, likeness_problems, ruined
 from medrestore.data.manifest import COLUMNS, write_manifest
+from medrestore.data.nifti import nifti_stem, sidecar_path
 from medrestore.data.phantoms.subject import degraded_name
 from medrestore.data.tables import Problem, no_number, parse_text_table, refuse, table_problems
 from medrestore.data.texts import plain_text, read_json_object
-from medrestore.data.volumes import Volume, grid_difference, nifti_stem, read_volume, write_volume
+from medrestore.data.volumes import Volume, grid_difference, read_volume, write_volume
 from medrestore.files import (
     only_process,
     require_empty_folder,
@@ -293,7 +294,7 @@ def _require_parameters(
 
 def _sidecar_units(image: Path) -> str:
     """Return ``Units`` of the JSON file beside an image, "unknown" where there is none or it says none."""
-    sidecar = image.with_name(nifti_stem(image) + ".json")
+    sidecar = sidecar_path(image)
     if not sidecar.exists():
         return "unknown"
     units = read_json_object(sidecar).get("Units")

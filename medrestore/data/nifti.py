@@ -11,6 +11,7 @@ import gzip
 import io
 import math
 import os
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from medrestore.checks import fail, one_line
 from medrestore.data.grid import GRID_FIELDS, SourceGrid, require_usable_affine
 from medrestore.files import require_file
 
-__all__ = ["NiftiFile", "nifti_stem", "open_nifti", "source_grid", "stored_voxels"]
+__all__ = ["NiftiFile", "nifti_stem", "open_nifti", "sidecar_path", "source_grid", "stored_voxels"]
 
 QUATERNION_TOLERANCE = 1e-5
 """By which the length of b, c, d may exceed 1: rounding, which ITK takes out as well; more is damage."""
@@ -56,7 +57,6 @@ _FOREIGN = (
     (0, b"version https://git-lfs", "the pointer of a file kept by Git LFS", "fetch it with git lfs pull"),
     (0, b"<", "a web page", "download the file again"),
 )
-_PAIR = "convert it: python -c \"import nibabel as n; n.save(n.load('{img}'), '{nii}')\""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +121,17 @@ def nifti_stem(path: str | os.PathLike[str]) -> str:
             return path.name[: -len(ending)]
     _refuse_pair(path)
     return fail("has no NIfTI name", path=path, remedy="name it .nii.gz or .nii")
+
+
+def sidecar_path(path: str | os.PathLike[str]) -> Path:
+    """Return where the JSON sidecar of a NIfTI file lies, or would lie; its ending may be in upper case too.
+
+    >>> sidecar_path("sub-0001/mdme.nii.gz").name
+    'mdme.json'
+    """
+    sidecar = Path(path).with_name(f"{nifti_stem(path)}.json")
+    upper = sidecar.with_suffix(".JSON")
+    return upper if not sidecar.exists() and upper.is_file() else sidecar
 
 
 def open_nifti(path: Path) -> NiftiFile:
@@ -274,18 +285,24 @@ def _damaged(file: NiftiFile, reason: str) -> NoReturn:
     fail(f"is truncated or damaged ({reason})", path=file.path, remedy="copy or convert it again")
 
 
+def _conversion(image: Path, nifti: Path) -> str:
+    """Return a command that converts, to be pasted into a shell: a name in it is never code."""
+    code = "import sys, nibabel as n; n.save(n.load(sys.argv[1]), sys.argv[2])"
+    return f"convert it: python -c '{code}' {shlex.quote(str(image))} {shlex.quote(str(nifti))}"
+
+
 def _refuse_pair(path: Path) -> None:
     """Refuse what holds header and voxels in two files, with a command that makes one of them."""
     ending = next(
         (end for end in (".hdr", ".img", ".hdr.gz", ".img.gz") if path.name.lower().endswith(end)), ""
     )
     if ending:
-        stem = path.name[: -len(ending)]
-        image = path.with_name(path.name[: -len(ending)] + ending.replace("hdr", "img").replace("HDR", "IMG"))
+        stem, own = path.name[: -len(ending)], path.name[-len(ending) :]
+        image = path.with_name(stem + own.replace("hdr", "img").replace("HDR", "IMG"))
         fail(
             "is not a single-file NIfTI but one half of a pair, .hdr and .img",
             path=path,
-            remedy=_PAIR.format(img=image, nii=path.with_name(f"{stem}.nii.gz")),
+            remedy=_conversion(image, path.with_name(f"{stem}.nii.gz")),
         )
 
 
@@ -324,7 +341,7 @@ def _header(block: bytes, path: Path) -> Any:
             f"is not a single-file NIfTI: magic {magic[:3].decode()!r} says that another file has its voxels",
             path=path,
             remedy=f"name it {stem}.hdr beside the voxels, {stem}.img; then "
-            + _PAIR.format(img=path.with_name(f"{stem}.img"), nii=path.with_name(f"{stem}_single.nii.gz")),
+            + _conversion(path.with_name(f"{stem}.img"), path.with_name(f"{stem}_single.nii.gz")),
         )
     if magic != right:
         _refuse_field(
@@ -344,7 +361,7 @@ def _refuse_foreign(block: bytes, path: Path) -> None:
         fail(
             "is not a single-file NIfTI but of FreeSurfer's MGH",
             path=path,
-            remedy=_PAIR.format(img=path, nii=path.with_suffix(".nii.gz")),
+            remedy=_conversion(path, path.with_suffix(".nii.gz")),
         )
 
 

@@ -40,7 +40,7 @@ _OTHERS = {
     ".img": "pairs (.hdr, .img): convert them, for example by nibabel: "
     "python -c \"import nibabel as n; n.save(n.load('SCAN.img'), 'SCAN.nii.gz')\"",
     ".dcm": "DICOM (.dcm): convert it, for example by dcm2niix",
-    ".mgz": "MGH (.mgz): convert it, for example by nibabel as above, or by mri_convert",
+    ".mgz": "MGH (.mgz): convert it, for example by mri_convert",
     ".nrrd": "NRRD (.nrrd): convert it, for example by SimpleITK",
     ".mha": "MetaImage (.mha): convert it, for example by SimpleITK",
 }
@@ -86,8 +86,8 @@ def nifti_files(source: Path, *, datatype: str) -> list[tuple[Path, str]]:
             logging.getLogger(__name__).warning(
                 f"{source}: images in folders below it are not restored. To restore them, name their folders"
             )
-    elif (source / "manifest.csv").is_file():
-        fail("holds no NIfTI file but a manifest", path=source, remedy=f"name {source / 'manifest.csv'}")
+    elif tables := [path for path in _entries(source) if path.name.lower() == "manifest.csv"]:
+        fail("holds no NIfTI file but a manifest", path=source, remedy=f"name {tables[0]}")
     else:
         found = list(below)
     if not found:

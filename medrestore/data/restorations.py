@@ -79,7 +79,7 @@ def is_our_record(record: object) -> bool:
 
 def _is_ours(sidecar: Path) -> bool:
     try:
-        return is_our_record(json.loads(sidecar.read_text(encoding="utf-8")))
+        return is_our_record(json.loads(sidecar.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError):
         return False
 

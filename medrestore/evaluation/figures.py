@@ -153,7 +153,10 @@ def draw_evaluation(
     from matplotlib.figure import Figure
 
     methods = list(panels[0].images)
-    agreement = "suvr_bias" in per_subject and len(set(per_subject["subject_id"])) > 1
+    # Regions may be known of some scans only; one difference has no limits.
+    agreement = "suvr_bias" in per_subject and bool(
+        per_subject.groupby("method")["suvr_bias"].count().drop(STANDARD_DOSE, errors="ignore").min() > 1
+    )
     heights = [COLUMN * _aspect(panel) for panel in panels]
     width = LEFT + len(methods) * (COLUMN + GAP) + SIDE
     height = HEADER + sum(TITLE + 2 * image + GAP + BETWEEN for image in heights) + CAPTION

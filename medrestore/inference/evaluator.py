@@ -249,7 +249,7 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
         if not there:
             return False
         try:
-            record = json.loads(sidecar.read_text(encoding="utf-8"))
+            record = json.loads(sidecar.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError):
             record = None
         if not isinstance(record, dict):

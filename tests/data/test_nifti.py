@@ -20,6 +20,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from medrestore.checks import InputError
+from medrestore.data.nifti import sidecar_path
 from medrestore.data.volumes import read_grid, read_series, read_volume, write_volume
 
 Write = Callable[..., Path]
@@ -291,15 +292,19 @@ def test_content_tells_what_is_compressed_not_the_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.data, second.data)
 
 
-@pytest.mark.parametrize("ending", [".img", ".hdr"])
-def test_remedy_for_a_pair_works(ending: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["pet.img", "pet.hdr", "PET.HDR", 'O\'Brien "1".img', "$(touch PWNED) `touch PWNED`;.hdr"]
+)
+def test_remedy_for_a_pair_works_and_a_name_in_it_is_no_code(name: str, tmp_path: Path) -> None:
     good = nibabel.Nifti1Image.from_bytes(image_bytes())
-    nibabel.save(nibabel.Nifti1Pair(good.get_fdata(dtype=np.float32), good.affine), tmp_path / "pet.img")
+    nibabel.save(nibabel.Nifti1Pair(good.get_fdata(dtype=np.float32), good.affine), tmp_path / name)
     with pytest.raises(InputError, match="one half of a pair") as refusal:
-        read_volume(tmp_path / f"pet{ending}")
-    command = shlex.split(str(refusal.value).split("Remedy: convert it: ")[1])
-    subprocess.run([sys.executable, *command[1:]], check=True)
-    np.testing.assert_array_equal(read_volume(tmp_path / "pet.nii.gz").data, good.get_fdata())
+        read_volume(tmp_path / name)
+    command = str(refusal.value).split("Remedy: convert it: python ")[1]
+    subprocess.run(["sh", "-c", f"{shlex.quote(sys.executable)} {command}"], check=True, cwd=tmp_path)
+    converted = (tmp_path / name).with_suffix(".nii.gz")
+    np.testing.assert_array_equal(read_volume(converted).data, good.get_fdata())
+    assert not (tmp_path / "PWNED").exists()
 
 
 def test_name_that_begins_with_a_tilde_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,3 +323,9 @@ def test_odd_endings_of_names_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         read_volume(tmp_path / "big.nii").data, read_volume(tmp_path / "A.NII.GZ").data
     )
+
+
+def test_sidecar_is_found_where_its_ending_is_in_upper_case(tmp_path: Path) -> None:
+    assert sidecar_path(tmp_path / "PET.NII.GZ") == tmp_path / "PET.json"  # where it would lie
+    (tmp_path / "PET.JSON").write_text("{}")
+    assert sidecar_path(tmp_path / "PET.NII.GZ").samefile(tmp_path / "PET.JSON")

@@ -48,6 +48,8 @@ def test_folder_of_nothing_but_own_work_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "s_restored.json", record=SIDECAR)
     with pytest.raises(InputError, match=r"holds nothing but 2 images that this program made.*Remedy"):
         names(tmp_path)
+    sidecar = tmp_path / "s_restored.json"
+    sidecar.write_text(sidecar.read_text(encoding="utf-8"), encoding="utf-8-sig")  # as editors save it
     with pytest.raises(InputError, match=r"is a restoration itself.*Remedy: name the image"):
         names(tmp_path / "s_restored.nii.gz")
 
@@ -99,6 +101,7 @@ def test_what_is_no_file_stays_in_the_list_to_be_named(tmp_path: Path) -> None:
         (["a.mgz"], r"but MGH"),
         (["a.txt"], r"holds no \.nii or \.nii\.gz file, nor does any folder in it\. Remedy"),
         (["manifest.csv", "subjects/a/target.nii.gz"], r"but a manifest\. Remedy: name .*manifest\.csv"),
+        (["Manifest.CSV", "subjects/a/target.nii.gz"], r"but a manifest\. Remedy: name .*Manifest\.CSV"),
         ([".nii.gz"], r"holds no \.nii"),
     ],
 )

@@ -23,7 +23,8 @@ def make_table(suvr: list[float] | None, labels: list[int]) -> pd.DataFrame:
                 "psnr": 20.0,
             }
             if suvr is not None:
-                row |= {"suvr": suvr[index], "suvr_bias": 0.01 * index if method == "input" else np.nan}
+                bias = 0.01 * index + 0 * suvr[index] if method == "input" else np.nan
+                row |= {"suvr": suvr[index], "suvr_bias": bias}
             rows.append(row | {"task_score": 0.1 * index, "task_error": float(index == 0)})
     return pd.DataFrame(rows)
 
@@ -88,7 +89,8 @@ def test_the_figure_is_a_png_whose_panels_hold_the_images(tmp_path: Path) -> Non
     standard = np.full((16, 20), 0.5, dtype=np.float32)
     standard[:8] = 1.0
     heights = []
-    for suvr in ([1.1, 1.6], None):
+    # Regions of one scan alone show no agreement.
+    for suvr in ([1.1, 1.6], None, [1.1, float("nan")]):
         table = make_table(suvr, [0, 1])
         panels = [
             SubjectPanel(
@@ -106,3 +108,4 @@ def test_the_figure_is_a_png_whose_panels_hold_the_images(tmp_path: Path) -> Non
         assert (pixels < 0.02).all(axis=-1).mean() > 0.03
         assert (pixels[..., 0] > pixels[..., 2] + 0.3).mean() > 0.03
     assert heights[0] > heights[1] + 200  # Bland-Altman plots are nearly two inches high
+    assert heights[1] == heights[2]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import fail
-from medrestore.data.contrasts.sidecar import Sidecar, sidecar_path
+from medrestore.data.contrasts.sidecar import Sidecar
+from medrestore.data.nifti import sidecar_path
 
 if TYPE_CHECKING:
     from medrestore.data.contrasts.acquisition import Acquisition

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from medrestore.checks import fail
+from medrestore.data.nifti import sidecar_path
 from medrestore.data.texts import read_json_object
-from medrestore.data.volumes import nifti_stem
 
-__all__ = ["COMPONENTS", "Sidecar", "read_sidecar", "read_sidecars", "sidecar_path"]
+__all__ = ["COMPONENTS", "Sidecar", "read_sidecar", "read_sidecars"]
 
 COMPONENTS = ("complex", "magnitude", "phase_corrected")
 """What ``ComplexComponent`` may say."""
@@ -43,15 +43,6 @@ class Sidecar:
     tr_ms: float | None = None
     saturation_deg: float | None = None
     excitation_deg: float | None = None
-
-
-def sidecar_path(path: str | os.PathLike[str]) -> Path:
-    """Return where the sidecar of a NIfTI file lies.
-
-    >>> sidecar_path("sub-0001/mdme.nii.gz").name
-    'mdme.json'
-    """
-    return Path(path).with_name(f"{nifti_stem(path)}.json")
 
 
 def read_sidecar(path: str | os.PathLike[str]) -> Sidecar | None:

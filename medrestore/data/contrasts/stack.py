@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from medrestore.checks import InputError, about, fail
 from medrestore.data.contrasts.acquisition import Acquisition, input_scale, read_channels
 from medrestore.data.contrasts.manifest import SEPARATOR, require_contrasts
-from medrestore.data.contrasts.sidecar import sidecar_path
 from medrestore.data.intensity import SMOOTHING_FWHM_MM, THRESHOLD, foreground_scale
+from medrestore.data.nifti import sidecar_path
 from medrestore.data.slice_maps import (
     MapWriter,
     SliceMaps,

@@ -15,8 +15,8 @@ from medrestore import __version__
 from medrestore.checks import InputError, fail
 from medrestore.data.contrasts.acquisition import Acquisition, read_channels
 from medrestore.data.contrasts.registration_picture import Pictured, draw_registrations
-from medrestore.data.contrasts.sidecar import sidecar_path
 from medrestore.data.identity import scan_name
+from medrestore.data.nifti import sidecar_path
 from medrestore.data.registration import Registration, register_rigid, resample
 from medrestore.data.registration_images import FixedHead
 from medrestore.data.volumes import Volume, nifti_stem, read_volume, write_volume
