@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,9 @@ _NO_ROOM = {
     errno.EFBIG: "the file would be larger than the file system or this process may write",
 }
 
+_FOREIGN = re.compile(r"Failed to instantiate component '(torch\.optim\.[\w.]+)'")
+"""What MONAI says of optimizers, whose settings are the user's numbers and are checked by PyTorch alone."""
+
 USERS_TO_MEND = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
@@ -66,10 +70,19 @@ def mistake(error: BaseException | None) -> str | None:
     ...     mistake(error)
     'seed must be in [0, 9], got 10'
     """
-    place = None
+    place: str | None = None
     for cause in causes(error):
         if isinstance(cause, InputError):
             return str(cause)
+        if (
+            place is None
+            and (found := _FOREIGN.match(str(cause)))
+            and isinstance(cause.__cause__, ValueError)
+        ):
+            place = (
+                f"{found[1]} does not take what the configuration gives it: {one_line(cause.__cause__)}. "
+                "Remedy: mend that value"
+            )
         if isinstance(cause, OSError) and cause.errno in USERS_TO_MEND and cause.filename is not None:
             place = f"{cause.filename}: {cause.strerror}"
         elif isinstance(cause, OSError) and no_room(cause):  # a write to an open file does not name it
@@ -222,8 +235,11 @@ def require_in_range(
     Traceback (most recent call last):
     medrestore.checks.InputError: q must be in (0, 2], got 3.0
     """
-    above = value >= low if include_low else value > low
-    below = value <= high if include_high else value < high
+    try:
+        above = value >= low if include_low else value > low
+        below = value <= high if include_high else value < high
+    except TypeError as error:  # text, in a configuration that MONAI has read
+        raise InputError(f"{name} takes a number, got {value!r}") from error
     if not (above and below):
         raise InputError(
             f"{name} must be in {'[' if include_low else '('}{low}, {high}{']' if include_high else ')'}, "

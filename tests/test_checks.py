@@ -1,5 +1,6 @@
 """Checks say what was expected and what came."""
 
+import numpy as np
 import pytest
 
 from medrestore.checks import (
@@ -30,6 +31,12 @@ def test_range_lets_bounds_pass_and_refuses_nan() -> None:
     require_in_range("q", 2, 0, 2)
     with pytest.raises(InputError, match="got nan"):
         require_in_range("q", float("nan"), 0, 2)
+
+
+def test_range_refuses_text_that_is_no_number() -> None:
+    with pytest.raises(InputError, match=r"task_weight takes a number, got '0,005'"):
+        require_in_range("task_weight", "0,005", 0, 1)  # type: ignore[arg-type]
+    require_in_range("task_weight", np.float32(0.5), 0, 1)
 
 
 def test_set_lists_what_is_allowed() -> None:

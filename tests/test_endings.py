@@ -22,6 +22,19 @@ def test_a_fault_of_the_program_is_no_mistake() -> None:
         assert ending_of(error) == (2, "error: seed must be 1")
 
 
+def test_what_an_optimizer_refuses_is_the_users() -> None:
+    try:
+        raise RuntimeError(
+            "Failed to instantiate component 'torch.optim.Adam' with keywords: lr"
+        ) from ValueError("Invalid learning rate: -0.1")
+    except RuntimeError as error:
+        ending = ending_of(error)
+    assert ending is not None
+    assert ending[0] == 2
+    assert "torch.optim.Adam" in ending[1]
+    assert "Invalid learning rate: -0.1" in ending[1]
+
+
 def test_hook_shows_a_fault_of_the_program_as_before(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

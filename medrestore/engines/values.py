@@ -215,6 +215,8 @@ def fit_value(value: Any, configuration: Mapping[str, Any], key: str, *, code: b
     fit = _Fit(configuration, code=code)
     default, nullable = fit.kind(own, key)
     if isinstance(value, str) and not code:
+        if key.rsplit(SEPARATOR, maxsplit=1)[-1] == "_target_":
+            _refuse_component(key, value)
         value = _Given(value)
     return fit.value(value, default, key, nullable=nullable)
 
@@ -296,6 +298,8 @@ class _Fit:
             return _from_word(text, default, name)
         inner = _flow(text) if given and not isinstance(default, str) else str(text)
         if not isinstance(inner, str):
+            if given and _holds_component(inner):
+                _refuse_component(name, text)
             return self.value(inner, default, name, nullable=nullable)
         if isinstance(default, (list, tuple, Mapping)):
             _mistaken(name, default, text)
@@ -325,6 +329,19 @@ def _is_code(value: Any) -> bool:
 
 def _is_component(value: Any) -> bool:
     return isinstance(value, Mapping) and "_target_" in value
+
+
+def _holds_component(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_holds_component, value.values()))
+    return isinstance(value, list) and any(map(_holds_component, value))
+
+
+def _refuse_component(name: str, given: object) -> NoReturn:
+    raise InputError(
+        f"{name} got a component, {given!r}: those run code, which a command line never does. Remedy: write "
+        "it into an overlay, and give that as --variant"
+    )
 
 
 def _flow(text: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,7 +124,7 @@ def _load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -
         )
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # of other bytes an unpickler raises whatever it stumbles over
         raise InputError(
             f"{path}: is damaged or holds more than weights ({type(error).__name__}). "
             "Remedy: copy the file again from where it was trained"

@@ -169,6 +169,9 @@ def test_null_is_a_number_to_the_component_that_takes_one() -> None:
         ("generator", "unet", r"generator takes a component"),
         ("network_def", "@task", r"network_def takes a component"),
         ("parameters", "{a: {_target_: os.system, command: x}}", r"got a component"),
+        ("generator", "{_target_: os.system, command: x}", r"generator got a component"),
+        ("stages", "[{_target_: os.system}]", r"stages got a component"),
+        ("generator::_target_", "os.system", r"got a component, 'os.system': those run code"),
         ("+seed", "1", r"\+seed adds to a list, or to keys with values"),
     ],
 )

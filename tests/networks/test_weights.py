@@ -55,6 +55,13 @@ def test_truncated_file_is_refused(kept: float, tmp_path: Path) -> None:
         load_file(path)
 
 
+def test_text_in_place_of_weights_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.pt"
+    file.write_text("batch_size: 4\n")
+    with pytest.raises(InputError, match=r"model\.pt: is damaged or holds more than weights"):
+        load_file(file)
+
+
 def test_file_of_another_program_or_none_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "other.pt")
     with pytest.raises(InputError, match=r"other\.pt: was not written by medrestore"):
