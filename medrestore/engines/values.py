@@ -238,7 +238,7 @@ class _Fit:
                 own = below.get(index) if isinstance(below, Mapping) else None
             return self.kind(own, key)
         if own is None or _is_code(own):
-            return _taken(self.configuration, key), True
+            return _taken(self.configuration, key), own is None
         return own, False
 
     def value(self, value: Any, default: Any, name: str, *, nullable: bool) -> Any:
