@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from command_line import Ended
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-# A suite that a script starts in the background inherits an ignored Ctrl-C, and so would every child of its tests.
+# A suite started in the background inherits an ignored Ctrl-C, and so would every child of its tests.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_SPLITS = ("train", "train", "train", "train", "validation", "validation", "test", "test")
