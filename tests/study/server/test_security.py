@@ -215,7 +215,7 @@ def test_other_hosts_and_origins_are_refused(
 
 def test_the_own_host_and_origin_are_taken(attacked: Attacked, make_submission: Callable[..., Any]) -> None:
     server = attacked.server
-    for host in (f"127.0.0.1:{server.port}", f"localhost:{server.port}", "LOCALHOST", "[::1]:8080"):
+    for host in (f"127.0.0.1:{server.port}", f"localhost:{server.port}", "localhost", "[::1]:8080"):
         headers = {"Host": host, "Origin": f"http://{host}"}
         assert server.ask("GET", "/api/state", headers=headers).status == 200
 
