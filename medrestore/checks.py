@@ -17,6 +17,7 @@ __all__ = [
     "causes",
     "counted",
     "fail",
+    "listed_lines",
     "mistake",
     "no_room",
     "one_line",
@@ -148,6 +149,18 @@ def counted(number: float, singular: str, plural: str = "") -> str:
     return f"{number:.10g} {singular if number == 1 else plural or singular + 's'}"
 
 
+def listed_lines(items: Sequence[object], *, most: int = 50) -> str:
+    """Return items as indented lines below a message: the first ones, then how many others there are.
+
+    >>> print(listed_lines(["row 2: is empty", "row 3: is empty", "row 4: is empty"], most=2))
+      row 2: is empty
+      row 3: is empty
+      and 1 more
+    """
+    more = [f"and {len(items) - most} more"] if len(items) > most else []
+    return "\n".join(f"  {item}" for item in [*items[:most], *more])
+
+
 class Setbacks:
     """What failed in work over several items that goes on without them; told at its end.
 
@@ -194,8 +207,12 @@ class Setbacks:
         except OutputError:
             raise
         except InputError as error:
-            name, reason = str(item if of is None else of), str(error)
-            self.reasons[str(item)] = reason if name in reason else f"{name}: {reason}"
+            self.note(item, str(error), of=of)
+
+    def note(self, item: object, reason: str, *, of: object = None) -> None:
+        """Keep why an item failed, as :meth:`set_aside` does: of work that another process has tried."""
+        name = str(item if of is None else of)
+        self.reasons[str(item)] = reason if name in reason else f"{name}: {reason}"
 
     def raise_any(self, total: int) -> None:
         """Raise what was set aside, all items at once; an only item's error as it was.
@@ -217,13 +234,12 @@ class Setbacks:
             raise InputError(*self.reasons.values())
         others = ", the others were" if len(self.reasons) < total else ""
         lines = [
-            f"  {' '.join(reason.split())}"  # one line, also where a file's name has several
+            " ".join(reason.split())  # one line, also where a file's name has several
             + (f" ({number} {self.units or self.unit + 's'})" if number > 1 else "")
             for reason, number in Counter(self.reasons.values()).items()
         ]
-        listed = "\n".join(lines[:50]) + (f"\n  and {len(lines) - 50} more" if len(lines) > 50 else "")
         failed = f"{len(self.reasons)} of {counted(total, self.unit, self.units)}"
-        raise InputError(f"{failed} could not be {self.work}{others}:\n{listed}")
+        raise InputError(f"{failed} could not be {self.work}{others}:\n{listed_lines(lines)}")
 
 
 def require_in_range(

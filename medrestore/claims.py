@@ -27,7 +27,7 @@ from medrestore.files import (
     write_json,
 )
 
-__all__ = ["Claim", "claimed", "differing_settings"]
+__all__ = ["Claim", "any_record", "claimed", "differing_settings"]
 
 MOST_NAMED = 5
 """Settings that differ which a message names."""
@@ -157,6 +157,27 @@ def claimed(
         except BaseException:
             _give_up(claim, has_results, whole=made)
             raise
+
+
+def any_record(folder: Path, pattern: str, says: Callable[[Any], object]) -> bool:
+    """Return whether a JSON file in a folder says something; one that is damaged says nothing.
+
+    Parameters
+    ----------
+    folder
+        It need not be there.
+    pattern
+        Of the files, below the folder.
+    says
+        Called with the content of each.
+    """
+    for path in folder.glob(pattern):
+        try:
+            if says(json.loads(path.read_text(encoding="utf-8"))):
+                return True
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return False
 
 
 def _give_up(claim: Claim, has_results: Callable[[Path], bool], *, whole: bool) -> None:

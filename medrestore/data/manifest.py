@@ -27,22 +27,18 @@ from medrestore.data.manifest_checks import (
     row_problems,
     scan_problems,
 )
-from medrestore.data.tables import Problem, located, parse_text_table, read_text_table, refuse, table_problems
+from medrestore.data.tables import Problem, located, parse_text_table, refuse, table_problems
 from medrestore.files import atomic_path, sha256_file
 
 __all__ = [
     "COLUMNS",
     "SPLITS",
-    "Problem",
     "add_paths",
     "check_manifest",
     "read_manifest",
-    "read_text_table",
-    "refuse",
     "require_valid_manifest",
     "sha256_file",
     "split_rows",
-    "table_problems",
     "with_checksums",
     "write_manifest",
     "write_table",

@@ -113,6 +113,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _below(root: Path, datatype: str) -> Iterator[Path]:
     """Yield the images in the folders of a folder, each folder once, whatever links lead to it."""
+    left_out = (_DATATYPES - {datatype}) | _NO_IMAGES
     seen = {os.path.realpath(root)}
     waiting = [root]
     while waiting:
@@ -120,7 +121,6 @@ def _below(root: Path, datatype: str) -> Iterator[Path]:
         if folder != root:
             yield from _images(folder)
         for path in _entries(folder):
-            left_out = (_DATATYPES - {datatype}) | _NO_IMAGES
             if not path.is_dir() or is_litter(path) or _is_nifti(path) or path.name in left_out:
                 continue
             if (real := os.path.realpath(path)) not in seen:

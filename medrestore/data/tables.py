@@ -18,7 +18,7 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
-from medrestore.checks import InputError, counted, fail, one_line
+from medrestore.checks import InputError, counted, fail, listed_lines, one_line
 from medrestore.data.texts import plain_text, read_text
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _COMMAS = "separate columns by commas (in a spreadsheet: save it as 'CSV UTF-8')"
 _REMEDY = "save it as comma-separated UTF-8 with a header"
-_SHOWN = 50
 
 
 @dataclass(frozen=True, order=True)
@@ -64,9 +63,7 @@ class Problem:
 
 def refuse(path: Path, problems: Sequence[Problem]) -> NoReturn:
     """Raise :class:`~medrestore.checks.InputError` with all problems of a table, 50 of them in words."""
-    shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
-    more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    raise InputError(f"{path}: {counted(len(problems), 'problem')}\n{shown}{more}")
+    raise InputError(f"{path}: {counted(len(problems), 'problem')}\n{listed_lines(problems)}")
 
 
 def read_text_table(

@@ -80,8 +80,11 @@ def bundle_configuration(
     ``+key`` adds to the list or mapping that is there.
     """
     first, *overlays = bundle_files(find_bundle(bundle), config, variants)
-    base = plain_values(read_configuration(first))
-    merged = deepcopy(base)
+    return _overlaid(plain_values(read_configuration(first)), overlays, config)
+
+
+def _overlaid(base: Mapping[str, Any], overlays: Sequence[str], config: str) -> dict[str, Any]:
+    merged = deepcopy(dict(base))
     for file in overlays:
         content = read_configuration(file)
         for key in content:
@@ -128,10 +131,11 @@ def open_bundle(
     from medrestore.networks.device import require_device
 
     folder = find_bundle(bundle)
-    file = bundle_files(folder, config, ())[0]
-    merged = bundle_configuration(folder, config, variants)
+    file, *overlays = bundle_files(folder, config, variants)
+    base = plain_values(read_configuration(file))
+    merged = _overlaid(base, overlays, config)
     merged["bundle_root"] = as_literal(str(folder))
-    _merge(merged, plain_values(read_configuration(file)), overrides or {}, where=file, code=False)
+    _merge(merged, base, overrides or {}, where=file, code=False)
     if "device" in (overrides or {}):
         require_device(merged["device"])  # before the data are decoded
     logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # which logging.conf it has found

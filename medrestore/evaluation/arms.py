@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, counted, listed_lines
 from medrestore.data.identity import scan_name
 from medrestore.data.restorations import restored_name
 from medrestore.data.texts import plain_text
@@ -211,11 +211,8 @@ def raise_all(problems: Sequence[str]) -> None:
         When there are faults.
     """
     if problems:
-        shown = "\n".join(f"  {problem}" for problem in problems[:50])
-        more = f"\n  and {len(problems) - 50} more" if len(problems) > 50 else ""
-        raise InputError(
-            f"{len(problems)} problem{'s' * (len(problems) > 1)} in what is compared\n{shown}{more}"
-        )
+        number = counted(len(problems), "problem")
+        raise InputError(f"{number} in what is compared\n{listed_lines(problems)}")
 
 
 def file_problems(

@@ -147,7 +147,7 @@ def claimed_evaluation(
     Raises
     ------
     InputError
-        As :func:`~medrestore.files.claimed`.
+        As :func:`~medrestore.claims.claimed`.
     """
     return claimed(
         output,

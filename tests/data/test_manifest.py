@@ -18,15 +18,14 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.data.manifest import (
     COLUMNS,
-    Problem,
     check_manifest,
     read_manifest,
-    read_text_table,
     require_valid_manifest,
     split_rows,
     with_checksums,
     write_manifest,
 )
+from medrestore.data.tables import Problem, read_text_table
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
 
 Make = Callable[..., Path]

@@ -30,8 +30,8 @@ from medrestore.data.contrasts.subject_registration import (
     has_registered,
     read_finished,
 )
-from medrestore.data.manifest import Problem, refuse
 from medrestore.data.registration import MOST_MM
+from medrestore.data.tables import Problem, refuse
 from medrestore.data.volumes import nifti_stem
 from medrestore.data.workers import available_cores, run_tasks
 from medrestore.files import atomic_path, is_file

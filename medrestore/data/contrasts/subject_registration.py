@@ -13,6 +13,7 @@ from typing import Any
 
 from medrestore import __version__
 from medrestore.checks import InputError, fail
+from medrestore.claims import any_record
 from medrestore.data.contrasts.acquisition import Acquisition, read_channels
 from medrestore.data.contrasts.registration_picture import Pictured, draw_registrations
 from medrestore.data.identity import scan_name
@@ -128,13 +129,7 @@ def read_finished(run: RegistrationRun, subject: SubjectFiles) -> dict[str, Any]
 
 def has_registered(folder: Path) -> bool:
     """Return whether a co-registration's folder holds a subject none of whose registrations failed."""
-    for path in folder.glob(f"subjects/*/{RECORD_NAME}"):
-        try:
-            if not json.loads(path.read_text(encoding="utf-8"))["failures"]:
-                return True
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return False
+    return any_record(folder, f"subjects/*/{RECORD_NAME}", lambda record: not record["failures"])
 
 
 def coregister_subject(run: RegistrationRun, subject: SubjectFiles) -> tuple[str, dict[str, Any]]:

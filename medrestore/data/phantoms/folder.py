@@ -91,7 +91,7 @@ def claimed_cohort(
     Raises
     ------
     InputError
-        As :func:`~medrestore.files.claimed`.
+        As :func:`~medrestore.claims.claimed`.
     """
     return claimed(
         output,

@@ -196,8 +196,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     if compiled.groups != 1:
         raise InputError(
             f"patient_pattern {pattern!r} must have one group, got {compiled.groups}. Remedy: put "
-            f"parentheses "
-            "around the part that names the patient, and (?:...) around others"
+            "parentheses around the part that names the patient, and (?:...) around others"
         )
     return compiled
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medrestore.claims import any_record
 from medrestore.data.slides.overview import Region, write_overview
 from medrestore.data.slides.parts import slide_checksum, slide_parts
 from medrestore.data.slides.reader import Slide, open_slide
@@ -163,13 +164,7 @@ def read_scan(entry: SlideEntry, folder: Path, fingerprint: str) -> dict[str, An
 
 def has_tiles(folder: Path) -> bool:
     """Return whether a folder of :func:`scan_slide` holds a slide with a tile."""
-    for path in folder.glob("slides/*.json"):
-        try:
-            if json.loads(path.read_text(encoding="utf-8"))["tiles"]:
-                return True
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return False
+    return any_record(folder, "slides/*.json", lambda record: record["tiles"])
 
 
 def _record_path(folder: Path, entry: SlideEntry) -> Path:

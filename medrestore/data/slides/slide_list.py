@@ -40,8 +40,7 @@ _SHOWN = 3
 """Examples in a message."""
 _PATIENT_REMEDY = (
     "name a rule (--patient-pattern; '^(.+)$' where each slide is a patient of its own), a table (--cases), "
-    "or put "
-    "the slides into a folder for each patient"
+    "or put the slides into a folder for each patient"
 )
 
 _logger = logging.getLogger(__name__)
@@ -140,8 +139,7 @@ def find_slides(
         raise InputError(
             f"patient_pattern {patient_pattern!r} finds no patient in any of {number}, for instance in "
             f"{entries[0].path.stem!r}. Remedy: it is searched in names without suffix, and where it holds "
-            f"a slash "
-            "in names with their folders; try it on this one"
+            "a slash in names with their folders; try it on this one"
         )
     entries = merge_copies(entries, _inodes(entries))
     return _with_names(_one_form(entries))

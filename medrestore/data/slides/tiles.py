@@ -286,8 +286,7 @@ def _scan_all(
                 records[index] = record
             progress.update()
     for index, failure in sorted(failures.items()):
-        with setbacks.set_aside(entries[index].path):
-            raise InputError(failure)
+        setbacks.note(entries[index].path, failure)
     return [(entry, records[index]) for index, entry in enumerate(entries) if index in records]
 
 

@@ -144,9 +144,9 @@ def package_images(
         total=len(order), initial=len(done), desc="blind images", unit="case", disable=not progress
     ) as bar:
         for case, packaged in run_tasks(_package_or_say_why, tasks, workers=workers):
-            with setbacks.set_aside(case):
-                if isinstance(packaged, str):
-                    raise InputError(packaged)
+            if isinstance(packaged, str):
+                setbacks.note(case, packaged)
+            else:
                 done[case] = packaged
             bar.update()
     setbacks.raise_any(len(order))
