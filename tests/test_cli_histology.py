@@ -98,6 +98,13 @@ def test_mistakes_end_with_their_remedy(call: Call, weights: Path, tmp_path: Pat
     call("tiles", slides, "--output", output, *thirds).refused("must add up to 1")
     arguments = ["--bundle", "histology_srgan", "--weights", weights, "--input", slides, "--output", output]
     call("restore", *arguments, "--samples", 4).refused("inference.yaml has no key 'samples'")
+    call("tiles", slides, "--output", output, "--slide-microns-per-pixel", 0).refused(
+        "error: slide_microns_per_pixel must be in [0.05, 20] micrometers, got 0"
+    )
+    twice = ["--method", "a=x", "--method", "a=y"]
+    call("histology", "evaluate", "--manifest", output, "--output", output, *twice).refused(
+        "--method 'a' is given twice, as 'x' and 'y'. Remedy: give one of them, or another name"
+    )
     nothing = tmp_path / "none.csv"
     call("histology", "evaluate", "--manifest", nothing, "--output", output).refused(str(nothing))
     call("corruption-study", "--manifest", nothing, "--output", output).refused(str(nothing))

@@ -96,7 +96,8 @@ def coregister(
     """Move each contrast rigidly onto its subject's input, resampled once; writes a manifest to train with.
 
     Beside it: registration.csv with the quality of each, a picture for each subject, and left_out.csv with
-    the subjects whose registration failed.
+    the subjects whose registration failed. Files that cannot be used do not end the run: they are listed at
+    its end, with code 2.
     """
     from medrestore.data.contrasts.coregister import coregister_manifest
 

@@ -45,11 +45,16 @@ Experiment = Annotated[str, typer.Option(envvar=EXPERIMENT_VARIABLE, help="MLflo
 
 def named_pairs(option: str, items: list[str]) -> dict[str, str]:
     """Turn NAME=VALUE items of an option into a mapping."""
-    pairs = {}
+    pairs: dict[str, str] = {}
     for item in items:
         name, joined, value = item.partition("=")
         if not joined:
             raise InputError(f"--{option} expects NAME=VALUE, got {item!r}")
+        if name in pairs:
+            raise InputError(
+                f"--{option} {name!r} is given twice, as {pairs[name]!r} and {value!r}. Remedy: give one of "
+                "them, or another name"
+            )
         pairs[name] = value
     return pairs
 

@@ -203,7 +203,7 @@ def find_files(
 
 
 def raise_all(problems: Sequence[str]) -> None:
-    """Raise one error that names all faults, fifty of them in full; nothing without any.
+    """Raise one error that names all faults once, fifty of them in full; nothing without any.
 
     Raises
     ------
@@ -211,8 +211,9 @@ def raise_all(problems: Sequence[str]) -> None:
         When there are faults.
     """
     if problems:
-        number = counted(len(problems), "problem")
-        raise InputError(f"{number} in what is compared\n{listed_lines(problems)}")
+        different = list(dict.fromkeys(problems))
+        number = counted(len(different), "problem")
+        raise InputError(f"{number} in what is compared\n{listed_lines(different)}")
 
 
 def file_problems(

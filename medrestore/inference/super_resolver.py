@@ -16,6 +16,7 @@ from medrestore.checks import InputError, fail, require_in_range
 from medrestore.networks.device import require_device
 from medrestore.networks.precision import autocast_dtype
 from medrestore.networks.weights import build_network, load_model
+from medrestore.operators.resampling import require_sigma
 
 __all__ = ["SuperResolver", "load_super_resolver"]
 
@@ -63,7 +64,7 @@ class SuperResolver:
         precision: str = "fp32",
     ) -> None:
         require_in_range("scale", scale, 1, 64)
-        require_in_range("sigma", sigma, 0, 1000, include_low=False)
+        require_sigma(sigma)
         require_in_range("batch_size", batch_size, 1, 10**6)
         for name, expected in (("in_channels", 3), ("scale", scale)):
             found = getattr(generator, name, expected)

@@ -20,13 +20,23 @@ from medrestore.checks import InputError, require_in_range, require_in_set, requ
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ENLARGEMENTS", "GaussianSubsampling", "enlarge", "reduce_image", "subsampling_matrix"]
+__all__ = [
+    "ENLARGEMENTS",
+    "GaussianSubsampling",
+    "enlarge",
+    "reduce_image",
+    "require_sigma",
+    "subsampling_matrix",
+]
 
 ENLARGEMENTS = ("bicubic", "lanczos")
 """Methods of :func:`enlarge`."""
 
 REACH = 4.0
 """Standard deviations at which the Gaussian is cut: 6e-5 of it lie beyond, a sixtieth of a gray level."""
+
+_SIGMAS = (0.1, 1000.0)
+"""A narrower Gaussian is none: between the samples nothing of it would be left."""
 
 
 @lru_cache(maxsize=64)
@@ -65,7 +75,7 @@ def subsampling_matrix(size: int, *, scale: int, sigma: float) -> sparse.csr_mat
     [0.5, 0.491, 0.009, 0.0]
     """
     require_in_range("scale", scale, 1, 64)
-    require_in_range("sigma", sigma, 0, 1000, include_low=False)
+    require_sigma(sigma)
     if size < scale or size % scale:
         raise InputError(f"the size must be a multiple of the scale {scale}, got {size}")
     offset = (scale - 1) / 2
@@ -232,6 +242,17 @@ def enlarge(image: NDArray[np.uint8], *, scale: int, method: str = "bicubic") ->
     kernel = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}[method]
     resized = Image.fromarray(np.ascontiguousarray(image)).resize((width * scale, height * scale), kernel)
     return np.asarray(resized).copy()
+
+
+def require_sigma(sigma: float) -> None:
+    """Require a standard deviation of the Gaussian that samples can hold.
+
+    Raises
+    ------
+    InputError
+        When it is out of range.
+    """
+    require_in_range("sigma", sigma, *_SIGMAS)
 
 
 def _require_picture(image: NDArray[np.uint8]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -147,8 +149,9 @@ def test_lanczos_is_three_lobes_of_the_windowed_sinc() -> None:
 def test_wrong_input_is_refused() -> None:
     with pytest.raises(InputError, match="multiple of the scale 4, got 10"):
         reduce_image(picture(8, 10), scale=4, sigma=2.0)
-    with pytest.raises(InputError, match=r"sigma must be in \(0, 1000\], got 0"):
-        GaussianSubsampling((3, 8, 8), sigma=0)
+    for sigma in (0, 1e-300, math.nan, 1e9):  # of 1e-300 nothing is left between the samples
+        with pytest.raises(InputError, match=r"sigma must be in \[0.1, 1000.0\], got"):
+            GaussianSubsampling((3, 8, 8), sigma=sigma)
     with pytest.raises(InputError, match=r"must be \(H, W, C\) uint8, got \(8, 8, 3\) float64"):
         reduce_image(np.zeros((8, 8, 3)), scale=4, sigma=2.0)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="shape must end with height and width"):

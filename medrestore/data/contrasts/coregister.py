@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrestore import __version__
-from medrestore.checks import InputError, fail, require_in_range
+from medrestore.checks import InputError, Setbacks, fail, require_in_range
 from medrestore.claims import claimed
 from medrestore.data.contrasts.acquisition import Acquisition
 from medrestore.data.contrasts.manifest import (
@@ -87,7 +87,8 @@ def coregister_manifest(
     ------
     InputError
         When the manifest has a fault or a file is missing, the folder holds other things or a run of other
-        settings, or no subject is left.
+        settings, or no subject is left. When files cannot be used (damaged, changed, without orientation):
+        all are named after the manifest of the other subjects is written.
 
     Notes
     -----
@@ -122,7 +123,10 @@ def coregister_manifest(
             claim.folder, manifest.parent.resolve(), acquisition, most_mm, claim.fingerprint
         )
         records = _records(run, subjects, workers=workers or available_cores(), progress=progress)
-        return _write_tables(run, table, subjects, records, names)
+        setbacks = Setbacks("used", unit="subject")
+        written = _write_tables(run, table, subjects, records, names, setbacks)
+    setbacks.raise_any(len(subjects))
+    return written
 
 
 def _subjects(table: pd.DataFrame, names: Sequence[str], manifest: Path) -> list[SubjectFiles]:
@@ -179,8 +183,9 @@ def _write_tables(
     subjects: Sequence[SubjectFiles],
     records: Mapping[str, Mapping[str, Any]],
     names: Sequence[str],
+    setbacks: Setbacks,
 ) -> Path:
-    """Write the registrations, what is left out, and the manifest of what is not."""
+    """Write the registrations, what is left out, and the manifest of what is not; note files of no use."""
     quality, left_out, kept = [], [], list[dict[Any, Any]]()
     rows = table.astype(object).to_dict("records")
     for row, subject in zip(rows, subjects, strict=True):
@@ -192,7 +197,11 @@ def _write_tables(
             quality.append({**key, "contrast": name, "status": status, **{f: found[f] for f in FIGURES}})
         for name, reason in record["failures"].items():
             left_out.append({**key, "contrast": name, "reason": reason})
-            _logger.warning("%s is left out: %s: %s", subject.name, name, reason)
+            if name not in record["unusable"]:
+                _logger.warning("%s is left out: %s: %s", subject.name, name, reason)
+        if record["unusable"]:
+            reasons = [f"{name}: {record['failures'][name]}" for name in record["unusable"]]
+            setbacks.note(subject.name, "; ".join(reasons))
         if not record["failures"]:
             kept.append({**row, **_cells(subject, record, names)})
     columns = ("subject_id", "session_id", "contrast")
@@ -201,6 +210,8 @@ def _write_tables(
     path = run.folder / "manifest.csv"
     if not kept:
         path.unlink(missing_ok=True)
+        if len(setbacks.reasons) == len(subjects):
+            setbacks.raise_any(len(subjects))
         first = left_out[0]
         fail(
             f"no subject is left: the registration of all {len(subjects)} failed "

@@ -119,6 +119,7 @@ def read_finished(run: RegistrationRun, subject: SubjectFiles) -> dict[str, Any]
         record: dict[str, Any] = json.loads((place / RECORD_NAME).read_text(encoding="utf-8"))
         whole = (
             record["fingerprint"] == run.fingerprint
+            and isinstance(record["unusable"], list)
             and record["sources"] == subject.checksums()
             and all(sha256_file(place / name) == digest for name, digest in record["sha256"].items())
         )
@@ -136,8 +137,9 @@ def coregister_subject(run: RegistrationRun, subject: SubjectFiles) -> tuple[str
     """Register, resample, draw and write one subject; return its name and record.
 
     Images are written only when no registration failed. The record holds what was found
-    (``registrations``), what failed and why (``failures``, by column), the names of the linked files
-    (``files``), and checksums of what was read (``sources``) and of what lies in the folder (``sha256``).
+    (``registrations``), what failed and why (``failures``, by column), which of these for their file
+    (``unusable``), the names of the linked files (``files``), and checksums of what was read (``sources``)
+    and of what lies in the folder (``sha256``).
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -146,12 +148,14 @@ def coregister_subject(run: RegistrationRun, subject: SubjectFiles) -> tuple[str
     for left in (place / RECORD_NAME, *place.glob(".partial-*")):
         left.unlink(missing_ok=True)
     sources = subject.checksums()
-    failures = _changed(subject, sources)
+    unusable = _changed(subject, sources)
+    failures: dict[str, str] = {}
     found: dict[str, Any] = {}
     pictures: list[Pictured] = []
-    if not failures:
+    if not unusable:
         with threadpool_limits(limits=1):
-            found, pictures = _registered(run, subject, failures)
+            found, pictures, unusable = _registered(run, subject, failures)
+    failures |= unusable
     files: dict[str, list[str]] = {}
     if not failures:
         files = _linked(subject, place)
@@ -167,6 +171,7 @@ def coregister_subject(run: RegistrationRun, subject: SubjectFiles) -> tuple[str
         "sources": sources,
         "registrations": found,
         "failures": failures,
+        "unusable": list(unusable),
         "files": files,
         "sha256": {name: sha256_file(place / name) for name in made},
     }
@@ -185,10 +190,14 @@ def _changed(subject: SubjectFiles, found: dict[str, list[str]]) -> dict[str, st
 
 def _registered(
     run: RegistrationRun, subject: SubjectFiles, failures: dict[str, str]
-) -> tuple[dict[str, Any], list[Pictured]]:
-    """Register and resample all contrasts, and draw them; add what fails to ``failures``, by column."""
+) -> tuple[dict[str, Any], list[Pictured], dict[str, str]]:
+    """Register and resample all contrasts, and draw them; return which columns' files are of no use too.
+
+    What else fails is added to ``failures``, by column.
+    """
     found: dict[str, Any] = {}
     pictures: list[Pictured] = []
+    unusable: dict[str, str] = {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a missing orientation is refused instead
@@ -196,14 +205,13 @@ def _registered(
         reference = _oriented(volume.reference(run.acquisition))
         head = FixedHead.of(reference)
     except InputError as error:
-        failures["input"] = _told(error, run)
-        return found, pictures
+        return found, pictures, {"input": _told(error, run)}
     for name, path in subject.contrasts.items():
         try:
             moving = _read(path)
             registration = register_rigid(moving, head, most_mm=run.most_mm)
         except InputError as error:
-            failures[name] = _told(error, run)
+            unusable[name] = _told(error, run)
             continue
         resampled = resample(moving, reference, matrix=registration.matrix)
         found[name] = _plain(registration, outside=resampled.outside)
@@ -215,7 +223,7 @@ def _registered(
             draw_registrations(
                 reference, pictures, head_mm=head.points_mm, title=subject.name, path=temporary
             )
-    return found, pictures
+    return found, pictures, unusable
 
 
 def _read(path: str) -> Volume:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medrestore.checks import InputError, require_in_range
 from medrestore.data.domain import TOLERATED_SIZE_FACTOR
+from medrestore.operators.resampling import require_sigma
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ def model_information(table: pd.DataFrame, *, scale: int, sigma: float) -> dict[
         When the table is empty or has a tile without resolution, or a number is out of range.
     """
     require_in_range("scale", scale, 1, 64)
-    require_in_range("sigma", sigma, 0, 1000, include_low=False)
+    require_sigma(sigma)
     if table.empty:
         raise InputError("the training split is empty. Remedy: name a split that has rows")
     if not (table["microns_per_pixel"] > 0).all():

@@ -17,7 +17,7 @@ from medrestore.data.slides.pyramid import PyramidWriter
 from medrestore.data.slides.reader import Slide, open_slide
 from medrestore.data.slides.resolution import require_given
 from medrestore.files import require_file_place
-from medrestore.operators.resampling import REACH, reduce_image
+from medrestore.operators.resampling import REACH, reduce_image, require_sigma
 from medrestore.progress import progress_bar
 
 __all__ = ["reduce_slide"]
@@ -90,8 +90,8 @@ def reduce_slide(
     if target.exists():
         fail("is there already; nothing is overwritten", path=target, remedy="name another file")
     require_given(microns_per_pixel, override=override_microns_per_pixel)
-    require_in_range("scale", scale, 1, 2**16)
-    require_in_range("sigma", sigma, 0, 1000, include_low=False)
+    require_in_range("scale", scale, 1, 64)
+    require_sigma(sigma)
     with open_slide(path, microns_per_pixel=microns_per_pixel, override=override_microns_per_pixel) as slide:
         for note in slide.notes:
             _logger.warning("%s: %s", path, note)

@@ -19,6 +19,7 @@ from medrestore.data.slides.tissue import focus_score, pen_mask, tissue_mask
 from medrestore.files import write_json
 
 __all__ = [
+    "FIGURES",
     "MOST_PEN",
     "SMALLEST_UM2",
     "SMOOTHING_UM",
@@ -28,6 +29,12 @@ __all__ = [
     "read_scan",
     "scan_slide",
 ]
+
+FIGURES = (
+    *("width", "height", "slide_microns_per_pixel", "tissue_area_mm2", "tiles"),
+    *("dropped_tissue", "dropped_pen", "dropped_focus", "notes"),
+)
+"""What is counted of a slide, in the order of the table of slides."""
 
 MOST_PEN = 0.01
 """A tile of which a larger part is under ink is dropped."""
@@ -157,9 +164,14 @@ def read_scan(entry: SlideEntry, folder: Path, fingerprint: str) -> dict[str, An
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         held = (record["fingerprint"], record["slide"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        whole = (
+            {"given_microns_per_pixel", "sha256"} <= record.keys()
+            and record["figures"].keys() >= {*FIGURES}
+            and all(len(tile) == 4 for tile in record["tiles"])
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return record if held == (fingerprint, _held(entry)) else None
+    return record if whole and held == (fingerprint, _held(entry)) else None
 
 
 def has_tiles(folder: Path) -> bool:

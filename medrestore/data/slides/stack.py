@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from medrestore.checks import InputError, require_in_range
 from medrestore.data.slides.sources import MappedTiles, SlideTiles, TileSource
 from medrestore.operators.corruption import Corruption, PlannedCorruption
+from medrestore.operators.resampling import require_sigma
 
 __all__ = ["TileStack"]
 
@@ -112,7 +113,7 @@ class TileStack:
             damaged or not the one that the manifest's checksum names, or the disk is full.
         """
         rows, size = _ordered_rows(table, scale)
-        require_in_range("sigma", sigma, 0, 1000, include_low=False)
+        require_sigma(sigma)
         names = [str(name) for name in rows["tile"]]
         planned = corruption.plan(names) if corruption else (PlannedCorruption(),) * len(rows)
         records = rows.to_dict("records")

@@ -22,7 +22,7 @@ from medrestore.data.manifest import SPLITS
 from medrestore.data.slides.manifest import write_tile_manifest
 from medrestore.data.slides.patients import patient_key
 from medrestore.data.slides.resolution import require_given, require_microns
-from medrestore.data.slides.scan import TileRules, has_tiles, read_scan, scan_slide
+from medrestore.data.slides.scan import FIGURES, TileRules, has_tiles, read_scan, scan_slide
 from medrestore.data.slides.slide_list import (
     SlideEntry,
     describe_patients,
@@ -137,6 +137,8 @@ def make_tiles(
     if workers is not None:
         require_in_range("workers", workers, 1, 1024)
     target = Path(output) / "manifest.csv" if manifest is None else require_file_place(manifest)
+    if slide_microns_per_pixel is not None:
+        require_microns("slide_microns_per_pixel", slide_microns_per_pixel)
     found = find_slides(
         slides, patient_pattern=patient_pattern, cases=cases, microns_per_pixel=slide_microns_per_pixel
     )
@@ -154,9 +156,12 @@ def make_tiles(
         belongs="tiles",
         other="tiles of other slides or settings",
         has_results=has_tiles,
-        is_finished=lambda held: held.get("complete", False) and target.exists(),
+        is_finished=lambda held: (
+            held.get("complete", False) and target.exists() and _slide_table(Path(output)) is not None
+        ),
         remains=("slides", "overview", "slides.csv"),
     ) as claim:
+        _require_record(claim)
         name = _place(target, claim.folder)
         drawn = {"fractions": dict(fractions or {}), "seed": seed}
         entries = _with_splits(usable, claim, drawn, setbacks, len(found))
@@ -180,8 +185,9 @@ def make_tiles(
             claim.note({**facts, "finished": sorted(finished), "complete": not setbacks.reasons})
         elif not claim.finished and not setbacks.reasons:
             claim.note({**claim.facts, "complete": True})
-        if report is not None:
-            for line in describe_patients(entries) + _describe_splits(claim.folder):
+        table = _slide_table(claim.folder)
+        if report is not None and table is not None:
+            for line in describe_patients(entries) + _describe_splits(table):
                 report(line)
     setbacks.raise_any(len(found))
     return target
@@ -193,6 +199,17 @@ def _require_rules(rules: TileRules) -> None:
     require_microns("microns_per_pixel", rules.microns_per_pixel)
     require_in_range("minimum_tissue", rules.minimum_tissue, 0, 1)
     require_in_range("minimum_focus", rules.minimum_focus, 0, math.inf)
+
+
+def _require_record(claim: Claim) -> None:
+    """Require that the record of an earlier call is as it was written: splits are taken from it."""
+    slides, finished = claim.facts.get("slides", []), claim.facts.get("finished", [])
+    whole = isinstance(slides, list) and all(
+        isinstance(slide, dict) and isinstance(slide.get("subject_id"), str) and slide.get("split") in SPLITS
+        for slide in slides
+    )
+    if not whole or not isinstance(finished, list) or not all(isinstance(name, str) for name in finished):
+        fail("was changed, and is no record of tiles any more", path=claim.record, remedy="name a new folder")
 
 
 def _with_splits(
@@ -233,7 +250,7 @@ def _is_made(
             )
     if target.exists() and name not in (*finished, claim.facts.get("begun")):
         fail("exists, and nothing is overwritten", path=target, remedy="name a new manifest")
-    return target.exists() and name in finished and same
+    return target.exists() and name in finished and same and _slide_table(claim.folder) is not None
 
 
 def _place(path: Path, folder: Path) -> str:
@@ -311,7 +328,7 @@ def _write_slides(scanned: Sequence[tuple[SlideEntry, Mapping[str, Any]]], folde
                 "slide": f"{entry.name}{entry.path.suffix}",
                 "subject_id": entry.subject_id,
                 "split": entry.split,
-                **figures,
+                **{name: figures[name] for name in FIGURES},  # a record that was read has them by name
             }
         )
         if not figures["tiles"]:
@@ -321,9 +338,17 @@ def _write_slides(scanned: Sequence[tuple[SlideEntry, Mapping[str, Any]]], folde
         pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def _describe_splits(folder: Path) -> list[str]:
+def _slide_table(folder: Path) -> pd.DataFrame | None:
+    """Return the table of slides; None where it was taken away or is another one by now."""
+    try:
+        table = pd.read_csv(folder / "slides.csv", dtype={"subject_id": "str", "tiles": "int64"})
+    except (OSError, ValueError):
+        return None
+    return table if {"subject_id", "split", "tiles"} <= {*table.columns} else None
+
+
+def _describe_splits(table: pd.DataFrame) -> list[str]:
     """Return lines that count slides, patients and tiles by split, from the table of slides."""
-    table = pd.read_csv(folder / "slides.csv", dtype={"subject_id": str})
     lines = []
     for split in SPLITS:
         if (rows := table[table["split"] == split]).empty:

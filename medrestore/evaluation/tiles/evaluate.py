@@ -41,7 +41,7 @@ from medrestore.evaluation.tiles.notes import notes_of
 from medrestore.evaluation.tiles.pictures import TrueTiles, picture_problem, read_picture
 from medrestore.files import atomic_path, sha256_file
 from medrestore.metrics.fidelity import rrmse
-from medrestore.operators.resampling import ENLARGEMENTS, enlarge, reduce_image
+from medrestore.operators.resampling import ENLARGEMENTS, enlarge, reduce_image, require_sigma
 
 __all__ = ["PAIRS", "evaluate_tiles"]
 
@@ -113,6 +113,7 @@ def evaluate_tiles(
         scale, or an output folder that holds other results.
     """
     require_in_range("scale", scale, 2, 64)
+    require_sigma(sigma)
     for name in baselines:
         require_in_set("baselines", name, ENLARGEMENTS)
     rows = split_rows(table := read_tile_manifest(manifest), split)

@@ -252,10 +252,17 @@ class TestFailure:
     ) -> None:
         content = (copy.parent / place).read_bytes()
         change(copy, place, content[: len(content) // 2])
-        made = coregister(copy, tmp_path / "out", contrasts=["t2w"])
-        left_out = pd.read_csv(made.parent / "left_out.csv")
+        told = f"1 of 3 subjects could not be used, the others were:\n  sub-0001_ses-01: {column}: {message}"
+        with pytest.raises(InputError, match=told):
+            coregister(copy, tmp_path / "out", contrasts=["t2w"])
+        left_out = pd.read_csv(tmp_path / "out" / "left_out.csv")
         assert left_out[["subject_id", "contrast"]].to_numpy().tolist() == [["sub-0001", column]]
         assert left_out["reason"].item().startswith(message)
+        table = read_contrast_manifest(tmp_path / "out" / "manifest.csv", contrasts=["t2w"])
+        assert table["subject_id"].tolist() == ["sub-0002", "sub-0003"]
+        change(copy, place, content)
+        made = coregister(copy, tmp_path / "out", contrasts=["t2w"])
+        assert len(read_contrast_manifest(made, contrasts=["t2w"])) == 3
 
     def test_another_content_than_the_manifest_says_is_not_taken_over(
         self, copy: Path, tmp_path: Path
@@ -263,10 +270,9 @@ class TestFailure:
         (copy.parent / "subjects/sub-0001/t2w.nii.gz").write_bytes(
             (copy.parent / "subjects/sub-0003/t2w.nii.gz").read_bytes()
         )
-        made = coregister(copy, tmp_path / "out", contrasts=["t2w"])
-        reason = pd.read_csv(made.parent / "left_out.csv")["reason"].item()
-        assert "has checksum" in reason
-        assert "the manifest says" in reason
+        with pytest.raises(InputError, match=r"sub-0001_ses-01: t2w: has checksum .* the manifest says"):
+            coregister(copy, tmp_path / "out", contrasts=["t2w"])
+        assert pd.read_csv(tmp_path / "out" / "left_out.csv")["subject_id"].tolist() == ["sub-0001"]
 
     def test_an_image_without_orientation_is_not_guessed_at(self, copy: Path, tmp_path: Path) -> None:
         path = copy.parent / "subjects/sub-0001/t2w.nii.gz"
@@ -274,8 +280,9 @@ class TestFailure:
         header = {**volume.source.header, "qform_code": np.array(0), "sform_code": np.array(0)}
         write_volume(volume.data, replace(volume.source, header=header), path)
         change(copy, "subjects/sub-0001/t2w.nii.gz", path.read_bytes())
-        made = coregister(copy, tmp_path / "out", contrasts=["t2w"])
-        assert "states no orientation" in pd.read_csv(made.parent / "left_out.csv")["reason"].item()
+        with pytest.raises(InputError, match=r"t2w.nii.gz: states no orientation"):
+            coregister(copy, tmp_path / "out", contrasts=["t2w"])
+        assert pd.read_csv(tmp_path / "out" / "left_out.csv")["subject_id"].tolist() == ["sub-0001"]
 
     def test_missing_files_are_all_named_before_anything_is_done(self, copy: Path, tmp_path: Path) -> None:
         (copy.parent / "subjects/sub-0001/t2w.nii.gz").unlink()

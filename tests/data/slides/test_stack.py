@@ -255,7 +255,7 @@ def test_wrong_tables_are_refused(table: pd.DataFrame, tmp_path: Path) -> None:
         build(table.iloc[:0], cache)
     with pytest.raises(InputError, match="multiple of the scale 3, got 16"):
         build(table, cache, scale=3)
-    with pytest.raises(InputError, match=r"sigma must be in \(0, 1000\]"):
+    with pytest.raises(InputError, match=r"sigma must be in \[0.1, 1000.0\]"):
         build(table, cache, sigma=0)
     sizes = table.assign(tile_size=[8, *[16] * (len(table) - 1)])
     with pytest.raises(InputError, match="one size, got 8 and 16 pixels"):

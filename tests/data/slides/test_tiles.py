@@ -243,6 +243,51 @@ def test_a_changed_slide_is_scanned_anew(
     assert check_tile_manifest(manifest) == []
 
 
+@pytest.mark.parametrize("content", [None, "", "a;b\n1;2\n"])
+def test_a_table_of_slides_that_is_gone_or_changed_is_written_anew(
+    content: str | None, slides: Path, tmp_path: Path
+) -> None:
+    manifest = make_tiles(slides, output=tmp_path / "out", **ONE)
+    table = tmp_path / "out" / "slides.csv"
+    held = manifest.read_bytes(), table.read_bytes()
+    table.unlink()
+    if content is not None:
+        table.write_text(content)
+    make_tiles(slides, output=tmp_path / "out", report=lambda _: None, **ONE)
+    assert (manifest.read_bytes(), table.read_bytes()) == held
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"slides": "none"},
+        {"slides": [1]},
+        {"slides": [{"path": "p0_a.png"}]},
+        {"slides": [{"subject_id": "p0", "split": "exam"}]},
+        {"finished": 5},
+    ],
+)
+def test_a_record_that_was_changed_is_named(changed: dict[str, object], slides: Path, tmp_path: Path) -> None:
+    make_tiles(slides, output=tmp_path / "out", **ONE)
+    (tmp_path / "out" / "manifest.csv").unlink()
+    record = tmp_path / "out" / "tiles.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), **changed}))
+    with pytest.raises(InputError, match=r"tiles.json: was changed, and is no record of tiles"):
+        make_tiles(slides, output=tmp_path / "out", **ONE)
+
+
+@pytest.mark.parametrize("changed", [{"tiles": "none"}, {"tiles": [[1]]}, {"figures": {}}, {"figures": 1}])
+def test_a_slide_whose_record_was_changed_is_scanned_anew(
+    changed: dict[str, object], slides: Path, tmp_path: Path
+) -> None:
+    manifest = make_tiles(slides, output=tmp_path / "out", **ONE)
+    held = manifest.read_bytes()
+    manifest.unlink()
+    record = tmp_path / "out" / "slides" / "p0_a.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), **changed}))
+    assert make_tiles(slides, output=tmp_path / "out", **ONE).read_bytes() == held
+
+
 def test_folders_with_other_things_are_refused(slides: Path, tmp_path: Path) -> None:
     (tmp_path / "tiles").mkdir()
     (tmp_path / "tiles" / "letter.txt").touch()
