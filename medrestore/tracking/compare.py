@@ -11,7 +11,7 @@ from medrestore.checks import InputError
 from medrestore.evaluation.rendering import render as render_tables
 from medrestore.tracking.environment import import_mlflow, without_credentials
 from medrestore.tracking.evaluations import DIFFERENCE, EVALUATION, KIND, METHOD, SUBJECTS
-from medrestore.tracking.store import open_client, recording, sqlite_file
+from medrestore.tracking.store import open_existing, recording
 
 __all__ = ["compare", "render"]
 
@@ -40,7 +40,9 @@ def compare(experiment: str, *, tracking_uri: str) -> pd.DataFrame:
     InputError
         When there is no such store or experiment (names those there are), or it holds no finished evaluation.
     """
-    client = _open(tracking_uri)
+    if not experiment:
+        raise InputError("experiment has no name. Remedy: name one that holds evaluations")
+    client = open_existing(tracking_uri)
     with recording(tracking_uri):
         return _read(client, experiment, tracking_uri)
 
@@ -86,16 +88,6 @@ def render(table: pd.DataFrame) -> str:
         differences = group[group["second"] != ""].rename(columns={"method": "first"})
         parts.append(f"## {name}\n\n{render_tables(summary, differences)}")
     return "\n".join(parts)
-
-
-def _open(tracking_uri: str) -> Any:
-    file = sqlite_file(tracking_uri)
-    if file is not None and not file.is_file():
-        raise InputError(
-            f"{tracking_uri}: there is no such store. Remedy: name the mlflow.db of a run or demo with "
-            "--tracking-uri, or its address in MLFLOW_TRACKING_URI"
-        )
-    return open_client(tracking_uri)
 
 
 def _runs(client: Any, experiment_key: str, condition: str) -> list[Any]:

@@ -9,14 +9,16 @@ import shlex
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from medrestore.checks import counted, one_line
 from medrestore.files import atomic_path
 from medrestore.tracking.environment import import_mlflow, without_credentials
 from medrestore.tracking.store import failures, log_file, log_values
 
-__all__ = ["UNSENT", "Outbox", "how_to_complete"]
+__all__ = ["REFUSED", "UNSENT", "Outbox", "how_to_complete"]
 
 UNSENT = "mlflow_unsent"
 """Folder in an output folder; it is there as long as the store has not taken everything."""
@@ -27,6 +29,9 @@ Point = tuple[str, float, int, int]
 """Name, value, milliseconds since 1970, step."""
 
 POINTS_AT_ONCE = 800
+
+DAMAGED = "damaged"
+"""Key of what stands for a line that is no record: a failing disk left it, or somebody's editor."""
 
 
 class Outbox:
@@ -48,6 +53,7 @@ class Outbox:
         self.logger = logging.getLogger("medrestore.tracking")
         self._lock = threading.Lock()
         self._unwritten: list[str] = []
+        self._why_unwritten = ""
         self._repaired = False
         self._closed = False
 
@@ -82,8 +88,8 @@ class Outbox:
             try:
                 self._write()
             except OSError as error:
-                # A full disk: the training has its own way of telling.
-                self.logger.debug(f"{self.place}: {error}")
+                # A full disk, maybe for a while: the next record tries again, and the end tells.
+                self._why_unwritten = one_line(error)
 
     def _write(self) -> None:
         self.place.mkdir(parents=True, exist_ok=True)
@@ -114,22 +120,25 @@ class Outbox:
 
     # ------------------------------------------------------------------ what is there
     def __len__(self) -> int:
-        """Return the number of records that were not sent."""
+        """Return the number of records that are kept and were not sent."""
         with self._lock:
-            return sum(1 for _ in self._entries(self._position())) + len(self._unwritten)
+            return sum(1 for _ in self._entries(self._position()))
 
-    def last_steps(self) -> dict[str, int]:
-        """Return the last step of every curve among all records that are still here, sent or not."""
-        last: dict[str, int] = {}
+    def lost(self) -> str:
+        """Say how many records could be kept nowhere, and why; nothing when all were."""
         with self._lock:
-            for entry, _ in self._entries(0):
-                for name, _, _, step in entry.get("points", ()):
-                    last[name] = max(step, last.get(name, -1))
-        return last
+            count = len(self._unwritten)
+            return f"{counted(count, 'record')} could not be kept ({self._why_unwritten})" if count else ""
 
     def _position(self) -> int:
-        path = self.place / SENT
-        return int(path.read_text()) if path.exists() else 0
+        """Return how many bytes were sent: none where it cannot be told; stores know points again."""
+        try:
+            position = int((self.place / SENT).read_text())
+            with (self.place / ENTRIES).open("rb") as stream:
+                stream.seek(max(position - 1, 0))
+                return position if stream.read(1) == b"\n" else 0  # no line begins there
+        except (OSError, ValueError):
+            return 0
 
     def _entries(self, position: int) -> Iterator[tuple[dict[str, Any], int]]:
         """Yield records from a position on, each with the position of the next one; half a line is none."""
@@ -142,33 +151,42 @@ class Outbox:
                 if not line.endswith(b"\n"):
                     return
                 position += len(line)
-                yield json.loads(line), position
+                yield _read(line), position
 
     # ------------------------------------------------------------------ what goes out
     def send(self, client: Any, run_id: str) -> int:
         """Send what was not sent, in order; return the number of records.
 
         Points in a row are sent together. What the store refuses for what it is, and would refuse always, is
-        put into ``refused.jsonl`` with a warning and the next one follows.
+        put into ``refused.jsonl`` with a warning and the next one follows; so is what cannot be read.
 
         Raises
         ------
         MlflowException, SQLAlchemyError, OSError
-            When the store is out of reach; what was sent until then is not sent again.
+            When the store is out of reach, or the run deleted; what was sent until then is not sent again.
         """
         sent = 0
         for entries, position in self._batches():
-            self._deliver(client, run_id, entries)
+            taken = self._deliver(client, run_id, entries)
             with self._lock:
                 if self._closed:  # somebody else may have gone on from here
                     return sent
                 with atomic_path(self.place / SENT) as temporary:
                     temporary.write_text(str(position))
-            for entry in entries:
-                if entry.get("file", "").startswith(f"{UNSENT}/"):
-                    (self.folder / entry["file"]).unlink(missing_ok=True)
-            sent += len(entries)
+            if taken and _is_spooled(entries[0]):
+                (self.folder / entries[0]["file"]).unlink(missing_ok=True)
+            sent += taken
         return sent
+
+    def take_back(self) -> None:
+        """Let what was refused be sent once more: a limit of the server may have been raised."""
+        path = self.place / REFUSED
+        if path.is_file():
+            with self._lock:
+                # In this order: what is killed in between is sent twice, and the store knows it again.
+                self._unwritten.append(path.read_bytes().decode(errors="replace"))
+                self._write()
+                path.unlink()
 
     def _batches(self) -> Iterator[tuple[list[dict[str, Any]], int]]:
         with self._lock:
@@ -190,8 +208,12 @@ class Outbox:
         if batch:
             yield batch, end
 
-    def _deliver(self, client: Any, run_id: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    def _deliver(self, client: Any, run_id: str, entries: Sequence[Mapping[str, Any]]) -> int:
+        """Send records that go together; return how many of them the store has taken."""
         first = entries[0]
+        if DAMAGED in first:
+            self._put_aside(first[DAMAGED], "it is damaged")
+            return 0
         try:
             if "points" in first:
                 self._deliver_points(client, run_id, entries)
@@ -199,18 +221,22 @@ class Outbox:
                 log_values(client, run_id, tags=first["tags"])
             elif "file" in first:
                 path = self.folder / first["file"]
-                if path.is_file():  # else it was sent, and the process was killed before it said so
+                if path.is_file():
                     log_file(client, run_id, path, first["inside"])
+                elif not _is_spooled(first):  # else a training that repeats an epoch has sent its panel twice
+                    self.logger.warning(f"{path} is not there any more and was not recorded")
+                    return 0
             else:
                 client.set_terminated(run_id, status=first["end"], end_time=first["time"])
         except failures() as error:
-            if not _is_refused(error):
+            # A run that was deleted takes nothing either, and may be restored.
+            if not _is_refused(error) or client.get_run(run_id).info.lifecycle_stage != "active":
                 raise
             if len(entries) > 1:  # one of them: the others are sent
-                for entry in entries:
-                    self._deliver(client, run_id, [entry])
-                return
-            self._put_aside(first, error)
+                return sum(self._deliver(client, run_id, [entry]) for entry in entries)
+            self._put_aside(json.dumps(first), without_credentials(one_line(error)))
+            return 0
+        return len(entries)
 
     def _deliver_points(self, client: Any, run_id: str, entries: Sequence[Mapping[str, Any]]) -> None:
         import_mlflow()
@@ -219,13 +245,11 @@ class Outbox:
         metrics = [Metric(*point) for entry in entries for point in entry["points"]]
         log_values(client, run_id, metrics=metrics)
 
-    def _put_aside(self, entry: Mapping[str, Any], error: Exception) -> None:
+    def _put_aside(self, record: str, reason: str) -> None:
         path = self.place / REFUSED
-        self.logger.warning(
-            f"MLflow refused a record, which is kept in {path}: {without_credentials(str(error))}"
-        )
+        self.logger.warning(f"MLflow refused a record, which is kept in {path}: {reason}")
         with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
+            stream.write(record + "\n")
 
     def close(self) -> bool:
         """Mark nothing as sent any more; remove the folder when all was, and return whether it was."""
@@ -235,12 +259,13 @@ class Outbox:
                 return not self._unwritten
             if next(self._entries(self._position()), None) is not None:
                 return False
-            # In this order: what is killed in between is sent again, never passed over.
-            (self.place / SENT).unlink(missing_ok=True)
-            (self.place / ENTRIES).unlink(missing_ok=True)
-            shutil.rmtree(self.place / FILES, ignore_errors=True)
-            if not any(self.place.iterdir()):  # refused records stay
-                self.place.rmdir()
+            with suppress(OSError):  # nothing is lost where nothing can be removed
+                # In this order: what is killed in between is sent again, never passed over.
+                (self.place / SENT).unlink(missing_ok=True)
+                (self.place / ENTRIES).unlink(missing_ok=True)
+                if not (self.place / REFUSED).exists():  # refused records stay, with their files
+                    shutil.rmtree(self.place / FILES, ignore_errors=True)
+                    self.place.rmdir()
             return True
 
 
@@ -251,6 +276,38 @@ def how_to_complete(folder: str | os.PathLike[str]) -> str:
     "call the same again, or: medrestore track sync 'runs/my run'"
     """
     return f"call the same again, or: medrestore track sync {shlex.quote(str(folder))}"
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    """Return the record of a line; of one that is none, what is put aside."""
+    try:
+        entry = json.loads(line.decode())
+    except ValueError:
+        entry = None
+    return entry if _is_record(entry) else {DAMAGED: line.decode(errors="replace").rstrip("\n")}
+
+
+def _is_record(entry: object) -> bool:
+    match entry:
+        case {"points": [*points]}:
+            return all(_is_point(point) for point in points)
+        case {"tags": {**tags}}:
+            return all(isinstance(text, str) for text in tags.values())
+        case {"file": str(), "inside": str()} | {"end": "FINISHED" | "FAILED" | "KILLED", "time": int()}:
+            return True
+    return False
+
+
+def _is_point(point: object) -> bool:
+    match point:
+        case [str(), int() | float(), int(), int()]:
+            return True
+    return False
+
+
+def _is_spooled(entry: Mapping[str, Any]) -> bool:
+    """Say whether a record is a file that is kept only for being sent."""
+    return str(entry.get("file", "")).startswith(f"{UNSENT}/")
 
 
 def _is_refused(error: Exception) -> bool:

@@ -123,7 +123,7 @@ def _seen_from(folder: Path, tracking_uri: str) -> str:
     place = folder.absolute()
     if file.parent in (place, *place.parents):
         return f"sqlite:///{Path(os.path.relpath(file, place)).as_posix()}"
-    return tracking_uri
+    return sqlite_uri(file)  # whoever reads it may be in another folder
 
 
 def named_run(path: Path) -> tuple[str, str]:
@@ -138,7 +138,9 @@ def named_run(path: Path) -> tuple[str, str]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        run_id, uri = str(record["run_id"]), str(record["tracking_uri"])
+        run_id, uri = record["run_id"], record["tracking_uri"]
+        if not isinstance(run_id, str) or not isinstance(uri, str):
+            raise TypeError
     except OSError:
         fail("no run of MLflow was recorded here", path=path.parent, remedy="name the folder of a training")
     except (ValueError, KeyError, TypeError):

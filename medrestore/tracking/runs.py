@@ -362,10 +362,15 @@ class MLflowRun:
             self._outbox.add_tags({"weights_sha256": sha256_file(self.weights)})
             self._outbox.add_file(self.weights, "model")
         self._outbox.add_end(status, int(time.time() * 1000))
-        if not self._sender.finish(hurry=status == "KILLED"):
-            left, store = counted(len(self._outbox), "record"), without_credentials(self.tracking_uri)
+        whole = self._sender.finish(hurry=status == "KILLED")
+        if lost := self._outbox.lost():
+            self.logger.warning(f"MLflow: {lost} in {self.output_dir / UNSENT}; run {self.run_id} lacks them")
+        left = len(self._outbox)
+        if left and not whole:
+            store = without_credentials(self.tracking_uri)
             self.logger.warning(
-                f"MLflow has not taken {left} of run {self.run_id} yet, kept in {self.output_dir / UNSENT}. "
+                f"MLflow has not taken {counted(left, 'record')} of run {self.run_id} yet, kept in "
+                f"{self.output_dir / UNSENT}. "
                 f"Remedy: once {store} answers, {how_to_complete(self.output_dir)}"
             )
 

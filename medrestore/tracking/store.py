@@ -27,6 +27,7 @@ __all__ = [
     "log_file",
     "log_values",
     "open_client",
+    "open_existing",
     "reason_of",
     "recording",
     "sqlite_file",
@@ -119,7 +120,10 @@ def open_client(tracking_uri: str) -> Any:
     ------
     RecordingError
         When MLflow cannot open the store.
+    InputError
+        For an empty address, an sqlite store in memory, or one in another place than its address reads.
     """
+    file = _file_as_read(tracking_uri)
     mlflow = import_mlflow()
     from mlflow.store.db import utils as database
 
@@ -133,7 +137,6 @@ def open_client(tracking_uri: str) -> Any:
     database.MAX_RETRY_COUNT = 2  # ten tries, its default, take minutes
     try:
         with _alone(tracking_uri):
-            file = sqlite_file(tracking_uri)
             if file is not None:
                 follow_moved_store(file)
             return mlflow.MlflowClient(tracking_uri=tracking_uri)
@@ -143,6 +146,47 @@ def open_client(tracking_uri: str) -> Any:
             f"tracking_uri {shown!r}: MLflow cannot open this store ({reason_of(error)}). "
             "Remedy: use sqlite:///FOLDER/mlflow.db or the address of a running MLflow server"
         ) from error
+
+
+def open_existing(tracking_uri: str) -> Any:
+    """Return an ``MlflowClient`` as :func:`open_client` does, of a store that is there already.
+
+    Raises
+    ------
+    InputError
+        When there is no such sqlite file, or as :func:`open_client` says.
+    """
+    file = _file_as_read(tracking_uri)
+    if file is not None and not file.is_file():
+        raise InputError(
+            f"{tracking_uri}: there is no such store. Remedy: name the mlflow.db of a run or demo with "
+            f"--tracking-uri, or its address in {URI_VARIABLE}"
+        )
+    return open_client(tracking_uri)
+
+
+def _file_as_read(tracking_uri: str) -> Path | None:
+    """Return the file of an sqlite store that lies where its address reads, None for any other store.
+
+    What SQLAlchemy or MLflow make of the others nobody expects: a folder ``~``, a store that ends with the
+    process, one in the present folder.
+    """
+    file = sqlite_file(tracking_uri)
+    _, _, path = tracking_uri.partition(":///")
+    path, asked, options = path.partition("?")
+    remedy = "use sqlite:///FOLDER/mlflow.db or the address of a running MLflow server"
+    if not tracking_uri.strip():
+        fault = "is empty"
+    elif re.fullmatch(r"sqlite(\+\w+)?:/{2,3}(:memory:)?(\?.*)?", tracking_uri):
+        fault = "names no file, and what is in memory is gone with the process"
+    elif file is not None and path.startswith("~/"):
+        fault, remedy = "holds a ~, which no shell writes out there", "write the home folder out"
+    elif file is not None and asked and "=" not in options:
+        fault = "holds a '?', where the path ends and options begin"
+        remedy = "name a store in a folder without it"
+    else:
+        return file
+    raise InputError(f"tracking_uri {without_credentials(tracking_uri)!r}: {fault}. Remedy: {remedy}")
 
 
 def _alone(tracking_uri: str) -> AbstractContextManager[Any]:
@@ -207,6 +251,9 @@ def reason_of(error: BaseException) -> str:
     status = re.search(r"too many (\d{3}) error responses", text)
     if status:
         return f"the server answers with error {status[1]}"
+    _, _, cause = text.partition("(Caused by ")
+    if quoted := re.findall(r"'([^']+)'", cause):
+        return str(quoted[-1])
     text = text.partition("[SQL:")[0].partition("(Background on this error")[0].strip()
     return text if len(text) <= 200 else f"{text[:197]}..."
 
@@ -217,18 +264,25 @@ def experiment_id(client: Any, name: str, tracking_uri: str) -> str:
     Raises
     ------
     InputError
-        When an experiment of this name was deleted in MLflow.
+        When an experiment of this name was deleted in MLflow, or there can be none of this name.
     """
     import_mlflow()
     from mlflow.exceptions import MlflowException
 
+    if not name:
+        raise InputError("experiment has no name. Remedy: name one, or leave it out")
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
             return str(client.create_experiment(name, artifact_location=_artifact_location(tracking_uri)))
-        except MlflowException:
+        except MlflowException as error:
             # Two processes may start at once: the other one made it.
             found = client.get_experiment_by_name(name)
+            if found is None and error.error_code == "INVALID_PARAMETER_VALUE":
+                raise InputError(
+                    f"experiment {name[:40]!r}: MLflow takes no such name ({reason_of(error)}). "
+                    "Remedy: use another experiment name"
+                ) from error
             if found is None:
                 raise
     if found.lifecycle_stage != "active":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ class Store:
     def __init__(self) -> None:
         self.got: list[Any] = []
         self.errors: list[Exception] = []
+        self.stage = "active"
 
     def _take(self, *what: Any) -> None:
         if self.errors:
@@ -30,6 +32,9 @@ class Store:
 
     def log_artifact(self, _: str, path: str, inside: str | None) -> None:
         self._take(Path(path).name, inside)
+
+    def get_run(self, _: str) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(lifecycle_stage=self.stage))
 
     def set_terminated(self, _: str, *, status: str, end_time: int) -> None:
         self._take(status, end_time)
@@ -67,7 +72,6 @@ SENT = [
 def test_records_are_sent_in_order_points_together_and_the_folder_is_gone(tmp_path: Path) -> None:
     outbox, store = filled(tmp_path), Store()
     assert len(outbox) == 6
-    assert outbox.last_steps() == {"loss": 3, "psnr": 2}
     assert outbox.send(store, "run") == 6
     assert store.got == SENT
     assert len(outbox) == 0
@@ -189,3 +193,76 @@ def test_long_runs_are_sent_in_batches(tmp_path: Path) -> None:
     assert max(sizes) <= 800
     assert sum(sizes) == 2000
     assert [step for (batch,) in store.got for name, step in batch if name == "a"] == list(range(1000))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"garbage",
+        b"\0" * 300,
+        b"\xff\xfe",
+        b"[1, 2]",
+        b'{"x": 1}',
+        b'{"points": [["loss", "high"]]}',
+        b'{"tags": {"a": 1}}',
+        b'{"end": "GONE", "time": 7}',
+    ],
+)
+def test_a_damaged_line_is_put_aside_and_the_others_are_sent(tmp_path: Path, line: bytes) -> None:
+    filled(tmp_path)
+    entries = tmp_path / UNSENT / "entries.jsonl"
+    entries.write_bytes(line + b"\n" + entries.read_bytes())
+    outbox, store = Outbox(tmp_path), Store()
+    assert outbox.send(store, "run") == 6
+    assert store.got == SENT
+    assert outbox.close()
+    (refused,) = (path for path in (tmp_path / UNSENT).iterdir() if path.is_file())
+    assert refused.read_text(encoding="utf-8") == line.decode(errors="replace") + "\n"
+
+
+@pytest.mark.parametrize("sent", ["", "half", "-5", "13", "99999999"])
+def test_a_damaged_position_sends_all_again(tmp_path: Path, sent: str) -> None:
+    filled(tmp_path)
+    (tmp_path / UNSENT / "sent").write_text(sent)
+    outbox, store = Outbox(tmp_path), Store()
+    assert outbox.send(store, "run") == 6
+    assert store.got == SENT
+
+
+def test_a_run_that_was_deleted_keeps_its_records(tmp_path: Path) -> None:
+    from mlflow.exceptions import MlflowException
+
+    outbox, store = filled(tmp_path), Store()
+    store.stage = "deleted"
+    store.errors = [error("INVALID_PARAMETER_VALUE", "must be in the 'active' state")]
+    with pytest.raises(MlflowException, match="active"):
+        outbox.send(store, "run")
+    assert not outbox.close()
+    store.stage = "active"  # restored
+    assert Outbox(tmp_path).send(store, "run") == 6
+    assert store.got == SENT
+
+
+def test_a_panel_that_was_refused_is_kept_and_can_be_sent_again(tmp_path: Path) -> None:
+    outbox, store = filled(tmp_path), Store()
+    take = store.log_artifact
+    store.log_artifact = lambda *_: store._take(store.errors.append(error("INVALID_PARAMETER_VALUE")))  # type: ignore[method-assign]
+    assert outbox.send(store, "run") == 5
+    assert outbox.close()
+    store.log_artifact = take  # type: ignore[method-assign]
+    later = Outbox(tmp_path)
+    later.take_back()
+    store.got.clear()
+    assert later.send(store, "run") == 1
+    assert store.got == [SENT[2]]
+    assert later.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_could_be_kept_nowhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / UNSENT).touch()
+    outbox = Outbox(tmp_path)
+    outbox.add_tags({"a": "b"})
+    assert outbox.lost().startswith("1 record could not be kept ([Errno 17]")
+    assert not outbox.close()

@@ -13,10 +13,18 @@ from typing import Any
 
 import pytest
 
+from medrestore.checks import InputError
 from medrestore.tracking.compare import compare
+from medrestore.tracking.outbox import Outbox
 from medrestore.tracking.parents import open_parent_run
 from medrestore.tracking.runs import MLflowRun
-from medrestore.tracking.store import RecordingError, default_tracking_uri, open_client
+from medrestore.tracking.store import (
+    RecordingError,
+    default_tracking_uri,
+    experiment_id,
+    open_client,
+    reason_of,
+)
 from medrestore.tracking.sync import sync_run, sync_runs
 
 LONGEST_SECONDS = 60.0
@@ -154,8 +162,6 @@ def test_several_folders_are_synced_and_the_bad_ones_named(tmp_path: Path, track
         f'{{"run_id": "{"0" * 32}", "tracking_uri": "{tracking_uri}"}}'
     )
     names = ("good", "other", "missing", "damaged", "lost")
-    from medrestore.checks import InputError
-
     done = []
     with pytest.raises(InputError) as caught:
         done += sync_runs([tmp_path / name for name in names])
@@ -164,4 +170,83 @@ def test_several_folders_are_synced_and_the_bad_ones_named(tmp_path: Path, track
     assert "other: no run of MLflow was recorded here" in text
     assert "missing: there is no such folder" in text
     assert "damaged/mlflow_run.json: names no run of MLflow" in text
-    assert f"Run with id={'0' * 32} not found" in text
+    assert f"is of run {'0' * 32}, which {tracking_uri} does not hold" in text
+
+
+def test_a_run_that_was_deleted_is_completed_once_it_is_restored(tmp_path: Path, tracking_uri: str) -> None:
+    run = MLflowRun("deleted", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
+    run.start()
+    run.finish()
+    outbox = Outbox(tmp_path)
+    outbox.add_tags({"late": "yes"})
+    client = open_client(tracking_uri)
+    client.delete_run(run.run_id)
+    with pytest.raises(InputError, match=r"somebody deleted. Remedy: restore it in MLflow; or remove"):
+        sync_run(tmp_path)
+    client.restore_run(run.run_id)
+    assert sync_run(tmp_path) == 1
+    assert client.get_run(run.run_id).data.tags["late"] == "yes"
+
+
+def test_what_was_refused_is_told_when_it_is_sent_again(tmp_path: Path, tracking_uri: str) -> None:
+    run = MLflowRun("refused", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
+    run.start()
+    run.finish()
+    (tmp_path / "mlflow_unsent").mkdir()
+    (tmp_path / "mlflow_unsent" / "refused.jsonl").write_text("half a rec\n")
+    with pytest.raises(
+        InputError, match=r"refused.jsonl: holds what MLflow refused. Remedy: .*; or remove the"
+    ):
+        list(sync_runs([tmp_path]))
+    (tmp_path / "mlflow_unsent" / "refused.jsonl").unlink()
+    assert list(sync_runs([tmp_path])) == [(tmp_path, 0)]
+
+
+@pytest.mark.parametrize(
+    ("uri", "fault"),
+    [
+        ("", "is empty"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:///~/mlflow.db", "holds a ~"),
+        ("sqlite:///what?/mlflow.db", r"holds a '\?'"),
+    ],
+)
+def test_a_store_elsewhere_than_its_address_reads_is_refused(
+    uri: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for call in (lambda: open_client(uri), lambda: compare("none", tracking_uri=uri)):
+        with pytest.raises(InputError, match=f"^tracking_uri '.*': {fault}.*Remedy: "):
+            call()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_in_a_relative_folder_is_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrestore.tracking.recording import named_run, remember_run
+
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "run" / "mlflow_run.json"
+    place.parent.mkdir()
+    remember_run(place, "a", experiment="e", tracking_uri="sqlite:///db/mlflow.db?timeout=30")
+    monkeypatch.chdir("/")
+    assert named_run(place) == ("a", default_tracking_uri(tmp_path / "db"))
+
+
+def test_names_that_no_experiment_can_have_are_refused(tracking_uri: str) -> None:
+    client = open_client(tracking_uri)
+    with pytest.raises(InputError, match=r"takes no such name .* Remedy: use another experiment name"):
+        experiment_id(client, "x" * 600, tracking_uri)
+    with pytest.raises(InputError, match="experiment has no name"):
+        experiment_id(client, "", tracking_uri)
+
+
+def test_the_cause_of_a_failed_connection_is_told() -> None:
+    error = OSError(
+        "API request to https://h/api failed with exception HTTPSConnectionPool(host='h', port=1): Max "
+        "retries exceeded with url: /api/2.0/x (Caused by SSLError(SSLError(1, '[SSL] wrong version number')))"
+    )
+    assert reason_of(error) == "[SSL] wrong version number"
