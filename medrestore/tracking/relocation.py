@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -26,8 +27,6 @@ def follow_moved_store(file: Path) -> None:
     file
         The store; nothing is done when it is not there, or cannot be written.
     """
-    import sqlite3
-
     if not file.is_file():
         return
     here = file.parent / ARTIFACTS
@@ -37,7 +36,7 @@ def follow_moved_store(file: Path) -> None:
                 rows = connection.execute(f"SELECT rowid, {column} FROM {table}").fetchall()  # noqa: S608
                 for key, place in rows:
                     base, rest = _split(place)
-                    if base is not None and _moved(base, here):
+                    if base is not None and (_moved(base, here) or _copied(connection, base, here, file)):
                         new = here.as_uri() + rest
                         connection.execute(
                             f"UPDATE {table} SET {column} = ? WHERE rowid = ?",  # noqa: S608
@@ -62,3 +61,16 @@ def _moved(base: Path, here: Path) -> bool:
     if base == here or (base.exists() and here.exists() and base.samefile(here)):
         return False
     return here.exists() or not base.exists()
+
+
+def _copied(connection: sqlite3.Connection, base: Path, here: Path, file: Path) -> bool:
+    """Say whether the store was copied without its artifacts: those in ``base`` are the other store's."""
+    other = base.parent / file.name
+    if base == here or not other.is_file() or other.samefile(file):
+        return False
+    with closing(sqlite3.connect(f"{other.as_uri()}?mode=ro", uri=True, timeout=5)) as original:
+        return not _experiments(connection).isdisjoint(_experiments(original))
+
+
+def _experiments(connection: sqlite3.Connection) -> set[tuple[int, int]]:
+    return set(connection.execute("SELECT experiment_id, creation_time FROM experiments"))

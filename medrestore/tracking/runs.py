@@ -17,7 +17,7 @@ from ignite.distributed import get_rank
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys
 
-from medrestore.checks import InputError, OutputError, counted, one_line, require_in_range
+from medrestore.checks import InputError, counted, one_line, require_in_range
 from medrestore.engines.trainer import RestorationTrainer, TrainingEvents
 from medrestore.files import atomic_path, sha256_file
 from medrestore.tracking.environment import (
@@ -345,7 +345,7 @@ class MLflowRun:
                     figure.savefig(temporary)
                 self._outbox.add_file(path, Path(name).parent.as_posix())
                 self._sender.wake()
-            except (OutputError, OSError) as error:
+            except (InputError, OSError) as error:
                 # Hours of training are worth more than their record.
                 self.logger.warning(f"{name} of run {self.run_id} could not be kept: {one_line(error)}")
         pyplot.close(figure)

@@ -139,6 +139,7 @@ def open_client(tracking_uri: str) -> Any:
         with _alone(tracking_uri):
             if file is not None:
                 follow_moved_store(file)
+                _forget_artifact_places()
             return mlflow.MlflowClient(tracking_uri=tracking_uri)
     except Exception as error:
         shown = without_credentials(tracking_uri)
@@ -146,6 +147,15 @@ def open_client(tracking_uri: str) -> Any:
             f"tracking_uri {shown!r}: MLflow cannot open this store ({reason_of(error)}). "
             "Remedy: use sqlite:///FOLDER/mlflow.db or the address of a running MLflow server"
         ) from error
+
+
+def _forget_artifact_places() -> None:
+    """Let MLflow look up anew where artifacts lie: it remembers by ids of runs, which copied stores share."""
+    from mlflow.tracking._tracking_service import utils
+
+    known = getattr(utils, "_artifact_repos_cache", None)
+    if known is not None:
+        known.clear()
 
 
 def open_existing(tracking_uri: str) -> Any:

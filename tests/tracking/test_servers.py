@@ -246,7 +246,7 @@ def test_names_that_no_experiment_can_have_are_refused(tracking_uri: str) -> Non
 
 def test_the_cause_of_a_failed_connection_is_told() -> None:
     error = OSError(
-        "API request to https://h/api failed with exception HTTPSConnectionPool(host='h', port=1): Max "
-        "retries exceeded with url: /api/2.0/x (Caused by SSLError(SSLError(1, '[SSL] wrong version number')))"
+        "API request to https://h/api failed with exception HTTPSConnectionPool(host='h', port=1): "
+        "Max retries exceeded with url: /api (Caused by SSLError(SSLError(1, '[SSL] wrong version number')))"
     )
     assert reason_of(error) == "[SSL] wrong version number"
