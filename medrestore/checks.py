@@ -58,6 +58,7 @@ _FOREIGN = re.compile(r"Failed to instantiate component '(torch\.optim\.[\w.]+)'
 USERS_TO_MEND = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
 )
 """What the operating system refuses for reasons that lie outside of the program."""
 

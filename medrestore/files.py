@@ -67,7 +67,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = require_file_place(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(final, f".partial-{os.getpid()}-")
+    # Absolute: pandas and nibabel take the first folder of ~name/table.csv for the home of a user.
+    temporary = beside(final.absolute(), f".partial-{os.getpid()}-")
     try:
         yield temporary
         with temporary.open("rb+") as stream:
@@ -210,7 +211,7 @@ def require_folder(path: str | os.PathLike[str], *, belongs: str) -> Path:
         fail(
             "begins with ~, which a shell writes out at the beginning of a word alone",
             path=folder,
-            remedy="write the home folder out; a folder of that name is ./~",
+            remedy="write the home folder out; of a folder of that name give the absolute path",
         )
     place, found = folder, ""
     try:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medrestore.checks import InputError, counted
+from medrestore.checks import InputError, counted, fail
 from medrestore.cli.options import TrackingUri
 
 __all__ = ["study_app"]
@@ -204,6 +204,14 @@ def analyze(
         return
     from medrestore.study.statistics.analyze import analyze_file
 
+    if not reads.exists():
+        fail("no such study or file", path=reads, remedy="name the folder of a study, or a CSV file of reads")
+    if volumes is not None or mlflow:
+        fail(
+            "is a CSV file, and --volumes and --mlflow are for studies",
+            path=reads,
+            remedy="leave them out, or analyze the study itself",
+        )
     if metric is None or output is None:
         raise InputError("analyzing a CSV file needs --metric and --output")
     result = analyze_file(

@@ -185,7 +185,7 @@ def load_evaluation(folder: str | os.PathLike[str]) -> Evaluation:
 def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a table that an evaluation wrote, and nothing has rewritten."""
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str))
+        table = pd.read_csv(path.absolute(), dtype=dict.fromkeys(TEXT_COLUMNS, str))
     except (OSError, ValueError) as error:  # errors of pandas' parser are ValueErrors
         reason = one_line(error)
     else:

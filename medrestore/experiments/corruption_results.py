@@ -183,7 +183,9 @@ def load_results(folder: str | os.PathLike[str]) -> StudyResults:
         try:
             # A variant may be named like a number or "nan": names are text.
             text = dict.fromkeys(("variant", "first", "second", "metric"), str)
-            tables[item.name] = pd.read_csv(path, dtype=text, na_values=[""], keep_default_na=False)
+            tables[item.name] = pd.read_csv(
+                path.absolute(), dtype=text, na_values=[""], keep_default_na=False
+            )
         except (OSError, ValueError) as error:
             fail(f"is no table of a corruption study ({error})", path=path, remedy="run the study to its end")
     return StudyResults(**tables)

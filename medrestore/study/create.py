@@ -44,6 +44,8 @@ OWN_FILE = re.compile(r"[0-9a-f]{16}\.nii|protocol\.json|\.partial-.*")
 
 DESIGN, CREATION, RECORDS = "design.json", "creation.json", "creation"
 REFUSED = "refused"
+SHOWN = 10
+"""Faults that are told at once."""
 
 RESOLVED = {
     "plan_sha256": "the plan",
@@ -147,6 +149,7 @@ def _make(
         workers=workers,
         progress=progress,
     )
+    _require_distinct(key)
     reading_list = make_reading_list(
         sources[["image_id", "phase", "case", "subject", "arm"]],
         readers=list(entry["readers"]),
@@ -260,6 +263,23 @@ def _truth_text(plan: Plan) -> str:
         return ""
     table = pd.DataFrame({"case": list(plan.truth), "truth": list(plan.truth.values())})
     return table.to_csv(index=False, lineterminator="\n")
+
+
+def _require_distinct(key: pd.DataFrame) -> None:
+    """Refuse an image that is there twice, under whatever name: of two arms, or of two cases."""
+    for checksum in ("sha256_source", "sha256_served"):
+        twins = key[key.duplicated(checksum, keep=False)]
+        if twins.empty:
+            continue
+        pairs = [
+            " and ".join(f"{row.source} ({row.arm} of {row.case})" for row in same.itertuples())
+            for _, same in twins.groupby(checksum, sort=False)
+        ]
+        more = f"; and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+        raise InputError(
+            f"the same image stands for several: {'; '.join(pairs[:SHOWN])}{more}. "
+            "Remedy: give each arm and case its own image, or leave the cases out"
+        )
 
 
 def _write_tokens(path: Path, readers: list[str]) -> None:

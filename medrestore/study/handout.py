@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from medrestore.checks import InputError, counted, fail, no_room, require_in_set
-from medrestore.files import require_empty_folder, sha256_file
+from medrestore.files import beside, require_empty_folder, sha256_file
 from medrestore.study.images.blinding import set_file_time
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING, Study, open_study
 from medrestore.study.questions import Protocol, Question
@@ -67,9 +67,10 @@ def write_handout(
         raise InputError(
             f"reader {reader!r} is a model; it reads by medrestore study simulate-readers, not by a viewer"
         )
-    folder = require_empty_folder(output, belongs="handout")
+    # Absolute, for "." has no name. Made last: a handout that is refused leaves nothing.
+    folder = require_empty_folder(Path(output).absolute(), belongs="handout", make=False)
     readings = list(_readings(study, reader))
-    unfinished = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
+    unfinished = beside(folder, f".partial-{os.getpid()}-")
     try:
         for reading in progress_bar(readings, desc="copy images", unit="image", disable=not progress):
             _copy_image(study, reading, unfinished / reading["file"])
@@ -78,7 +79,12 @@ def write_handout(
         (unfinished / "README.txt").write_text(readme, encoding="utf-8")
         for path in (*sorted(unfinished.rglob("*"), reverse=True), unfinished):
             set_file_time(path)
-        unfinished.replace(folder)
+        if folder.is_dir():  # it may hold what file browsers leave
+            for path in list(unfinished.iterdir()):
+                path.replace(folder / path.name)
+            set_file_time(folder)
+        else:
+            unfinished.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return len(readings)

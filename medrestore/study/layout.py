@@ -26,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, fail, one_line
 from medrestore.files import sha256_file
 from medrestore.study.questions import Protocol
 
@@ -155,7 +155,6 @@ def open_study(folder: str | os.PathLike[str]) -> Study:
         )
     try:
         design = json.loads(path.read_text(encoding="utf-8"))
-        entry = json.loads((place / "public" / "protocol.json").read_text(encoding="utf-8"))
         if design["format"] != FORMAT:
             fail(f"has format {design['format']}, this version reads {FORMAT}", path=path)
         frozen = {
@@ -169,14 +168,15 @@ def open_study(folder: str | os.PathLike[str]) -> Study:
             fail(
                 "the plan is not the one that was frozen", path=path, remedy="restore the file from a backup"
             )
-        protocol = Protocol.from_dict({name: value for name, value in entry.items() if name != "study_id"})
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: is damaged ({error}). Remedy: restore the folder from a backup") from error
+        fail(f"is damaged ({one_line(error)})", path=path, remedy="restore the folder from a backup")
     for file, wanted in frozen.items():
         if not file.is_file() or sha256_file(file) != wanted:
             fail("is not the file that was frozen", path=file, remedy="restore it from a backup")
+    entry = json.loads((place / "public" / "protocol.json").read_text(encoding="utf-8"))
+    protocol = Protocol.from_dict({name: value for name, value in entry.items() if name != "study_id"})
     return Study(folder=place, design=design, protocol=protocol)
 
 
@@ -191,7 +191,7 @@ def sha256_text(text: str) -> str:
 
 
 def _table(path: Path, columns: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = pd.read_csv(path.absolute(), dtype=str, keep_default_na=False)
     missing = [column for column in columns if column not in table]
     if missing:
         fail(f"has no column {', '.join(missing)}", path=path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from medrestore.checks import InputError, require_in_set, require_known_keys
 from medrestore.study.protocol_checks import is_number, require_coherent, require_mapping
 
-__all__ = ["GUESS", "TYPES", "Protocol", "Question", "answer_key"]
+__all__ = ["CANNOT_TELL", "GUESS", "TYPES", "Protocol", "Question", "answer_key"]
 
 TYPES = ("choice", "yes_no", "integer", "number", "text", "point", "derived")
 """Types of answer: a numbered option, true or false, a number, free text, a place in the image in mm, or a
@@ -20,6 +21,9 @@ value computed from other answers."""
 
 GUESS = "guess"
 """The question that asks which kind of image it was, where the plan wants to know if the blinding held."""
+
+CANNOT_TELL = "I cannot tell"
+"""The last option of that question."""
 
 LONGEST_TEXT = 2000
 """Characters of a free text."""
@@ -327,7 +331,11 @@ def _options(value: Any, kind: str, where: str) -> dict[int, str]:
     for key, label in options.items():
         if isinstance(label, bool) or not isinstance(label, (str, int, float)) or label == "":
             raise InputError(f"{where}: option {key} needs a text, got {label!r}. Remedy: put it in quotes")
-    return {key: str(label) for key, label in options.items()}
+    labels = {key: str(label) for key, label in options.items()}
+    twice = [label for label, count in Counter(map(str.casefold, labels.values())).items() if count > 1]
+    if twice:  # an imported table may give the label, which must tell the option
+        raise InputError(f"{where}: two options are called {twice[0]!r}. Remedy: name them apart")
+    return labels
 
 
 def _range(value: Any, kind: str, where: str) -> tuple[float, float] | None:
@@ -362,9 +370,8 @@ def _rule(value: Any, kind: str, where: str) -> dict[str, tuple[str, ...]]:
 
 
 def _is_unicode(text: str) -> bool:
-    """Return whether a text can be written as UTF-8: JSON may carry halves of characters, which cannot."""
+    """Return whether tables can hold a text, unlike NUL and halves of characters, which JSON may carry."""
     try:
-        text.encode()
+        return b"\0" not in text.encode()
     except UnicodeEncodeError:
         return False
-    return True

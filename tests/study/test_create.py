@@ -200,6 +200,29 @@ class TestFrozenStudy:
             make(plan, tmp_path / "study", workers=0)
 
 
+class TestOneImageForSeveral:
+    @pytest.mark.parametrize("other", [(ARMS[1], 0), (ARMS[0], 1)], ids=["two arms", "two cases"])
+    def test_copy_is_refused_until_it_is_mended(self, tmp_path: Path, other: tuple[str, int]) -> None:
+        plan = write_plan(tmp_path)
+        names = [f"hospitalmercy{number:02}_ses-1_restored.nii.gz" for number in range(4)]
+        first, second = (tmp_path / "scanroom7" / arm / names[case] for arm, case in ((ARMS[0], 0), other))
+        second.write_bytes(first.read_bytes())
+        with pytest.raises(InputError, match="the same image stands for several") as caught:
+            make(plan, tmp_path / "study")
+        assert f"{first} " in str(caught.value)
+        assert f"{second} " in str(caught.value)
+        write_source(second, seed=99, noise=0.3)
+        assert make(plan, tmp_path / "study").truth
+
+    def test_folder_that_looks_like_a_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plan = write_plan(tmp_path)
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        study = make(plan, Path("~root") / "study")
+        assert len(study.key) == 12
+        assert (tmp_path / "here" / "~root" / "study" / "private" / "key.csv").is_file()
+
+
 class TestCalledAgain:
     def test_frozen_study_is_returned_untouched(self, plan: Path, folder: Path) -> None:
         before = states(folder)

@@ -135,6 +135,16 @@ class TestRefusals:
         with pytest.raises(InputError, match="reader 'network_1' is a model"):
             hand_out(study, tmp_path / "out", "network_1")
 
+    def test_folder_that_is_there(
+        self, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / ".DS_Store").write_bytes(b"")
+        monkeypatch.chdir(tmp_path / "out")
+        hand_out(study, Path())
+        assert {"README.txt", "reads.csv"} < set(names_below(tmp_path / "out"))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "study"]
+
     def test_folder_with_files(self, study: Study, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "reads.csv").write_text("filled in for hours")
@@ -156,5 +166,4 @@ class TestRefusals:
             image.write_bytes(content)
         with pytest.raises(InputError, match=f"{image.name}: {message}; nothing was written"):
             hand_out(study, tmp_path / "out")
-        assert names_below(tmp_path / "out") == []
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "study"]
+        assert [path.name for path in tmp_path.iterdir()] == ["study"]

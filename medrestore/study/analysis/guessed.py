@@ -10,13 +10,14 @@ import pandas as pd
 
 from medrestore.checks import InputError
 from medrestore.study.analysis.verdict import listed, p_text
+from medrestore.study.questions import CANNOT_TELL
 
 __all__ = ["BANG_LIMIT", "BlindingIndex", "GuessedArms", "blinding_index", "guessed_arms"]
 
 BANG_LIMIT = 0.2
 """Bang's index within -+ this is commonly taken as blinding that was kept."""
 
-UNKNOWN = "I cannot tell"
+UNKNOWN = CANNOT_TELL
 
 
 class BlindingIndex(NamedTuple):

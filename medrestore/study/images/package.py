@@ -265,6 +265,13 @@ def _blind_volumes(paths: Sequence[Path], *, modality: str, deface: bool, case: 
     with about(*paths):
         face = _remove_face(arms, volumes[0].affine, case=case) if deface else None
         window = display_window(arms, voxel_size_mm=size, modality=modality)
+        for volume in volumes:
+            if volume.data.min() == volume.data.max():
+                fail(
+                    f"holds no image: all voxels are {float(volume.data.flat[0]):g}",
+                    path=volume.path,
+                    remedy="make or copy it again, or leave the case out",
+                )
         slope = common_slope(arms, window=window)
     header = blinded_header(arms[0].shape, volumes[0].affine, slope=slope, window=window, path=paths[0])
     return _Blinded(header, window, lambda place: quantized(arms[place], slope), face)

@@ -40,6 +40,8 @@ PREPARATIONS = (TRAINING, QUALIFICATION)
 SOURCE_COLUMNS = ("phase", "case", "subject", "arm", "path")
 LEAST_OF_CLASS = 2
 """Cases of a class below which a figure of merit has no variance."""
+MOST_SESSIONS = 1000
+"""Beyond this nobody reads, and drawing the orders would take all memory."""
 
 T = TypeVar("T")
 
@@ -258,13 +260,16 @@ def _flag(value: object, protocol: Protocol | None) -> bool:
 
 def _images(arms: Mapping[str, Any], protocol: Protocol, faults: _Faults) -> dict[str, ArmImages]:
     images: dict[str, ArmImages] = {}
-    owners: dict[Path, str] = {}
+    owners: dict[Path, tuple[str, str]] = {}
     for name, arm in arms.items():
         with faults.at(f"arms.{name}"):
             found = find_images(arm, dimensions=protocol.dimensions)
             for case, file in found.files.items():
-                if owners.setdefault(file, name) != name:
-                    raise InputError(f"{case} is the very file of arm {owners[file]!r}: {file}")
+                arm_of, case_of = owners.setdefault(file, (name, case))
+                if arm_of != name:
+                    raise InputError(f"{case} is the very file of arm {arm_of!r}: {file}")
+                if case_of != case:
+                    raise InputError(f"{case} and {case_of} are the very same file: {file}")
             images[name] = found
     return images
 
@@ -349,6 +354,8 @@ def _sessions(
     if wanted is None:
         return least
     sections.whole("it", wanted, 1)
+    if wanted > max(MOST_SESSIONS, least):
+        raise InputError(f"must be {max(MOST_SESSIONS, least)} or less, got {wanted}; {least} are needed")
     if wanted < least:
         why = f"{arms} arms" + (f" x {most} scans of subject {subject}" if most > 1 else "")
         why += f" + {least - arms * most} for hidden duplicates" if fraction else ""

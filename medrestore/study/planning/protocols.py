@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Collection, Hashable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,12 +12,16 @@ from typing import Any
 
 import yaml
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, fail, one_line
 from medrestore.data.texts import read_text
-from medrestore.study.planning.sections import contains
-from medrestore.study.questions import GUESS, Protocol, Question
+from medrestore.files import is_file
+from medrestore.study.planning.sections import contains, path_of
+from medrestore.study.questions import CANNOT_TELL, GUESS, Protocol, Question
 
 __all__ = ["find_protocol", "presets", "read_yaml", "require_neutral", "with_guess"]
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What an escape in a YAML file can put into a text, and no file or path can hold."""
 
 
 def presets() -> dict[str, Path]:
@@ -52,8 +57,8 @@ def find_protocol(questions: object, *, folder: Path) -> tuple[Protocol, str | d
     if questions in known:
         path = known[questions]
         return Protocol.load(read_yaml(path), where=str(path)), questions
-    path = (folder / questions).resolve()
-    if not path.is_file():
+    path = Path(path_of(questions, folder))
+    if not is_file(path):
         near = get_close_matches(questions, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; presets: {', '.join(known)}"
         raise InputError(f"{questions!r} is neither a preset nor a file ({path}){hint}")
@@ -79,6 +84,10 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{path}: {where}is no YAML: {problem}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        fail("is no YAML: brackets too deep", path=path)
+    except ValueError as error:  # a date that is none, a number that is too long
+        fail(f"is no YAML: {one_line(error)}", path=path, remedy="put texts in quotes")
     if not isinstance(content, dict):
         fail(f"must hold keys and values, got {type(content).__name__}", path=path)
     return content
@@ -123,7 +132,7 @@ def with_guess(protocol: Protocol, labels: Collection[str] | None) -> Protocol:
         text="Which kind of image is this, do you think?",
         help="Your guess tells how well the study is blinded; your reading counts in any case.",
         type="choice",
-        options=dict(enumerate([*labels, "I cannot tell"], start=1)),
+        options=dict(enumerate([*labels, CANNOT_TELL], start=1)),
     )
     return dataclasses.replace(protocol, questions=(*protocol.questions, question))
 
@@ -137,9 +146,28 @@ class _Loader(yaml.SafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a list or mapping cannot be a key", key_node.start_mark
+                )
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is there twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        if isinstance(text, str) and _NO_TEXT.search(text):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{text[:40]!r} holds what is no letter or sign", node.start_mark
+            )
+        return text
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),  # which YAML 1.1 takes for text
+    list("-+.0123456789"),
+)

@@ -11,7 +11,8 @@ from typing import Any
 
 from medrestore.checks import InputError, require_in_range, require_in_set, require_known_keys
 from medrestore.data.texts import plain_text
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol_checks import is_number
+from medrestore.study.questions import CANNOT_TELL, Protocol
 
 __all__ = [
     "JUDGED",
@@ -62,7 +63,7 @@ _TRUTH_KEYS = {
 
 def number(name: str, value: object, low: float, high: float, *, open_low: bool = False) -> float:
     """Return a finite number within bounds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not isinstance(value, (int, float)) or not is_number(value):
         raise InputError(f"{name} must be a number, got {value!r}")
     require_in_range(name, value, low, high, include_low=not open_low, include_high=math.isfinite(high))
     return float(value)
@@ -130,7 +131,11 @@ def path_of(value: object, folder: Path) -> str:
     """Return an absolute path; relative ones are below the plan's folder."""
     if not isinstance(value, str) or not value:
         raise InputError(f"must be a path, got {value!r}")
-    return str((folder / value).resolve())
+    place = (folder / value).absolute()
+    try:
+        return str(place.resolve())
+    except (OSError, RuntimeError):  # links in a circle, a name too long: told by whoever opens it
+        return str(place)
 
 
 def arm_section(value: object, folder: Path) -> dict[str, Any]:
@@ -189,6 +194,8 @@ def guess_section(value: object, arms: Collection[str]) -> dict[str, list[str]] 
                 f"label {label!r} is the name of an arm, and readers see it. Remedy: describe the kind of "
                 "image in words"
             )
+        if [str(other).casefold() for other in (*value, CANNOT_TELL)].count(label.casefold()) > 1:
+            raise InputError(f"label {label!r} is there twice. Remedy: describe the kinds apart")
         for name in names:
             require_arm("it", name, arms)
     counts = Counter(name for names in value.values() for name in names)
@@ -297,7 +304,7 @@ def require_arm(key: str, name: object, arms: Collection[str]) -> None:
     """Require the name of an arm."""
     from difflib import get_close_matches
 
-    if name not in arms:
+    if not isinstance(name, str) or name not in arms:
         near = get_close_matches(str(name), list(arms), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"arms: {', '.join(arms)}"
         raise InputError(f"{key} must be an arm, got {name!r}; {hint}")

@@ -109,7 +109,12 @@ def _read_cases(path: Path, _stamp: tuple[int, int]) -> pd.DataFrame:
         ]
         table["subject"] = table["subject_id"]
     elif "case" not in table:
-        fail("has neither a column 'case' nor the columns 'subject_id' and 'session_id'", path=path)
+        meant_so = [name for name in columns if name.casefold() in ("case", "subject_id", "session_id")]
+        fail(
+            "has neither a column 'case' nor the columns 'subject_id' and 'session_id'",
+            path=path,
+            remedy=f"write {listed(map(repr, meant_so))} in lower case" if meant_so else "",
+        )
     elif "subject" not in table:
         table["subject"] = table.get("subject_id", "")
     for row, case in zip(table["row"], table["case"], strict=True):
@@ -237,10 +242,10 @@ def subjects_of(
 
 
 def _of_folder(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    if not folder.is_dir():
-        fail("no such folder", path=folder)
     try:
         entries = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        fail("no such folder", path=folder)
     except OSError as error:
         fail(f"cannot be read ({error.strerror})", path=folder)
     found = {

@@ -65,7 +65,7 @@ def checked_entry(
         raise UnknownReadError(f"reading {read_id[:40]!r} is none of this reader")
     if not 0 < len(answer_id) <= LONGEST_ANSWER_ID:
         raise InputError(f"answer_id must be a text of 1 to {LONGEST_ANSWER_ID} characters")
-    if reason is not None and not (reason.strip() and len(reason) <= LONGEST_REASON):
+    if reason is not None and not (reason.strip() and len(reason) <= LONGEST_REASON and "\0" not in reason):
         raise InputError(f"reason must be a text of 1 to {LONGEST_REASON} characters")
     if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
         raise InputError(f"seconds must be a number of 0 or more, got {seconds}")

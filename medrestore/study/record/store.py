@@ -285,7 +285,8 @@ class ReadStore:
 
     def _load(self, connection: sqlite3.Connection) -> None:
         rows = _all_rows(connection)
-        problems = list(chain_problems(rows, self.study.plan_sha256))
+        self._require_whole(list(chain_problems(rows, self.study.plan_sha256)))
+        problems = []
         for row in rows:
             if self._owner.get(row["read_id"]) != (row["reader"], row["phase"]):
                 problems.append(f"row {row['row']} belongs to no reading of its reader")

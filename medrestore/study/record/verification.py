@@ -103,8 +103,12 @@ def _image_problems(study: Study) -> Iterator[str]:
         path = study.image_path(str(image_id))
         if not path.is_file():
             yield f"{path}: is missing"
-        elif sha256_file(path) != wanted:
-            yield f"{path}: is not the image that was frozen"
+        else:
+            try:
+                if sha256_file(path) != wanted:
+                    yield f"{path}: is not the image that was frozen"
+            except InputError as error:  # the others are looked at all the same
+                yield str(error)
     known = {study.public / "protocol.json", *(study.image_path(str(image_id)) for image_id, _ in images)}
     for path in sorted(study.public.rglob("*")):
         if not path.is_dir() and path not in known:

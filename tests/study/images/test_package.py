@@ -256,6 +256,15 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"a.nii: no arm holds any signal"):
             run(table_of({("a", "x"): path}), tmp_path / "study")
 
+    def test_one_arm_without_image(self, tmp_path: Path) -> None:
+        files = {
+            ("a", "x"): write_source(tmp_path / "a.nii", head(1)),
+            ("a", "y"): write_source(tmp_path / "zero.nii", np.zeros(SHAPE, np.float32)),
+        }
+        with pytest.raises(InputError, match=r"zero.nii: holds no image: all voxels are 0") as caught:
+            run(table_of(files), tmp_path / "study")
+        assert "a.nii" not in str(caught.value).replace("zero.nii", "")
+
     def test_a_voxel_far_above_all_others(self, tmp_path: Path) -> None:
         volume = np.tile(head(1), (3, 3, 3))
         volume[0, 0, 0] = 1000

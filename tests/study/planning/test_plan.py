@@ -848,3 +848,51 @@ def test_files_that_are_no_text(tmp_path):
         read_plan(tmp_path / "plan.yaml")
     with pytest.raises(InputError, match="is a folder"):
         read_plan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("title: " + "[" * 2000 + "]" * 2000, "is no YAML: brackets too deep"),
+        ("seed: " + "1" * 5000, "is no YAML: Exceeds the limit"),
+        ("washout_days: 2026-13-41", "is no YAML: month must be in 1..12"),
+        ('title: "\\ud800"', "holds what is no letter or sign"),
+        ('truth: {file: "tr\\0uth.csv"}', "holds what is no letter or sign"),
+        ("readers: {? [a, b] : c}", "a list or mapping cannot be a key"),
+        ("questions: {consistent: {? {a: b} : c}}", "a list or mapping cannot be a key"),
+        ("washout_days: " + "1" * 400, "washout_days: it must be a number"),
+        ("duplicate_fraction: " + "1" * 400, "duplicate_fraction: it must be a number"),
+        ("sessions: 100000000", "sessions: must be 1000 or less"),
+        ("guess: {a: [[standard]], b: [low_dose, gan]}", "guess: it must be an arm, got ['standard']"),
+        ("truth: {consensus_of: {a: b}}", "truth: consensus_of must be an arm"),
+        ("training: {arm: [gan], cases: [sub-00_ses-01]}", "training: arm must be an arm"),
+        ("primary: {metric: auc, arm: [gan], reference: standard}", "primary: arm must be an arm"),
+        ("guess: {a: [standard], A: [low_dose, gan]}", "guess: label 'a' is there twice"),
+        ("guess: {i cannot tell: [standard], A: [low_dose, gan]}", "label 'i cannot tell' is there twice"),
+        ("arms: {standard: standard, gan: " + "y" * 300 + "}", "arms.gan: "),
+        ("questions: " + "y" * 300, "is neither a preset nor a file"),
+    ],
+)
+def test_what_a_plan_may_hold_is_told_in_words(folder: Path, line: str, fault: str) -> None:
+    key = line.partition(":")[0]
+    others = {name: value for name, value in PLAN.items() if name != key}
+    (folder / "plan.yaml").write_text(f"{line}\n{yaml.safe_dump(others)}")
+    with pytest.raises(InputError, match=r"plan\.yaml: ") as caught:
+        read_plan(folder / "plan.yaml")
+    assert fault in str(caught.value)
+
+
+def test_numbers_are_read_as_people_write_them(folder: Path) -> None:
+    text = "washout_days: 1e1\nprimary: {metric: error_rate, arm: gan, reference: standard, margin: 5e-2}\n"
+    (folder / "plan.yaml").write_text(text + yaml.safe_dump(dict(PLAN)))
+    entry = read_plan(folder / "plan.yaml").entry
+    assert (entry["washout_days"], entry["primary"]["margin"]) == (10.0, 0.05)
+
+
+def test_one_file_is_no_two_cases(plan, folder):
+    images = [f"standard/{case}.nii.gz" for case in (CASES[0], CASES[0], *CASES[2:])]
+    table = pd.DataFrame({"case": CASES, "image": images})
+    table.to_csv(folder / "images.csv", index=False)
+    arms = {"standard": {"manifest": "images.csv", "column": "image"}, "gan": "gan"}
+    (fault,) = refused(plan, arms=arms)
+    assert fault.startswith(f"arms.standard: {CASES[1]} and {CASES[0]} are the very same file: ")

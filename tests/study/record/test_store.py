@@ -287,7 +287,7 @@ def test_a_file_that_was_replaced_while_it_was_open_takes_no_read(
             store.append(**entry(study, good_answers, 1))
 
 
-@pytest.mark.parametrize("kind", ["changed", "removed", "foreign"])
+@pytest.mark.parametrize("kind", ["changed", "removed", "foreign", "bytes", "no time"])
 def test_a_broken_chain_is_neither_continued_nor_analyzed(
     study: Study, good_answers: dict[str, Any], kind: str
 ) -> None:
@@ -300,6 +300,8 @@ def test_a_broken_chain_is_neither_continued_nor_analyzed(
             "changed": "UPDATE reads SET seconds = 99 WHERE row = 2",
             "removed": "DELETE FROM reads WHERE row = 2",
             "foreign": "UPDATE reads SET plan_sha256 = 'x' WHERE row = 3",
+            "bytes": "UPDATE reads SET answers = X'FF' WHERE row = 2",
+            "no time": "UPDATE reads SET time = 'x' WHERE row = 2",
         }[kind]
     )
     connection.commit()

@@ -194,6 +194,15 @@ def test_a_frozen_file_that_changed_is_a_problem(read_study: Study, name: str) -
     assert "is not the file that was frozen" in result.problems[0]
 
 
+@pytest.mark.parametrize("name", ["public/protocol.json", "private/design.json"])
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "{}"])
+def test_a_damaged_description_is_a_problem(read_study: Study, name: str, content: str) -> None:
+    (read_study.folder / name).write_text(content, encoding="utf-8")
+    problem = verify_study(read_study.folder).problems[0]
+    assert problem.startswith(f"{read_study.folder / name}: is ")
+    assert "from a backup" in problem
+
+
 def test_a_changed_plan_is_a_problem(read_study: Study) -> None:
     path = read_study.private / "design.json"
     design = json.loads(path.read_text(encoding="utf-8"))

@@ -70,6 +70,19 @@ def test_the_command_needs_metric_and_output(make_reads: Callable[..., pd.DataFr
         CliRunner().invoke(app, ["study", "analyze", str(path)], catch_exceptions=False)
 
 
+def test_the_command_refuses_what_a_csv_file_does_not_take(
+    make_reads: Callable[..., pd.DataFrame], tmp_path: Path
+) -> None:
+    path = tmp_path / "reads.csv"
+    make_reads(1).to_csv(path, index=False)
+    command = ["study", "analyze", str(path), "--metric", "auc", "--output", str(tmp_path / "out")]
+    for option in (["--mlflow"], ["--volumes", "manifest.csv"]):
+        with pytest.raises(InputError, match="is a CSV file, and --volumes and --mlflow are for studies"):
+            CliRunner().invoke(app, [*command, *option], catch_exceptions=False)
+    with pytest.raises(InputError, match="gone: no such study or file"):
+        CliRunner().invoke(app, ["study", "analyze", str(tmp_path / "gone")], catch_exceptions=False)
+
+
 def test_nothing_else_is_overwritten(make_reads: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
     path = tmp_path / "reads.csv"
     make_reads(1).to_csv(path, index=False)
