@@ -62,6 +62,11 @@ USERS_TO_MEND = (
 )
 """What the operating system refuses for reasons that lie outside of the program."""
 
+_REMEDIES = {
+    errno.EROFS: ". Remedy: name a place that can be written",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), ". Remedy: give yourself the rights, or name another place"),
+}
+
 
 def mistake(error: BaseException | None) -> str | None:
     """Return what the user can mend behind an error, in words; None for a fault of the program.
@@ -86,7 +91,9 @@ def mistake(error: BaseException | None) -> str | None:
                 "Remedy: mend that value"
             )
         if isinstance(cause, OSError) and cause.errno in USERS_TO_MEND and cause.filename is not None:
-            place = f"{cause.filename}: {cause.strerror}"
+            # The file that was wanted, not the temporary one that becomes it.
+            name = re.sub(r"\.partial-\d+-", "", str(cause.filename))
+            place = f"{name}: {cause.strerror}{_REMEDIES.get(cause.errno, '')}"
         elif isinstance(cause, OSError) and no_room(cause):  # a write to an open file does not name it
             place = f"{no_room(cause)}. Remedy: free some space and run again"
     return place

@@ -1,5 +1,7 @@
 """Checks say what was expected and what came."""
 
+import errno
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from medrestore.checks import (
     Setbacks,
     about,
     fail,
+    mistake,
     require_in_range,
     require_in_set,
     require_known_keys,
@@ -114,3 +117,10 @@ def test_about_names_the_file_once() -> None:
         raise InputError("is odd")
     with pytest.raises(InputError, match=r"^b\.nii: is odd$"), about("a.nii", "b.nii"):
         raise InputError("b.nii: is odd")
+
+
+def test_what_cannot_be_written_is_named_as_it_was_asked_for() -> None:
+    refused = OSError(errno.EROFS, "Read-only file system", "out/.partial-7-config.yaml")
+    assert mistake(refused) == (
+        "out/config.yaml: Read-only file system. Remedy: name a place that can be written"
+    )

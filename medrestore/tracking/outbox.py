@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from medrestore.checks import counted, one_line
+from medrestore.checks import counted, fail, one_line
 from medrestore.files import atomic_path
 from medrestore.tracking.environment import import_mlflow, without_credentials
 from medrestore.tracking.store import failures, log_file, log_values
@@ -164,6 +164,8 @@ class Outbox:
         ------
         MlflowException, SQLAlchemyError, OSError
             When the store is out of reach, or the run deleted; what was sent until then is not sent again.
+        InputError
+            When it cannot be noted what was sent.
         """
         sent = 0
         for entries, position in self._batches():
@@ -171,12 +173,23 @@ class Outbox:
             with self._lock:
                 if self._closed:  # somebody else may have gone on from here
                     return sent
-                with atomic_path(self.place / SENT) as temporary:
-                    temporary.write_text(str(position))
+                self._mark(position)
             if taken and _is_spooled(entries[0]):
                 (self.folder / entries[0]["file"]).unlink(missing_ok=True)
             sent += taken
         return sent
+
+    def _mark(self, position: int) -> None:
+        path = self.place / SENT
+        try:
+            with atomic_path(path) as temporary:
+                temporary.write_text(str(position))
+        except OSError as error:  # the folder's fault, not the store's
+            fail(
+                f"cannot be written ({error.strerror})",
+                path=path,
+                remedy="give yourself the rights to this folder, or copy it to where you have them",
+            )
 
     def take_back(self) -> None:
         """Let what was refused be sent once more: a limit of the server may have been raised."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from medrestore.checks import InputError
 from medrestore.tracking.environment import flatten
 from medrestore.tracking.outbox import Outbox, how_to_complete
 from medrestore.tracking.recording import (
@@ -20,7 +21,6 @@ from medrestore.tracking.recording import (
     remembered_run,
 )
 from medrestore.tracking.store import (
-    RecordingError,
     experiment_id,
     log_values,
     open_client,
@@ -120,7 +120,7 @@ def open_parent_run(
     try:
         yield ParentRun(outbox, run_id)
     except BaseException as error:
-        with suppress(RecordingError):  # what ended the work is told, and the record is kept
+        with suppress(InputError):  # what ended the work is told, and the record is kept
             end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     end("FINISHED")

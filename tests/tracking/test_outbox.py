@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from medrestore.checks import InputError
 from medrestore.tracking.outbox import UNSENT, Outbox
 
 
@@ -266,3 +268,16 @@ def test_what_could_be_kept_nowhere_is_told(tmp_path: Path) -> None:
     outbox.add_tags({"a": "b"})
     assert outbox.lost().startswith("1 record could not be kept ([Errno 17]")
     assert not outbox.close()
+
+
+def test_a_folder_that_cannot_be_written_is_not_the_stores_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = filled(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "sent")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(InputError, match=r"mlflow_unsent/sent: cannot be written \(Read-only .* Remedy: "):
+        outbox.send(Store(), "run")
