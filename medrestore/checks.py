@@ -57,8 +57,9 @@ _FOREIGN = re.compile(r"Failed to instantiate component '(torch\.optim\.[\w.]+)'
 
 USERS_TO_MEND = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-    *(errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.EINVAL),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE),
+    *(errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.EBUSY, errno.ETIMEDOUT),
 )
 """What the operating system refuses for reasons that lie outside of the program."""
 
@@ -84,7 +85,7 @@ def mistake(error: BaseException | None) -> str | None:
         if (
             place is None
             and (found := _FOREIGN.match(str(cause)))
-            and isinstance(cause.__cause__, ValueError)
+            and isinstance(cause.__cause__, (ValueError, TypeError, IndexError))
         ):
             place = (
                 f"{found[1]} does not take what the configuration gives it: {one_line(cause.__cause__)}. "

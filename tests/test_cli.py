@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -774,3 +775,20 @@ def test_a_record_is_completed_from_the_command_line(call: Callable[..., Ended],
     assert (ended.code, ended.out) == (0, f"{tmp_path / 'run'}: nothing was left to send\n")
     call("track", "sync", tmp_path / "nothing").refused(f"{tmp_path / 'nothing'}: there is no such folder")
     call("track", "sync", tmp_path).refused("no run of MLflow was recorded here", "Remedy")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
+def test_characters_that_a_terminal_lacks_do_not_end_a_command(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medrestore.cli import main
+
+    screen = TextIOWrapper(BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", "40")  # narrow ones shorten words by an ellipsis
+    monkeypatch.setattr(sys, "argv", ["medrestore", "train", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    print("scan \u00b5 \udcff")  # a name whose bytes are no text
+    screen.flush()
+    assert b"Example: medrestore train" in screen.buffer.getvalue()

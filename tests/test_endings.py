@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,17 +24,33 @@ def test_a_fault_of_the_program_is_no_mistake() -> None:
         assert ending_of(error) == (2, "error: seed must be 1")
 
 
-def test_what_an_optimizer_refuses_is_the_users() -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        ValueError("Invalid learning rate: -0.1"),
+        IndexError("list index out of range"),  # betas: [0.5]
+        TypeError("'<=' not supported between instances of 'float' and 'str'"),
+    ],
+)
+def test_what_an_optimizer_refuses_is_the_users(refusal: Exception) -> None:
     try:
         raise RuntimeError(
             "Failed to instantiate component 'torch.optim.Adam' with keywords: lr"
-        ) from ValueError("Invalid learning rate: -0.1")
+        ) from refusal
     except RuntimeError as error:
         ending = ending_of(error)
     assert ending is not None
     assert ending[0] == 2
     assert "torch.optim.Adam" in ending[1]
-    assert "Invalid learning rate: -0.1" in ending[1]
+    assert str(refusal) in ending[1]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.ENOENT, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_what_the_operating_system_refuses_is_told_with_its_file(code: int) -> None:
+    try:
+        raise RuntimeError("Failed to evaluate") from OSError(code, os.strerror(code), "/proc/run")
+    except RuntimeError as error:
+        assert ending_of(error) == (2, f"error: /proc/run: {os.strerror(code)}")
 
 
 def test_hook_shows_a_fault_of_the_program_as_before(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -468,11 +469,18 @@ def _overrides(arguments: list[str]) -> dict[str, str]:
     return values
 
 
+def _print_what_is_there() -> None:
+    """Let characters that a terminal's encoding lacks be printed as their codes, in place of an error."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line; a mistake in the input ends with code 2 and its message, without a traceback.
 
     Ctrl-C and SIGTERM end it with the codes that shells expect, 130 and 143.
     """
+    _print_what_is_there()
     name_the_nameless()  # MONAI asks for the user's name and home when it is imported
     try:
         with terminated_as_interrupted():

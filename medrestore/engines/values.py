@@ -278,13 +278,14 @@ class _Fit:
 
     def list(self, value: Sequence[Any], default: Any, name: str) -> list[Any]:
         of = default if isinstance(default, (list, tuple)) and default else [None]
+        whole = _taken(self.configuration, name) == [0]
         fitted = []
         for index, item in enumerate(value):
             below = f"{name}{SEPARATOR}{index}"
             own, nullable = (None, False)
             if of != [None]:
                 own, nullable = self.kind(of[min(index, len(of) - 1)], below)
-            if isinstance(own, int) and not isinstance(own, bool):
+            if isinstance(own, int) and not isinstance(own, bool) and not whole:
                 own = float(own)  # delays of 150 and 2000 ms do not say that there is none of 22.5
             fitted.append(self.value(item, own, below, nullable=nullable))
         return fitted

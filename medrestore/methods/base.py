@@ -75,13 +75,16 @@ def make_stages(stages: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...]:
     Raises
     ------
     InputError
-        For an unknown key, or no stage at all.
+        For an unknown key, one that is missing, or no stage at all.
     """
     if not stages:
         raise InputError("stages must hold at least one stage")
     built = []
     for stage in stages:
-        require_known_keys("stage", stage, ("name", "epochs", "train", "schedule", "batches"))
+        if isinstance(stage, Mapping):
+            require_known_keys("stage", stage, ("name", "epochs", "train", "schedule", "batches"))
+        if not isinstance(stage, Mapping) or not {"name", "epochs", "train"} <= stage.keys():
+            raise InputError(f"each of stages must have the keys name, epochs and train, got {stage!r}")
         built.append(Stage(**stage))
     if len({stage.name for stage in built}) < len(built):
         raise InputError(f"stages must have names of their own, got {[stage.name for stage in built]}")

@@ -53,9 +53,11 @@ def initialize_normal(network: nn.Module, *, deviation: float = 0.02) -> None:
 
 
 def require_channels(name: str, channels: Sequence[int]) -> None:
-    """Require at least one level and a positive width at each."""
-    if not channels or any(width < 1 for width in channels):
-        raise InputError(f"{name} must list one positive width per level, got {list(channels)}")
+    """Require at least one level and a positive whole width at each."""
+    if not channels or any(not isinstance(width, int) or width < 1 for width in channels):
+        raise InputError(
+            f"{name} must list one positive width per level, whole numbers, got {list(channels)}"
+        )
 
 
 def require_image_batch(x: Tensor, in_channels: int) -> None:
@@ -83,5 +85,6 @@ def require_stride_multiple(x: Tensor, multiple: int) -> None:
         if min(height, width) == 0 or height % multiple or width % multiple:
             raise InputError(
                 f"image height and width must be positive multiples of {multiple}, "
-                f"got {height} x {width}. Remedy: pad the slices, or use fewer levels"
+                f"got {height} x {width}. "
+                "Remedy: pad the images (in training: spatial_size), or use fewer levels"
             )

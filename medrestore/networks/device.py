@@ -27,7 +27,7 @@ def require_device(device: str | torch.device | None) -> torch.device:
     try:
         found = torch.device(device)
         if found.type != "cuda":
-            torch.empty(0, device=found)
+            torch.empty(0, device=found).cpu()  # of one that holds no values, `meta`, nothing comes back
             return found
     except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
         raise InputError(

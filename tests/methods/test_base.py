@@ -56,6 +56,10 @@ def test_faulty_stages_are_refused_by_name() -> None:
         make_stages([{"name": "a", "epochs": 1, "train": ["task"], "batches": "one"}])
     with pytest.raises(InputError, match="trains no network"):
         make_stages([{"name": "a", "epochs": 1, "train": []}])
+    with pytest.raises(InputError, match=r"must have the keys name, epochs and train, got \{'name': 'a'\}"):
+        make_stages([{"name": "a"}])
+    with pytest.raises(InputError, match="must have the keys name, epochs and train, got 'a'"):
+        make_stages(["a"])  # type: ignore[list-item]
     with pytest.raises(InputError, match="at least one stage"):
         make_stages([])
     with pytest.raises(InputError, match="names of their own"):
