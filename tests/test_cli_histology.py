@@ -108,6 +108,10 @@ def test_mistakes_end_with_their_remedy(call: Call, weights: Path, tmp_path: Pat
     nothing = tmp_path / "none.csv"
     call("histology", "evaluate", "--manifest", nothing, "--output", output).refused(str(nothing))
     call("corruption-study", "--manifest", nothing, "--output", output).refused(str(nothing))
+    for seeds in (0, 10**9):
+        call("corruption-study", "--manifest", nothing, "--output", output, "--seeds", seeds).refused(
+            f"seeds must be in [1, 1000], got {seeds}"
+        )
 
 
 def test_slides_that_cannot_serve_are_all_named(call: Call, tmp_path: Path) -> None:

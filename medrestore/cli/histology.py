@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, require_in_range
 from medrestore.cli.options import (
     Experiment,
     OutputFolder,
@@ -242,6 +242,8 @@ def corruption_study(
     --level 0 --level 0.3 --variant e --variant sqe --seeds 3 --overlay demo --jobs 2
     """
     from medrestore.experiments.corruption_study import LEVELS, VARIANTS, run_corruption_study
+
+    require_in_range("seeds", seeds, 1, 1000)  # before a number is given to each
 
     def show(folder: Path) -> None:
         typer.echo((folder / "tables.md").read_text(encoding="utf-8"))

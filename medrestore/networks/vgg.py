@@ -46,7 +46,7 @@ def weights_file(weights: str | os.PathLike[str] | None = None) -> Path:
         fail(
             "the weights of VGG19 are not here, and nothing is downloaded",
             path=path,
-            remedy=f"fetch {ADDRESS} and put it there, or name its path by weights",
+            remedy=f"fetch {ADDRESS} and put it there, or name its path by the key vgg_weights",
         )
     return path
 

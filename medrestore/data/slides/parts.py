@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -223,7 +224,9 @@ def _dicom_header(path: str, size: int, modified_ns: int) -> _Dicom | None:
     import pydicom
 
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_DICOM_TAGS))
+        with warnings.catch_warnings():  # what is odd about a header is not the user's to mend
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_DICOM_TAGS))
         if str(header.get("SOPClassUID", "")) != _WHOLE_SLIDE_IMAGE:
             return None
         kinds = list(header.get("ImageType", None) or ())

@@ -125,6 +125,13 @@ def find_slides(
         raise InputError("there is no slide: the list of folders and files is empty")
     if patient_pattern is not None and cases is not None:
         raise InputError("patient_pattern and cases both tell the patients. Remedy: give one of them")
+    tables = [path for path in paths if path.suffix.lower() == ".csv"]
+    if tables and len(paths) > 1:
+        fail(
+            "is a table, and is given with other slides",
+            path=tables[0],
+            remedy="give a table of slides alone, or one that tells the patients as cases (--cases)",
+        )
     rule = _rule(patient_pattern)
     if len(paths) == 1 and paths[0].suffix.lower() == ".csv":
         if cases is not None:

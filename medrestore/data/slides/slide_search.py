@@ -81,9 +81,9 @@ def _walk(root: Path, unreadable: dict[Path, str]) -> Iterator[Path]:
     Folders in it that cannot be read are added with the reason.
     """
     seen: set[str] = set()
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
+    waiting, linked = [root], list[Path]()
+    while waiting or linked:
+        folder = waiting.pop() if waiting else linked.pop(0)
         if (real := os.path.realpath(folder)) in seen:
             continue
         seen.add(real)
@@ -95,14 +95,16 @@ def _walk(root: Path, unreadable: dict[Path, str]) -> Iterator[Path]:
             unreadable[folder] = f"cannot be looked into ({error.strerror or one_line(error)})"
             continue
         yield from _files(inside)
-        waiting += (
+        further = [
             path
             for path in inside
             if path.is_dir()
             and not is_litter(path)
             and not (path / SETTINGS_NAME).exists()
             and not path.with_name(f"{path.name}.mrxs").exists()
-        )
+        ]
+        waiting += [path for path in further if not path.is_symlink()]
+        linked += [path for path in further if path.is_symlink()]  # a folder is known by its own name
 
 
 def _files(inside: Iterable[Path]) -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from medrestore.data.identity import id_problems
 from medrestore.data.manifest import SPLITS
+from medrestore.data.slides.patients import patient_key
 from medrestore.data.slides.resolution import implausible
 from medrestore.data.tables import Problem, located, meant, parse_text_table, refuse, table_problems
 from medrestore.data.texts import plain_text
@@ -123,11 +124,22 @@ class Cases:
             refuse(path, problems)
 
     def row_of(self, path: Path, *, folders: tuple[str, ...]) -> SlideRow | None:
-        """Return the row of a slide by as much of its path as the table tells, None where there is none."""
-        for name in _names(path, folders):
-            if (row := self._rows.get(name.casefold())) is not None:
-                self._used.add(row.number)
-                return row
+        """Return the row of a slide by as much of its path as the table tells, None where there is none.
+
+        Raises
+        ------
+        InputError
+            When one row names it with suffix and one without, and they differ.
+        """
+        for names in _names(path, folders):
+            rows = [row for name in names if (row := self._rows.get(name.casefold())) is not None]
+            self._used |= {row.number for row in rows}
+            if len({(patient_key(row.subject_id), row.split, row.microns_per_pixel) for row in rows}) > 1:
+                first, second = sorted(rows, key=lambda row: row.number)
+                message = f"{second.slide} is the slide of row {first.number} too, and the rows differ"
+                refuse(self.path, [Problem(second.number, "slide", message)])
+            if rows:
+                return rows[0]
         return None
 
     @property
@@ -136,12 +148,11 @@ class Cases:
         return [row.slide for row in self._rows.values() if row.number not in self._used]
 
 
-def _names(path: Path, folders: tuple[str, ...]) -> Iterator[str]:
-    """Yield what a table may call a slide, the longest name first: with folders, and with suffix."""
+def _names(path: Path, folders: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield what a table may call a slide with suffix and without, with the most folders first."""
     for begin in range(len(folders) + 1):
         name = PurePosixPath(*folders[begin:], path.name)
-        yield plain_text(str(name))
-        yield plain_text(str(name.with_suffix("")))
+        yield plain_text(str(name)), plain_text(str(name.with_suffix("")))
 
 
 def _microns(stated: str) -> float | None:

@@ -235,6 +235,33 @@ def test_cases_tell_the_patients(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "1 slide not found (gone.svs)" in caplog.text
 
 
+def test_a_slide_that_two_rows_of_cases_name_is_of_one_patient(tmp_path: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "a.svs").touch()
+    table = tmp_path / "cases.csv"
+    table.write_text("slide,patient\na,P1\na.svs,p-1\n")
+    assert [entry.subject_id for entry in find_slides(tmp_path / "slides", cases=table)] == ["p-1"]
+    table.write_text("slide,patient\na,P1\na.svs,P2\n")
+    with pytest.raises(InputError, match=r"row 3 slide: a.svs is the slide of row 2 too, and the"):
+        find_slides(tmp_path / "slides", cases=table)
+
+
+def test_a_table_is_given_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.svs").touch()
+    with pytest.raises(InputError, match=r"t.csv: is a table, and is given with other.*--cases"):
+        find_slides([tmp_path / "t.csv", tmp_path / "a.svs"])
+
+
+def test_a_folder_is_known_by_its_own_name_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    for folder in ("P1", "P9"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "HE.svs").write_bytes(folder.encode())
+    (tmp_path / "P9" / "all").symlink_to(tmp_path / "P1")
+    (tmp_path / "P5").symlink_to(tmp_path / "P1")
+    found = find_slides(tmp_path)
+    assert [(entry.path.parent.name, entry.subject_id) for entry in found] == [("P1", "P1"), ("P9", "P9")]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
