@@ -282,6 +282,8 @@ def _scan_all(
     """Scan the slides that are not finished; return the records of all that can be read, in order."""
     from medrestore.progress import progress_bar
 
+    for left in claim.folder.glob("*/.partial-*"):  # of a process that was killed
+        left.unlink(missing_ok=True)
     records = {
         index: record
         for index, entry in enumerate(entries)

@@ -283,9 +283,12 @@ def test_a_slide_whose_record_was_changed_is_scanned_anew(
     manifest = make_tiles(slides, output=tmp_path / "out", **ONE)
     held = manifest.read_bytes()
     manifest.unlink()
+    left = tmp_path / "out" / "slides" / ".partial-7-p0_b.json"
+    left.touch()
     record = tmp_path / "out" / "slides" / "p0_a.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), **changed}))
     assert make_tiles(slides, output=tmp_path / "out", **ONE).read_bytes() == held
+    assert not left.exists()
 
 
 def test_folders_with_other_things_are_refused(slides: Path, tmp_path: Path) -> None:
