@@ -32,7 +32,8 @@ def sync(
     """Send what MLflow did not take while a training ran: points, panels, weights, and how it ended.
 
     A tracking server that is lost does not stop a training. What it could not take is kept in the folder
-    mlflow_unsent of output_dir; calling the training again sends it too. Nothing is sent twice.
+    mlflow_unsent of output_dir; calling the training again sends it too. Nothing is sent twice. What the
+    server refused, as for a limit of size, is tried again.
 
     Example: medrestore track sync runs/taskgan runs/gan
     """

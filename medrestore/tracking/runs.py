@@ -212,7 +212,8 @@ class MLflowRun:
         self.finish("FINISHED")
 
     def _found_finished(self, _: Engine) -> None:
-        sync_run(self.output_dir, tracking_uri=self.tracking_uri)
+        if (self.output_dir / UNSENT).is_dir():
+            sync_run(self.output_dir, tracking_uri=self.tracking_uri)
 
     def _failed(self, _: Engine, error: BaseException) -> None:
         if self._open and not isinstance(error, KeyboardInterrupt):

@@ -36,10 +36,17 @@ def sync_run(folder: str | os.PathLike[str], *, tracking_uri: str | None = None)
         is not sent again.
     """
     place = Path(folder)
+    named = place / RUN_FILE
     if not (place / UNSENT).is_dir():
-        named_run(place / RUN_FILE)  # the folder of something else is told
+        named_run(named)  # the folder of something else is told
         return 0
-    run_id, remembered = named_run(place / RUN_FILE)
+    without = f"remove {place / UNSENT} and do without what it holds"
+    if not named.is_file():
+        fail("is not there, which names the run", path=named, remedy=f"bring it back; or {without}")
+    try:
+        run_id, remembered = named_run(named)
+    except InputError:
+        fail("names no run of MLflow", path=named, remedy=f"mend its run_id and tracking_uri; or {without}")
     uri = tracking_uri or remembered
     client = open_existing(uri)
     outbox = Outbox(place)

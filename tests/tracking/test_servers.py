@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ignite.engine import Engine
 
 from medrestore.checks import InputError
 from medrestore.tracking.compare import compare
@@ -250,3 +251,16 @@ def test_the_cause_of_a_failed_connection_is_told() -> None:
         "Max retries exceeded with url: /api (Caused by SSLError(SSLError(1, '[SSL] wrong version number')))"
     )
     assert reason_of(error) == "[SSL] wrong version number"
+
+
+@pytest.mark.parametrize("content", [None, "", '{"run_id": null, "tracking_uri": null}'])
+def test_records_of_a_run_that_is_no_longer_named_can_be_done_without(
+    content: str | None, tmp_path: Path
+) -> None:
+    Outbox(tmp_path).add_tags({"late": "yes"})
+    if content is not None:
+        (tmp_path / "mlflow_run.json").write_text(content)
+    with pytest.raises(InputError, match=r"mlflow_run.json: .*; or remove .*mlflow_unsent and do without"):
+        sync_run(tmp_path)
+    shutil.rmtree(tmp_path / "mlflow_unsent")
+    MLflowRun("none", "run", output_dir=tmp_path)._found_finished(Engine(lambda *_: None))
