@@ -175,7 +175,7 @@ def any_record(folder: Path, pattern: str, says: Callable[[Any], object]) -> boo
         try:
             if says(json.loads(path.read_text(encoding="utf-8"))):
                 return True
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return False
 
@@ -209,7 +209,7 @@ def _beside(record: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str,
 def _read_record(path: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         fail(f"is not readable JSON ({one_line(error)})", path=path, remedy="name a new folder")
     return found if isinstance(found, dict) else {}
 

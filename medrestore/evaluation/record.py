@@ -171,28 +171,32 @@ def load_evaluation(folder: str | os.PathLike[str]) -> Evaluation:
     """
     path = Path(folder)
     record = _read_record(path / RECORD)
+    written = record.pop("tables_sha256", {})
     if not record.pop("finished", False) or not _has_tables(path):
         raise InputError(f"{path}: holds no finished evaluation. Remedy: run it again")
-    per_subject = _read_table(path / "per_subject.csv", ("subject_id", "method"))
+    tables = zip(TABLES, (("subject_id", "method"), ("method",), ()), strict=True)
+    per_subject, summary, differences = (
+        _read_table(path / f"{name}.csv", columns, written.get(name)) for name, columns in tables
+    )
     for name in TEXT_COLUMNS:
         if name in per_subject:
             per_subject[name] = per_subject[name].fillna("")
-    summary = _read_table(path / "summary.csv", ("method",))
-    differences = _read_table(path / "differences.csv", ())
     return Evaluation(path, per_subject, summary, differences, record)
 
 
-def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _read_table(path: Path, columns: Sequence[str], checksum: str | None) -> pd.DataFrame:
     """Read a table that an evaluation wrote, and nothing has rewritten."""
     try:
-        table = pd.read_csv(path.absolute(), dtype=dict.fromkeys(TEXT_COLUMNS, str))
+        # Subjects and methods may be named like a number, "NA" or "null": names are text.
+        text = dict.fromkeys((*TEXT_COLUMNS, "method", "first", "second"), str)
+        table = pd.read_csv(path.absolute(), dtype=text, na_values=[""], keep_default_na=False)
     except (OSError, ValueError) as error:  # errors of pandas' parser are ValueErrors
         reason = one_line(error)
     else:
         missing = [name for name in columns if name not in table]
-        if not missing:
+        if not missing and checksum in (None, sha256_file(path)):
             return table
-        reason = f"no column {', '.join(missing)}"
+        reason = f"no column {', '.join(missing)}" if missing else "its checksum is another one"
     raise InputError(
         f"{path}: is not as the evaluation wrote it ({reason}): a spreadsheet may have rewritten it. "
         "Remedy: put the file back, or evaluate again into a new folder"
@@ -215,7 +219,8 @@ def write_evaluation(result: Evaluation, *, notes: Sequence[str]) -> None:
     below = "".join(f"- {line}\n" for line in notes)
     with atomic_path(result.output / "tables.md") as temporary:
         temporary.write_text(f"{result.markdown}\n{below}", encoding="utf-8")
-    write_json(result.output / RECORD, {**result.record, "finished": True})
+    written = {name: sha256_file(result.output / f"{name}.csv") for name in TABLES}
+    write_json(result.output / RECORD, {**result.record, "tables_sha256": written, "finished": True})
 
 
 def _has_tables(folder: Path) -> bool:
@@ -227,6 +232,6 @@ def _read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no record of an evaluation ({one_line(error)})") from error
     return record if isinstance(record, dict) else {}

@@ -10,6 +10,7 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.evaluation.pool import pool_evaluations
 from medrestore.evaluation.record import RECORD
+from medrestore.files import sha256_file
 
 
 def evaluation(folder: Path, psnr: dict[str, list[float]], **record: object) -> Path:
@@ -69,3 +70,46 @@ def test_different_cohorts_are_refused(tmp_path: Path) -> None:
         pool_evaluations([a, b])
     with pytest.raises(InputError, match="at least one"):
         pool_evaluations([])
+
+
+def test_names_that_look_like_no_value(tmp_path: Path) -> None:
+    """A subject or method may be called NA, null or 007: none is left out of a mean."""
+    folder = evaluation(tmp_path / "a", {"NA": [30.0, 32.0, 40.0], "007": [31.0, 33.0, 41.0]})
+    table = pd.read_csv(folder / "per_subject.csv", dtype=str)
+    table["subject_id"] = ["NA", "null", "007"] * 2
+    table["method"] = ["NA"] * 3 + ["007"] * 3
+    table.to_csv(folder / "per_subject.csv", index=False)
+    text = pool_evaluations([folder])
+    assert "34.00 (30.00, 40.00)" in text
+    assert "| NA " in text
+    assert "| 007 " in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("30.0", '"30,0"'),
+        lambda text: text.splitlines()[0] + "\n",
+        lambda text: text + text.splitlines()[1] + "\n",
+        lambda text: "\n".join(text.splitlines()[:-1]) + "\n",
+        lambda text: text.replace("31.0", "abc"),
+    ],
+    ids=["decimal comma", "no row", "row twice", "row lost", "text"],
+)
+def test_tables_of_other_values_are_refused(tmp_path: Path, change: Callable[[str], str]) -> None:
+    folder = evaluation(tmp_path / "a", {"gan": [30.0, 32.0], "l1": [31.0, 33.0]})
+    written = {"per_subject": sha256_file(folder / "per_subject.csv")}
+    record = {"finished": True, "split": "test", "tables_sha256": written}
+    (folder / RECORD).write_text(json.dumps(record))
+    assert "31.00 (30.00, 32.00)" in pool_evaluations([folder])
+    table = folder / "per_subject.csv"
+    table.write_text(change(table.read_text()))
+    with pytest.raises(InputError, match=r"per_subject\.csv: is not as the evaluation wrote it"):
+        pool_evaluations([folder])
+
+
+def test_a_record_of_brackets_is_refused(tmp_path: Path) -> None:
+    folder = evaluation(tmp_path / "a", {"gan": [30.0]})
+    (folder / RECORD).write_text("[" * 100_000)
+    with pytest.raises(InputError, match="is no record of an evaluation"):
+        pool_evaluations([folder])

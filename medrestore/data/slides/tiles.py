@@ -343,7 +343,12 @@ def _write_slides(scanned: Sequence[tuple[SlideEntry, Mapping[str, Any]]], folde
 def _slide_table(folder: Path) -> pd.DataFrame | None:
     """Return the table of slides; None where it was taken away or is another one by now."""
     try:
-        table = pd.read_csv((folder / "slides.csv").absolute(), dtype={"subject_id": "str", "tiles": "int64"})
+        table = pd.read_csv(
+            (folder / "slides.csv").absolute(),
+            dtype={"subject_id": "str", "tiles": "int64"},
+            na_values=[""],
+            keep_default_na=False,  # a patient may be called NA
+        )
     except (OSError, ValueError):
         return None
     return table if {"subject_id", "split", "tiles"} <= {*table.columns} else None
