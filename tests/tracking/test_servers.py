@@ -175,7 +175,7 @@ def test_several_folders_are_synced_and_the_bad_ones_named(tmp_path: Path, track
 
 
 def test_a_run_that_was_deleted_is_completed_once_it_is_restored(tmp_path: Path, tracking_uri: str) -> None:
-    run = MLflowRun("deleted", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
+    run = MLflowRun("run deleted", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
     run.start()
     run.finish()
     outbox = Outbox(tmp_path)
