@@ -115,7 +115,9 @@ def read_configuration(file: str | os.PathLike[str]) -> dict[str, Any]:
             )
         else:
             found = yaml.load(text, _AsWritten)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, ValueError) as error:
+        # What holds itself has no end, and halves of characters (escapes) can stand in no file.
+        json.dumps(found, default=str, skipkeys=True, ensure_ascii=False).encode()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         form = "JSON" if path.suffix.lower() == ".json" else "YAML"
         fail(f"is no {form} file ({one_line(error)})", path=file)
     if found is None:
@@ -349,7 +351,7 @@ def _flow(text: str) -> Any:
     """Return the list or mapping that a text is, the text itself when it is none."""
     try:
         found = yaml.load(text, _AsWritten)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return text
     return found if isinstance(found, (list, dict)) else text
 

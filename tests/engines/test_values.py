@@ -268,3 +268,19 @@ def test_numbers_that_yaml_takes_for_text_are_refused_by_their_key() -> None:
     for text, remedy in (("1e-4", "0.0001"), ("1.0e5", "100000.0"), ("1E-12", "1.0e-12")):
         with pytest.raises(InputError, match=rf"c::d::0 takes .* text '{text}'.* write {remedy},"):
             require_numbers({"a": 1, "c": {"d": [text]}})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("overlay.yaml", "[" * 5000),
+        ("overlay.json", '{"a":' * 100_000),
+        ("overlay.yaml", "a: &x [*x]"),
+        ("overlay.yaml", 'seed: "\\ud800"'),
+        ("overlay.json", '{"seed": "\\ud800"}'),
+    ],
+)
+def test_an_overlay_that_has_no_end_or_is_no_text_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=r"overlay\.(yaml: is no YAML|json: is no JSON) file"):
+        read_configuration(tmp_path / name)
