@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.checks import InputError, fail, require_in_range
-from medrestore.files import sha256_file
+from medrestore.checks import InputError, counted, fail, require_in_range
+from medrestore.files import require_file, sha256_file
 from medrestore.rng import generator
 from medrestore.study.layout import READING, Study, canonical_json, open_study, sha256_text
 from medrestore.study.models.scores import image_scores, suvr_cohort
@@ -140,7 +140,7 @@ def _require_fitting(
         fail("holds single images; model readers read volumes", path=study.folder)
     if len(weights) > len(readers):
         fail(
-            f"has {len(readers)} model readers ({', '.join(readers)}), got {len(weights)} weights",
+            f"has {counted(len(readers), 'model reader')} ({', '.join(readers)}), got {len(weights)} weights",
             path=study.folder,
             remedy="give one model.pt a reader at most",
         )
@@ -152,8 +152,7 @@ def _require_fitting(
         )
     # Files that are missing are told before anything is computed.
     for path in (*weights, *([] if manifest is None else [manifest])):
-        if not Path(path).is_file():
-            fail("no such file", path=path)
+        require_file(path)
 
 
 def _unread(study: Study, settings: Mapping[str, tuple[Any, ...]], rows: pd.DataFrame) -> pd.DataFrame:

@@ -293,7 +293,7 @@ def test_training_and_qualification_are_left_out(
     ("readers", "weights", "manifest", "message"),
     [
         (["anna"], 1, None, "has no model readers.*kind: model"),
-        ({"net": "model"}, 2, None, r"has 1 model readers \(net\), got 2 weights"),
+        ({"net": "model"}, 2, None, r"has 1 model reader \(net\), got 2 weights"),
         ({"net": "model", "other": "model"}, 1, None, "no weights are left for other.*manifest with regions"),
         ({"net": "model"}, 0, "gone.csv", "gone.csv: no such file"),
         ({"net": "model"}, 0, "manifest.csv", "has no region map of sub-zz001_ses-zz01, .* or give weights"),
