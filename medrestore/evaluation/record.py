@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.checks import InputError, OutputError, one_line
+from medrestore.checks import InputError, OutputError, fail, one_line
 from medrestore.claims import Claim, claimed
 from medrestore.evaluation.arms import raise_all
 from medrestore.evaluation.rendering import render
@@ -234,4 +234,18 @@ def _read_record(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no record of an evaluation ({one_line(error)})") from error
-    return record if isinstance(record, dict) else {}
+    if not isinstance(record, dict):
+        return {}
+    pairs = record.get("pairs", [])
+    named = isinstance(pairs, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
+        for pair in pairs
+    )
+    if not named or not isinstance(record.get("tables_sha256", {}), dict):
+        what = "tables_sha256" if named else "pairs"
+        fail(
+            f"is not as the evaluation wrote it ({what})",
+            path=path,
+            remedy="put the file back, or evaluate again into a new folder",
+        )
+    return record

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -112,4 +113,15 @@ def test_a_record_of_brackets_is_refused(tmp_path: Path) -> None:
     folder = evaluation(tmp_path / "a", {"gan": [30.0]})
     (folder / RECORD).write_text("[" * 100_000)
     with pytest.raises(InputError, match="is no record of an evaluation"):
+        pool_evaluations([folder])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"pairs": ["ab"]}, {"pairs": [["gan"]]}, {"pairs": 3}, {"pairs": [["gan", 1]]}, {"tables_sha256": "x"}],
+)
+def test_a_record_that_a_hand_changed_is_refused(tmp_path: Path, entry: dict[str, Any]) -> None:
+    folder = evaluation(tmp_path / "a", {"gan": [30.0]})
+    (folder / RECORD).write_text(json.dumps({"finished": True, "split": "test", **entry}))
+    with pytest.raises(InputError, match=rf"is not as the evaluation wrote it \({next(iter(entry))}\)"):
         pool_evaluations([folder])

@@ -51,6 +51,10 @@ def serve(
         cannot be listened on.
     """
     require_in_range("port", port, 0, 65535)
+    if not host.strip():  # to a socket: every address of the machine
+        fail(
+            "host must not be empty", remedy="name the address to listen on, 127.0.0.1 for this machine alone"
+        )
     study = open_study(folder)
     _require_images(study)
     with ReadStore(study) as store:

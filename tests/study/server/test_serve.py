@@ -350,6 +350,8 @@ def test_serve_says_what_is_wrong_and_the_remedy(
     page = make_stub_page(tmp_path / "page")
     with pytest.raises(InputError, match="port must be in"):
         serve(study.folder, port=70000, page=page)
+    with pytest.raises(InputError, match=r"host must not be empty.*127\.0\.0\.1"):
+        serve(study.folder, host="", port=0, page=page)
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(InputError, match=r"cannot listen on 127\.0\.0\.1, port \d+: .*Remedy: .*--port"),
