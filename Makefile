@@ -18,7 +18,7 @@ help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit("medrestore needs Python 3.10 or newer, found " + sys.version.split()[0] + "; call make PYTHON=python3.12 ...") if sys.version_info < (3, 10) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("medrestore needs Python 3.11 or newer, found " + sys.version.split()[0] + "; call make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python

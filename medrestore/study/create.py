@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +215,7 @@ def _new_creation() -> dict[str, Any]:
     return {
         "study_id": secrets.token_hex(6),
         "salt": secrets.token_hex(32),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

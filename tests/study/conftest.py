@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -373,7 +373,7 @@ def stub_page(folder: Path) -> dict[str, tuple[Path, str]]:
 
 @contextmanager
 def running_server(
-    study: Study, *, clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+    study: Study, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Iterator[LiveServer]:
     """Serve a study as ``medrestore study serve`` does, but by a thread and with a stub as page."""
     from medrestore.study.server.serve import listen, make_app, make_server

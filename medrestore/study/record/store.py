@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +83,7 @@ class ReadStore:
         study: Study,
         *,
         read_only: bool = False,
-        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.study = study
         self.read_only = read_only
@@ -333,7 +333,7 @@ class ReadStore:
         row = {
             **entry,
             "row": number + 1,
-            "time": self._clock().astimezone(timezone.utc).isoformat(timespec="microseconds"),
+            "time": self._clock().astimezone(UTC).isoformat(timespec="microseconds"),
             "version": medrestore.__version__,
             "plan_sha256": self.study.plan_sha256,
             "previous": head,

@@ -13,7 +13,7 @@ import hmac
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def make_app(
     *,
     hosts: Iterable[str] = (),
     page: Mapping[str, tuple[Path, str]] | None = None,
-    clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> ASGIApp:
     """Return the application that serves a study.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from medrestore.study.record.store import ReadStore
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
-START = datetime(2026, 3, 2, 9, tzinfo=timezone.utc)
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 GUESS = {
     "name": "guess",
     "text": "Which kind of image was it?",

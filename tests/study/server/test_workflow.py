@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from medrestore.study.layout import Study, canonical_json
 from medrestore.study.record.store import CurrentRead
 from medrestore.study.server.workflow import Assignment, Reading, feedback, make_assignments, state_of
 
-START = datetime(2026, 1, 1, 8, 0, tzinfo=timezone.utc)
+START = datetime(2026, 1, 1, 8, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
