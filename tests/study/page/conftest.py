@@ -245,7 +245,7 @@ def watch(browser: Any) -> Iterator[Callable[..., Sight]]:
     def make(context: Any = None) -> Sight:
         context = context or browser.new_context(viewport={"width": 1400, "height": 900})
         contexts.append(context)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)  # on a machine that others use
         sight = Sight(context.new_page())
         sight.page.on("console", lambda message: _note(sight, message))
         sight.page.on("pageerror", lambda error: sight.errors.append(str(error)))

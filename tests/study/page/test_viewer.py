@@ -97,6 +97,7 @@ def test_a_picture_is_shown_upright_and_in_its_colors(
     for arm in ("qqone", "qqtwo"):
         (tmp_path / arm).mkdir()
         for case in ("a", "b"):
+            picture[0, 0] += 1  # no image may stand for two
             Image.fromarray(picture).save(tmp_path / arm / f"{case}.png")
     (tmp_path / "truth.csv").write_text("case,truth\na,0\nb,1\n", encoding="utf-8")
     (tmp_path / "plan.yaml").write_text(
