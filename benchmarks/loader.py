@@ -17,11 +17,11 @@ import pandas as pd
 import torch
 from timing import interleaved, machine
 
-from medrestore.data.contrasts.acquisition import make_acquisition
-from medrestore.data.contrasts.dataset import ContrastDataset
-from medrestore.data.contrasts.stack import ContrastStack
 from medrestore.data.slices import BalancedBatchSampler, SliceDataset, SliceStack, make_slice_loader
 from medrestore.data.volumes import SourceGrid, write_channels, write_volume
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
+from medrestore.domains.multicontrast_mri.training.dataset import ContrastDataset
+from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
 from medrestore.operators.mr_sequences import CONTRASTS
 
 SHAPE = (256, 256, 89)

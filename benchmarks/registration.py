@@ -19,13 +19,17 @@ import SimpleITK
 from threadpoolctl import threadpool_limits
 from timing import interleaved, machine
 
-from medrestore.data.contrasts.acquisition import make_acquisition, read_channels
-from medrestore.data.contrasts.subject_registration import RegistrationRun, SubjectFiles, coregister_subject
-from medrestore.data.phantoms.mri.cohort import simulate_mdme_cohort
-from medrestore.data.phantoms.mri.design import MriCohortSize, MriSubjectGroup
 from medrestore.data.registration import register_rigid, resample
 from medrestore.data.registration_images import BINS, LEVELS, FixedHead, Lattice, image_levels
 from medrestore.data.volumes import Volume, read_volume, write_volume
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition, read_channels
+from medrestore.domains.multicontrast_mri.registration.subject_registration import (
+    RegistrationRun,
+    SubjectFiles,
+    coregister_subject,
+)
+from medrestore.domains.multicontrast_mri.simulate.cohort import simulate_mdme_cohort
+from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize, MriSubjectGroup
 from medrestore.operators.mr_sequences import CONTRASTS
 
 

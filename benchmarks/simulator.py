@@ -21,15 +21,15 @@ from threadpoolctl import threadpool_limits
 from timing import interleaved, machine
 
 from medrestore import rng
-from medrestore.data.phantoms.amyloid import draw_uptake, true_activity
 from medrestore.data.phantoms.anatomy import CohortGrid, load_template, mu_map, vary
-from medrestore.data.phantoms.design import DOSE_SERIES
-from medrestore.data.phantoms.mri.body import fine_grid
-from medrestore.data.phantoms.mri.design import SIZES, MriSubjectPlan
-from medrestore.data.phantoms.mri.head import ventricle_distance_mm
-from medrestore.data.phantoms.mri.session import MriSettings
-from medrestore.data.phantoms.mri.subject import simulate_mdme_subject
-from medrestore.data.phantoms.subject import COUNTS_PER_SUV_MM, SubjectPlan, simulate_subject
+from medrestore.domains.amyloid_pet.simulate.amyloid import draw_uptake, true_activity
+from medrestore.domains.amyloid_pet.simulate.design import DOSE_SERIES
+from medrestore.domains.amyloid_pet.simulate.subject import COUNTS_PER_SUV_MM, SubjectPlan, simulate_subject
+from medrestore.domains.multicontrast_mri.simulate.body import fine_grid
+from medrestore.domains.multicontrast_mri.simulate.design import SIZES, MriSubjectPlan
+from medrestore.domains.multicontrast_mri.simulate.head import ventricle_distance_mm
+from medrestore.domains.multicontrast_mri.simulate.session import MriSettings
+from medrestore.domains.multicontrast_mri.simulate.subject import simulate_mdme_subject
 from medrestore.operators.mr_sequences import CONTRASTS
 from medrestore.operators.pet_scan import ScanSettings, simulate_scans
 from medrestore.operators.projector import system_matrix

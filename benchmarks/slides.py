@@ -22,11 +22,15 @@ import torch
 from numpy.typing import NDArray
 from timing import machine
 
-from medrestore.data.slides.pyramid import PyramidWriter
-from medrestore.data.slides.reader import open_slide
-from medrestore.data.slides.reduce import reduce_slide
-from medrestore.inference.slide_files import SlideSettings, occupied_windows, restore_slide
-from medrestore.inference.super_resolver import SuperResolver
+from medrestore.domains.histology.restoration.slide_files import (
+    SlideSettings,
+    occupied_windows,
+    restore_slide,
+)
+from medrestore.domains.histology.restoration.super_resolver import SuperResolver
+from medrestore.domains.histology.slides.pyramid import PyramidWriter
+from medrestore.domains.histology.slides.reader import open_slide
+from medrestore.domains.histology.slides.reduce import reduce_slide
 from medrestore.networks.super_resolution import SRResNet
 
 TARGET_GB = 2.0

@@ -23,11 +23,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from medrestore.data.slides.pyramid import PyramidWriter
-from medrestore.data.slides.reader import open_slide
+from medrestore.domains.histology.restoration.slide_files import (
+    SlideSettings,
+    occupied_windows,
+    restore_slide,
+)
+from medrestore.domains.histology.restoration.super_resolver import SuperResolver
+from medrestore.domains.histology.slides.pyramid import PyramidWriter
+from medrestore.domains.histology.slides.reader import open_slide
 from medrestore.engines.trainer import RestorationTrainer
-from medrestore.inference.slide_files import SlideSettings, occupied_windows, restore_slide
-from medrestore.inference.super_resolver import SuperResolver
 from medrestore.losses.structural import ssim_loss
 from medrestore.methods.srgan import SRGAN
 from medrestore.networks.autoencoder import TextureAutoencoder

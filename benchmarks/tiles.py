@@ -19,10 +19,10 @@ from PIL import Image
 from timing import interleaved, machine
 
 from medrestore.data.slices import BalancedBatchSampler, make_slice_loader
-from medrestore.data.slides.augmentation import TileAugmentation
-from medrestore.data.slides.dataset import TileDataset
-from medrestore.data.slides.reader import open_slide
-from medrestore.data.slides.stack import TileStack
+from medrestore.domains.histology.slides.reader import open_slide
+from medrestore.domains.histology.training.augmentation import TileAugmentation
+from medrestore.domains.histology.training.dataset import TileDataset
+from medrestore.domains.histology.training.stack import TileStack
 from medrestore.files import sha256_file
 from medrestore.operators.corruption import Corruption
 from medrestore.operators.resampling import reduce_image

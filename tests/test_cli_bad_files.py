@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from command_line import Ended
 
-from medrestore.data.domain import training_domain
 from medrestore.data.manifest import read_manifest
+from medrestore.data.training_range import training_domain
 from medrestore.networks.unet import UNetGenerator
 from medrestore.networks.weights import describe, save_file
 

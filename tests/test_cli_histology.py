@@ -14,7 +14,7 @@ import tifffile
 from command_line import Ended
 from PIL import Image, ImageCms
 
-from medrestore.data.slides.reader import open_slide
+from medrestore.domains.histology.slides.reader import open_slide
 from medrestore.networks.super_resolution import SRResNet
 from medrestore.networks.weights import describe, save_file
 

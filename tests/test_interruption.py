@@ -54,7 +54,8 @@ def test_the_command_line_ends_with_the_code_of_the_signal(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(
-        "medrestore.data.phantoms.cohort.simulate_cohort", lambda *_, **__: os.kill(os.getpid(), number)
+        "medrestore.domains.amyloid_pet.simulate.cohort.simulate_cohort",
+        lambda *_, **__: os.kill(os.getpid(), number),
     )
     ended = call("simulate", "amyloid-pet", "--output", tmp_path / "cohort")
     assert ended.code == code

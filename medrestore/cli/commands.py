@@ -107,7 +107,7 @@ def simulate_amyloid_pet(
     workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
 ) -> None:
     """Simulate a cohort of amyloid PET pairs: low and standard dose of the very same counts, truth beside."""
-    from medrestore.data.phantoms.cohort import simulate_cohort
+    from medrestore.domains.amyloid_pet.simulate.cohort import simulate_cohort
 
     manifest = simulate_cohort(output, size=size, seed=seed, dose_fraction=dose_fraction, workers=workers)
     typer.echo(f"manifest: {manifest}")
@@ -127,7 +127,7 @@ def simulate_mdme_mri(
 
     As in real life, subjects move between the scans: [bold]medrestore mri coregister[/bold] comes next.
     """
-    from medrestore.data.phantoms.mri.cohort import simulate_mdme_cohort
+    from medrestore.domains.multicontrast_mri.simulate.cohort import simulate_mdme_cohort
 
     manifest = simulate_mdme_cohort(output, size=size, seed=seed, workers=workers)
     typer.echo(f"manifest: {manifest}")
@@ -161,7 +161,7 @@ def simulate_low_dose_command(
     seed: Seed = 0,
 ) -> None:
     """Make low-dose pairs from a real standard-dose volume: both arms re-projected, only the dose differs."""
-    from medrestore.data.low_dose import simulate_low_dose
+    from medrestore.domains.amyloid_pet.low_dose import simulate_low_dose
 
     manifest = simulate_low_dose(
         image,
@@ -398,7 +398,7 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Compare restorations: image quality, T and observers, SUVR, dose equivalent; table, CSV, figure."""
-    from medrestore.evaluation.evaluate import evaluate as run
+    from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate as run
 
     folders = {name: Path(folder) for name, folder in named_pairs("method", method or []).items()}
     filters = None

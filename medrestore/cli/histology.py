@@ -17,7 +17,7 @@ from medrestore.cli.options import (
     named_pairs,
     report_problems,
 )
-from medrestore.data.slides.patients import PATIENT_RULES
+from medrestore.domains.histology.slides.patients import PATIENT_RULES
 
 __all__ = ["histology_app", "top_level_app"]
 
@@ -100,8 +100,8 @@ def tiles(
 
     Example: medrestore tiles slides/ --output data/histology --microns-per-pixel 0.25
     """
-    from medrestore.data.slides.example import EXAMPLE_TILES, write_example
-    from medrestore.data.slides.tiles import make_tiles
+    from medrestore.domains.histology.slides.example import EXAMPLE_TILES, write_example
+    from medrestore.domains.histology.slides.tiles import make_tiles
 
     if not slides:
         if manifest is not None:
@@ -136,7 +136,7 @@ def check(
     file: Annotated[Path, typer.Argument(help="The manifest of tiles, a CSV file.")],
 ) -> None:
     """Report all faults of a manifest of tiles and of its slides; ends with code 1 when there is one."""
-    from medrestore.data.slides.manifest import check_tile_manifest
+    from medrestore.domains.histology.manifest import check_tile_manifest
 
     report_problems(file, check_tile_manifest(file))
 
@@ -156,7 +156,7 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Compare restored tiles with the true ones: RRMSE, MS-mSSIM, QILV, PSNR, nuclei, stains; by patient."""
-    from medrestore.evaluation.tiles.evaluate import evaluate_tiles
+    from medrestore.domains.histology.evaluation.evaluate import evaluate_tiles
 
     evaluation = evaluate_tiles(
         manifest,
@@ -200,7 +200,7 @@ def reduce(
     jpeg_quality: Annotated[int, typer.Option(help="Of JPEG, 1 to 100.")] = 90,
 ) -> None:
     """Make a slide of low resolution from one of high resolution, as training tiles are made."""
-    from medrestore.data.slides.reduce import reduce_slide
+    from medrestore.domains.histology.slides.reduce import reduce_slide
 
     written = reduce_slide(
         slide,

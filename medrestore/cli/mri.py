@@ -18,7 +18,7 @@ from medrestore.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from medrestore.data.contrasts.acquisition import Acquisition
+    from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 
 __all__ = ["mri_app"]
 
@@ -66,7 +66,7 @@ def check(
 
     With --component, inputs that coregister would refuse, for their channels or sidecars, are found too.
     """
-    from medrestore.data.contrasts.manifest import (
+    from medrestore.domains.multicontrast_mri.manifest import (
         availability,
         check_contrast_manifest,
         read_contrast_manifest,
@@ -99,7 +99,7 @@ def coregister(
     the subjects whose registration failed. Files that cannot be used do not end the run: they are listed at
     its end, with code 2.
     """
-    from medrestore.data.contrasts.coregister import coregister_manifest
+    from medrestore.domains.multicontrast_mri.registration.coregister import coregister_manifest
 
     written = coregister_manifest(
         manifest,
@@ -138,7 +138,7 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Compare restorations, contrast by contrast: image quality, T and observers, lesions, grid artifacts."""
-    from medrestore.evaluation.contrasts.evaluate import evaluate_contrasts
+    from medrestore.domains.multicontrast_mri.evaluation.evaluate import evaluate_contrasts
 
     evaluation = evaluate_contrasts(
         manifest,
@@ -163,7 +163,7 @@ def _acquisition(
     component: str, delays: list[float] | None, echoes: list[float] | None, channels: int | None
 ) -> Acquisition:
     """Return what the channels of the inputs are; the default protocol's times where none are given."""
-    from medrestore.data.contrasts.acquisition import make_acquisition
+    from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
     from medrestore.operators.mdme import MdmeProtocol
 
     protocol = MdmeProtocol()

@@ -101,9 +101,13 @@ def run_demo(
     InputError
         When ``output`` holds other things.
     """
-    from medrestore.data.phantoms.cohort import simulate_cohort
-    from medrestore.evaluation.evaluate import evaluate
-    from medrestore.inference.restore import VolumeEvaluator, find_volumes, load_restorer
+    from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate
+    from medrestore.domains.amyloid_pet.restoration.restore import (
+        VolumeEvaluator,
+        find_volumes,
+        load_restorer,
+    )
+    from medrestore.domains.amyloid_pet.simulate.cohort import simulate_cohort
     from medrestore.tracking.evaluations import log_evaluation
     from medrestore.tracking.store import experiment_name, tracking_uri_of
 

@@ -58,10 +58,14 @@ def run_demo(
     InputError
         When ``output`` holds other things.
     """
-    from medrestore.data.slides.example import EXAMPLE_TILES, write_example
-    from medrestore.data.slides.tiles import make_tiles
-    from medrestore.evaluation.tiles.evaluate import evaluate_tiles
-    from medrestore.inference.super_resolution import ImageEvaluator, find_images, load_super_resolver
+    from medrestore.domains.histology.evaluation.evaluate import evaluate_tiles
+    from medrestore.domains.histology.restoration.super_resolution import (
+        ImageEvaluator,
+        find_images,
+        load_super_resolver,
+    )
+    from medrestore.domains.histology.slides.example import EXAMPLE_TILES, write_example
+    from medrestore.domains.histology.slides.tiles import make_tiles
     from medrestore.tracking.evaluations import log_evaluation
     from medrestore.tracking.store import experiment_name, tracking_uri_of
 

@@ -14,7 +14,7 @@ from medrestore.experiments.runs import how_to_compare, say, train_run
 from medrestore.files import require_empty_folder
 
 if TYPE_CHECKING:
-    from medrestore.data.phantoms.mri.design import MriCohortSize
+    from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize
 
 __all__ = ["BUNDLE", "EXPERIMENT", "METHODS", "run_demo"]
 
@@ -60,11 +60,15 @@ def run_demo(
     InputError
         When ``output`` holds other things.
     """
-    from medrestore.data.contrasts.acquisition import make_acquisition
-    from medrestore.data.contrasts.coregister import coregister_manifest
-    from medrestore.data.phantoms.mri.cohort import simulate_mdme_cohort
-    from medrestore.evaluation.contrasts.evaluate import evaluate_contrasts
-    from medrestore.inference.contrasts import ContrastEvaluator, find_inputs, load_contrast_restorer
+    from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
+    from medrestore.domains.multicontrast_mri.evaluation.evaluate import evaluate_contrasts
+    from medrestore.domains.multicontrast_mri.registration.coregister import coregister_manifest
+    from medrestore.domains.multicontrast_mri.restoration import (
+        ContrastEvaluator,
+        find_inputs,
+        load_contrast_restorer,
+    )
+    from medrestore.domains.multicontrast_mri.simulate.cohort import simulate_mdme_cohort
     from medrestore.operators.mdme import MdmeProtocol
     from medrestore.operators.mr_sequences import CONTRASTS
     from medrestore.tracking.evaluations import log_evaluation

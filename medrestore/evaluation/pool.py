@@ -32,9 +32,7 @@ def pool_evaluations(
     Parameters
     ----------
     folders
-        Of :func:`~medrestore.evaluation.evaluate.evaluate`,
-        :func:`~medrestore.evaluation.contrasts.evaluate.evaluate_contrasts` or
-        :func:`~medrestore.evaluation.tiles.evaluate.evaluate_tiles`, each with its own seed of the trainings.
+        Of evaluations, each with its own seed of the trainings.
     pairs
         Methods whose paired differences are reported; those of the first evaluation when not given.
     seed

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.evaluation.contrasts.rendering import contrast_tables, difference_rows
 from medrestore.evaluation.markdown import interval_text, markdown_table
+from medrestore.evaluation.strata import contrast_tables, difference_rows
 from medrestore.evaluation.titles import (
     DIAGNOSIS,
     NUCLEI,

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from medrestore.data.contrasts.manifest import MEAN
-
 __all__ = [
     "DIAGNOSIS",
     "LESIONS",
@@ -27,6 +25,9 @@ __all__ = [
     "metrics_of",
     "title_of",
 ]
+
+MEAN = "mean"
+"""In the place of a contrast: the mean over all of them. So no contrast can be called so."""
 
 LABELS = {
     "input": "Input",

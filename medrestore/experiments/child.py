@@ -56,7 +56,11 @@ def train_and_restore(task: Mapping[str, Any]) -> None:
     )
     if task["restore"] is None:
         return
-    from medrestore.inference.super_resolution import ImageEvaluator, find_images, load_super_resolver
+    from medrestore.domains.histology.restoration.super_resolution import (
+        ImageEvaluator,
+        find_images,
+        load_super_resolver,
+    )
 
     place = task["restore"]
     ImageEvaluator(
@@ -77,7 +81,7 @@ def evaluate_cell(task: Mapping[str, Any]) -> None:
         ``manifest``, ``methods`` (folders by name), ``weights`` of one of them, which say how the
         low-resolution tiles were made, ``output``, ``split``, ``baselines``, ``pairs`` and ``workers``.
     """
-    from medrestore.evaluation.tiles.evaluate import evaluate_tiles
+    from medrestore.domains.histology.evaluation.evaluate import evaluate_tiles
     from medrestore.networks.weights import load_file
 
     model = load_file(task["weights"])

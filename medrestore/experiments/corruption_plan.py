@@ -112,7 +112,7 @@ def make_plan(
         For those that make none; see :func:`~medrestore.experiments.corruption_study.run_corruption_study`.
     """
     from medrestore.data.manifest import split_rows
-    from medrestore.data.slides.manifest import read_tile_manifest
+    from medrestore.domains.histology.manifest import read_tile_manifest
 
     for name, values in (("levels", levels), ("variants", variants), ("seeds", seeds)):
         if not values or len(set(values)) != len(values):

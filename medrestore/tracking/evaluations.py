@@ -39,7 +39,7 @@ def log_evaluation(
     Parameters
     ----------
     evaluation
-        Of :func:`~medrestore.evaluation.evaluate.evaluate`.
+        Of :func:`~medrestore.domains.amyloid_pet.evaluation.evaluate.evaluate`.
     experiment, run_name
         Names in MLflow.
     tracking_uri

@@ -152,8 +152,8 @@ def tiny_mri_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     A head with a core that is bright or dark as the contrast wills, on an oblique grid in LPS order. Patients
     have a bright lesion; sub-0002 has no proton density image.
     """
-    from medrestore.data.contrasts.manifest import with_contrast_checksums, write_contrast_manifest
     from medrestore.data.volumes import SourceGrid, write_channels, write_volume
+    from medrestore.domains.multicontrast_mri.manifest import with_contrast_checksums, write_contrast_manifest
 
     folder = tmp_path_factory.mktemp("tiny_mri") / "cohort"
     shape = (30, 28, 8)
@@ -194,8 +194,8 @@ def tiny_mri_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cut the example picture into tiles of 64 x 64 pixels; return the folder of the manifest."""
-    from medrestore.data.slides.example import EXAMPLE_TILES, write_example
-    from medrestore.data.slides.tiles import make_tiles
+    from medrestore.domains.histology.slides.example import EXAMPLE_TILES, write_example
+    from medrestore.domains.histology.slides.tiles import make_tiles
 
     folder = tmp_path_factory.mktemp("tiny_histology")
     settings = {**EXAMPLE_TILES, "tile_size": 64, "stride": 64}

@@ -15,7 +15,7 @@ import SimpleITK
 import torch
 from trained import differing, learned, recorded, train_killed_and_whole
 
-from medrestore.data.contrasts.manifest import with_contrast_checksums, write_contrast_manifest
+from medrestore.domains.multicontrast_mri.manifest import with_contrast_checksums, write_contrast_manifest
 from medrestore.engines.bundle import open_bundle
 from medrestore.networks.weights import load_file, load_network
 

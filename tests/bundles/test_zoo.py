@@ -19,8 +19,8 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from medrestore.checks import InputError
+from medrestore.domains.amyloid_pet.restoration.restore import load_restorer
 from medrestore.engines.bundle import open_bundle
-from medrestore.inference.restore import load_restorer
 from medrestore.networks.weights import load_file, load_model
 
 BUNDLES = Path(__file__).parents[2] / "bundles"

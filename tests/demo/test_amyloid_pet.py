@@ -43,7 +43,7 @@ joint_epochs: 1
 @pytest.fixture
 def simulated(tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Put the tiny cohort, with regions and more test scans, in the place of a simulated one."""
-    from medrestore.data.phantoms import cohort
+    from medrestore.domains.amyloid_pet.simulate import cohort
 
     asked: list[tuple[str, int]] = []
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.phantoms.mri.design import MriCohortSize, MriSubjectGroup
 from medrestore.demo.multicontrast_mri import BUNDLE, EXPERIMENT, JUDGES, METHODS, run_demo
+from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize, MriSubjectGroup
 from medrestore.engines.shelf import find_bundle
 from medrestore.operators.mr_sequences import CONTRASTS
 from medrestore.tracking.store import open_client

@@ -68,7 +68,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the manifest of ten tiles of five patients: smooth colors, 176 pixels, the least of MS-mSSIM."""
     from PIL import Image
 
-    from medrestore.data.slides.manifest import write_tile_manifest
+    from medrestore.domains.histology.manifest import write_tile_manifest
     from medrestore.files import sha256_file
 
     folder = tmp_path_factory.mktemp("tiles")

@@ -53,7 +53,7 @@ def test_another_error_leaves_its_traceback(
 def test_an_evaluation_degrades_tiles_as_the_weights_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medrestore.evaluation.tiles import evaluate
+    from medrestore.domains.histology.evaluation import evaluate
     from medrestore.networks.weights import save_file
 
     given: dict[str, Any] = {}

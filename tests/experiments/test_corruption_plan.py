@@ -133,7 +133,7 @@ def test_an_overlay_of_unknown_keys_is_refused(tiles: Path, tmp_path: Path) -> N
 def test_a_split_that_is_missing_is_named(tiles: Path, tmp_path: Path) -> None:
     import pandas as pd
 
-    from medrestore.data.slides.manifest import read_tile_manifest, write_tile_manifest
+    from medrestore.domains.histology.manifest import read_tile_manifest, write_tile_manifest
 
     table: pd.DataFrame = read_tile_manifest(tiles)
     path = write_tile_manifest(table[table["split"] != "validation"], tmp_path / "manifest.csv")

@@ -47,7 +47,9 @@ def test_telemetry_is_the_users_choice_and_off_without_one(
 
 
 def test_evaluation_imports_no_mlflow() -> None:
-    modules = "medrestore.evaluation.evaluate, medrestore.evaluation.contrasts.evaluate"
+    modules = ", ".join(
+        f"medrestore.domains.{name}.evaluation.evaluate" for name in ("amyloid_pet", "multicontrast_mri")
+    )
     assert in_fresh_process(f"import sys, {modules}; print('mlflow' in sys.modules)") == "False"
 
 

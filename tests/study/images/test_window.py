@@ -12,9 +12,9 @@ from scipy.ndimage import gaussian_filter
 
 from medrestore import rng
 from medrestore.checks import InputError
-from medrestore.data.phantoms.amyloid import AmyloidUptake, true_activity
 from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, load_template, vary
 from medrestore.data.volumes import read_volume
+from medrestore.domains.amyloid_pet.simulate.amyloid import AmyloidUptake, true_activity
 from medrestore.study.images.window import block_means, display_window
 
 GRID = CohortGrid(shape=(86, 104, 44), voxel_size_mm=(2.5, 2.5, 4.0), origin_mm=(-106.0, -130.0, -67.0))

@@ -1,1 +1,0 @@
-"""Multi-contrast MRI: one acquisition of several channels in, images of several contrasts out."""

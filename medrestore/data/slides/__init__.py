@@ -1,1 +1,0 @@
-"""Whole slides and the tiles that are drawn from them."""

@@ -1,0 +1,1 @@
+"""Amyloid PET: low dose against standard dose."""

@@ -1,0 +1,1 @@
+"""Restored amyloid PET against standard dose: measures, judges, table, figure."""

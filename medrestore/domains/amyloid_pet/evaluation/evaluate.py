@@ -1,0 +1,215 @@
+"""Compare restorations of test scans with standard dose, as the paper does and as the clinic would."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medrestore import __version__
+from medrestore.checks import InputError, require_in_range
+from medrestore.data.identity import scan_name
+from medrestore.data.manifest import read_manifest, split_rows
+from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
+from medrestore.domains.amyloid_pet.evaluation.classical import tuned_filters
+from medrestore.domains.amyloid_pet.evaluation.comparison import Comparison
+from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation
+from medrestore.evaluation.arms import file_problems, find_arms, raise_all
+from medrestore.evaluation.notes import notes_of
+from medrestore.evaluation.observers import load_observer, named_observers
+from medrestore.evaluation.record import (
+    Evaluation,
+    claimed_evaluation,
+    files_checksum,
+    load_evaluation,
+    measure_scans,
+    records_of,
+    write_evaluation,
+)
+from medrestore.evaluation.tables import PAIRS, difference_table, summary_table
+from medrestore.files import atomic_path, sha256_file
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    manifest: str | os.PathLike[str],
+    *,
+    methods: Mapping[str, str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    task: str | os.PathLike[str] | None = None,
+    observers: Sequence[str | os.PathLike[str]] = (),
+    split: str = "test",
+    dose_fraction: float | None = None,
+    dose_series: str | os.PathLike[str] | None = None,
+    label_column: str = "amyloid_status",
+    target_labels: Sequence[int] = COMPOSITE_REGIONS,
+    reference_labels: Sequence[int] = (REFERENCE_REGION,),
+    data_range: str | float = "target_max",
+    filters: Mapping[str, float] | None = None,
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+    device: str = "cpu",
+    workers: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Evaluate methods on the scans of a split, each against the standard dose of the same subject.
+
+    Parameters
+    ----------
+    manifest
+        Of the cohort.
+    methods
+        Folder of restored volumes by the method's name: ``SUBJECT_SESSION_restored.nii.gz`` on the target's
+        grid. Any software may have made them.
+    output
+        New or empty folder. One that holds this very evaluation is returned as it is.
+    task
+        ``model.pt`` with T.
+    observers
+        ``model.pt`` of independent classifiers, never seen by any method in training.
+    split
+        That is evaluated.
+    dose_fraction
+        Rows of this dose fraction are evaluated; all of the split when not given.
+    dose_series
+        Manifest of plain reconstructions of the same subjects at other dose fractions, for the dose
+        equivalent.
+    label_column
+        Column of y, 0 or 1.
+    target_labels, reference_labels
+        Region codes of the composite SUVR; scans without a region map have none.
+    data_range
+        R of PSNR and SSIM: ``target_max``, the maximum of each scan's standard dose in the head; or a number,
+        in the images' unit.
+    filters
+        Parameters of the classical filters, ``gaussian`` (FWHM in mm) and ``nlm`` (strength); ``{}`` leaves
+        them out. Tuned on the validation split when not given.
+    pairs
+        Methods whose paired differences are reported.
+    device
+        Where classifiers run.
+    workers
+        Threads, each with one scan; as many as cores, at most 4, when not given.
+    seed
+        Of the bootstrap.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    InputError
+        For a method, grid, scan or label that is wrong or missing (all named), weights that hold no
+        classifier, or an output folder that holds other results.
+    """
+    table = read_manifest(manifest, label_column=label_column)
+    rows = split_rows(table, split, dose_fraction=dose_fraction)
+    others = [scan_name(row["subject_id"], row["session_id"]) for row in records_of(table)]
+    arms = find_arms(rows, {name: Path(folder) for name, folder in methods.items()}, known=others)
+    series = _series(rows, dose_series, label_column)
+    if data_range != "target_max":
+        require_in_range("data_range", float(data_range), 0, float("inf"), include_low=False)
+    judges = [
+        load_observer(path, name=name, device=device)
+        for name, path in named_observers(task, observers).items()
+    ]
+    record: dict[str, Any] = {
+        "medrestore_version": __version__,
+        "manifest_sha256": sha256_file(manifest),
+        "dose_series_sha256": sha256_file(dose_series) if dose_series else None,
+        "split": split,
+        "dose_fraction": dose_fraction,
+        "methods": {name: files_checksum([arms[scan][name] for scan in sorted(arms)]) for name in methods},
+        "classifiers": {judge.name: judge.weights_sha256 for judge in judges},
+        "label_column": label_column,
+        "target_labels": list(target_labels),
+        "reference_labels": list(reference_labels),
+        "data_range": data_range,
+        "filters": dict(filters) if filters is not None else None,
+        "pairs": [list(pair) for pair in pairs],
+        "seed": seed,
+    }
+    with claimed_evaluation(output, record) as claim:
+        if claim.finished:
+            return load_evaluation(claim.folder)
+        validation = table[table["split"] == "validation"]
+        if dose_fraction is not None:
+            validation = validation[np.isclose(validation["dose_fraction"], dose_fraction)]
+        classical, tuned = tuned_filters(
+            validation,
+            given=filters,
+            data_range=None if data_range == "target_max" else float(data_range),
+        )
+        comparison = Comparison(
+            arms=arms,
+            series=series,
+            classical=classical,
+            judges=judges,
+            data_range=data_range,
+            label_column=label_column,
+            target_labels=target_labels,
+            reference_labels=reference_labels,
+        )
+        measured = measure_scans(rows, comparison.measure, workers=workers, progress=progress)
+        per_subject = pd.DataFrame(list(measured))
+        if "dose_equivalent_bound" in per_subject:
+            per_subject["dose_equivalent_bound"] = per_subject["dose_equivalent_bound"].fillna("")
+        summary = summary_table(per_subject, seed=seed)
+        differences = difference_table(per_subject, pairs=pairs, seed=seed)
+        units = sorted(set(rows["units"]))
+        record |= {
+            "tuned_filters": tuned,
+            "subjects": int(rows["subject_id"].nunique()),
+            "scans": len(rows),
+            "dose_fractions": sorted({float(value) for value in rows["dose_fraction"]}),
+            "units": units,
+        }
+        of = {(row["subject_id"], row["session_id"]): row for row in records_of(rows)}
+        panels = [
+            comparison.panel(of[scan], per_subject, title)
+            for title, scan in choose_scans(per_subject).items()
+        ]
+        result = Evaluation(claim.folder, per_subject, summary, differences, record)
+        with atomic_path(claim.folder / "figure.png") as temporary:
+            draw_evaluation(panels, per_subject, unit=units[0] if len(units) == 1 else "", path=temporary)
+        write_evaluation(result, notes=notes_of(record, summary))
+        return result
+
+
+def _series(
+    rows: pd.DataFrame, path: str | os.PathLike[str] | None, label_column: str
+) -> dict[str, list[tuple[float, str]]]:
+    """Return dose fraction and file of each scan's plain reconstructions at other doses."""
+    if path is None:
+        return {}
+    found: dict[str, list[tuple[float, str]]] = {}
+    for row in records_of(read_manifest(path, label_column=label_column)):
+        name = scan_name(row["subject_id"], row["session_id"])
+        found.setdefault(name, []).append((float(row["dose_fraction"]), str(row["degraded_path"])))
+    wanted = {scan_name(row["subject_id"], row["session_id"]): row for row in records_of(rows)}
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise InputError(
+            f"{path}: has no reconstruction of {', '.join(missing)}. Remedy: leave dose_series out"
+        )
+    series = {
+        name: [item for item in found[name] if item[0] != float(row["dose_fraction"])]
+        for name, row in wanted.items()
+    }
+    raise_all(
+        file_problems(
+            {
+                name: (str(row["target_path"]), [file for _, file in series[name]])
+                for name, row in wanted.items()
+            }
+        )
+    )
+    return series

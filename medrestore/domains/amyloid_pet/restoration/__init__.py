@@ -1,0 +1,1 @@
+"""Restoring volumes of amyloid PET."""

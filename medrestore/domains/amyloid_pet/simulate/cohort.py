@@ -1,0 +1,202 @@
+"""Simulated amyloid PET cohorts: low and standard dose of the very same counts, with truth and manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from medrestore.checks import require_in_range, require_in_set
+from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, Template, load_template
+from medrestore.data.phantoms.folder import (
+    claimed_cohort,
+    read_record,
+    simulate_waiting,
+    subject_folder,
+    write_participants,
+)
+from medrestore.domains.amyloid_pet.simulate import amyloid
+from medrestore.domains.amyloid_pet.simulate.design import (
+    DOSE_SERIES,
+    SIZES,
+    CohortSize,
+    SubjectGroup,
+    plan_cohort,
+)
+from medrestore.domains.amyloid_pet.simulate.subject import (
+    COUNTS_PER_SUV_MM,
+    DOSE_LOG_SD,
+    SubjectPlan,
+    degraded_name,
+    simulate_subject,
+)
+from medrestore.operators.pet_scan import ScanSettings
+
+__all__ = ["DOSE_SERIES", "SIZES", "CohortSize", "SubjectGroup", "plan_cohort", "simulate_cohort"]
+
+
+def simulate_cohort(
+    output: str | os.PathLike[str],
+    *,
+    size: str | CohortSize = "demo",
+    seed: int = 0,
+    dose_fraction: float = 0.01,
+    workers: int | None = None,
+    progress: bool = True,
+    settings: ScanSettings | None = None,
+    grid: CohortGrid | None = None,
+) -> Path:
+    """Simulate a cohort of amyloid PET subjects into a folder.
+
+    Parameters
+    ----------
+    output : path
+        A new or empty folder, or one that an interrupted run with the same settings left: finished subjects
+        are kept.
+    size : str or CohortSize
+        A name of :data:`SIZES`, or other numbers of subjects.
+    seed : int
+        Names every random stream: the same seed gives the same bytes, however many workers there are.
+    dose_fraction : float
+        Part of the standard-dose counts that the degraded images keep, in (0, 1).
+    workers : int or None
+        Processes; one per core when None.
+    progress : bool
+        Show a progress bar with the time left.
+    settings : ScanSettings or None
+        Scanner and reconstruction.
+    grid : CohortGrid or None
+        Grid of the volumes; None for 128 x 128 x 50 voxels of 2 x 2 x 3 mm.
+
+    Returns
+    -------
+    Path
+        ``manifest.csv``: rows of degraded and target images of all splits. Beside it ``dose_series.csv`` (the
+        test subjects at other doses), ``participants.csv`` (status, true composite SUVR and generating
+        parameters), ``cohort.json`` (all settings) and ``subjects/``.
+
+    Raises
+    ------
+    InputError
+        When the folder holds other things or a cohort of other settings, or a parameter is out of its range.
+    """
+    if isinstance(size, str):
+        require_in_set("size", size, tuple(SIZES))
+        size = SIZES[size]
+    require_in_range("dose_fraction", dose_fraction, 0.0, 1.0, include_low=False, include_high=False)
+    if workers is not None:
+        require_in_range("workers", workers, 1, 1024)
+    settings = settings or ScanSettings()
+    grid = grid or CohortGrid()
+    with claimed_cohort(output, _description(size, seed, dose_fraction, settings, grid)) as claim:
+        plans = plan_cohort(size, seed=seed, dose_fraction=dose_fraction)
+        simulate_waiting(
+            _task,
+            plans,
+            claim.folder,
+            fingerprint=claim.fingerprint,
+            arguments=lambda plan, place: (
+                plan,
+                place,
+                load_template(),
+                grid,
+                settings,
+                seed,
+                claim.fingerprint,
+            ),
+            workers=workers,
+            progress=progress,
+        )
+        return _write_tables(claim.folder, plans, dose_fraction)
+
+
+def _description(
+    size: CohortSize, seed: int, dose_fraction: float, settings: ScanSettings, grid: CohortGrid
+) -> dict[str, Any]:
+    """Return all that determines a cohort."""
+    return {
+        "seed": seed,
+        "dose_fraction": dose_fraction,
+        "dose_series": list(DOSE_SERIES),
+        "size": asdict(size),
+        "grid": asdict(grid),
+        "scan": asdict(settings),
+        "counts_per_suv_mm": {"median": COUNTS_PER_SUV_MM, "log_sd": DOSE_LOG_SD},
+        "regions": REGIONS,
+        "uptake": {
+            "cut_off_suvr": amyloid.CUT_OFF_SUVR,
+            "control_suvr": amyloid.CONTROL_SUVR,
+            "disease_suvr": amyloid.DISEASE_SUVR,
+            "border_width_suvr": amyloid.BORDER_WIDTH_SUVR,
+            "control_ratio": amyloid.CONTROL_RATIO,
+            "load_ratio": amyloid.LOAD_RATIO,
+            "white_matter_ratio": amyloid.WHITE_MATTER_RATIO,
+            "cerebellum_suv": amyloid.CEREBELLUM_SUV,
+        },
+        "sources": list(amyloid.SOURCES),
+    }
+
+
+def _task(
+    plan: SubjectPlan,
+    folder: Path,
+    template: Template,
+    grid: CohortGrid,
+    settings: ScanSettings,
+    seed: int,
+    fingerprint: str,
+) -> str:
+    simulate_subject(plan, folder, template, grid, settings, seed=seed, fingerprint=fingerprint)
+    return plan.subject_id
+
+
+def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: float) -> Path:
+    """Write manifest, dose series and participants, from the subjects' records; return the manifest."""
+    import pandas as pd
+
+    from medrestore.data.manifest import COLUMNS, write_manifest
+
+    rows: dict[str, list[dict[str, Any]]] = {
+        "manifest.csv": [],
+        "dose_series.csv": [],
+        "participants.csv": [],
+    }
+    for plan in plans:
+        record = read_record(subject_folder(folder, plan))
+        place, digest = f"subjects/{plan.subject_id}", record["sha256"]
+        for fraction in plan.dose_fractions:
+            rows["manifest.csv" if fraction == dose_fraction else "dose_series.csv"].append(
+                {
+                    "subject_id": plan.subject_id,
+                    "session_id": "ses-01",
+                    "split": plan.split,
+                    "degraded": f"{place}/{degraded_name(fraction)}",
+                    "target": f"{place}/target.nii.gz",
+                    "regions": f"{place}/truth_regions.nii.gz",
+                    "amyloid_status": plan.amyloid_status,
+                    "dose_fraction": fraction,
+                    "tracer": "florbetaben",
+                    "units": "SUV",
+                    "degraded_sha256": digest[degraded_name(fraction)],
+                    "target_sha256": digest["target.nii.gz"],
+                    "regions_sha256": digest["truth_regions.nii.gz"],
+                }
+            )
+        rows["participants.csv"].append(
+            {
+                "subject_id": plan.subject_id,
+                "amyloid_status": plan.amyloid_status,
+                "truth_suvr": record["truth_suvr"],
+                "split": plan.split,
+                "group": plan.group,
+                "recorded_counts": record["recorded_counts"],
+                **record["parameters"],
+            }
+        )
+    write_participants(rows["participants.csv"], folder)
+    # The manifest last: whoever finds it finds everything.
+    for name in ("dose_series.csv", "manifest.csv"):
+        write_manifest(pd.DataFrame(rows[name], columns=list(COLUMNS)), folder / name)
+    return folder / "manifest.csv"

@@ -1,0 +1,1 @@
+"""Histopathology: slides of low resolution to slides of high resolution."""

@@ -1,0 +1,1 @@
+"""Restored tiles against the true ones: measures, tables, pictures."""

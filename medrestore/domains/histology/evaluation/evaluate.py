@@ -1,0 +1,243 @@
+"""Compare super-resolved tiles with the true ones: patient by patient, beside plain interpolation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from medrestore import __version__
+from medrestore.checks import InputError, fail, require_in_range, require_in_set
+from medrestore.data.manifest import split_rows
+from medrestore.domains.histology.evaluation.figures import (
+    INPUT,
+    TRUE,
+    ZOOM,
+    TilePanel,
+    choose_tiles,
+    draw_tiles,
+    window_of,
+)
+from medrestore.domains.histology.evaluation.measures import LEAST_NUCLEI, TrueTile, measure_tile
+from medrestore.domains.histology.evaluation.notes import notes_of
+from medrestore.domains.histology.evaluation.pictures import TrueTiles, picture_problem, read_picture
+from medrestore.domains.histology.manifest import read_tile_manifest
+from medrestore.evaluation.arms import find_files, raise_all
+from medrestore.evaluation.record import (
+    Evaluation,
+    claimed_evaluation,
+    files_checksum,
+    load_evaluation,
+    measure_scans,
+    records_of,
+    write_evaluation,
+)
+from medrestore.evaluation.tables import difference_table, summary_table
+from medrestore.files import atomic_path, sha256_file
+from medrestore.metrics.fidelity import rrmse
+from medrestore.operators.resampling import ENLARGEMENTS, enlarge, reduce_image, require_sigma
+
+__all__ = ["PAIRS", "evaluate_tiles"]
+
+PAIRS = (
+    ("qe", "e"),
+    ("sqe", "qe"),
+    ("sqe", "e"),
+    ("e", "srgan"),
+    ("sqe", "srgan"),
+    ("sqe", "bicubic"),
+    ("e", "bicubic"),
+)
+"""Methods whose paired differences are reported where both are there."""
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+def evaluate_tiles(
+    manifest: PathLike,
+    *,
+    methods: Mapping[str, PathLike],
+    output: PathLike,
+    split: str = "test",
+    scale: int = 4,
+    sigma: float = 2.0,
+    baselines: Sequence[str] = ENLARGEMENTS,
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Evaluate methods on the tiles of a split, each against the true tile; intervals are over patients.
+
+    Parameters
+    ----------
+    manifest
+        Of the tiles.
+    methods
+        Folder of restored tiles by the method's name: ``TILE_restored.png``, RGB with 8 bits a channel, of
+        the true tile's size. Any software may have made them; none at all leaves the baselines.
+    output
+        New or empty folder. One that holds this very evaluation is returned as it is.
+    split
+        That is evaluated.
+    scale
+        High-resolution pixels per low-resolution pixel along each axis.
+    sigma : float, high-resolution pixels
+        Of the Gaussian with which the low-resolution tiles are made.
+    baselines
+        Interpolations that are rows too: ``bicubic``, ``lanczos``.
+    pairs
+        Methods whose paired differences are reported.
+    seed
+        Of the bootstrap.
+    workers
+        Threads, each with one tile; as many as cores when not given.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    Evaluation
+        ``session_id`` of a row is the tile.
+
+    Raises
+    ------
+    InputError
+        For restored tiles that are missing or wrong (all named), a tile size that is no multiple of the
+        scale, or an output folder that holds other results.
+    """
+    require_in_range("scale", scale, 2, 64)
+    require_sigma(sigma)
+    for name in baselines:
+        require_in_set("baselines", name, ENLARGEMENTS)
+    rows = split_rows(table := read_tile_manifest(manifest), split)
+    size = int(rows["tile_size"].iloc[0])
+    if size % scale:
+        fail(f"tiles of {size} pixels are no multiple of the scale {scale}", path=manifest)
+    arms = _find(table, rows, methods, size=size)
+    record: dict[str, Any] = {
+        "medrestore_version": __version__,
+        "manifest_sha256": sha256_file(Path(manifest)),
+        "split": split,
+        "methods": {name: files_checksum([arms[tile][name] for tile in sorted(arms)]) for name in methods},
+        "baselines": list(baselines),
+        "scale": scale,
+        "sigma": float(sigma),
+        "data_range": "255, 8 bits",
+        "pairs": [list(pair) for pair in pairs],
+        "seed": seed,
+    }
+    with claimed_evaluation(output, record) as claim:
+        if claim.finished:
+            return load_evaluation(claim.folder)
+        with TrueTiles() as trues:
+            comparison = TileComparison(trues, arms, scale=scale, sigma=sigma, baselines=tuple(baselines))
+            measured = measure_scans(
+                rows, comparison.measure, workers=workers or os.cpu_count(), progress=progress, unit="tile"
+            )
+            per_subject = pd.DataFrame(list(measured))
+            summary = summary_table(per_subject, seed=seed)
+            differences = difference_table(per_subject, pairs=pairs, seed=seed)
+            true = per_subject[per_subject["method"] == TRUE]
+            record |= {
+                "subjects": int(rows["subject_id"].nunique()),
+                "tiles": len(rows),
+                "tiles_with_nuclei": int((true["nuclei"] >= LEAST_NUCLEI).sum()) if "nuclei" in true else 0,
+                "tile_size": size,
+                "microns_per_pixel": [float(end(rows["microns_per_pixel"])) for end in (min, max)],
+            }
+            shown = {str(row["tile"]): row for row in records_of(rows)}
+            chosen = choose_tiles(per_subject, place=lambda tile: trues.place(shown[tile]))
+            panels = [comparison.panel(shown[tile], title) for tile, title in chosen.items()]
+        result = Evaluation(claim.folder, per_subject, summary, differences, record)
+        with atomic_path(claim.folder / "figure.png") as temporary:
+            draw_tiles(panels, summary, path=temporary)
+        write_evaluation(result, notes=notes_of(record, summary))
+        return result
+
+
+def _find(
+    table: pd.DataFrame, rows: pd.DataFrame, methods: Mapping[str, PathLike], *, size: int
+) -> dict[str, dict[str, Path]]:
+    """Find the restored file of every tile and method; all are pictures of the right size."""
+    tiles = [str(tile) for tile in rows["tile"]]
+    arms, problems = find_files(
+        tiles,
+        {name: Path(folder) for name, folder in methods.items()},
+        known=[str(tile) for tile in table["tile"]],
+        reserved=(INPUT, *ENLARGEMENTS, TRUE),
+        suffix=".png",
+        unit="tile",
+    )
+    twice = sorted({tile for tile in tiles if tiles.count(tile) > 1}) if len(set(tiles)) < len(tiles) else []
+    problems += [f"{tile}: is in the manifest's split more than once" for tile in twice]
+    found = (picture_problem(path, size=size) for paths in arms.values() for path in paths.values())
+    raise_all([*problems, *(problem for problem in found if problem)])
+    return arms
+
+
+@dataclass(frozen=True, eq=False)
+class TileComparison:
+    """All that is needed to measure one tile.
+
+    Parameters
+    ----------
+    trues
+        Reads the true tiles.
+    arms
+        Path of the restored tile by tile and method.
+    scale, sigma, baselines
+        Of :func:`evaluate_tiles`.
+    """
+
+    trues: TrueTiles
+    arms: Mapping[str, Mapping[str, Path]]
+    scale: int
+    sigma: float
+    baselines: tuple[str, ...]
+
+    def measure(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of ``per_subject.csv`` of a tile: one for each method, the true tile last."""
+        true = self._true(row)
+        about = {"subject_id": str(row["subject_id"]), "session_id": str(row["tile"])}
+        found: list[dict[str, Any]] = []
+        for method, image in self._images(row, true.image)[1].items():
+            try:
+                found.append({**about, "method": method, **measure_tile(image, true)})
+            except InputError as error:
+                raise InputError(f"tile {row['tile']}, method {method!r}: {error}") from error
+        return [*found, {**about, "method": TRUE, **measure_tile(None, true)}]
+
+    def panel(self, row: Mapping[str, Any], title: str) -> TilePanel:
+        """Return what the figure shows of a tile."""
+        true = self._true(row)
+        low, images = self._images(row, true.image)
+        # One interpolation is enough for the eye.
+        images = {name: image for name, image in images.items() if name not in self.baselines[1:]}
+        outlined = np.zeros(true.image.shape[:2], int) if true.nuclei is None else true.nuclei.labels
+        return TilePanel(
+            title=title,
+            images={INPUT: low, **images, TRUE: true.image},
+            corner=window_of(outlined, size=len(outlined) // ZOOM),
+            microns_per_pixel=true.microns_per_pixel,
+            rrmse={name: rrmse(image, true.image) for name, image in images.items()},
+        )
+
+    def _true(self, row: Mapping[str, Any]) -> TrueTile:
+        return TrueTile(self.trues.read(row), microns_per_pixel=float(row["microns_per_pixel"]))
+
+    def _images(
+        self, row: Mapping[str, Any], true: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.uint8]]]:
+        """Return the low-resolution tile, and every method's image of it."""
+        low = reduce_image(true, scale=self.scale, sigma=self.sigma)
+        images = {name: enlarge(low, scale=self.scale, method=name) for name in self.baselines}
+        for method, path in self.arms[str(row["tile"])].items():
+            images[method] = read_picture(path, size=true.shape[0])
+        return low, images

@@ -1,0 +1,1 @@
+"""Restoring tiles and whole slides."""

@@ -1,0 +1,411 @@
+"""Histology restored: tiles of a manifest to pictures, slides and pictures of low resolution to slides."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medrestore.checks import InputError, fail
+from medrestore.data.manifest import split_rows
+from medrestore.data.restorations import refuse_restoration, restored_name
+from medrestore.domains.histology.manifest import open_tile_slide, read_tile, read_tile_manifest
+from medrestore.domains.histology.restoration.slide_files import (
+    SlideSettings,
+    occupied_windows,
+    restore_slide,
+)
+from medrestore.domains.histology.restoration.super_resolver import SuperResolver, load_super_resolver
+from medrestore.domains.histology.slides.parts import slide_checksum
+from medrestore.domains.histology.slides.reader import Slide, open_slide
+from medrestore.domains.histology.slides.resolution import require_given
+from medrestore.domains.histology.slides.slide_search import SLIDE_SUFFIXES, slides_in
+from medrestore.domains.histology.training.training_range import resolution_warnings
+from medrestore.files import atomic_path
+from medrestore.inference.evaluator import Output, RestorationEvaluator
+from medrestore.networks.weights import load_model
+from medrestore.operators.resampling import reduce_image
+
+__all__ = [
+    "ImageEvaluator",
+    "ImageFile",
+    "SuperResolver",
+    "TileBatch",
+    "TileImage",
+    "find_images",
+    "load_super_resolver",
+]
+
+OPEN_SLIDES = 8
+"""Slides that are held open while their tiles are restored; a plain picture is held decoded."""
+
+_ONLY = "restored"
+"""Key of a slide's one restoration."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A slide or picture of low resolution on disk.
+
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        Stem of the files that are written for it.
+    microns_per_pixel : float, um
+        As given by the user, for a file that states none.
+    override
+        What is given holds, whatever the file states.
+    """
+
+    path: Path
+    name: str
+    microns_per_pixel: float | None = None
+    override: bool = False
+
+    def open(self) -> Slide:
+        """Open it at the resolution that holds."""
+        return open_slide(self.path, microns_per_pixel=self.microns_per_pixel, override=self.override)
+
+
+@dataclass(frozen=True)
+class TileImage:
+    """A tile of high resolution on a slide: it is reduced, and restored from that.
+
+    Parameters
+    ----------
+    name
+        Stem of the files that are written for it.
+    row
+        Of :func:`~medrestore.domains.histology.manifest.read_tile_manifest`.
+    """
+
+    name: str
+    row: Mapping[Any, Any]
+
+
+@dataclass(frozen=True)
+class TileBatch:
+    """Tiles of one size that are restored together.
+
+    Parameters
+    ----------
+    tiles
+        In the order of the manifest.
+    """
+
+    tiles: tuple[TileImage, ...]
+
+    @property
+    def name(self) -> str:
+        """For messages: the first tile's."""
+        return self.tiles[0].name
+
+
+def find_images(
+    source: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    microns_per_pixel: float | None = None,
+    override_microns_per_pixel: bool = False,
+) -> list[ImageFile] | list[TileImage]:
+    """List the images of a file, a folder or a manifest of tiles.
+
+    Parameters
+    ----------
+    source
+        A slide or picture of low resolution, a folder of them, or a manifest of tiles (CSV), which are of
+        high resolution: they are reduced as in training before they are restored.
+    split
+        Of a manifest, the rows of this split only.
+    microns_per_pixel : float, um
+        Of slides and pictures that do not state it.
+    override_microns_per_pixel
+        What is given holds for slides and pictures too that state another resolution.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to restore, or a split or a resolution is given for something that it does not
+        belong to.
+    """
+    source = Path(source)
+    require_given(microns_per_pixel, override=override_microns_per_pixel)
+    if source.suffix.lower() == ".csv":
+        if microns_per_pixel is not None or override_microns_per_pixel:
+            raise InputError(f"{source}: a manifest states the resolution of its tiles. Remedy: leave it out")
+        rows = split_rows(read_tile_manifest(source), split)
+        return [TileImage(row["tile"], row) for row in rows.to_dict("records")]
+    if split is not None:
+        raise InputError(f"a split is that of a manifest, but {source} is none. Remedy: leave it out")
+    if not source.exists():
+        raise InputError(f"{source}: does not exist. Remedy: name a slide, a folder of slides or a manifest")
+    refuse_restoration(source)
+    paths = slides_in(source) if source.is_dir() else [source]
+    if not paths:
+        raise InputError(
+            f"{source}: holds no slide or picture; known are {', '.join(SLIDE_SUFFIXES)}. Remedy: name the "
+            "folder that holds them; folders in it are not looked into"
+        )
+    return [ImageFile(path, path.stem, microns_per_pixel, override_microns_per_pixel) for path in paths]
+
+
+class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
+    """Restore slides or tiles and write them, as a MONAI engine: one iteration is one slide or batch.
+
+    Parameters
+    ----------
+    dataset
+        Of :func:`find_images`.
+    inferer
+        Of :func:`load_super_resolver`, from the same weights.
+    weights
+        ``model.pt``, for the provenance and the training domain.
+    output_dir
+        Folder for ``TILE_restored.png`` of tiles, or ``NAME_restored.tiff`` of slides and pictures: a tiled
+        pyramid at the restored resolution; with a ``.json`` file of that name each. A restoration that is
+        there with the same provenance is kept; any other file of that name is refused.
+    facts
+        As given to that function.
+    bundle
+        Name of the bundle, for the provenance.
+    progress
+        Show a progress bar.
+    tile, overlap, background, compression, jpeg_quality
+        Of slides: see :class:`~medrestore.domains.histology.restoration.slide_files.SlideSettings`.
+
+    Raises
+    ------
+    InputError
+        For unreadable input or weights, a setting out of range, or an output of other provenance.
+
+    Notes
+    -----
+    A slide that was interrupted is continued at the row of tiles where it stopped:
+    see :func:`~medrestore.domains.histology.restoration.slide_files.restore_slide`.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[ImageFile] | Sequence[TileImage],
+        inferer: SuperResolver,
+        *,
+        weights: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str],
+        facts: Mapping[str, Any] | None = None,
+        bundle: str = "",
+        progress: bool = True,
+        tile: int = 512,
+        overlap: int = 24,
+        background: str = "bicubic",
+        compression: str = "jpeg",
+        jpeg_quality: int = 90,
+    ) -> None:
+        self.resolver = inferer
+        self.settings = SlideSettings(
+            tile=tile,
+            overlap=overlap,
+            background=background,
+            compression=compression,
+            jpeg_quality=jpeg_quality,
+        )
+        self.settings.stride(inferer.scale)
+        tiles = [item for item in dataset if isinstance(item, TileImage)]
+        if 0 < len(tiles) < len(dataset):
+            raise InputError(
+                "tiles and slides cannot be restored by one evaluator. Remedy: one after the other"
+            )
+        self.suffix = ".png" if tiles else ".tiff"
+        self._checksums: dict[str, str] = {}
+        self._warned: set[str] = set()
+        self._slides: dict[str, Slide] = {}
+        self._profiles: dict[str, bytes | None] = {}
+        self._pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+        size = inferer.batch_size
+        super().__init__(
+            [TileBatch(tuple(tiles[first : first + size])) for first in range(0, len(tiles), size)]
+            if tiles
+            else cast("Sequence[ImageFile | TileBatch]", dataset),
+            inferer,
+            model=load_model(weights, facts=facts),
+            weights=weights,
+            output_dir=output_dir,
+            bundle=bundle,
+            progress=progress,
+            unit="tile",
+            source="tile" if tiles else "slide",
+        )
+
+    def outputs(self, item: ImageFile | TileBatch) -> dict[str, Output]:
+        """Name the restoration of a slide, or those of the tiles of a batch."""
+        if isinstance(item, ImageFile):
+            provenance = {
+                "source_sha256": slide_checksum(item.path),
+                "stated_microns_per_pixel": item.microns_per_pixel,
+                **({"override_microns_per_pixel": True} if item.override else {}),
+                **self.settings.as_plain(),
+            }
+            return {_ONLY: Output(item.name, provenance)}
+        outputs = {}
+        for tile in item.tiles:
+            with self.setbacks.set_aside(tile.name, of=tile.row["slide_path"]):
+                outputs[tile.name] = Output(tile.name, self._tile_provenance(tile.row))
+        return outputs
+
+    def count(self, dataset: Sequence[ImageFile | TileBatch]) -> int:
+        """Return the number of slides, or of tiles."""
+        return sum(len(item.tiles) if isinstance(item, TileBatch) else 1 for item in dataset)
+
+    def files(self, name: str) -> list[Path]:
+        """Name the one file of a restoration."""
+        return [self.output_dir / restored_name(name, self.suffix)]
+
+    def sidecar(self, name: str) -> Path:
+        """Name the JSON file of a restoration."""
+        return self.output_dir / restored_name(name, ".json")
+
+    def amount(self, item: ImageFile | TileBatch, missing: Mapping[str, Output]) -> int:
+        """Return the number of tiles: of the manifest, or of the restored slide."""
+        if isinstance(item, TileBatch):
+            return len(missing)
+        with item.open() as slide:
+            stride = self.settings.stride(self.resolver.scale)
+            _, _, width, height = slide.bounds
+            return -(-width // stride) * -(-height // stride)
+
+    def run(self) -> list[Path]:
+        """Restore what is not there yet and return all restorations, in the order of the dataset."""
+        try:
+            return super().run()
+        finally:
+            self._pool.shutdown()
+            for slide in self._slides.values():
+                slide.close()
+
+    def make(self, item: ImageFile | TileBatch, missing: Mapping[str, Output]) -> None:
+        """Restore a slide, or the tiles of a batch that are not there yet, and write them."""
+        if isinstance(item, ImageFile):
+            self._make_slide(item, missing[_ONLY])
+        else:
+            self._make_tiles(item, missing)
+
+    def _make_slide(self, item: ImageFile, output: Output) -> None:
+        scale = self.resolver.scale
+        with item.open() as slide:
+            for note in slide.notes:
+                self.logger.warning(f"{item.path}: {note}")
+            notes = resolution_warnings(slide.microns_per_pixel, self.domain)
+            self.warn_outside(item.name, notes)
+            stride = self.settings.stride(scale)
+            windows = occupied_windows(slide, stride=stride, overlap=self.settings.overlap)
+            if self.settings.background == "restored":
+                windows = np.ones_like(windows)
+            record = {
+                **output.provenance,
+                "microns_per_pixel": None
+                if slide.microns_per_pixel is None
+                else slide.microns_per_pixel / scale,
+                "source_bounds": list(slide.bounds),
+                "size": [length * scale for length in slide.bounds[2:]],
+                "windows": windows.size,
+                "restored_windows": int(windows.sum()),
+                "source_notes": list(slide.notes),
+                **_profile_record(slide.icc_profile),
+                "outside_training_domain": notes,
+            }
+            self.write_sidecar(output.name, record)
+            restore_slide(
+                slide,
+                self.resolver,
+                output=self.files(output.name)[0],
+                settings=self.settings,
+                windows=windows,
+                identity=output.provenance,
+                advance=self.bar.update,
+            )
+
+    def _make_tiles(self, batch: TileBatch, missing: Mapping[str, Output]) -> None:
+        targets = [self._target(tile) for tile in batch.tiles]
+        scale, sigma = self.resolver.scale, self.resolver.sigma
+        reduced = self._pool.map(lambda target: reduce_image(target, scale=scale, sigma=sigma), targets)
+        # All of the batch, also where some are there: the same batch gives the same bits.
+        restored = self.resolver.restore(np.stack(list(reduced)))
+
+        wanted = [
+            pair
+            for pair in zip(batch.tiles, restored, strict=True)
+            if pair[0].name in missing and pair[0].name not in self.setbacks.reasons
+        ]
+        notes = [
+            resolution_warnings(tile.row["microns_per_pixel"] * scale, self.domain) for tile, _ in wanted
+        ]
+        for (tile, _), found in zip(wanted, notes, strict=True):
+            if not self._warned.issuperset(found):  # once, not for each of thousands of tiles
+                self._warned.update(found)
+                self.warn_outside(tile.name, found)
+
+        def write(pair: tuple[TileImage, NDArray[np.uint8]], found: list[str]) -> None:
+            tile, picture = pair
+            profile = self._profiles[str(tile.row["slide_path"])]
+            record = {
+                **missing[tile.name].provenance,
+                **_profile_record(profile),
+                "outside_training_domain": found,
+            }
+            self.write_sidecar(tile.name, record)
+            _write_picture(picture, self.files(tile.name)[0], icc_profile=profile)
+
+        list(self._pool.map(write, wanted, notes))
+
+    def _target(self, tile: TileImage) -> NDArray[np.uint8]:
+        """Read a tile; one that was set aside is black, since a smaller batch gives its others other bits."""
+        if tile.name not in self.setbacks.reasons:
+            with self.setbacks.set_aside(tile.name, of=tile.row["slide_path"]):
+                return read_tile(self._slide(tile.row), tile.row)
+        return np.zeros((tile.row["tile_size"], tile.row["tile_size"], 3), np.uint8)
+
+    def _tile_provenance(self, row: Mapping[Any, Any]) -> dict[str, Any]:
+        path = row["slide_path"]
+        if path not in self._checksums:
+            self._checksums[path] = slide_checksum(path)
+        if self._checksums[path] != row["slide_sha256"].lower():
+            fail(
+                "is not the slide that the manifest's checksum names", path=path, remedy="make the tiles anew"
+            )
+        return {
+            "source_sha256": self._checksums[path],
+            "source_position": [row["x"], row["y"]],
+            "source_size": row["tile_size"],
+            "source_microns_per_pixel": row["microns_per_pixel"],
+            "smoothing_sigma": self.resolver.sigma,
+        }
+
+    def _slide(self, row: Mapping[Any, Any]) -> Slide:
+        path = str(row["slide_path"])
+        if path not in self._slides:
+            if len(self._slides) >= OPEN_SLIDES:
+                self._slides.pop(next(iter(self._slides))).close()
+            self._slides[path] = open_tile_slide(row)
+            self._profiles[path] = self._slides[path].icc_profile
+        return self._slides[path]
+
+
+def _profile_record(profile: bytes | None) -> dict[str, str]:
+    """Return what the sidecar says of a color profile that the restoration carries, where it does."""
+    return {} if profile is None else {"icc_profile_sha256": hashlib.sha256(profile).hexdigest()}
+
+
+def _write_picture(picture: NDArray[np.uint8], path: Path, *, icc_profile: bytes | None) -> None:
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        # Level 1: a tenth more bytes than 6, a quarter of the time.
+        Image.fromarray(picture).save(temporary, format="PNG", compress_level=1, icc_profile=icc_profile)

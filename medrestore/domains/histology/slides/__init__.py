@@ -1,0 +1,1 @@
+"""Slides on disk: formats, resolution, patients, tissue, tiles, pyramids."""

@@ -1,0 +1,1 @@
+"""Stacks of tiles, data sets, augmentation and validation of trainings."""

@@ -1,0 +1,1 @@
+"""Multi-contrast MRI: several contrasts from one acquisition."""

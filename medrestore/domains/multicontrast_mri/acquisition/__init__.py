@@ -1,0 +1,1 @@
+"""What was acquired: channels, their order, sidecars and files."""

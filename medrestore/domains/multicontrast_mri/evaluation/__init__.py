@@ -1,0 +1,1 @@
+"""Restored contrasts against the true ones: measures, judges, lesions, tables, figures."""

@@ -1,0 +1,151 @@
+"""One subject at a time: every method's images of all contrasts, measured against the true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medrestore.checks import InputError, about
+from medrestore.data.identity import scan_name
+from medrestore.data.volumes import Volume, read_volume
+from medrestore.domains.multicontrast_mri.evaluation.classical import (
+    MdmeInput,
+    input_channels,
+    synthetic_images,
+)
+from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase
+from medrestore.domains.multicontrast_mri.evaluation.judges import ContrastObserver, LesionReader
+from medrestore.domains.multicontrast_mri.evaluation.measures import TrueImage, measure_image, normalized
+from medrestore.evaluation.arms import read_on_grid
+from medrestore.evaluation.measures import foreground_mask
+from medrestore.metrics.lesions import surrounding_ring
+
+__all__ = ["CLASSICAL", "TRUE", "ContrastComparison", "read_lesions"]
+
+CLASSICAL, TRUE = "classical", "true"
+
+
+def read_lesions(path: str, target: Volume | None = None) -> NDArray[np.bool_] | None:
+    """Read a lesion mask (X, Y, Z), on the target's grid; None for an empty path."""
+    if not path:
+        return None
+    volume = read_volume(path) if target is None else read_on_grid(path, target)
+    mask: NDArray[np.bool_] = volume.data > 0.5
+    return mask
+
+
+@dataclass(frozen=True, eq=False)
+class ContrastComparison:
+    """All that is needed to measure one subject.
+
+    Parameters
+    ----------
+    contrasts
+        That are compared.
+    arms
+        Path by image (``SUBJECT_SESSION_CONTRAST``) and method.
+    inputs
+        By scan, what can be fitted classically.
+    observers
+        T and independent ones.
+    reader
+        Independent segmenter of lesions.
+    percentile
+        Of the true image in the head: the data range.
+    showcase
+        What the figure shows; images of its scan are kept as they come by.
+    """
+
+    contrasts: Sequence[str]
+    arms: Mapping[str, Mapping[str, Path]]
+    inputs: Mapping[str, MdmeInput]
+    observers: Sequence[ContrastObserver]
+    reader: LesionReader | None
+    percentile: float
+    showcase: Showcase
+
+    def measure(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of ``per_subject.csv`` of a subject: one for each contrast and method."""
+        scan = scan_name(row["subject_id"], row["session_id"])
+        shown = scan == self.showcase.scan
+        if shown:
+            self.showcase.add_input(input_channels(row["input_paths"], self.inputs.get(scan)))
+        found: list[dict[str, Any]] = []
+        trues = self._true_images(row)
+        source = self.inputs.get(scan)
+        synthetic = {} if source is None else synthetic_images(source, list(trues))
+        for contrast, (true, target) in trues.items():
+            measured = []
+            for method, image in self._images(f"{scan}_{contrast}", synthetic.get(contrast), target):
+                try:
+                    relative = normalized(image, true.head)
+                    measured.append({"method": method, **measure_image(relative, true)})
+                except InputError as error:
+                    raise InputError(f"{scan}, {contrast}, method {method!r}: {error}") from error
+                if shown:
+                    self.showcase.add(contrast, method, relative)
+            measured.append({"method": TRUE, **measure_image(None, true)})
+            if shown:
+                self.showcase.add(contrast, TRUE, true.image)
+            about = {
+                "subject_id": row["subject_id"],
+                "session_id": row["session_id"],
+                "group": row["group"],
+                "contrast": contrast,
+                "data_range": true.data_range,
+            }
+            found += [about | values for values in measured]
+        return found
+
+    def _images(
+        self, name: str, synthetic: NDArray[np.float32] | None, target: Volume
+    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Yield every image of one contrast by the name of its method."""
+        if synthetic is not None:
+            yield CLASSICAL, synthetic
+        for method, path in self.arms[name].items():
+            yield method, read_on_grid(path, target).data
+
+    def _true_images(self, row: Mapping[str, Any]) -> dict[str, tuple[TrueImage, Volume]]:
+        """Return the true image of each contrast that the subject has; all share lesions and ring."""
+        volumes: dict[str, Volume] = {}
+        for contrast in self.contrasts:
+            path = row[f"{contrast}_path"]
+            if path:
+                first = next(iter(volumes.values()), None)
+                volumes[contrast] = read_volume(path) if first is None else read_on_grid(path, first)
+        heads, images = {}, {}
+        for contrast, volume in volumes.items():
+            with about(volume.path):
+                heads[contrast] = foreground_mask(volume.data, voxel_size_mm=volume.voxel_size_mm)
+                images[contrast] = normalized(volume.data, heads[contrast])
+        first = next(iter(volumes.values()))
+        lesions, ring = read_lesions(row["lesions_path"], first), None
+        if lesions is not None and lesions.any():
+            ring = surrounding_ring(
+                lesions,
+                list(images.values()),
+                voxel_size_mm=first.voxel_size_mm,
+                inside=np.logical_and.reduce(list(heads.values())),
+            )
+        return {
+            contrast: (
+                TrueImage(
+                    contrast=contrast,
+                    image=images[contrast],
+                    head=heads[contrast],
+                    data_range=float(np.percentile(images[contrast][heads[contrast]], self.percentile)),
+                    observers=self.observers,
+                    reader=self.reader if self.reader and self.reader.contrast == contrast else None,
+                    lesions=lesions,
+                    ring=ring,
+                ),
+                volume,
+            )
+            for contrast, volume in volumes.items()
+        }

@@ -1,0 +1,1 @@
+"""Each contrast moved onto the acquisition."""

@@ -1,0 +1,373 @@
+"""Multi-contrast MRI: one acquisition in, an image of every wanted contrast out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from medrestore.checks import InputError, about, fail
+from medrestore.data.identity import identity_problems, scan_name
+from medrestore.data.manifest import split_rows
+from medrestore.data.manifest_checks import path_problem
+from medrestore.data.nifti_search import nifti_files
+from medrestore.data.restorations import restored_name
+from medrestore.data.tables import located, read_text_table, refuse
+from medrestore.data.training_range import domain_warnings
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
+    Acquisition,
+    ChannelVolume,
+    input_scale,
+    read_channels,
+)
+from medrestore.files import sha256_file
+from medrestore.inference.files import NiftiEvaluator, Output, Restored
+from medrestore.inference.slices import Restoration, SliceRestorer
+from medrestore.networks.device import require_device
+from medrestore.networks.weights import build_network, load_model
+
+__all__ = [
+    "ContrastEvaluator",
+    "ContrastRestorer",
+    "InputFiles",
+    "find_inputs",
+    "load_contrast_restorer",
+    "restored_contrast_name",
+]
+
+
+def restored_contrast_name(name: str, contrast: str) -> str:
+    """Return the file name of a restored contrast.
+
+    >>> restored_contrast_name("sub-0001_ses-01", "t2_flair")
+    'sub-0001_ses-01_t2_flair_restored.nii.gz'
+    """
+    return restored_name(f"{name}_{contrast}")
+
+
+class ContrastRestorer(SliceRestorer):
+    """Restore images of several contrasts from the channels of one acquisition, by one generator for all.
+
+    Parameters
+    ----------
+    generator
+        (B, (2k + 1) C + K, H, W) -> (B, 1, H, W): slices -k to k, each with its C channels, then a constant
+        plane for each contrast, 1 for the wanted one and 0 for the others.
+    contrasts
+        Names of the K contrasts in the order of their planes.
+    acquisition
+        What the C channels are.
+    neighbors, batch_size, device, precision, samples, seed
+        As in :class:`~medrestore.inference.slices.SliceRestorer`; a batch is of one contrast.
+
+    Raises
+    ------
+    InputError
+        As in :class:`~medrestore.inference.slices.SliceRestorer`, and when the contrasts are none or not
+        distinct.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        *,
+        neighbors: int,
+        contrasts: Sequence[str],
+        acquisition: Acquisition,
+        batch_size: int = 8,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+        samples: int = 0,
+        seed: int = 0,
+    ) -> None:
+        if not contrasts or len(set(contrasts)) < len(contrasts):
+            raise InputError(f"contrasts must be distinct names, at least one, got {list(contrasts)}")
+        super().__init__(
+            generator,
+            neighbors=neighbors,
+            in_channels=(2 * neighbors + 1) * acquisition.channels + len(contrasts),
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            samples=samples,
+            seed=seed,
+        )
+        self.contrasts = tuple(contrasts)
+        self.acquisition = acquisition
+
+    def wanted(self, contrasts: Sequence[str] | None) -> tuple[str, ...]:
+        """Return the contrasts asked for, in the order they were trained in; all when None.
+
+        Raises
+        ------
+        InputError
+            When one is not among those trained, or none is asked for.
+        """
+        if contrasts is None:
+            return self.contrasts
+        unknown = [name for name in contrasts if name not in self.contrasts]
+        if unknown or not contrasts:
+            raise InputError(
+                f"contrasts asked for: {', '.join(map(repr, unknown or contrasts)) or 'none'}; "
+                f"trained on {', '.join(self.contrasts)}. Remedy: name some of these"
+            )
+        return tuple(name for name in self.contrasts if name in contrasts)
+
+    def restore(
+        self, volume: ChannelVolume, *, contrasts: Sequence[str] | None = None
+    ) -> dict[str, Restoration]:
+        """Restore the contrasts of a volume of any size, in relative units: 1 is the mean over the head.
+
+        Parameters
+        ----------
+        volume
+            (C, X, Y, Z) float32 in canonical axes.
+        contrasts
+            Those wanted; all when not given.
+
+        Returns
+        -------
+        dict
+            By contrast, in the order they were trained in.
+
+        Raises
+        ------
+        InputError
+            When a contrast is unknown, the channels are of another number than the acquisition's or have no
+            foreground to scale by, or a result is not finite or of another size.
+        """
+        count = len(self.contrasts)
+        planes = {
+            name: [float(index == self.contrasts.index(name)) for index in range(count)]
+            for name in self.wanted(contrasts)
+        }
+        if len(volume.data) != self.acquisition.channels:
+            raise InputError(
+                f"the volume has {len(volume.data)} channels, "
+                f"the network was trained on {self.acquisition.channels}"
+            )
+        scale = [float(value) for value in input_scale(volume, self.acquisition)]
+        return self._restorations(volume.data, scale, planes, scale=1.0)
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """An acquisition on disk.
+
+    Parameters
+    ----------
+    paths
+        One 4D NIfTI file, or one 3D file for each channel, in their order.
+    name
+        Stem of the files that are written for it, before the contrast.
+    """
+
+    paths: tuple[Path, ...]
+    name: str
+
+
+def find_inputs(source: str | os.PathLike[str], *, split: str | None = None) -> list[InputFiles]:
+    """List the acquisitions of a file, a folder or a manifest.
+
+    Parameters
+    ----------
+    source
+        A 4D NIfTI file, a folder of them, or a manifest (CSV) whose ``input`` column is taken: one 4D file,
+        or 3D files joined by ``;``. No contrast needs to be there.
+    split
+        Of a manifest, the rows of this split only.
+
+    Raises
+    ------
+    InputError
+        When there is nothing to restore, or a split is asked of something that has none.
+    """
+    return list(_inputs(Path(source), split))
+
+
+def load_contrast_restorer(
+    weights: str | os.PathLike[str],
+    *,
+    facts: Mapping[str, Any] | None = None,
+    batch_size: int = 8,
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    samples: int = 0,
+    seed: int = 0,
+) -> ContrastRestorer:
+    """Build the restorer that a finished training describes; parameters as of :class:`ContrastRestorer`.
+
+    Parameters
+    ----------
+    weights
+        ``model.pt`` of a training: names the generator's architecture, the number of neighbors, the contrasts
+        and the acquisition.
+    facts
+        What a plain state dict of the generator does not say: see
+        :func:`~medrestore.networks.weights.load_model`.
+    device
+        CUDA when available, if not given.
+
+    Raises
+    ------
+    InputError
+        When the weights are not those of a training on several contrasts.
+    """
+    target = require_device(device)
+    model = load_model(weights, facts=facts)
+    missing = [key for key in ("neighbors", "contrasts", "acquisition") if key not in model]
+    if missing:
+        fail(
+            f"names no {', '.join(missing)}: these are no weights of a training on several contrasts",
+            path=weights,
+            remedy="restore with the bundle that they were trained with",
+        )
+    return ContrastRestorer(
+        build_network(model, "generator", path=weights),
+        neighbors=model["neighbors"],
+        contrasts=model["contrasts"],
+        acquisition=Acquisition.from_plain(model["acquisition"]),
+        batch_size=batch_size,
+        device=target,
+        precision=precision,
+        samples=samples,
+        seed=seed,
+    )
+
+
+class ContrastEvaluator(NiftiEvaluator[InputFiles]):
+    """Restore the contrasts of acquisitions and write them, as a MONAI engine: one iteration is one subject.
+
+    Parameters
+    ----------
+    dataset
+        Of :func:`find_inputs`.
+    inferer
+        Of :func:`load_contrast_restorer`, from the same weights.
+    weights
+        ``model.pt``, for the provenance and the training domain.
+    output_dir
+        Folder for ``NAME_CONTRAST_restored.nii.gz`` (float32, the input's grid, 1 = mean over the head), a
+        ``.json`` file of that name and, with samples, ``NAME_CONTRAST_standard_deviation.nii.gz``. A
+        restoration that is there with the same provenance is kept; any other file of that name is refused.
+    contrasts
+        Those wanted; all when not given.
+    facts
+        As given to that function.
+    bundle
+        Name of the bundle, for the provenance.
+    progress
+        Show a progress bar.
+
+    Raises
+    ------
+    InputError
+        For an unknown contrast, unreadable input or weights, an acquisition other than the one trained on, or
+        an output of other provenance.
+
+    Notes
+    -----
+    Neither the header nor the sidecar holds a source's name or path: the sidecar names it by SHA-256, the
+    sums of several files joined by ``;``.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[InputFiles],
+        inferer: ContrastRestorer,
+        *,
+        weights: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str],
+        contrasts: Sequence[str] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        bundle: str = "",
+        progress: bool = True,
+    ) -> None:
+        self.restorer = inferer
+        self.samples = inferer.samples
+        self.contrasts = inferer.wanted(contrasts)
+        super().__init__(
+            dataset,
+            inferer,
+            model=load_model(weights, facts=facts),
+            weights=weights,
+            output_dir=output_dir,
+            bundle=bundle,
+            progress=progress,
+            unit="subject",
+            source="subject",
+        )
+
+    def outputs(self, item: InputFiles) -> dict[str, Output]:
+        """Name the restorations of an acquisition: one for each contrast."""
+        provenance = {
+            "source_sha256": ";".join(sha256_file(path) for path in item.paths),
+            "acquisition": self.restorer.acquisition.as_plain(),
+        }
+        return {
+            contrast: Output(f"{item.name}_{contrast}", {**provenance, "contrast": contrast})
+            for contrast in self.contrasts
+        }
+
+    def restore(self, item: InputFiles, wanted: Sequence[str]) -> Restored:
+        """Read an acquisition and restore these contrasts."""
+        acquisition = self.restorer.acquisition
+        try:
+            volume = read_channels(item.paths, acquisition)
+        except InputError as error:
+            raise InputError(f"{error}. (The weights were trained on {_in_words(acquisition)})") from error
+        with about(*item.paths):
+            notes = domain_warnings(volume.reference(acquisition), self.domain)
+            restorations = self.restorer.restore(volume, contrasts=wanted)
+        scales = next(iter(restorations.values())).input_scale
+        found: Mapping[str, Any] = {"input_scale": list(scales), "intensity_unit": "mean over the head"}
+        return Restored(restorations, volume.source, found, notes)
+
+
+def _in_words(acquisition: Acquisition) -> str:
+    delays, echoes = acquisition.saturation_delays_ms, acquisition.echo_times_ms
+    if delays is None or echoes is None:
+        return f"{acquisition.channels} images of any sequence"
+    times = [", ".join(f"{time:g}" for time in kind) for kind in (delays, echoes)]
+    return f"saturation delays {times[0]} ms, echo times {times[1]} ms, {acquisition.component}"
+
+
+def _inputs(source: Path, split: str | None) -> Iterator[InputFiles]:
+    if source.suffix.lower() == ".csv":
+        yield from _rows(source, split)
+        return
+    if split is not None:
+        raise InputError(f"a split is that of a manifest, but {source} is none. Remedy: leave it out")
+    for path, name in nifti_files(source, datatype="anat"):
+        yield InputFiles((path,), name)
+
+
+def _rows(manifest: Path, split: str | None) -> Iterator[InputFiles]:
+    """Read what a restoration needs of a manifest of several contrasts, and no more: new scans have none."""
+    table = read_text_table(manifest)
+    needed = ["subject_id", "session_id", "input", *(["split"] if split is not None else [])]
+    lacking = [name for name in needed if name not in table]
+    if lacking:
+        fail(f"lacks the columns {', '.join(lacking)}", path=manifest, row=1)
+    rows = split_rows(table, split) if split is not None else table
+    if rows.empty:
+        fail("there is no row below the header", path=manifest)
+    problems = identity_problems(rows)
+    if problems:
+        refuse(manifest, problems)
+    for row in rows.to_dict("records"):
+        for name in needed:
+            if row[name] == "":
+                fail(f"{name} is empty", path=manifest, row=row["row"])
+        files = [file.strip() for file in row["input"].split(";")]
+        for file in files:
+            problem = path_problem(file) if file else "has an empty name in its list"
+            if problem:
+                fail(f"input {problem}", path=manifest, row=row["row"])
+        paths = tuple(located(manifest.parent, file) for file in files)
+        yield InputFiles(paths, scan_name(row["subject_id"], row["session_id"]))

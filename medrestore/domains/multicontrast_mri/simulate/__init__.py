@@ -1,0 +1,1 @@
+"""Simulated cohorts of multi-contrast MRI with lesions."""

@@ -1,0 +1,1 @@
+"""Stacks of slices, data sets and validation of trainings."""

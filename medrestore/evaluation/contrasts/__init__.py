@@ -1,1 +1,0 @@
-"""Evaluation of restorations that have several target contrasts: what MR images must hold."""

@@ -1,1 +1,0 @@
-"""Evaluation of super-resolved histology tiles: image, nuclei and stains."""

@@ -1,0 +1,299 @@
+"""Files restored: what is found, what is written beside it, and what is never overwritten."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from medrestore import __version__
+from medrestore.checks import InputError, OutputError
+from medrestore.data.manifest import read_manifest
+from medrestore.data.training_range import training_domain
+from medrestore.data.volumes import read_volume
+from medrestore.domains.amyloid_pet.restoration.restore import (
+    VolumeEvaluator,
+    VolumeFile,
+    find_volumes,
+    load_restorer,
+)
+from medrestore.domains.amyloid_pet.restoration.volume import VolumeRestorer
+from medrestore.files import sha256_file
+from medrestore.networks.unet import UNetGenerator
+from medrestore.networks.weights import describe, load_network, save_file
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a model.pt with random weights and the tiny cohort's domain."""
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    networks = {"generator": describe(UNetGenerator(3, channels=(4, 8), dropout_levels=1))}
+    domain = training_domain(read_manifest(tiny_cohort / "manifest.csv"))
+    save_file({"method": "taskgan", "neighbors": 1, "domain": domain, "networks": networks}, path)
+    return path
+
+
+@pytest.fixture
+def volume(tiny_cohort: Path) -> Path:
+    return tiny_cohort / "subjects" / "sub-0006" / "degraded.nii.gz"
+
+
+def evaluator(files: list[VolumeFile], weights: Path, output: Path, **settings: Any) -> VolumeEvaluator:
+    restorer = load_restorer(weights, device="cpu", precision="fp32", **settings)
+    return VolumeEvaluator(
+        files, restorer, weights=weights, output_dir=output, bundle="bundles/amyloid", progress=False
+    )
+
+
+# ---------------------------------------------------------------------------- what is found
+def test_file_and_folder(tiny_cohort: Path, volume: Path, tmp_path: Path) -> None:
+    assert find_volumes(volume) == [VolumeFile(volume, "degraded")]
+    for name in ("b.nii.gz", "a.nii"):
+        nibabel.save(nibabel.load(volume), tmp_path / name)
+    (tmp_path / "notes.txt").write_text("not an image")
+    found = find_volumes(tmp_path)
+    assert [(item.name, item.path.name) for item in found] == [("a", "a.nii"), ("b", "b.nii.gz")]
+    nibabel.save(nibabel.load(volume), tmp_path / "a.nii.gz")
+    assert [item.name for item in find_volumes(tmp_path)] == ["a", "a", "b"]
+
+
+def test_manifest_and_split(tiny_cohort: Path) -> None:
+    everything = find_volumes(tiny_cohort / "manifest.csv")
+    assert [item.name for item in everything] == [f"sub-{index:04}_ses-01" for index in range(8)]
+    (first, second) = find_volumes(tiny_cohort / "manifest.csv", split="test")
+    assert (first.name, second.name) == ("sub-0006_ses-01", "sub-0007_ses-01")
+    assert (first.tracer, first.dose_fraction) == ("florbetaben", 0.01)
+    assert first.path.parent.name == "sub-0006"
+
+
+def test_scan_at_several_doses_has_the_dose_in_its_name(tiny_cohort: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_cohort, tmp_path / "cohort", ignore=shutil.ignore_patterns(".cache"))
+    table = pd.read_csv(tmp_path / "cohort" / "manifest.csv", dtype=str, keep_default_na=False)
+    again = table[table["split"] == "test"].assign(dose_fraction="0.05")
+    pd.concat([table, again]).to_csv(tmp_path / "cohort" / "manifest.csv", index=False)
+    names = [item.name for item in find_volumes(tmp_path / "cohort" / "manifest.csv", split="test")]
+    assert sorted(names) == [
+        f"sub-{n}_ses-01_dose-{dose}" for n in ("0006", "0007") for dose in ("0.01", "0.05")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "split", "message"),
+    [
+        (lambda path: None, None, r"does not exist\. Remedy"),
+        (lambda path: path.mkdir(), None, r"holds no \.nii or \.nii\.gz file"),
+        (lambda path: path.mkdir(), "test", "those of a manifest"),
+        (lambda path: path.write_text("x"), None, "has no NIfTI name"),
+    ],
+    ids=["missing", "empty", "split", "name"],
+)
+def test_nothing_to_restore_is_refused(make: Any, split: str | None, message: str, tmp_path: Path) -> None:
+    make(tmp_path / "input")
+    with pytest.raises(InputError, match=message):
+        find_volumes(tmp_path / "input", split=split)
+
+
+# ---------------------------------------------------------------------------- what is written
+def test_writes_what_the_restorer_gives_with_its_provenance(
+    weights: Path, volume: Path, tmp_path: Path
+) -> None:
+    (written,) = evaluator([VolumeFile(volume, "a", "florbetaben", 0.01)], weights, tmp_path / "out").run()
+    generator = load_network(weights, "generator")
+    expected = VolumeRestorer(generator, neighbors=1).restore(read_volume(volume))
+    np.testing.assert_array_equal(read_volume(written).data, expected.mean)
+    record = json.loads((tmp_path / "out" / "a_restored.json").read_text())
+    assert record == {
+        "medrestore_version": __version__,
+        "bundle": "amyloid",
+        "method": "taskgan",
+        "weights_sha256": sha256_file(weights),
+        "training_dose_fraction": ["0.01"],
+        "samples": 0,
+        "seed": None,
+        "precision": "float32",
+        "source_sha256": sha256_file(volume),
+        "source_dose_fraction": 0.01,
+        "intensity_scale": expected.scale,
+        "outside_training_domain": [],
+    }
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a_restored.json",
+        "a_restored.nii.gz",
+    ]
+
+
+def test_provenance_stays_out_of_the_header(weights: Path, volume: Path, tmp_path: Path) -> None:
+    (written,) = evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
+    header = nibabel.load(written).header
+    assert [bytes(header[name]).strip(b"\0") for name in ("descrip", "aux_file", "intent_name")] == [
+        b"",
+        b"",
+        b"",
+    ]
+    assert len(header.extensions) == 0
+    assert str(volume.parent) not in (tmp_path / "a_restored.json").read_text()
+
+
+def test_samples_write_mean_and_standard_deviation(weights: Path, volume: Path, tmp_path: Path) -> None:
+    (written,) = evaluator([VolumeFile(volume, "a")], weights, tmp_path, samples=3, seed=5).run()
+    expected = VolumeRestorer(load_network(weights, "generator"), neighbors=1, samples=3, seed=5).restore(
+        read_volume(volume)
+    )
+    np.testing.assert_array_equal(read_volume(written).data, expected.mean)
+    deviation = read_volume(tmp_path / "a_standard_deviation.nii.gz")
+    np.testing.assert_array_equal(deviation.data, expected.standard_deviation)
+    assert deviation.data.max() > 0
+    record = json.loads((tmp_path / "a_restored.json").read_text())
+    assert (record["samples"], record["seed"]) == (3, 5)
+
+
+def test_volume_outside_the_domain_is_restored_with_a_warning(
+    weights: Path, volume: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        (written,) = evaluator([VolumeFile(volume, "a", "FDG")], weights, tmp_path).run()
+    assert "a: outside the training domain: tracer is FDG, trained on florbetaben" in caplog.text
+    assert written.exists()
+    record = json.loads((tmp_path / "a_restored.json").read_text())
+    assert record["outside_training_domain"] == ["tracer is FDG, trained on florbetaben"]
+
+
+# ---------------------------------------------------------------------------- what is kept
+def test_finished_restorations_are_kept_and_missing_ones_made(
+    weights: Path, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    files = find_volumes(tiny_cohort / "manifest.csv", split="test")
+    first, second = evaluator(files, weights, tmp_path).run()
+    content, age = second.read_bytes(), first.stat().st_mtime_ns
+    second.unlink()  # killed before the second volume, its sidecar written
+    assert evaluator(files, weights, tmp_path).run() == [first, second]
+    assert first.stat().st_mtime_ns == age
+    assert second.read_bytes() == content
+
+
+@pytest.mark.parametrize("settings", [{"samples": 2}, {"samples": 2, "seed": 1}])
+def test_restoration_by_other_settings_is_refused(
+    settings: dict[str, int], weights: Path, volume: Path, tmp_path: Path
+) -> None:
+    (written,) = evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
+    content = written.read_bytes()
+    with pytest.raises(
+        InputError, match="was restored by other weights, settings or source; nothing is overwritten"
+    ):
+        evaluator([VolumeFile(volume, "a")], weights, tmp_path, **settings)
+    assert written.read_bytes() == content
+
+
+def test_image_without_our_sidecar_is_refused(weights: Path, volume: Path, tmp_path: Path) -> None:
+    (tmp_path / "a_restored.nii.gz").write_bytes(b"somebody's work")
+    with pytest.raises(
+        InputError, match=r"is there without a readable a_restored\.json; nothing is overwritten"
+    ):
+        evaluator([VolumeFile(volume, "a")], weights, tmp_path)
+    assert (tmp_path / "a_restored.nii.gz").read_bytes() == b"somebody's work"
+
+
+def test_sidecar_or_deviation_of_somebody_else_is_refused(
+    weights: Path, volume: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a_restored.json").write_text('{"mine": 1}')
+    with pytest.raises(InputError, match=r"a_restored\.json: was restored by other weights"):
+        evaluator([VolumeFile(volume, "a")], weights, tmp_path)
+    assert (tmp_path / "a_restored.json").read_text() == '{"mine": 1}'
+    (tmp_path / "b_standard_deviation.nii.gz").write_bytes(b"somebody's work")
+    with pytest.raises(InputError, match=r"b_standard_deviation.* without a readable b_restored\.json"):
+        evaluator([VolumeFile(volume, "b")], weights, tmp_path, samples=2)
+    evaluator([VolumeFile(volume, "b")], weights, tmp_path).run()  # needs no such file
+    assert (tmp_path / "b_standard_deviation.nii.gz").read_bytes() == b"somebody's work"
+
+
+def test_source_that_failed_leaves_nothing_that_refuses_it_once_mended(
+    weights: Path, volume: Path, tmp_path: Path
+) -> None:
+    (written,) = evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
+    content = written.read_bytes()
+    written.unlink()
+    sidecar = json.loads((tmp_path / "a_restored.json").read_text())
+    (tmp_path / "a_restored.json").write_text(json.dumps({**sidecar, "source_sha256": "of a broken file"}))
+    evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
+    assert written.read_bytes() == content
+
+
+def test_another_source_of_the_name_is_set_aside_other_settings_end_the_run(
+    weights: Path, volume: Path, tmp_path: Path
+) -> None:
+    evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
+    other = volume.parents[1] / "sub-0007" / "degraded.nii.gz"
+    files = [VolumeFile(other, "a"), VolumeFile(volume, "b")]
+    with pytest.raises(
+        InputError, match=r"could not be restored, the others were:\n.*of other source_sha256"
+    ):
+        evaluator(files, weights, tmp_path).run()
+    assert (tmp_path / "b_restored.nii.gz").exists()
+    files.append(VolumeFile(volume, "c"))
+    with pytest.raises(OutputError, match=r"a_restored.*nothing is overwritten \(of other samples, seed"):
+        evaluator(files, weights, tmp_path, samples=2)
+    assert not (tmp_path / "c_restored.nii.gz").exists()
+
+
+# ---------------------------------------------------------------------------- what cannot be restored
+def test_bad_files_do_not_end_the_run_and_are_named(weights: Path, volume: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.nii.gz"
+    cut.write_bytes(volume.read_bytes()[:2000])
+    (tmp_path / "folder.nii.gz").mkdir()
+    (tmp_path / "link.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    long = tmp_path / f"{'ä' * 117}.nii.gz"  # 241 bytes: the restoration's name would have 250
+    longer = tmp_path / f"{'ä' * 124}.nii"  # 252 bytes
+    for place in (long, longer):
+        place.symlink_to(volume)
+    names = ["none", "cut", "folder", "link", "pipe"]
+    files = [VolumeFile(tmp_path / f"{name}.nii.gz", name) for name in names]
+    files += [VolumeFile(longer, "ä" * 124), VolumeFile(long, "ä" * 117)]
+    with pytest.raises(InputError) as refusal:
+        evaluator(files, weights, tmp_path / "out").run()
+    first, *lines = str(refusal.value).splitlines()
+    assert first == "6 of 7 volumes could not be restored, the others were:"
+    for part in (
+        *("none.nii.gz: no such file", "folder.nii.gz: is a folder", "is a link to a file that is not there"),
+        *("pipe.nii.gz: is neither a file nor a folder", "would have 264 bytes, it can have 255"),
+        "cut.nii.gz: is truncated or damaged",
+    ):
+        assert sum(part in line for line in lines) == 1, part
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == [f"{'ä' * 117}_restored.nii.gz"]
+
+
+def test_full_disk_ends_the_run(
+    weights: Path, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def full(*_: Any, **__: Any) -> None:
+        made.append(1)
+        raise OutputError("x: the disk is full")
+
+    monkeypatch.setattr("medrestore.inference.files.write_volume", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        evaluator([VolumeFile(volume, "a"), VolumeFile(volume, "b")], weights, tmp_path).run()
+    assert len(made) == 1
+
+
+def test_inputs_of_one_name_are_set_aside_and_the_others_restored(
+    weights: Path, volume: Path, tmp_path: Path
+) -> None:
+    files = [VolumeFile(volume, name) for name in ("a", "b", "a")]
+    message = (
+        r"^2 of 3 volumes could not be restored, the others were:\n"
+        r"  two inputs would be restored to one file: a_restored\.nii\.gz\. Remedy: .* \(2 volumes\)$"
+    )
+    with pytest.raises(InputError, match=message):
+        evaluator(files, weights, tmp_path).run()
+    assert [path.name for path in tmp_path.glob("*.nii.gz")] == ["b_restored.nii.gz"]

@@ -1,0 +1,42 @@
+"""What inference must know of a training on tiles."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medrestore.checks import InputError
+from medrestore.domains.histology.training.training_range import model_information, resolution_warnings
+
+
+def test_resolution_is_that_of_the_low_resolution_images() -> None:
+    table = pd.DataFrame({"microns_per_pixel": [0.25, 0.5, 0.25]})
+    information = model_information(table, scale=4, sigma=2.0)
+    assert information == {"scale": 4, "sigma": 2.0, "domain": {"microns_per_pixel": [1.0, 2.0]}}
+    assert json.loads(json.dumps(information)) == information
+
+
+def test_what_cannot_be_told_is_refused() -> None:
+    with pytest.raises(InputError, match="for every tile"):
+        model_information(pd.DataFrame({"microns_per_pixel": [0.25, np.nan]}), scale=4, sigma=2.0)
+    with pytest.raises(InputError, match="the training split is empty"):
+        model_information(pd.DataFrame({"microns_per_pixel": []}), scale=4, sigma=2.0)
+
+
+@pytest.mark.parametrize(
+    ("microns", "warns"),
+    [(1.0, False), (2.0, False), (0.92, False), (2.19, False), (0.9, True), (2.21, True)],
+)
+def test_a_tenth_beyond_the_range_is_tolerated(microns: float, warns: bool) -> None:
+    found = resolution_warnings(microns, {"microns_per_pixel": [1.0, 2.0]})
+    assert bool(found) == warns
+    assert found == [] or f"resolution is {microns:.3g} um per pixel, trained on 1 to 2" in found
+
+
+def test_unknown_resolution_is_said() -> None:
+    found = resolution_warnings(None, {"microns_per_pixel": [1.0, 2.0]})
+    assert found == ["resolution is not known, trained on 1 to 2 um per pixel"]
+    assert resolution_warnings(None, {}) == []

@@ -1,0 +1,173 @@
+"""Acquisitions from files: which are found, and what the network sees of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medrestore.checks import InputError
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition, read_channels
+from medrestore.domains.multicontrast_mri.manifest import read_contrast_manifest, with_contrast_checksums
+from medrestore.domains.multicontrast_mri.restoration import (
+    ContrastEvaluator,
+    ContrastRestorer,
+    InputFiles,
+    find_inputs,
+)
+from medrestore.domains.multicontrast_mri.training.dataset import ContrastDataset
+from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
+
+NAMES = ("t1w", "stir", "pdw")
+ACQUISITION = make_acquisition(
+    component="magnitude", saturation_delays_ms=[100, 2000], echo_times_ms=[20, 90]
+)
+Write = Callable[..., Path]
+
+
+# ---------------------------------------------------------------------------- what is found
+def test_file_and_folder(mdme: Path, write_mdme: Write, tmp_path: Path) -> None:
+    assert find_inputs(mdme) == [InputFiles((mdme,), "secret_doe")]
+    for name in ("b", "a"):
+        write_mdme(tmp_path / f"{name}.nii.gz")  # the sidecars are no inputs
+    assert [(item.name, len(item.paths)) for item in find_inputs(tmp_path)] == [("a", 1), ("b", 1)]
+
+
+def manifest_of(folder: Path, cells: dict[str, str], **columns: list[str]) -> Path:
+    table = {
+        "subject_id": list(cells),
+        "session_id": ["ses-01"] * len(cells),
+        "split": ["test"] * len(cells),
+        "group": [""] * len(cells),
+        "input": list(cells.values()),
+        "t1w": [""] * len(cells),
+    }
+    path = folder / "manifest.csv"
+    pd.DataFrame({**table, **columns}).to_csv(path, index=False)
+    return path
+
+
+def test_manifest_with_a_list_of_files_and_no_contrast(write_mdme: Write, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    write_mdme(tmp_path / "a.nii.gz")
+    for channel in range(4):
+        write_mdme(tmp_path / "b" / f"{channel}.nii.gz", channel=channel)
+    cells = {"sub-a": "a.nii.gz", "sub-b": "; ".join(f"b/{channel}.nii.gz" for channel in range(4))}
+    manifest = manifest_of(tmp_path, cells, split=["train", "test"])
+    first, second = find_inputs(manifest)
+    assert first == InputFiles((tmp_path / "a.nii.gz",), "sub-a_ses-01")
+    assert second.paths == tuple(tmp_path / "b" / f"{channel}.nii.gz" for channel in range(4))
+    assert find_inputs(manifest, split="test") == [second]
+
+
+@pytest.mark.parametrize(
+    ("cells", "split", "message"),
+    [
+        ({"a": ""}, None, r"manifest\.csv, row 2: input is empty"),
+        ({"a": "x.nii.gz;;y.nii.gz"}, None, "row 2: input has an empty name in its list"),
+        ({"a": "../x.nii.gz"}, None, r"input '\.\./x\.nii\.gz' leaves the manifest's folder"),
+        ({"": "x.nii.gz"}, None, "row 2: subject_id is empty"),
+        ({"05/03/2021": "x.nii.gz"}, None, "row 2 subject_id: '05/03/2021' can be no part of a file name"),
+        ({"a1": "x.nii.gz", "A01": "y.nii.gz"}, None, "row 3 subject_id: 'A01' and 'a1' of row 2 look like"),
+        ({"a": "x.nii.gz"}, "train", "has no row of split 'train'; it holds test"),
+        ({}, None, "there is no row below the header"),
+    ],
+)
+def test_faults_of_a_manifest_are_named(
+    cells: dict[str, str], split: str | None, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        find_inputs(manifest_of(tmp_path, cells), split=split)
+
+
+def test_manifest_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pet.csv").write_text("subject_id,session_id,degraded\na,b,c.nii.gz\n")
+    with pytest.raises(InputError, match=r"lacks the columns input$"):
+        find_inputs(tmp_path / "pet.csv")
+    with pytest.raises(InputError, match=r"lacks the columns input, split$"):
+        find_inputs(tmp_path / "pet.csv", split="test")
+
+
+@pytest.mark.parametrize(
+    ("make", "split", "message"),
+    [
+        (lambda path: None, None, r"does not exist\. Remedy"),
+        (lambda path: path.mkdir(), None, r"holds no \.nii or \.nii\.gz file"),
+        (lambda path: path.mkdir(), "test", "a split is that of a manifest"),
+    ],
+    ids=["missing", "empty", "split"],
+)
+def test_nothing_to_restore_is_refused(make: Any, split: str | None, message: str, tmp_path: Path) -> None:
+    make(tmp_path / "input")
+    with pytest.raises(InputError, match=message):
+        find_inputs(tmp_path / "input", split=split)
+
+
+def test_network_sees_what_it_saw_in_training(write_mdme: Write, tmp_path: Path) -> None:
+    write_mdme(tmp_path / "in.nii.gz", grid="slices first, backwards")
+    for channel, name in enumerate(NAMES):
+        write_mdme(tmp_path / f"{name}.nii.gz", grid="slices first, backwards", channel=channel)
+    row = {"subject_id": "a", "session_id": "b", "split": "train", "group": "", "input": "in.nii.gz"}
+    table = pd.DataFrame([{**row, **{name: f"{name}.nii.gz" for name in NAMES}, "lesions": ""}])
+    with_contrast_checksums(table, tmp_path, contrasts=NAMES).to_csv(tmp_path / "manifest.csv", index=False)
+    x, y, z = read_channels([tmp_path / "in.nii.gz"], ACQUISITION).data.shape[1:]
+    size = (-(-x // 8) * 8, -(-y // 8) * 8)
+    stack = ContrastStack.build(
+        read_contrast_manifest(tmp_path / "manifest.csv", contrasts=NAMES),
+        tmp_path / "cache",
+        contrasts=NAMES,
+        acquisition=ACQUISITION,
+        spatial_size=size,
+        progress=False,
+    )
+    dataset = ContrastDataset(stack, neighbors=1)
+    shown = dataset.__getitems__(range(len(dataset)))
+    assert len(dataset) == z * len(NAMES)
+    seen: list[Tensor] = []
+
+    class Seen(nn.Module):
+        stride_multiple = 8
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.clone())
+            return x[:, :1]
+
+    restorer = ContrastRestorer(Seen(), neighbors=1, contrasts=NAMES, acquisition=ACQUISITION, batch_size=z)
+    restorer.restore(read_channels([tmp_path / "in.nii.gz"], ACQUISITION))
+    for image, contrast, index in zip(shown["image"], shown["contrast"], shown["slice_index"], strict=True):
+        # One float32 division, by a scale that is float32 in the one and float64 in the other.
+        torch.testing.assert_close(seen[int(contrast)][int(index)], image, rtol=2**-22, atol=0)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["mri/avg152_T1.nii", "mri/avg152_T2.nii", "mri/avg152_PD.nii"], ["mri/gre_3echo_magnitude.nii"]],
+)
+def test_real_images_are_restored_on_their_grid(
+    names: list[str],
+    shared_data: Callable[[str], Path],
+    mri_weights: Path,
+    shown_channel: Callable[[int], nn.Module],
+    tmp_path: Path,
+) -> None:
+    inputs = InputFiles(tuple(shared_data(name) for name in names), "a")
+    images = make_acquisition(component="any", channels=3)
+    restorer = ContrastRestorer(shown_channel(1), neighbors=0, contrasts=["t1c"], acquisition=images)
+    (written,) = ContrastEvaluator(
+        [inputs], restorer, weights=mri_weights, output_dir=tmp_path, progress=False
+    ).run()
+    given = nibabel.load(inputs.paths[min(1, len(names) - 1)])
+    voxels = given.get_fdata() if len(names) > 1 else given.get_fdata()[..., 1]
+    restored = nibabel.load(written)
+    np.testing.assert_array_equal(restored.affine, given.affine)
+    scale = json.loads((tmp_path / "a_t1c_restored.json").read_text())["input_scale"][1]
+    # One float32 division.
+    np.testing.assert_allclose(restored.get_fdata(), voxels / scale, rtol=2**-23)

@@ -1,0 +1,45 @@
+"""The training domain of multi-contrast MRI: measured on the reference channel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medrestore.data.training_range import domain_warnings, volume_features
+from medrestore.data.volumes import Volume
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, read_channels
+from medrestore.domains.multicontrast_mri.manifest import read_contrast_manifest
+from medrestore.domains.multicontrast_mri.training.training_range import model_information
+
+CONTRASTS = ("t1w", "t2w", "t2_flair")
+
+
+def test_what_inference_must_know_is_plain(
+    make_cohort: Callable[..., Path], acquisition: Acquisition
+) -> None:
+    table = read_contrast_manifest(make_cohort(), contrasts=CONTRASTS)
+    information = model_information(
+        table, acquisition=acquisition, contrasts=CONTRASTS, neighbors=1, spatial_size=(16, 12)
+    )
+    assert json.loads(json.dumps(information)) == information
+    assert Acquisition.from_plain(information.pop("acquisition")) == acquisition
+    domain = information.pop("domain")
+    assert information == {
+        "neighbors": 1,
+        "label_column": "contrast",
+        "spatial_size": [16, 12],
+        "contrasts": list(CONTRASTS),
+    }
+    references = [read_channels(paths, acquisition).reference(acquisition) for paths in table["input_paths"]]
+    noise = [volume_features(volume)["relative_noise"] for volume in references]
+    assert domain["features"]["relative_noise"] == [min(noise), max(noise)]
+    # Tolerance: NIfTI keeps the affine as float32.
+    assert domain["features"]["voxel_size_z_mm"] == pytest.approx([5.0, 5.0], rel=1e-6)
+
+    assert domain_warnings(references[0], domain) == []
+    coarse = Volume(references[0].data, np.diag([4.0, 4.0, 8.0, 1.0]), references[0].source)
+    assert "voxel size z mm is 8, trained on 5 to 5" in domain_warnings(coarse, domain)
