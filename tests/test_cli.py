@@ -750,11 +750,11 @@ def test_results_are_printed_before_they_are_recorded(
         record={},
     )
     for name in (
-        "evaluate.evaluate",
-        "contrasts.evaluate.evaluate_contrasts",
-        "tiles.evaluate.evaluate_tiles",
+        "amyloid_pet.evaluation.evaluate.evaluate",
+        "multicontrast_mri.evaluation.evaluate.evaluate_contrasts",
+        "histology.evaluation.evaluate.evaluate_tiles",
     ):
-        monkeypatch.setattr(f"medrestore.evaluation.{name}", lambda *_, **__: done)
+        monkeypatch.setattr(f"medrestore.domains.{name}", lambda *_, **__: done)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:1")
     for command in ("evaluate", "mri evaluate", "histology evaluate"):
         ended = call(*command.split(), "--manifest", tmp_path / "m.csv", "--output", tmp_path)

@@ -87,6 +87,8 @@ def test_remedies_of_slides_exist_in_every_command_that_reads_slides() -> None:
         assert set(OF_SLIDES) <= options[name]
     # What tells of tiles is said by the command that cuts them.
     told = {
-        option for option, place in said() if place.startswith(("data/slides/tiles", "data/slides/slide_"))
+        option
+        for option, place in said()
+        if place.startswith(("domains/histology/slides/tiles", "domains/histology/slides/slide_"))
     }
     assert told <= options["tiles"]

@@ -1,13 +1,9 @@
-"""Makes the training case importable by the tests of engines."""
+"""Tests of engines compute with one thread."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from medrestore.checks import InputError
 from medrestore.interruption import Terminated
 from medrestore.networks.weights import load_file, load_network
 
-SCRIPT = Path(__file__).with_name("training_case.py")
+SCRIPT = Path(__file__).parents[1] / "training_case.py"
 
 
 def tensors(value: object, prefix: str = "") -> dict[str, torch.Tensor]:

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data import low_dose
 from medrestore.data.manifest import check_manifest, read_manifest
 from medrestore.data.tables import Problem
+from medrestore.domains.amyloid_pet import low_dose
 from medrestore.domains.amyloid_pet.low_dose import head_mask, simulate_low_dose
 from medrestore.files import write_json
 from medrestore.operators.pet_scan import ScanSettings

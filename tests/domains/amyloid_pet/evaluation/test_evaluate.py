@@ -13,8 +13,8 @@ import torch
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import read_volume
+from medrestore.domains.amyloid_pet.evaluation import evaluate as module
 from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate
-from medrestore.evaluation import evaluate as module
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.record import Evaluation, load_evaluation
 from medrestore.metrics.quantitative import dose_equivalent

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medrestore import __version__
 from medrestore.checks import InputError
 from medrestore.domains.histology.manifest import write_tile_manifest
+from medrestore.domains.histology.restoration import super_resolution
 from medrestore.domains.histology.restoration.super_resolution import (
     ImageEvaluator,
     ImageFile,
@@ -29,7 +30,6 @@ from medrestore.domains.histology.restoration.super_resolution import (
     load_super_resolver,
 )
 from medrestore.files import sha256_file
-from medrestore.inference import super_resolution
 from medrestore.networks.super_resolution import SRResNet
 from medrestore.networks.weights import describe, save_file
 from medrestore.operators.resampling import reduce_image

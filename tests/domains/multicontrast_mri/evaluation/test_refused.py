@@ -12,8 +12,8 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
+from medrestore.domains.multicontrast_mri import restoration as inference_contrasts
 from medrestore.domains.multicontrast_mri.evaluation.evaluate import evaluate_contrasts
-from medrestore.inference import contrasts as inference_contrasts
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
 from medrestore.networks.weights import describe, save_file
 

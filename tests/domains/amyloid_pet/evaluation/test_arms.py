@@ -32,7 +32,7 @@ def test_every_scan_has_a_file_of_every_method(cohort: Cohort, rows: pd.DataFram
 
 
 def test_files_are_named_as_restoring_names_them() -> None:
-    from medrestore.inference import restore
+    from medrestore.domains.amyloid_pet.restoration import restore
 
     assert restore.restored_name is restored_name
     assert restored_name("sub-01_ses-01") == "sub-01_ses-01_restored.nii.gz"
