@@ -39,7 +39,7 @@ class Judge:
     name
         What its columns are called: ``task`` for T, ``observer`` for an independent one.
     network
-        (B, 1, H, W) -> what it says of each slice, in evaluation mode.
+        Has ``probability``, (B, 1, H, W) -> of what it tells in each slice; in evaluation mode.
     spatial_size
         In-plane size (H, W) of the slices it was trained on, in which slices are centered (padded with zeros
         or cropped). None: slices are taken as they are.
@@ -60,18 +60,20 @@ class Judge:
         size = self.spatial_size or (int(shape[0]), int(shape[1]))
         return size, *center_window(shape, size)
 
-    def outputs(self, slices: NDArray[np.floating]) -> Tensor:
+    def outputs(self, slices: NDArray[np.floating], *, of: str = "probability") -> Tensor:
         """Return what the network says of each slice.
 
         Parameters
         ----------
         slices : (N, X, Y)
             Slice-first, in the relative units of training.
+        of
+            Name of the network's method that is asked.
 
         Returns
         -------
         (N, ...) float32
-            Logits, on the CPU.
+            On the CPU.
 
         Raises
         ------
@@ -83,10 +85,10 @@ class Judge:
         size, inside, place = self.window(slices.shape[1:])
         centered = np.zeros((len(slices), 1, *size), dtype=np.float32)
         centered[:, 0, place[0], place[1]] = slices[:, inside[0], inside[1]]
-        device = next(self.network.parameters()).device
+        device, ask = next(self.network.parameters()).device, getattr(self.network, of)
         with torch.inference_mode():
             parts = [
-                self.network(batch.to(device)).float().cpu()
+                ask(batch.to(device)).float().cpu()
                 for batch in torch.from_numpy(centered).split(self.batch_size)
             ]
         found = torch.cat(parts)
@@ -97,7 +99,7 @@ class Judge:
 
 @dataclass(frozen=True, eq=False)
 class Observer(Judge):
-    """A trained classifier of axial slices: (B, 1, H, W) -> (B,) logits of a positive."""
+    """A trained classifier of axial slices, whose ``probability`` of a positive is (B,)."""
 
     def probabilities(self, slices: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the probability of a positive for each slice.
@@ -117,7 +119,7 @@ class Observer(Judge):
         InputError
             When the slices are not a stack, or an output is not finite.
         """
-        found: NDArray[np.float64] = torch.sigmoid(self.outputs(slices)).double().numpy()
+        found: NDArray[np.float64] = self.outputs(slices).double().numpy()
         return found
 
 

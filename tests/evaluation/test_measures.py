@@ -111,13 +111,13 @@ def test_the_standard_dose_is_no_restoration_of_itself() -> None:
         image_quality(reference.target.copy(), reference)
 
 
-class BrightnessLogit(nn.Module):
+class CornerVoxel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.logit(x[:, 0, 0, 0])
+    def probability(self, x: Tensor) -> Tensor:
+        return x[:, 0, 0, 0]
 
 
 def test_reading_by_hand() -> None:
@@ -130,7 +130,7 @@ def test_reading_by_hand() -> None:
     reference = make_reference(
         image, foreground=np.ones(image.shape, dtype=bool), regions=regions, scale=2.0, label=1
     )
-    observers = [Observer(name, BrightnessLogit()) for name in ("task", "observer")]
+    observers = [Observer(name, CornerVoxel()) for name in ("task", "observer")]
     found = reading(image, reference, observers, target_labels=(2, 5), reference_labels=(1,))
     assert found["task_score"] == pytest.approx(0.6)
     assert found["task_mae"] == pytest.approx(0.4)
@@ -143,7 +143,7 @@ def test_a_volume_read_wrong_is_an_error_of_one() -> None:
     image = np.full((2, 2, 3), 0.9, dtype=np.float32)
     reference = make_reference(image, label=0)
     found = reading(
-        image, reference, [Observer("task", BrightnessLogit())], target_labels=(2,), reference_labels=(1,)
+        image, reference, [Observer("task", CornerVoxel())], target_labels=(2,), reference_labels=(1,)
     )
     assert found["task_error"] == 1.0
     assert "suvr" not in found

@@ -25,6 +25,9 @@ class MeanLogit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(1, 2, 3))
 
+    def probability(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self(x))
+
 
 def test_probabilities_are_those_of_each_slice_by_itself() -> None:
     network = AmyloidClassifier(widen_factor=1 / 8, seed=3).eval()

@@ -132,9 +132,13 @@ class ContrastClassifier(nn.Module):
         logits: Tensor = self.classifier(self.layers(x))
         return logits
 
+    def patch_probability(self, x: Tensor) -> Tensor:
+        """Return the probability of every contrast for each patch, (B, classes, h, w)."""
+        return torch.softmax(self(x).float(), dim=1)
+
     def probability(self, x: Tensor) -> Tensor:
         """Return the probability of every contrast, (B, classes), the mean over the slice's patches."""
-        return torch.softmax(self(x).float(), dim=1).mean(dim=(2, 3))
+        return self.patch_probability(x).mean(dim=(2, 3))
 
     def error(self, x: Tensor, labels: Tensor) -> Tensor:
         """Return 1 - the probability of the true contrast of each slice, (B,); ``labels`` are its indices."""

@@ -20,7 +20,7 @@ SEGMENTERS = ("segmenter",)
 
 @dataclass(frozen=True, eq=False)
 class ContrastObserver(Judge):
-    """A patch classifier of contrasts: (B, 1, H, W) -> (B, K, h, w) logits.
+    """A classifier of contrasts, whose ``patch_probability`` is (B, K, h, w).
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class ContrastObserver(Judge):
             ``NAME_slice_accuracy``: share of slices where it is so of the mean probability over patches;
             ``NAME_mae``: 1 - mean probability of the right contrast, over patches, then slices.
         """
-        probabilities = torch.softmax(self.outputs(slices), dim=1).double()
+        probabilities = self.outputs(slices, of="patch_probability").double()
         size, inside, place = self.window(head.shape[1:])
         centered = np.zeros((len(head), 1, *size), dtype=np.float32)
         centered[:, 0, place[0], place[1]] = head[:, inside[0], inside[1]]
@@ -72,7 +72,7 @@ class ContrastObserver(Judge):
 
 @dataclass(frozen=True, eq=False)
 class LesionReader(Judge):
-    """A segmenter of lesions: (B, 1, H, W) -> (B, 1, H, W) logits.
+    """A segmenter of lesions, whose ``probability`` is (B, 1, H, W).
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class LesionReader(Judge):
         (N, X, Y) bool
         """
         _, inside, place = self.window(slices.shape[1:])
-        found = self.outputs(slices)[:, 0].numpy() > 0
+        found = self.outputs(slices)[:, 0].numpy() > 0.5
         marked = np.zeros(slices.shape, dtype=bool)
         marked[:, inside[0], inside[1]] = found[:, place[0], place[1]]
         return marked

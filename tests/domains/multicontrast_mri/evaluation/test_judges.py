@@ -17,16 +17,16 @@ class Brightness(nn.Module):
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def patch_probability(self, x: Tensor) -> Tensor:
         bright = 20 * (torch.nn.functional.avg_pool2d(x, 4) - 0.5)
-        return torch.cat([-bright, bright], dim=1)
+        return torch.softmax(torch.cat([-bright, bright], dim=1), dim=1)
 
 
 class Threshold(Brightness):
     """Lesion where a pixel exceeds 1."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x - 1
+    def probability(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x - 1)
 
 
 def observer(size: tuple[int, int] | None = None) -> ContrastObserver:
