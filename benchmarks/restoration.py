@@ -20,9 +20,9 @@ from timing import interleaved, machine
 from torch import Tensor, nn
 
 from medrestore.data.volumes import SourceGrid, Volume
-from medrestore.domains.amyloid_pet.restoration.volume import VolumeRestorer
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import ChannelVolume, make_acquisition
 from medrestore.domains.multicontrast_mri.restoration import ContrastRestorer
+from medrestore.inference.slices import VolumeRestorer
 from medrestore.networks.unet import UNetGenerator
 
 TARGET_RATIO = 1.10

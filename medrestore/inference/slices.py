@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -16,11 +15,12 @@ from torch import Tensor, nn
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
+from medrestore.data.intensity import foreground_scale
 from medrestore.data.slice_stack import center_window
-from medrestore.networks.device import require_device
-from medrestore.networks.precision import autocast_dtype
+from medrestore.data.volumes import Volume
+from medrestore.inference.network import NetworkRestorer, RunningSettings
 
-__all__ = ["Restoration", "SliceRestorer"]
+__all__ = ["Restoration", "SliceRestorer", "VolumeRestorer"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,42 +46,38 @@ class Restoration:
     input_scale: tuple[float, ...]
 
 
-class SliceRestorer:
+class SliceRestorer(NetworkRestorer):
     """Run a generator over the slices of volumes, with their neighbors, in batches.
 
-    What restorers share; they add where the volume, its scale and the conditions come from.
+    Restorers of several channels or conditions add where the volume, its scale and the conditions come from.
 
     Parameters
     ----------
     generator
-        (B, (2k + 1) C + K, H, W) -> (B, 2m + 1, H, W), which leaves its input as it is. Copied: later changes
-        to its weights have no effect here. Its attribute ``stride_multiple``, where it has one, is what H and
-        W must be a multiple of.
+        (B, (2k + 1) C + K, H, W) -> (B, 2m + 1, H, W): slices -k to k, each with its C channels, then K
+        constant planes. Its attribute ``stride_multiple``, where it has one, is what H and W must be a
+        multiple of.
     neighbors
         k, slices on each side that the network sees; beyond the first and last slice these are repeated.
-    in_channels
-        (2k + 1) C + K.
-    batch_size
-        Slices at a time.
-    device
-        Where the network runs.
-    precision
-        Of :func:`~medrestore.networks.precision.autocast_dtype`: ``auto`` | ``fp32`` | ``bf16`` | ``fp16``.
-        In the 16-bit ones, convolutions and linear layers are of that type, statistics of normalization
-        float32.
+    channels
+        C, of the volume.
+    planes
+        K, which tell the network under what condition it restores.
     samples
         0: evaluation mode, one pass. Otherwise, at least 2: dropout is on (the paper's noise z), and mean and
         standard deviation (ddof 1) over so many passes are returned.
     seed
         Of the streams ``restore``: a sample of a volume under one condition is a function of it and of the
         batch size, whatever other conditions are asked for.
+    batch_size, device, precision
+        As in :class:`~medrestore.inference.network.NetworkRestorer`; a batch is of slices under one
+        condition.
 
     Notes
     -----
     Slices are centered in the smallest size that is a multiple of ``stride_multiple``, padded with zeros as
     in training, and cropped back. A network with m > 0 also predicts a slice's m neighbors on each side: all
-    predictions of a slice are averaged. Normalization layers use their running statistics, so a result does
-    not depend on what else is in the batch.
+    predictions of a slice are averaged.
 
     Raises
     ------
@@ -95,38 +91,29 @@ class SliceRestorer:
         generator: nn.Module,
         *,
         neighbors: int,
-        in_channels: int,
-        batch_size: int,
-        device: str | torch.device,
-        precision: str,
-        samples: int,
-        seed: int,
+        channels: int = 1,
+        planes: int = 0,
+        samples: int = 0,
+        seed: int = 0,
+        **running: Unpack[RunningSettings],
     ) -> None:
         require_in_range("neighbors", neighbors, 0, 1000)
-        require_in_range("batch_size", batch_size, 1, 10**6)
         if samples != 0:
             require_in_range("samples (other than 0)", samples, 2, 10**6)
+        in_channels = (2 * neighbors + 1) * channels + planes
         taken = getattr(generator, "in_channels", in_channels)
         if taken != in_channels:
             raise InputError(
                 f"the generator takes {taken} channels, the slices of this acquisition have {in_channels}. "
                 "Remedy: restore with the bundle and the settings that it was trained with"
             )
+        super().__init__(generator, **running)
         self.neighbors = int(neighbors)
-        self.batch_size = int(batch_size)
-        self.device = require_device(device)
-        self.autocast = autocast_dtype(precision, self.device)
         self.samples = int(samples)
         self.seed = seed
         self.stride_multiple = int(getattr(generator, "stride_multiple", 1))
-        network: Any = copy.deepcopy(generator).eval().requires_grad_(False)
-        network = network.to(device=self.device, memory_format=torch.channels_last)
-        if self.autocast is not None:  # what autocast would do at every batch, once
-            for module in network.modules():
-                if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-                    module.to(self.autocast)
         dropouts = [
-            module for module in network.modules() if isinstance(module, nn.modules.dropout._DropoutNd)
+            module for module in self.network.modules() if isinstance(module, nn.modules.dropout._DropoutNd)
         ]
         if samples and not any(module.p > 0 for module in dropouts):
             raise InputError(
@@ -134,18 +121,13 @@ class SliceRestorer:
             )
         for module in dropouts:
             module.train(samples > 0)
-        self.network: nn.Module = network
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What a restoration depends on beside the weights and the source, as plain values."""
-        return {
-            "samples": self.samples,
-            "seed": self.seed if self.samples else None,
-            "precision": str(self.autocast or torch.float32).removeprefix("torch."),
-        }
+        return {"samples": self.samples, "seed": self.seed if self.samples else None, **super().provenance}
 
-    def _restorations(
+    def restorations(
         self,
         channels: NDArray[np.float32],
         input_scale: Sequence[float],
@@ -215,9 +197,7 @@ class SliceRestorer:
         _, place = center_window((x, y), tuple(slices.shape[1:]))
         kept = slices[(slice(None), *place)].reshape(z, x * y).t().contiguous().mul_(scale)
         restored: NDArray[np.float32] = kept.view(x, y, z).cpu().numpy()
-        if not np.isfinite(restored).all():
-            remedy = "check the weights" + ", or use precision fp32" * (self.autocast is not None)
-            raise InputError(f"the restored volume is not finite. Remedy: {remedy}")
+        self.require_finite(bool(np.isfinite(restored).all()), what="volume")
         return restored
 
     def _pass(self, slices: Tensor, conditions: Mapping[str, Sequence[float]], sample: int) -> Tensor:
@@ -265,8 +245,8 @@ class SliceRestorer:
             if self.samples
             else nullcontext()
         )
-        with stream, torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            output: Tensor = self.network(batch)
+        with stream:
+            output = self.forward(batch)
         expected = (len(batch), *batch.shape[2:])
         if output.ndim != 4 or (len(output), *output.shape[2:]) != expected or output.shape[1] % 2 == 0:
             raise InputError(
@@ -274,3 +254,23 @@ class SliceRestorer:
                 "expected slices of the same size and an odd number of channels"
             )
         return output
+
+
+class VolumeRestorer(SliceRestorer):
+    """Restore volumes of one channel under no condition: the same image without its degradation comes out."""
+
+    def restore(self, volume: Volume) -> Restoration:
+        """Restore a volume of any size, in its own unit.
+
+        Parameters
+        ----------
+        volume
+            (X, Y, Z) float32 in canonical axes.
+
+        Raises
+        ------
+        InputError
+            When the volume has no foreground to scale by, or the result is not finite or of another size.
+        """
+        scale = foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm)
+        return self.restorations(volume.data[None], [scale], {"": ()}, scale=scale)[""]

@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from torch import nn
 
 from medrestore.data.volumes import read_volume, write_volume
-from medrestore.domains.amyloid_pet.restoration.volume import VolumeRestorer
+from medrestore.inference.slices import VolumeRestorer
 
 
 def test_restoration_lies_on_the_grid_of_an_oblique_source(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -27,6 +27,7 @@ from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
 )
 from medrestore.files import sha256_file
 from medrestore.inference.files import NiftiEvaluator, Output, Restored
+from medrestore.inference.network import SampledSettings
 from medrestore.inference.slices import Restoration, SliceRestorer
 from medrestore.networks.device import require_device
 from medrestore.networks.weights import build_network, load_model
@@ -56,14 +57,14 @@ class ContrastRestorer(SliceRestorer):
     Parameters
     ----------
     generator
-        (B, (2k + 1) C + K, H, W) -> (B, 1, H, W): slices -k to k, each with its C channels, then a constant
-        plane for each contrast, 1 for the wanted one and 0 for the others.
+        As in :class:`~medrestore.inference.slices.SliceRestorer`, with a plane for each contrast: 1 for the
+        wanted one and 0 for the others.
     contrasts
         Names of the K contrasts in the order of their planes.
     acquisition
         What the C channels are.
     neighbors, batch_size, device, precision, samples, seed
-        As in :class:`~medrestore.inference.slices.SliceRestorer`; a batch is of one contrast.
+        As in :class:`~medrestore.inference.slices.SliceRestorer`.
 
     Raises
     ------
@@ -79,23 +80,16 @@ class ContrastRestorer(SliceRestorer):
         neighbors: int,
         contrasts: Sequence[str],
         acquisition: Acquisition,
-        batch_size: int = 8,
-        device: str | torch.device = "cpu",
-        precision: str = "fp32",
-        samples: int = 0,
-        seed: int = 0,
+        **running: Unpack[SampledSettings],
     ) -> None:
         if not contrasts or len(set(contrasts)) < len(contrasts):
             raise InputError(f"contrasts must be distinct names, at least one, got {list(contrasts)}")
         super().__init__(
             generator,
             neighbors=neighbors,
-            in_channels=(2 * neighbors + 1) * acquisition.channels + len(contrasts),
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-            samples=samples,
-            seed=seed,
+            channels=acquisition.channels,
+            planes=len(contrasts),
+            **running,
         )
         self.contrasts = tuple(contrasts)
         self.acquisition = acquisition
@@ -152,7 +146,7 @@ class ContrastRestorer(SliceRestorer):
                 f"the network was trained on {self.acquisition.channels}"
             )
         scale = [float(value) for value in input_scale(volume, self.acquisition)]
-        return self._restorations(volume.data, scale, planes, scale=1.0)
+        return self.restorations(volume.data, scale, planes, scale=1.0)
 
 
 @dataclass(frozen=True)

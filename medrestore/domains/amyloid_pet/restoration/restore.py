@@ -17,9 +17,9 @@ from medrestore.data.nifti_search import nifti_files
 from medrestore.data.restorations import restored_name
 from medrestore.data.training_range import domain_warnings
 from medrestore.data.volumes import read_volume
-from medrestore.domains.amyloid_pet.restoration.volume import VolumeRestorer
 from medrestore.files import sha256_file
 from medrestore.inference.files import NiftiEvaluator, Output, Restored
+from medrestore.inference.slices import VolumeRestorer
 from medrestore.networks.device import require_device
 from medrestore.networks.weights import build_network, load_model
 

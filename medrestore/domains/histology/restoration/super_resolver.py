@@ -2,91 +2,62 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from medrestore.checks import InputError, fail, require_in_range
+from medrestore.inference.network import NetworkRestorer, RunningSettings
 from medrestore.networks.device import require_device
-from medrestore.networks.precision import autocast_dtype
 from medrestore.networks.weights import build_network, load_model
 from medrestore.operators.resampling import require_sigma
 
 __all__ = ["SuperResolver", "load_super_resolver"]
 
 
-class SuperResolver:
+class SuperResolver(NetworkRestorer):
     """Enlarge images by a generator, in batches.
 
     Parameters
     ----------
     generator
-        (B, 3, h, w) in [0, 1] -> (B, 3, scale h, scale w), which leaves its input as it is. Copied: later
-        changes to its weights have no effect here.
+        (B, 3, h, w) in [0, 1] -> (B, 3, scale h, scale w).
     scale
         Factor along each axis.
     sigma : float, high-resolution pixels
         Of the Gaussian by which the training images were reduced; used where inputs are made of targets.
-    batch_size
-        Images at a time.
-    device
-        Where the network runs.
-    precision
-        Of :func:`~medrestore.networks.precision.autocast_dtype`: ``auto`` | ``fp32`` | ``bf16`` | ``fp16``.
-        In the 16-bit ones, convolutions and linear layers are of that type.
+    batch_size, device, precision
+        As in :class:`~medrestore.inference.network.NetworkRestorer`.
 
     Raises
     ------
     InputError
         When a number is out of range, or the generator says that it takes other channels or has another
         scale.
-
-    Notes
-    -----
-    Normalization layers use their running statistics, so a result does not depend on what else is in the
-    batch.
     """
 
     def __init__(
-        self,
-        generator: nn.Module,
-        *,
-        scale: int,
-        sigma: float,
-        batch_size: int = 8,
-        device: str | torch.device = "cpu",
-        precision: str = "fp32",
+        self, generator: nn.Module, *, scale: int, sigma: float, **running: Unpack[RunningSettings]
     ) -> None:
         require_in_range("scale", scale, 1, 64)
         require_sigma(sigma)
-        require_in_range("batch_size", batch_size, 1, 10**6)
         for name, expected in (("in_channels", 3), ("scale", scale)):
             found = getattr(generator, name, expected)
             if found != expected:
                 raise InputError(f"the generator has {name} {found}, expected {expected}")
+        super().__init__(generator, **running)
         self.scale = int(scale)
         self.sigma = float(sigma)
-        self.batch_size = int(batch_size)
-        self.device = require_device(device)
-        self.autocast = autocast_dtype(precision, self.device)
-        network: Any = copy.deepcopy(generator).eval().requires_grad_(False)
-        network = network.to(device=self.device, memory_format=torch.channels_last)
-        if self.autocast is not None:  # what autocast would do at every batch, once
-            for module in network.modules():
-                if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
-                    module.to(self.autocast)
-        self.network: nn.Module = network
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What a restoration depends on beside the weights and the source, as plain values."""
-        return {"scale": self.scale, "precision": str(self.autocast or torch.float32).removeprefix("torch.")}
+        return {"scale": self.scale, **super().provenance}
 
     def restore(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Enlarge images of one size.
@@ -119,15 +90,12 @@ class SuperResolver:
     def _pass(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         # (B, h, w, 3) in memory is (B, 3, h, w) of the format channels_last: nothing is copied.
         given = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            output: Tensor = self.network(given.float().div_(255))
+        output = self.forward(given.float().div_(255))
         expected = (len(images), 3, *(length * self.scale for length in images.shape[1:3]))
         if tuple(output.shape) != expected:
             raise InputError(f"the generator gave {tuple(output.shape)}, expected {expected}")
         levels = output.float().permute(0, 2, 3, 1).mul(255)
-        if not bool(torch.isfinite(levels).all()):
-            remedy = "check the weights" + ", or use precision fp32" * (self.autocast is not None)
-            raise InputError(f"the restored image is not finite. Remedy: {remedy}")
+        self.require_finite(bool(torch.isfinite(levels).all()), what="image")
         return cast(
             "NDArray[np.uint8]", levels.round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu().numpy()
         )

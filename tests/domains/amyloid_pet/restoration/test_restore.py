@@ -25,8 +25,8 @@ from medrestore.domains.amyloid_pet.restoration.restore import (
     find_volumes,
     load_restorer,
 )
-from medrestore.domains.amyloid_pet.restoration.volume import VolumeRestorer
 from medrestore.files import sha256_file
+from medrestore.inference.slices import VolumeRestorer
 from medrestore.networks.unet import UNetGenerator
 from medrestore.networks.weights import describe, load_network, save_file
 

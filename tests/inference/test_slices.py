@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import SourceGrid, Volume, read_volume
-from medrestore.domains.amyloid_pet.restoration.volume import VolumeRestorer
+from medrestore.inference.slices import VolumeRestorer
 from medrestore.networks.unet import UNetGenerator
 
 
