@@ -16,6 +16,7 @@ from medrestore.losses.adversarial import discriminator_loss, feature_matching_l
 from medrestore.losses.pixel import l1_loss
 from medrestore.losses.task import task_regression_loss
 from medrestore.methods.base import Minimizer, Stage, Step, frozen
+from medrestore.networks.discriminators import DiscriminatorOutput
 from medrestore.networks.weights import load_network, load_state
 
 __all__ = ["TaskGAN"]
@@ -105,50 +106,63 @@ class TaskGAN(Step):
 
     def step(self, engine: Minimizer, batch: Mapping[str, Tensor]) -> dict[str, float | Tensor]:
         """Let G, then D, then T step, as far as the stage lets them; return the terms of equation 4."""
-        target, status = batch["label"], batch[self.label_column]
-        losses: dict[str, Tensor] = {}
-        restored = target
-        if self.learns("generator"):
-            restored = self.networks["generator"](batch["image"])
-            losses |= self._generator_and_discriminator(engine, restored, target, status)
-        if self.learns("task"):
-            losses |= self._task(engine, restored.detach(), target, status)
+        x, y = batch["label"], batch[self.label_column]
+        restored = self.networks["generator"](batch["image"]) if self.learns("generator") else None
+        compared = restored is not None and self.adversarial_weight > 0
+        real = self.networks["discriminator"](x) if compared else None
+        losses = (
+            self._generator(engine, restored, x, y, real)
+            | self._discriminator(engine, restored, real)
+            | self._task(engine, restored, x, y)
+        )
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _generator_and_discriminator(
-        self, engine: Minimizer, restored: Tensor, target: Tensor, status: Tensor
+    def _generator(
+        self,
+        engine: Minimizer,
+        restored: Tensor | None,
+        x: Tensor,
+        y: Tensor,
+        real: DiscriminatorOutput | None,
     ) -> dict[str, Tensor]:
-        discriminator, task = self.networks["discriminator"], self.bare("task")
-        losses = {"pixel": l1_loss(restored, target)}  # eq. 1
+        if restored is None:
+            return {}
+        losses = {"pixel": l1_loss(restored, x)}  # eq. 1
         total = losses["pixel"]
-        real = discriminator(target) if self.adversarial_weight > 0 else None
         if real is not None:
-            with frozen(discriminator):
+            with frozen(self.networks["discriminator"]):
                 fake = self.bare("discriminator")(restored)
             losses["feature_matching"] = feature_matching_loss(  # eq. 2
                 real.features, fake.features, layers=self.feature_layers
             )
             total = total + self.adversarial_weight * losses["feature_matching"]
         if self.task_weight > 0:
-            task.eval()
+            task = self.bare("task").eval()
             with frozen(task):
-                losses["task_restored"] = self.task_loss(task(restored), status)  # eq. 3, first term
+                losses["task_restored"] = self.task_loss(task(restored), y)  # eq. 3, first term
             total = total + self.task_weight * losses["task_restored"]
         losses["generator"] = total
         engine.minimize("generator", total)
-        if real is not None:
-            fake = discriminator(restored.detach())
-            losses["discriminator"] = discriminator_loss(real.logits, fake.logits, criterion=self.criterion)
-            engine.minimize("discriminator", losses["discriminator"])
         return losses
 
-    def _task(self, engine: Minimizer, restored: Tensor, target: Tensor, status: Tensor) -> dict[str, Tensor]:
+    def _discriminator(
+        self, engine: Minimizer, restored: Tensor | None, real: DiscriminatorOutput | None
+    ) -> dict[str, Tensor]:
+        if restored is None or real is None:
+            return {}
+        fake = self.networks["discriminator"](restored.detach())
+        loss = discriminator_loss(real.logits, fake.logits, criterion=self.criterion)
+        engine.minimize("discriminator", loss)
+        return {"discriminator": loss}
+
+    def _task(self, engine: Minimizer, restored: Tensor | None, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        if not self.learns("task"):
+            return {}
         self.bare("task").train()
-        on_target = self.networks["task"](target)
-        losses = {"task_target": self.task_loss(on_target, status)}  # eq. 3, second term
+        losses = {"task_target": self.task_loss(self.networks["task"](x), y)}  # eq. 3, second term
         total = losses["task_target"]
-        if self.learns("generator") and self.task_update == "joint":
-            losses["task_joint"] = self.task_loss(self.networks["task"](restored), status)
+        if restored is not None and self.task_update == "joint":
+            losses["task_joint"] = self.task_loss(self.networks["task"](restored.detach()), y)
             total = total + losses["task_joint"]
         engine.minimize("task", total)
         return losses

@@ -9,16 +9,16 @@ from torch import nn
 from training_case import STAGES, Batches, build_trainer
 
 from medrestore.checks import InputError
-from medrestore.methods.segmentation import Segmentation
+from medrestore.methods.supervised import Supervised
 from medrestore.networks.segmenter import LesionSegmenter
 from medrestore.networks.weights import load_file, load_network
 
 ONE_CLASS = [STAGES[0], {**STAGES[1], "name": "contrasts", "epochs": 2, "batches": "one_class"}]
 
 
-def build_segmentation() -> Segmentation:
+def build_segmentation() -> Supervised:
     network = LesionSegmenter(channels=(2, 4), residual_units=0)
-    return Segmentation(
+    return Supervised(
         networks={"segmenter": network},
         optimizers={"segmenter": torch.optim.Adam(network.parameters(), lr=0.05)},
         loss=nn.BCEWithLogitsLoss(),

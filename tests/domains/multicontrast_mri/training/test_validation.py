@@ -10,7 +10,7 @@ from training_case import Batches, build_trainer
 
 from medrestore.checks import InputError
 from medrestore.domains.multicontrast_mri.training.validation import SegmentationValidation
-from medrestore.methods.segmentation import Segmentation
+from medrestore.methods.supervised import Supervised
 from medrestore.networks.segmenter import LesionSegmenter
 
 STAGE = {"name": "segmentation", "epochs": 2, "train": ["segmenter"]}
@@ -26,9 +26,9 @@ class Masks(Batches):
             yield {"image": batch["label"], "label": mask, "volume_index": volume}
 
 
-def build_step() -> Segmentation:
+def build_step() -> Supervised:
     network = LesionSegmenter(channels=(2, 4), residual_units=0)
-    return Segmentation(
+    return Supervised(
         networks={"segmenter": network},
         optimizers={"segmenter": torch.optim.Adam(network.parameters(), lr=0.05)},
         loss=nn.BCEWithLogitsLoss(),

@@ -1,4 +1,4 @@
-"""The segmenter's step: its loss, and nothing else learns."""
+"""The step of one network, a segmenter here: its loss, and nothing else learns."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
+from medrestore.checks import InputError
 from medrestore.methods.base import Stage
-from medrestore.methods.segmentation import Segmentation
+from medrestore.methods.supervised import Supervised
 
 
 class Recorder:
@@ -29,7 +30,7 @@ def test_step_minimizes_dice_and_cross_entropy_by_hand() -> None:
     with torch.no_grad():
         network.weight.fill_(math.log(3))
         network.bias.zero_()
-    step = Segmentation(
+    step = Supervised(
         networks={"segmenter": network},
         optimizers={"segmenter": torch.optim.SGD(network.parameters(), lr=1.0)},
         loss=DiceCELoss(sigmoid=True, batch=True, smooth_nr=0.0, smooth_dr=0.0),
@@ -49,5 +50,10 @@ def test_step_minimizes_dice_and_cross_entropy_by_hand() -> None:
     assert network.weight.grad is not None
 
 
-def test_moving_average_is_the_segmenters() -> None:
-    assert Segmentation.averaged == "segmenter"
+def test_moving_average_is_of_the_one_network_that_there_is() -> None:
+    network = nn.Conv2d(1, 1, 1)
+    assert (
+        Supervised(networks={"segmenter": network}, optimizers={}, loss=DiceCELoss()).averaged == "segmenter"
+    )
+    with pytest.raises(InputError, match=r"must hold one network, got \['one', 'two'\]"):
+        Supervised(networks={"one": network, "two": network}, optimizers={}, loss=DiceCELoss())
