@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import re
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,7 @@ autoencoder_epochs: 1
 warm_up_epochs: 1
 adversarial_epochs: 1
 """
+TIMED = ("reads.csv", "completeness.csv")
 PASSING = re.compile(
     r"(^|[._/])(time|date|created|began|ended|seconds|duration|version|versions|platform|host|commit|python|torch|"
     r"path|folder|output|tracking_uri|salt|id|software|environment)($|[._/])"
@@ -71,6 +73,7 @@ def run(folder: Path) -> None:
     from medrestore.domains.amyloid_pet.simulate.design import CohortSize, SubjectGroup
     from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize, MriSubjectGroup
 
+    secrets.token_hex = lambda count=16: "5a" * count  # a study draws a salt, and from it orders and ids
     overlays = {}
     for name, text in (("pet", AMYLOID_PET), ("mri", MULTICONTRAST_MRI), ("histology", HISTOLOGY)):
         overlays[name] = folder / f"{name}.yaml"
@@ -177,7 +180,7 @@ def fingerprints(folder: Path) -> dict[str, Any]:
             found[name] = _sum(path.read_bytes())
         elif path.name == "evaluation.json":
             found |= {f"{name}{key}": value for key, value in _record(path).items()}
-        elif "/study/analysis/" in f"/{name}" and path.suffix == ".csv":
+        elif "/study/analysis/" in f"/{name}" and path.suffix == ".csv" and path.name not in TIMED:
             found[name] = _sum(path.read_bytes())
     return found
 
