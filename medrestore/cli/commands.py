@@ -429,9 +429,10 @@ def pool(
     seed: Seed = 0,
 ) -> None:
     """Print one table over evaluations of several seeds: means over seeds, intervals over subjects."""
+    from medrestore.domains.base import metrics_of
     from medrestore.evaluation.pool import pool_evaluations
 
-    typer.echo(pool_evaluations(evaluations, seed=seed))
+    typer.echo(pool_evaluations(evaluations, metrics_of=metrics_of, seed=seed))
 
 
 @app.command()

@@ -14,7 +14,7 @@ __all__ = ["interval_note", "judges_note", "measured", "notes_of"]
 
 
 def measured(summary: pd.DataFrame) -> set[str]:
-    """Return the names of all metrics in a table, whatever contrast and group they are of."""
+    """Return the names of all metrics in a table, whatever stratum and group they are of."""
     return {MetricKey.parse(str(key)).name for key in summary["metric"].unique()}
 
 

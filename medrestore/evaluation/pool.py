@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from medrestore.checks import InputError
 from medrestore.evaluation.record import load_evaluation
 from medrestore.evaluation.rendering import render
-from medrestore.evaluation.tables import PAIRS, difference_table, summary_table
+from medrestore.evaluation.tables import difference_table, summary_table
+from medrestore.evaluation.titles import Metrics
 
 __all__ = ["pool_evaluations"]
 
-ALIKE = ("manifest_sha256", "split", "data_range", "dose_fractions", "contrasts", "scale", "sigma")
-"""Keys of their records that evaluations taken together must have in common."""
+ALIKE = ("domain", "manifest_sha256", "split", "data_range")
+"""Keys of their records that evaluations taken together must have in common, whatever they are of."""
 
 
 def pool_evaluations(
     folders: Sequence[str | os.PathLike[str]],
     *,
+    metrics_of: Callable[[str], Metrics],
     pairs: Sequence[tuple[str, str]] | None = None,
     seed: int = 0,
 ) -> str:
@@ -33,6 +35,8 @@ def pool_evaluations(
     ----------
     folders
         Of evaluations, each with its own seed of the trainings.
+    metrics_of
+        From the name of a kind of image to its metrics.
     pairs
         Methods whose paired differences are reported; those of the first evaluation when not given.
     seed
@@ -45,10 +49,10 @@ def pool_evaluations(
     """
     if not folders:
         raise InputError("folders must name at least one evaluation")
-    evaluations = [load_evaluation(folder) for folder in folders]
+    evaluations = [load_evaluation(folder, metrics_of=metrics_of) for folder in folders]
     first = evaluations[0]
     for other in evaluations[1:]:
-        for key in ALIKE:
+        for key in (*ALIKE, *first.metrics.alike):
             if other.record.get(key) != first.record.get(key):
                 raise InputError(
                     f"{other.output}: was evaluated with {key} {other.record.get(key)}, "
@@ -58,5 +62,7 @@ def pool_evaluations(
     table = pd.concat([item.per_subject for item in evaluations], ignore_index=True)
     table = table[table["method"].isin(shared)]
     if pairs is None:
-        pairs = [(one, other) for one, other in first.record.get("pairs", PAIRS)]
-    return render(summary_table(table, seed=seed), difference_table(table, pairs=pairs, seed=seed))
+        pairs = [(one, other) for one, other in first.record.get("pairs", first.metrics.pairs)]
+    summary = summary_table(table, metrics=first.metrics, seed=seed)
+    differences = difference_table(table, metrics=first.metrics, pairs=pairs, seed=seed)
+    return render(summary, differences, first.metrics)

@@ -14,10 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.checks import InputError, OutputError, fail, one_line
+from medrestore.checks import InputError, OutputError, about, fail, one_line
 from medrestore.claims import Claim, claimed
 from medrestore.evaluation.arms import raise_all
 from medrestore.evaluation.rendering import render
+from medrestore.evaluation.titles import Metrics
 from medrestore.files import atomic_path, sha256_file, write_json
 
 __all__ = [
@@ -35,9 +36,6 @@ RECORD = "evaluation.json"
 TABLES = ("per_subject", "summary", "differences")
 RESULTS = (*(f"{name}.csv" for name in TABLES), "tables.md", "figure.png")
 
-TEXT_COLUMNS = ("subject_id", "session_id", "group", "contrast", "dose_equivalent_bound")
-"""Of the table per subject: an empty text is no missing number."""
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -49,13 +47,14 @@ class Evaluation:
         Folder with ``per_subject.csv``, ``summary.csv``, ``differences.csv``, ``tables.md``, ``figure.png``
         and ``evaluation.json``.
     per_subject
-        One row per scan and method; with several target contrasts one for each of them, of slides one per
-        tile and method.
+        One row per image and method; with strata one for each of them.
     summary, differences
         Of :func:`~medrestore.evaluation.tables.summary_table` and
         :func:`~medrestore.evaluation.tables.difference_table`.
     record
-        How it was done: plain values.
+        How it was done: plain values; ``domain`` names the kind of image.
+    metrics
+        Of the kind of image.
     """
 
     output: Path
@@ -63,11 +62,12 @@ class Evaluation:
     summary: pd.DataFrame
     differences: pd.DataFrame
     record: dict[str, Any]
+    metrics: Metrics
 
     @property
     def markdown(self) -> str:
         """The tables as Markdown."""
-        return render(self.summary, self.differences)
+        return render(self.summary, self.differences, self.metrics)
 
 
 def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ def measure_scans(
     progress: bool,
     unit: str = "scan",
 ) -> Iterator[dict[str, Any]]:
-    """Measure all scans or tiles, several at a time, in the manifest's order.
+    """Measure all rows, several at a time, in the manifest's order.
 
     Parameters
     ----------
@@ -161,35 +161,47 @@ def claimed_evaluation(
     )
 
 
-def load_evaluation(folder: str | os.PathLike[str]) -> Evaluation:
+def load_evaluation(folder: str | os.PathLike[str], *, metrics_of: Callable[[str], Metrics]) -> Evaluation:
     """Read a finished evaluation back from its folder.
+
+    Parameters
+    ----------
+    folder
+        Of the evaluation.
+    metrics_of
+        From the name of a kind of image to its metrics.
 
     Raises
     ------
     InputError
-        When the folder holds no finished evaluation.
+        When the folder holds no finished evaluation, or one of a kind of image that is not known.
     """
     path = Path(folder)
     record = _read_record(path / RECORD)
     written = record.pop("tables_sha256", {})
     if not record.pop("finished", False) or not _has_tables(path):
         raise InputError(f"{path}: holds no finished evaluation. Remedy: run it again")
+    with about(path / RECORD):
+        metrics = metrics_of(str(record.get("domain", "")))
+    texts = [*metrics.text_columns, "method", "first", "second"]
     tables = zip(TABLES, (("subject_id", "method"), ("method",), ()), strict=True)
     per_subject, summary, differences = (
-        _read_table(path / f"{name}.csv", columns, written.get(name)) for name, columns in tables
+        _read_table(path / f"{name}.csv", columns, texts, written.get(name)) for name, columns in tables
     )
-    for name in TEXT_COLUMNS:
+    for name in metrics.text_columns:
         if name in per_subject:
             per_subject[name] = per_subject[name].fillna("")
-    return Evaluation(path, per_subject, summary, differences, record)
+    return Evaluation(path, per_subject, summary, differences, record, metrics)
 
 
-def _read_table(path: Path, columns: Sequence[str], checksum: str | None) -> pd.DataFrame:
+def _read_table(
+    path: Path, columns: Sequence[str], texts: Sequence[str], checksum: str | None
+) -> pd.DataFrame:
     """Read a table that an evaluation wrote, and nothing has rewritten."""
     try:
         # Subjects and methods may be named like a number, "NA" or "null": names are text.
-        text = dict.fromkeys((*TEXT_COLUMNS, "method", "first", "second"), str)
-        table = pd.read_csv(path.absolute(), dtype=text, na_values=[""], keep_default_na=False)
+        dtype = dict.fromkeys(texts, str)
+        table = pd.read_csv(path.absolute(), dtype=dtype, na_values=[""], keep_default_na=False)
     except (OSError, ValueError) as error:  # errors of pandas' parser are ValueErrors
         reason = one_line(error)
     else:

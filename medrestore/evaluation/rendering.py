@@ -1,4 +1,4 @@
-"""The tables of an evaluation as text: a metric is a column, or with several contrasts a table of its own."""
+"""The tables of an evaluation as text: a metric is a column, or with strata a table of its own."""
 
 from __future__ import annotations
 
@@ -8,21 +8,13 @@ from typing import Any
 import pandas as pd
 
 from medrestore.evaluation.markdown import interval_text, markdown_table
-from medrestore.evaluation.strata import contrast_tables, difference_rows
-from medrestore.evaluation.titles import (
-    DIAGNOSIS,
-    NUCLEI,
-    QUALITY,
-    QUANTIFICATION,
-    in_order,
-    label_of,
-    title_of,
-)
+from medrestore.evaluation.strata import difference_rows, stratum_tables
+from medrestore.evaluation.titles import DIAGNOSIS, QUALITY, Metrics, label_of
 
 __all__ = ["render"]
 
 
-def render(summary: pd.DataFrame, differences: pd.DataFrame) -> str:
+def render(summary: pd.DataFrame, differences: pd.DataFrame, metrics: Metrics) -> str:
     """Return the tables as aligned Markdown, readable on a terminal too.
 
     Parameters
@@ -31,42 +23,52 @@ def render(summary: pd.DataFrame, differences: pd.DataFrame) -> str:
         Of :func:`~medrestore.evaluation.tables.summary_table`.
     differences
         Of :func:`~medrestore.evaluation.tables.difference_table`.
+    metrics
+        Of the kind of image.
     """
-    by_contrast = summary["metric"].astype(str).str.contains("/")
-    parts = _plain_tables(summary[~by_contrast]) + contrast_tables(summary[by_contrast])
+    stratified = summary["metric"].astype(str).str.contains("/")
+    parts = _plain_tables(summary[~stratified], metrics) + stratum_tables(summary[stratified], metrics)
     if len(differences):
-        parts += ["### Paired differences", _difference_table(differences)]
+        parts += ["### Paired differences", _difference_table(differences, metrics)]
     return "\n\n".join(parts) + "\n"
 
 
-def _plain_tables(summary: pd.DataFrame) -> list[str]:
+def _plain_tables(summary: pd.DataFrame, metrics: Metrics) -> list[str]:
     """Return tables with metrics as columns."""
     parts = []
-    cells = {(row["method"], row["metric"]): _cell(row["metric"], row) for row in summary.to_dict("records")}
-    _mark_beyond(summary, cells)
-    shown = [name for name in summary["metric"].unique() if name != "dose_equivalent_beyond"]
-    for table in (QUALITY, DIAGNOSIS, QUANTIFICATION, NUCLEI):
-        metrics = in_order([name for name in shown if title_of(name).table == table])
+    cells = {
+        (row["method"], row["metric"]): _cell(row["metric"], row, metrics)
+        for row in summary.to_dict("records")
+    }
+    beyond = {f"{name}_beyond": name for name in metrics.bounded}
+    for row in summary[summary["metric"].isin(list(beyond))].to_dict("records"):
+        if row["mean"] > 0:
+            place = row["method"], beyond[row["metric"]]
+            cells[place] = f"≥ {cells[place]}"
+    shown = [name for name in summary["metric"].unique() if name not in beyond]
+    tables = dict.fromkeys([QUALITY, DIAGNOSIS, *(title.table for title in metrics.titles.values())])
+    for table in tables:
+        names = metrics.in_order([name for name in shown if metrics.title_of(name).table == table])
         body = [
-            [label_of(method), *(cells.get((method, name), "n/a") for name in metrics)]
+            [label_of(method), *(cells.get((method, name), "n/a") for name in names)]
             for method in summary["method"].unique()
-            if any((method, name) in cells for name in metrics)
+            if any((method, name) in cells for name in names)
         ]
-        if metrics:
-            head = ["Method", *(title_of(name).title for name in metrics)]
+        if names:
+            head = ["Method", *(metrics.title_of(name).title for name in names)]
             parts += [f"### {table}", markdown_table(head, body)]
     return parts
 
 
-def _difference_table(differences: pd.DataFrame) -> str:
-    by_contrast = differences["metric"].str.contains("/").any()
+def _difference_table(differences: pd.DataFrame, metrics: Metrics) -> str:
+    keys = differences["metric"].unique()
     rows = (
-        difference_rows(differences["metric"].unique())
-        if by_contrast
-        else {name: (name, title_of(name).title) for name in in_order(differences["metric"].unique())}
+        difference_rows(keys, metrics)
+        if differences["metric"].str.contains("/").any()
+        else {name: (name, metrics.title_of(name).title) for name in metrics.in_order(keys)}
     )
     cells = {
-        ((row["first"], row["second"]), row["metric"]): _cell(rows[row["metric"]][0], row, sign="+")
+        ((row["first"], row["second"]), row["metric"]): _cell(rows[row["metric"]][0], row, metrics, sign="+")
         for row in differences.to_dict("records")
         if row["metric"] in rows
     }
@@ -76,13 +78,6 @@ def _difference_table(differences: pd.DataFrame) -> str:
     return markdown_table(head, body)
 
 
-def _cell(metric: str, row: Mapping[Any, Any], *, sign: str = "") -> str:
-    digits = title_of(metric).digits
+def _cell(metric: str, row: Mapping[Any, Any], metrics: Metrics, *, sign: str = "") -> str:
+    digits = metrics.title_of(metric).digits
     return interval_text(row["mean"], row["low"], row["high"], digits=digits, sign=sign)
-
-
-def _mark_beyond(summary: pd.DataFrame, cells: dict[tuple[str, str], str]) -> None:
-    """Put >= before a mean dose equivalent some of whose subjects lie beyond the dose series."""
-    for row in summary[summary["metric"] == "dose_equivalent_beyond"].to_dict("records"):
-        if row["mean"] > 0:
-            cells[row["method"], "dose_equivalent"] = f"≥ {cells[row['method'], 'dose_equivalent']}"

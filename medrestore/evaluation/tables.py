@@ -10,20 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore import rng
-from medrestore.evaluation.titles import MEAN, MetricKey, in_order_of_contrasts, metrics_of, title_of
+from medrestore.evaluation.titles import MEAN, MetricKey, Metrics
 from medrestore.metrics.intervals import Interval, bootstrap_mean
-from medrestore.metrics.quantitative import bland_altman
 from medrestore.metrics.task import auc
 
-__all__ = ["PAIRS", "auc_interval", "difference_table", "summary_table"]
-
-PAIRS = (("taskgan", "gan"), ("l1_task", "l1"), ("gan", "l1"), ("taskgan", "l1"))
-"""Methods whose paired differences are reported where both are there."""
+__all__ = ["auc_interval", "difference_table", "summary_table"]
 
 RESAMPLES = 2000
 
 
-def summary_table(per_subject: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+def summary_table(per_subject: pd.DataFrame, *, metrics: Metrics, seed: int) -> pd.DataFrame:
     """Return mean and 95 % bootstrap interval over subjects of every metric and method.
 
     Parameters
@@ -31,7 +27,9 @@ def summary_table(per_subject: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     per_subject
         One row per scan and method: ``subject_id``, ``method``, metrics, and ``label`` (y: 0, 1 or NaN) where
         a classifier scored; NaN where a metric does not apply. Scans of one subject are averaged first. With
-        a column ``contrast`` there is a row for each contrast too, and a column ``group`` of subjects.
+        a column of strata there is a row for each stratum too, and a column ``group`` of subjects.
+    metrics
+        Of the kind of image.
     seed
         Of the bootstrap.
 
@@ -39,47 +37,50 @@ def summary_table(per_subject: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``method``, ``metric``, ``mean``, ``low``, ``high``, ``subjects``: a row for each that applies. Beside
-        the means: the AUC of every classifier, the limits of agreement of the SUVR (95 %, Bland and Altman),
-        and the share of subjects whose dose equivalent lies beyond the dose series. Metrics of contrasts and
-        groups are named as :class:`~medrestore.evaluation.titles.MetricKey` names them.
+        the means: the AUC of every classifier, the kind's own summaries, and of bounded metrics the share of
+        values that lie beyond. Metrics of strata and groups are named as
+        :class:`~medrestore.evaluation.titles.MetricKey` names them.
     """
-    metrics = metrics_of(per_subject.columns)
+    names = metrics.among(per_subject.columns)
     rows: list[dict[str, Any]] = []
     for method in per_subject["method"].unique():
-        for contrast, group, part in _strata(per_subject, method):
-            means = part.groupby("subject_id", sort=True)[metrics].mean()
-            for metric in metrics:
+        for stratum, group, part in _strata(per_subject, method, metrics):
+            means = part.groupby("subject_id", sort=True)[names].mean()
+            for metric in names:
                 values = means[metric].dropna()
-                if len(values) and (contrast != MEAN or title_of(metric).averaged):
+                if len(values) and (stratum != MEAN or metrics.title_of(metric).averaged):
                     interval = bootstrap_mean(values.to_numpy(), n_resamples=RESAMPLES, seed=seed)
-                    key = str(MetricKey(metric, contrast, group))
+                    key = str(MetricKey(metric, stratum, group))
                     rows.append(_row(method, key, interval, len(values)))
-        rows += _of_all(str(method), per_subject[per_subject["method"] == method], seed)
+        rows += _of_all(str(method), per_subject[per_subject["method"] == method], metrics, seed)
     return pd.DataFrame(rows, columns=["method", "metric", "mean", "low", "high", "subjects"])
 
 
-def _strata(per_subject: pd.DataFrame, method: object) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Yield the rows of a method by contrast and group of subjects, each of them also taken together.
+def _strata(
+    per_subject: pd.DataFrame, method: object, metrics: Metrics
+) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield the rows of a method by stratum and group of subjects, each of them also taken together.
 
-    A mean over contrasts is that of methods that have them all: of others it would be a mean of other images.
+    A mean over strata is that of methods that have them all: of others it would be a mean of other images.
     A single group is no group apart.
     """
     held = per_subject[per_subject["method"] == method]
-    if "contrast" not in per_subject:
+    column = metrics.strata.column
+    if column not in per_subject:
         yield "", "", held
         return
-    contrasts = in_order_of_contrasts(per_subject["contrast"])
-    whole = len(contrasts) > 1 and set(held["contrast"]) == set(contrasts)
+    strata = metrics.strata.in_order(per_subject[column])
+    whole = len(strata) > 1 and set(held[column]) == set(strata)
     names = sorted(set(per_subject["group"]) - {""}) if "group" in per_subject else []
     for group in ["", *names] if len(names) > 1 else [""]:
         rows = held[held["group"] == group] if group else held
-        for contrast in contrasts:
-            yield contrast, group, rows[rows["contrast"] == contrast]
+        for stratum in strata:
+            yield stratum, group, rows[rows[column] == stratum]
         if whole:
             yield MEAN, group, rows
 
 
-def _of_all(method: str, group: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
+def _of_all(method: str, group: pd.DataFrame, metrics: Metrics, seed: int) -> list[dict[str, Any]]:
     """Return the rows of numbers that are no mean over subjects."""
     nothing = float("nan")
     rows = []
@@ -89,19 +90,13 @@ def _of_all(method: str, group: pd.DataFrame, seed: int) -> list[dict[str, Any]]
             interval = auc_interval(held[score], held["label"], held["subject_id"], seed=seed)
             metric = score.replace("_score", "_auc")
             rows.append(_row(method, metric, interval, held["subject_id"].nunique()))
-    if "suvr_bias" in group:
-        held = group.dropna(subset=["suvr_bias"])
-        if len(held) > 1:
-            agreement = bland_altman(held["suvr"].to_numpy(), (held["suvr"] - held["suvr_bias"]).to_numpy())
-            for metric, value in (("lower", agreement.lower), ("upper", agreement.upper)):
-                rows.append(
-                    _row(method, f"suvr_{metric}_limit", Interval(value, nothing, nothing), len(held))
-                )
-    if "dose_equivalent_bound" in group:
-        held = group.dropna(subset=["dose_equivalent"])
+    for metric, value, count in metrics.summaries(group):
+        rows.append(_row(method, metric, Interval(value, nothing, nothing), count))
+    for metric in metrics.bounded:
+        held = group.dropna(subset=[metric]) if f"{metric}_bound" in group else group.iloc[:0]
         if len(held):
-            beyond = float((held["dose_equivalent_bound"] == ">").mean())
-            rows.append(_row(method, "dose_equivalent_beyond", Interval(beyond, nothing, nothing), len(held)))
+            beyond = float((held[f"{metric}_bound"] == ">").mean())
+            rows.append(_row(method, f"{metric}_beyond", Interval(beyond, nothing, nothing), len(held)))
     return rows
 
 
@@ -159,16 +154,17 @@ def auc_interval(
 
 
 def difference_table(
-    per_subject: pd.DataFrame, *, pairs: Sequence[tuple[str, str]] = PAIRS, seed: int
+    per_subject: pd.DataFrame, *, metrics: Metrics, pairs: Sequence[tuple[str, str]] | None = None, seed: int
 ) -> pd.DataFrame:
     """Return paired differences over subjects, first minus second, with 95 % bootstrap intervals.
 
     Parameters
     ----------
-    per_subject
+    per_subject, metrics
         As in :func:`summary_table`.
     pairs
-        Methods by name; a pair of which one is not there is left out.
+        Methods by name; a pair of which one is not there is left out. Those of the kind of image when not
+        given.
     seed
         Of the bootstrap.
 
@@ -178,17 +174,19 @@ def difference_table(
         ``first``, ``second``, ``metric``, ``mean``, ``low``, ``high``, ``subjects``. Signed errors enter by
         their absolute value.
     """
-    metrics = [name for name in metrics_of(per_subject.columns) if title_of(name).paired]
-    scan = [name for name in ("subject_id", "session_id", "group", "contrast") if name in per_subject]
+    names = [name for name in metrics.among(per_subject.columns) if metrics.title_of(name).paired]
+    scan = [
+        name for name in ("subject_id", "session_id", "group", metrics.strata.column) if name in per_subject
+    ]
     present = set(per_subject["method"])
     rows: list[dict[str, Any]] = []
-    for first, second in pairs:
+    for first, second in metrics.pairs if pairs is None else pairs:
         if not {first, second} <= present:
             continue
-        # Image by image before any mean: of a contrast that one of the two lacks there is no difference.
-        a, b = (_by_image(per_subject, name, scan, metrics) for name in (first, second))
+        # Image by image before any mean: of a stratum that one of the two lacks there is no difference.
+        a, b = (_by_image(per_subject, name, scan, names) for name in (first, second))
         paired = (a - b).dropna(how="all").reset_index().assign(method=first)
-        summary = summary_table(paired, seed=seed).drop(columns="method")
+        summary = summary_table(paired, metrics=metrics, seed=seed).drop(columns="method")
         rows += summary.assign(first=first, second=second).to_dict("records")  # type: ignore[arg-type]
     columns = ["first", "second", "metric", "mean", "low", "high", "subjects"]
     return pd.DataFrame(rows, columns=columns)

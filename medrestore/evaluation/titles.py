@@ -1,33 +1,34 @@
 """Names of methods and metrics as tables, figures and MLflow show them.
 
-A metric's key says what is measured, and before it where: ``psnr`` of a scan, ``t1w/psnr`` of a contrast,
-``patient/t1w/psnr`` of a contrast in a group of subjects. ``mean`` stands for the mean over all contrasts.
+A metric's key says what is measured, and before it where: ``psnr`` of a scan, ``t1w/psnr`` of a stratum of a
+subject's images, ``patient/t1w/psnr`` of a stratum in a group of subjects. ``mean`` stands for the mean over
+all strata. Which metrics and strata there are, each kind of image says: :class:`Metrics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "DIAGNOSIS",
-    "LESIONS",
+    "FIDELITY",
     "MEAN",
-    "NUCLEI",
     "QUALITY",
     "QUANTIFICATION",
     "MetricKey",
     "MetricTitle",
-    "contrast_title",
-    "in_order",
-    "in_order_of_contrasts",
+    "Metrics",
+    "Strata",
     "label_of",
-    "metrics_of",
-    "title_of",
 ]
 
 MEAN = "mean"
-"""In the place of a contrast: the mean over all of them. So no contrast can be called so."""
+"""In the place of a stratum: the mean over all of them. So no stratum can be called so."""
 
 LABELS = {
     "input": "Input",
@@ -56,17 +57,20 @@ class MetricTitle:
     Parameters
     ----------
     title
-        Of its column, or of its table where contrasts are the columns.
+        Of its column, or of its table where strata are the columns.
     digits
         Behind the point.
     table
         That it stands in.
     shown
-        Whether tables of contrasts show it; what they do not show is in the files and in MLflow.
+        Whether tables of strata show it; what they do not show is in the files and in MLflow.
     averaged
-        Whether a mean over contrasts says anything.
+        Whether a mean over strata says anything.
     paired
         Whether more of it is better or worse, so that methods can be told apart by its difference.
+    bounded
+        Whether a column of texts, ``NAME_bound``, says of each value whether it is the end of a scale which
+        the true one lies below (``<``) or beyond (``>``). A mean that some lie beyond is shown with >=.
     """
 
     title: str
@@ -75,42 +79,17 @@ class MetricTitle:
     shown: bool = True
     averaged: bool = True
     paired: bool = True
+    bounded: bool = False
 
 
 QUALITY, DIAGNOSIS, QUANTIFICATION = "Image quality", "Diagnosis", "Quantification"
-LESIONS, GRID = "Lesions", "Grid artifact"
-NUCLEI = "Nuclei and stains"
-TITLES = {
+FIDELITY = {
     "psnr": MetricTitle("PSNR (dB)", 2, QUALITY),
     "ssim": MetricTitle("SSIM", 3, QUALITY),
     "rmse": MetricTitle("RMSE", 3, QUALITY),
-    "nrmse": MetricTitle("NRMSE, head", 3, QUALITY, shown=False),
-    "rrmse": MetricTitle("RRMSE", 4, QUALITY),
-    "ms_mssim": MetricTitle("MS-mSSIM", 3, QUALITY),
-    "qilv": MetricTitle("QILV", 3, QUALITY),
-    "dose_equivalent": MetricTitle("Dose equivalent", 3, QUALITY),
-    "suvr_bias": MetricTitle("SUVR bias", 3, QUANTIFICATION, paired=False),
-    "suvr_lower_limit": MetricTitle("Lower limit", 3, QUANTIFICATION),
-    "suvr_upper_limit": MetricTitle("Upper limit", 3, QUANTIFICATION),
-    "suvr_absolute_error": MetricTitle("SUVR absolute error", 3, QUANTIFICATION),
-    "cnr": MetricTitle("Lesion CNR", 2, QUANTIFICATION, averaged=False, paired=False),
-    "cnr_difference": MetricTitle(
-        "Lesion CNR, difference to true image", 2, QUANTIFICATION, shown=False, averaged=False, paired=False
-    ),
-    "cnr_ratio": MetricTitle("Lesion CNR / that of the true image", 2, QUANTIFICATION, paired=False),
-    "cnr_error": MetricTitle("Lesion CNR, absolute error", 2, QUANTIFICATION),
-    "grid_ratio": MetricTitle("Grid artifact / that of the true image", 2, GRID),
-    "grid_amplitude": MetricTitle("Grid amplitude (% of the head's mean)", 2, GRID, paired=False),
-    "lesion_dice": MetricTitle("Dice, lesion mask", 3, LESIONS, averaged=False),
-    "lesion_dice_to_true": MetricTitle("Dice, true image's segmentation", 3, LESIONS, averaged=False),
-    "lesion_sensitivity": MetricTitle("Lesions detected", 3, LESIONS, averaged=False),
-    "false_lesions": MetricTitle("False lesions per subject", 2, LESIONS, averaged=False),
-    "nuclei_density": MetricTitle("Nuclei per mm²", 0, NUCLEI, paired=False),
-    "nuclei_error": MetricTitle("Nuclei, relative error of count", 3, NUCLEI),
-    "nuclei_f1": MetricTitle("Nuclei found again, F1", 3, NUCLEI),
-    "stain_drift_hematoxylin": MetricTitle("Hematoxylin, drift of density", 4, NUCLEI),
-    "stain_drift_eosin": MetricTitle("Eosin, drift of density", 4, NUCLEI),
 }
+"""What can be measured of every kind of image."""
+
 _KINDS = {
     "patch_accuracy": "accuracy, patches",
     "slice_accuracy": "accuracy, slices",
@@ -126,14 +105,14 @@ _OF_SUBJECT = ("_patch_accuracy", "_slice_accuracy", "_mae", "_error")
 
 @dataclass(frozen=True)
 class MetricKey:
-    """What is measured, and of which contrast and group.
+    """What is measured, and of which stratum and group.
 
     Parameters
     ----------
     name
         Of the metric.
-    contrast
-        Name, or ``mean``; empty where images have no contrasts.
+    stratum
+        Name, or ``mean``; empty where images have no strata.
     group
         Of subjects; empty for all.
 
@@ -142,22 +121,152 @@ class MetricKey:
     >>> str(MetricKey("psnr", "t1w", "patient"))
     'patient/t1w/psnr'
     >>> MetricKey.parse("t1w/psnr")
-    MetricKey(name='psnr', contrast='t1w', group='')
+    MetricKey(name='psnr', stratum='t1w', group='')
     """
 
     name: str
-    contrast: str = ""
+    stratum: str = ""
     group: str = ""
 
     @classmethod
     def parse(cls, key: str) -> MetricKey:
         """Take a key apart."""
         *where, name = key.split("/")
-        group, contrast = ["", "", *where][-2:]
-        return cls(name, contrast, group)
+        group, stratum = ["", "", *where][-2:]
+        return cls(name, stratum, group)
 
     def __str__(self) -> str:
-        return "/".join(part for part in (self.group, self.contrast, self.name) if part)
+        return "/".join(part for part in (self.group, self.stratum, self.name) if part)
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Images of one subject that tables keep apart: each metric has a table, with the strata as columns.
+
+    Parameters
+    ----------
+    column
+        Of the table per subject, names the stratum of a row; empty where there are no strata.
+    titles
+        Of known strata, in the order of the tables.
+    first
+        Strata whose paired differences come first.
+    apart
+        Metrics that are shown for each group of subjects too.
+    joined
+        Tables in which all metrics stand side by side: their titles by their names.
+    """
+
+    column: str = ""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    first: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    joined: Mapping[str, str] = field(default_factory=dict)
+
+    def title_of(self, stratum: str) -> str:
+        """Return a stratum's name as tables and figures show it.
+
+        >>> strata = Strata("sequence", {"t2_flair": "T2-FLAIR"})
+        >>> strata.title_of("t2_flair"), strata.title_of("t1c"), strata.title_of("mean")
+        ('T2-FLAIR', 't1c', 'Mean')
+        """
+        return "Mean" if stratum == MEAN else self.titles.get(stratum, stratum)
+
+    def in_order(self, strata: Iterable[str]) -> list[str]:
+        """Sort strata as tables show them: the known ones first, others by name, the mean last.
+
+        >>> Strata("sequence", {"t1w": "T1w", "t2w": "T2w"}).in_order(["mean", "t2w", "dwi", "t1w"])
+        ['t1w', 't2w', 'dwi', 'mean']
+        """
+        known = list(self.titles)
+
+        def rank(name: str) -> tuple[bool, int, str]:
+            return name == MEAN, known.index(name) if name in known else len(known), name
+
+        return sorted(set(strata), key=rank)
+
+
+def _no_more(_: pd.DataFrame) -> Iterable[tuple[str, float, int]]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What is measured of a kind of image, beside the readings of classifiers, and how tables show it.
+
+    Parameters
+    ----------
+    titles
+        Of the metrics, in the order of the tables.
+    pairs
+        Methods whose paired differences are reported where both are there.
+    strata
+        Of a subject's images.
+    summaries
+        From a method's rows of the table per subject to numbers that are no mean over subjects: name, value,
+        number of subjects.
+    alike
+        Keys of their records that evaluations taken together must have in common, beside those of all kinds.
+    """
+
+    titles: Mapping[str, MetricTitle]
+    pairs: tuple[tuple[str, str], ...] = ()
+    strata: Strata = Strata()
+    summaries: Callable[[pd.DataFrame], Iterable[tuple[str, float, int]]] = _no_more
+    alike: tuple[str, ...] = ()
+
+    @property
+    def bounded(self) -> list[str]:
+        """Metrics with a column ``NAME_bound``."""
+        return [name for name, title in self.titles.items() if title.bounded]
+
+    @property
+    def text_columns(self) -> list[str]:
+        """Columns of the table per subject in which an empty text is no missing number."""
+        bounds = [f"{name}_bound" for name in self.bounded]
+        return ["subject_id", "session_id", "group", *filter(None, [self.strata.column]), *bounds]
+
+    def title_of(self, metric: str) -> MetricTitle:
+        """Return how a metric is shown; those of a classifier are named after it.
+
+        Parameters
+        ----------
+        metric
+            Its name, without stratum and group.
+
+        >>> Metrics(FIDELITY).title_of("observer_mae").title
+        'Observer MAE'
+        >>> Metrics(FIDELITY).title_of("task_patch_accuracy").title
+        'T accuracy, patches'
+        """
+        if metric in self.titles:
+            return self.titles[metric]
+        judge, kind = _judge_and_kind(metric)
+        who = "T" if judge == "task" else judge.replace("_", " ").capitalize()
+        return MetricTitle(f"{who} {_KINDS.get(kind, kind)}".strip(), 3, DIAGNOSIS)
+
+    def among(self, columns: Iterable[str]) -> list[str]:
+        """Return the columns of a table per subject that allow a mean, in the order of the tables."""
+        given = list(columns)
+        judged = [name for name in given if name.endswith(_OF_SUBJECT) and name not in self.titles]
+        return [name for name in self.titles if name in given] + judged
+
+    def in_order(self, metrics: Iterable[str]) -> list[str]:
+        """Sort metrics as tables show them: those with a title first, then T, then the other classifiers."""
+        known = list(self.titles)
+
+        def rank(name: str) -> tuple[int, bool, str, int]:
+            if name in self.titles:
+                return known.index(name), False, "", 0
+            judge, kind = _judge_and_kind(name)
+            return (
+                len(known),
+                judge != "task",
+                judge,
+                list(_KINDS).index(kind) if kind in _KINDS else len(_KINDS),
+            )
+
+        return sorted(set(metrics), key=rank)
 
 
 def label_of(method: str) -> str:
@@ -169,80 +278,9 @@ def label_of(method: str) -> str:
     return LABELS.get(method, method)
 
 
-def contrast_title(contrast: str) -> str:
-    """Return a contrast's name as tables and figures show it.
-
-    >>> contrast_title("t2_flair"), contrast_title("t1c"), contrast_title("mean")
-    ('T2-FLAIR', 't1c', 'Mean')
-    """
-    from medrestore.operators.mr_sequences import TITLES as CONTRAST_TITLES
-
-    return "Mean" if contrast == MEAN else CONTRAST_TITLES.get(contrast, contrast)
-
-
-def in_order_of_contrasts(contrasts: Iterable[str]) -> list[str]:
-    """Sort contrasts as tables show them: the six of the paper first, others by name, the mean last.
-
-    >>> in_order_of_contrasts(["mean", "t2w", "dwi", "t1w"])
-    ['t1w', 't2w', 'dwi', 'mean']
-    """
-    from medrestore.operators.mr_sequences import CONTRASTS
-
-    known = list(CONTRASTS)
-
-    def rank(name: str) -> tuple[bool, int, str]:
-        return name == MEAN, known.index(name) if name in known else len(known), name
-
-    return sorted(set(contrasts), key=rank)
-
-
-def title_of(metric: str) -> MetricTitle:
-    """Return how a metric is shown; those of a classifier are named after it.
-
-    Parameters
-    ----------
-    metric
-        Its name, without contrast and group.
-
-    >>> title_of("observer_mae").title
-    'Observer MAE'
-    >>> title_of("task_patch_accuracy").title
-    'T accuracy, patches'
-    """
-    if metric in TITLES:
-        return TITLES[metric]
-    judge, kind = _judge_and_kind(metric)
-    who = "T" if judge == "task" else judge.replace("_", " ").capitalize()
-    return MetricTitle(f"{who} {_KINDS.get(kind, kind)}".strip(), 3, DIAGNOSIS)
-
-
 def _judge_and_kind(metric: str) -> tuple[str, str]:
     for kind in _KINDS:
         if metric.endswith(f"_{kind}"):
             return metric.removesuffix(f"_{kind}"), kind
     judge, _, kind = metric.rpartition("_")
     return judge, kind
-
-
-def metrics_of(columns: Iterable[str]) -> list[str]:
-    """Return the metrics that a per-subject table's columns allow a mean of, in the order of the tables."""
-    given = list(columns)
-    judged = [name for name in given if name.endswith(_OF_SUBJECT) and name not in TITLES]
-    return [name for name in TITLES if name in given] + judged
-
-
-def in_order(metrics: Iterable[str]) -> list[str]:
-    """Sort metrics as tables show them: those with a title first, then T, then the other classifiers."""
-
-    def rank(name: str) -> tuple[int, bool, str, int]:
-        if name in TITLES:
-            return list(TITLES).index(name), False, "", 0
-        judge, kind = _judge_and_kind(name)
-        return (
-            len(TITLES),
-            judge != "task",
-            judge,
-            list(_KINDS).index(kind) if kind in _KINDS else len(_KINDS),
-        )
-
-    return sorted(set(metrics), key=rank)

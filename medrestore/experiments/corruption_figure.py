@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from medrestore.evaluation.titles import label_of, title_of
+from medrestore.domains.histology.domain import DOMAIN
+from medrestore.evaluation.titles import label_of
 from medrestore.experiments.corruption_results import REFERENCE, StudyResults
 from medrestore.files import atomic_path
 
@@ -126,11 +127,11 @@ def _draw_panel(axes: Axes, found: StudyResults, metric: str) -> None:
     limits = _limits(rows, points if several else points.iloc[:0], reference)
     axes.set_ylim(limits.low, limits.high)
     if len(reference):
-        _draw_reference(axes, float(reference.iloc[0]), limits, title_of(metric).digits)
+        _draw_reference(axes, float(reference.iloc[0]), limits, DOMAIN.metrics.title_of(metric).digits)
     axes.set_xlim(levels[0] - 0.03 * width, levels[-1] + 0.07 * width)
     axes.set_xticks(levels if len(levels) <= 6 else levels[::2])
     axes.set_xlabel("Corrupted training pairs (%)", fontsize=11)
-    title = title_of(metric).title
+    title = DOMAIN.metrics.title_of(metric).title
     axes.set_title(f"{title} ({BETTER[metric]})" if metric in BETTER else title, fontsize=12)
     axes.tick_params(labelsize=10)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from medrestore import rng
 from medrestore.checks import InputError, fail
+from medrestore.domains.histology.domain import DOMAIN
 from medrestore.evaluation.tables import RESAMPLES, difference_table, summary_table
-from medrestore.evaluation.titles import metrics_of, title_of
 from medrestore.files import atomic_path
 from medrestore.metrics.intervals import Interval, bootstrap_mean
 
@@ -99,7 +99,7 @@ def pool_cells(cells: Mapping[Cell, pd.DataFrame], *, variants: Sequence[str], s
     seeds = sorted({number for _, number in cells})
     reference = next(iter(cells.values()))
     reference = reference[reference["method"] == REFERENCE]
-    metrics = metrics_of(reference.columns)
+    metrics = DOMAIN.metrics.among(reference.columns)
     tiles = {
         level: pd.concat(
             [_over_seeds([cells[level, number] for number in seeds], name, metrics) for name in variants],
@@ -108,24 +108,27 @@ def pool_cells(cells: Mapping[Cell, pd.DataFrame], *, variants: Sequence[str], s
         for level in levels
     }
     parts = [
-        summary_table(table, seed=seed).assign(level=level, seeds=len(seeds))
+        summary_table(table, metrics=DOMAIN.metrics, seed=seed).assign(level=level, seeds=len(seeds))
         for level, table in tiles.items()
     ]
     if len(reference):
-        parts.append(summary_table(reference, seed=seed).assign(level=math.nan, seeds=0))
+        parts.append(
+            summary_table(reference, metrics=DOMAIN.metrics, seed=seed).assign(level=math.nan, seeds=0)
+        )
     results = pd.concat(parts, ignore_index=True).rename(
         columns={"method": "variant", "subjects": "patients"}
     )
     order = ["level", "variant", "metric", "mean", "low", "high", "seeds", "patients"]
     pairs = _pairs(variants)
     differences = [
-        difference_table(table, pairs=pairs, seed=seed).assign(level=level) for level, table in tiles.items()
+        difference_table(table, metrics=DOMAIN.metrics, pairs=pairs, seed=seed).assign(level=level)
+        for level, table in tiles.items()
     ]
     columns = ["level", "first", "second", "metric", "mean", "low", "high", "subjects"]
     return StudyResults(
         results[order],
         _by_seed(cells, variants, metrics),
-        _changes(tiles, variants, [name for name in metrics if title_of(name).paired], seed),
+        _changes(tiles, variants, [name for name in metrics if DOMAIN.metrics.title_of(name).paired], seed),
         pd.concat(differences, ignore_index=True)[columns],
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from medrestore import __version__
 from medrestore.checks import counted
 from medrestore.claims import Claim, claimed
+from medrestore.domains.histology.domain import DOMAIN
 from medrestore.experiments.corruption_figure import draw_corruption
 from medrestore.experiments.corruption_plan import (
     BUNDLE,
@@ -182,7 +183,12 @@ def _run(
             environment={URI_VARIABLE: uri},
             progress=progress,
         )
-        cells = {cell: load_evaluation(evaluation_folder(folder, *cell)).per_subject for cell in plan.cells()}
+        cells = {
+            cell: load_evaluation(
+                evaluation_folder(folder, *cell), metrics_of=lambda _: DOMAIN.metrics
+            ).per_subject
+            for cell in plan.cells()
+        }
         found = pool_cells(cells, variants=plan.variants)
         write_results(found, folder)
         _draw(found, folder)

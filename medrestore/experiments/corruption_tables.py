@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from medrestore.domains.histology.domain import DOMAIN
 from medrestore.evaluation.markdown import interval_text, markdown_table
-from medrestore.evaluation.titles import in_order, label_of, title_of
+from medrestore.evaluation.titles import label_of
 from medrestore.experiments.corruption_results import REFERENCE, StudyResults
 
 __all__ = ["percent", "tables_text"]
@@ -43,13 +44,13 @@ def tables_text(found: StudyResults, *, notes: Sequence[str] = ()) -> str:
         the first variant, paired differences between variants, and the standard deviation over seeds.
     """
     parts = []
-    for metric in in_order(found.results["metric"].unique()):
-        parts += [f"## {title_of(metric).title}", *_of_metric(found, metric)]
+    for metric in DOMAIN.metrics.in_order(found.results["metric"].unique()):
+        parts += [f"## {DOMAIN.metrics.title_of(metric).title}", *_of_metric(found, metric)]
     return "\n\n".join(parts) + "\n\n" + "".join(f"- {line}\n" for line in notes)
 
 
 def _of_metric(found: StudyResults, metric: str) -> list[str]:
-    digits = title_of(metric).digits
+    digits = DOMAIN.metrics.title_of(metric).digits
     levels, variants = found.levels, found.variants
     means = _cells(found.results, metric, "variant", lambda row: _text(row, "mean", digits))
     reference = means.get((REFERENCE, None))

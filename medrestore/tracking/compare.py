@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from medrestore.checks import InputError
+from medrestore.domains.base import metrics_of
 from medrestore.evaluation.rendering import render as render_tables
 from medrestore.tracking.environment import import_mlflow, without_credentials
 from medrestore.tracking.evaluations import DIFFERENCE, EVALUATION, KIND, METHOD, SUBJECTS
@@ -16,7 +17,7 @@ from medrestore.tracking.store import open_existing, recording
 __all__ = ["compare", "render"]
 
 ENDS = ("_low", "_high", "_subjects")
-COLUMNS = ("evaluation", "method", "second", "metric", "mean", "low", "high", "subjects")
+COLUMNS = ("evaluation", "domain", "method", "second", "metric", "mean", "low", "high", "subjects")
 
 
 def compare(experiment: str, *, tracking_uri: str) -> pd.DataFrame:
@@ -32,8 +33,8 @@ def compare(experiment: str, *, tracking_uri: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``evaluation`` (name, id and start of the run), ``method``, ``second`` (of a paired difference method
-        - second, else empty), ``metric``, ``mean``, ``low``, ``high``, ``subjects``.
+        ``evaluation`` (name, id and start of the run), ``domain``, ``method``, ``second`` (of a paired
+        difference method - second, else empty), ``metric``, ``mean``, ``low``, ``high``, ``subjects``.
 
     Raises
     ------
@@ -58,7 +59,10 @@ def _read(client: Any, experiment: str, tracking_uri: str) -> pd.DataFrame:
         if parent.info.status != "FINISHED":
             continue
         began = pd.Timestamp(parent.info.start_time, unit="ms").strftime("%Y-%m-%d %H:%M:%S")
-        name = {"evaluation": f"{parent.info.run_name} {parent.info.run_id[:8]}, {began} UTC"}
+        name = {
+            "evaluation": f"{parent.info.run_name} {parent.info.run_id[:8]}, {began} UTC",
+            "domain": parent.data.params.get("domain", ""),
+        }
         inside = f"tags.{KIND} = '{METHOD}' and tags.mlflow.parentRunId = '{parent.info.run_id}'"
         children = _runs(client, found.experiment_id, inside)
         for child in sorted(children, key=lambda run: int(run.data.tags["order"])):
@@ -83,10 +87,10 @@ def render(table: pd.DataFrame) -> str:
         Of :func:`compare`.
     """
     parts = []
-    for name, group in table.groupby("evaluation", sort=False):
+    for (name, domain), group in table.groupby(["evaluation", "domain"], sort=False):
         summary = group[group["second"] == ""]
         differences = group[group["second"] != ""].rename(columns={"method": "first"})
-        parts.append(f"## {name}\n\n{render_tables(summary, differences)}")
+        parts.append(f"## {name}\n\n{render_tables(summary, differences, metrics_of(str(domain)))}")
     return "\n".join(parts)
 
 

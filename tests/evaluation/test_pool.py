@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
+from medrestore.domains.base import metrics_of
 from medrestore.evaluation.pool import pool_evaluations
 from medrestore.evaluation.record import RECORD
 from medrestore.files import sha256_file
@@ -30,14 +31,16 @@ def evaluation(folder: Path, psnr: dict[str, list[float]], **record: object) -> 
     pd.DataFrame(rows).to_csv(folder / "per_subject.csv", index=False)
     for name in ("summary.csv", "differences.csv"):
         pd.DataFrame({"method": []}).to_csv(folder / name, index=False)
-    (folder / RECORD).write_text(json.dumps({"finished": True, "split": "test", **record}))
+    (folder / RECORD).write_text(
+        json.dumps({"finished": True, "domain": "amyloid_pet", "split": "test", **record})
+    )
     return folder
 
 
 def test_mean_over_seeds_and_pairs(tmp_path: Path) -> None:
     a = evaluation(tmp_path / "a", {"gan": [30.0, 32.0], "taskgan": [31.0, 33.0], "l1": [29.0, 29.0]})
     b = evaluation(tmp_path / "b", {"gan": [28.0, 30.0], "taskgan": [31.0, 33.0]})
-    text = pool_evaluations([a, b])
+    text = pool_evaluations([a, b], metrics_of=metrics_of)
     # By hand: GAN (29 + 31) / 2 = 30, Task-GAN (31 + 33) / 2 = 32, paired difference 2 for both subjects.
     assert "30.00 (29.00, 31.00)" in text
     assert "32.00 (31.00, 33.00)" in text
@@ -61,16 +64,16 @@ def test_tables_that_a_spreadsheet_rewrote_are_refused(
     with pytest.raises(
         InputError, match=rf"per_subject\.csv: is not as .*{reason}.*Remedy: put the file back"
     ):
-        pool_evaluations([tmp_path / "a"])
+        pool_evaluations([tmp_path / "a"], metrics_of=metrics_of)
 
 
 def test_different_cohorts_are_refused(tmp_path: Path) -> None:
     a = evaluation(tmp_path / "a", {"gan": [30.0, 32.0]}, manifest_sha256="1")
     b = evaluation(tmp_path / "b", {"gan": [30.0, 32.0]}, manifest_sha256="2")
     with pytest.raises(InputError, match="was evaluated with manifest_sha256 2"):
-        pool_evaluations([a, b])
+        pool_evaluations([a, b], metrics_of=metrics_of)
     with pytest.raises(InputError, match="at least one"):
-        pool_evaluations([])
+        pool_evaluations([], metrics_of=metrics_of)
 
 
 def test_names_that_look_like_no_value(tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ def test_names_that_look_like_no_value(tmp_path: Path) -> None:
     table["subject_id"] = ["NA", "null", "007"] * 2
     table["method"] = ["NA"] * 3 + ["007"] * 3
     table.to_csv(folder / "per_subject.csv", index=False)
-    text = pool_evaluations([folder])
+    text = pool_evaluations([folder], metrics_of=metrics_of)
     assert "34.00 (30.00, 40.00)" in text
     assert "| NA " in text
     assert "| 007 " in text
@@ -100,20 +103,20 @@ def test_names_that_look_like_no_value(tmp_path: Path) -> None:
 def test_tables_of_other_values_are_refused(tmp_path: Path, change: Callable[[str], str]) -> None:
     folder = evaluation(tmp_path / "a", {"gan": [30.0, 32.0], "l1": [31.0, 33.0]})
     written = {"per_subject": sha256_file(folder / "per_subject.csv")}
-    record = {"finished": True, "split": "test", "tables_sha256": written}
+    record = {"finished": True, "domain": "amyloid_pet", "split": "test", "tables_sha256": written}
     (folder / RECORD).write_text(json.dumps(record))
-    assert "31.00 (30.00, 32.00)" in pool_evaluations([folder])
+    assert "31.00 (30.00, 32.00)" in pool_evaluations([folder], metrics_of=metrics_of)
     table = folder / "per_subject.csv"
     table.write_text(change(table.read_text()))
     with pytest.raises(InputError, match=r"per_subject\.csv: is not as the evaluation wrote it"):
-        pool_evaluations([folder])
+        pool_evaluations([folder], metrics_of=metrics_of)
 
 
 def test_a_record_of_brackets_is_refused(tmp_path: Path) -> None:
     folder = evaluation(tmp_path / "a", {"gan": [30.0]})
     (folder / RECORD).write_text("[" * 100_000)
     with pytest.raises(InputError, match="is no record of an evaluation"):
-        pool_evaluations([folder])
+        pool_evaluations([folder], metrics_of=metrics_of)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,8 @@ def test_a_record_of_brackets_is_refused(tmp_path: Path) -> None:
 )
 def test_a_record_that_a_hand_changed_is_refused(tmp_path: Path, entry: dict[str, Any]) -> None:
     folder = evaluation(tmp_path / "a", {"gan": [30.0]})
-    (folder / RECORD).write_text(json.dumps({"finished": True, "split": "test", **entry}))
+    (folder / RECORD).write_text(
+        json.dumps({"finished": True, "domain": "amyloid_pet", "split": "test", **entry})
+    )
     with pytest.raises(InputError, match=rf"is not as the evaluation wrote it \({next(iter(entry))}\)"):
-        pool_evaluations([folder])
+        pool_evaluations([folder], metrics_of=metrics_of)

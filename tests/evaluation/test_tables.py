@@ -5,12 +5,15 @@ import pandas as pd
 import pytest
 
 from medrestore import rng
+from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.evaluation.rendering import render
 from medrestore.evaluation.tables import auc_interval, difference_table, summary_table
-from medrestore.evaluation.titles import label_of, metrics_of, title_of
+from medrestore.evaluation.titles import label_of
 from medrestore.metrics.intervals import bootstrap_mean
 from medrestore.metrics.quantitative import bland_altman
 from medrestore.metrics.task import auc
+
+METRICS = DOMAIN.metrics
 
 
 def make_table() -> pd.DataFrame:
@@ -47,7 +50,7 @@ def pick(table: pd.DataFrame, **values: str) -> dict[str, float]:
 
 
 def test_summary_is_the_mean_over_subjects_with_its_bootstrap_interval() -> None:
-    summary = summary_table(make_table(), seed=7)
+    summary = summary_table(make_table(), metrics=METRICS, seed=7)
     # The two scans of subject a count once, with their mean: (20 + 22) / 2, 24, 26, 28.
     expected = bootstrap_mean([21.0, 24.0, 26.0, 28.0], seed=7)
     found = pick(summary, method="gan", metric="psnr")
@@ -57,14 +60,14 @@ def test_summary_is_the_mean_over_subjects_with_its_bootstrap_interval() -> None
 
 
 def test_what_does_not_apply_has_no_row() -> None:
-    summary = summary_table(make_table(), seed=0)
+    summary = summary_table(make_table(), metrics=METRICS, seed=0)
     standard = set(summary[summary["method"] == "standard_dose"]["metric"])
     assert standard == {"task_mae", "task_error", "task_auc"}
 
 
 def test_limits_of_agreement_are_over_scans() -> None:
     table = make_table()
-    summary = summary_table(table, seed=0)
+    summary = summary_table(table, metrics=METRICS, seed=0)
     group = table[table["method"] == "gan"]
     expected = bland_altman(group["suvr"].to_numpy(), (group["suvr"] - group["suvr_bias"]).to_numpy())
     assert pick(summary, method="gan", metric="suvr_lower_limit")["mean"] == pytest.approx(expected.lower)
@@ -107,23 +110,25 @@ def test_scans_of_one_subject_are_drawn_together() -> None:
 
 
 def test_one_class_has_no_auc() -> None:
-    summary = summary_table(make_table().query("label == 1"), seed=0)
+    summary = summary_table(make_table().query("label == 1"), metrics=METRICS, seed=0)
     assert "task_auc" not in set(summary["metric"])
 
 
 def test_paired_differences_by_hand() -> None:
-    found = difference_table(make_table(), pairs=[("taskgan", "gan"), ("taskgan", "absent")], seed=0)
+    found = difference_table(
+        make_table(), metrics=METRICS, pairs=[("taskgan", "gan"), ("taskgan", "absent")], seed=0
+    )
     assert set(found["second"]) == {"gan"}
     row = pick(found, metric="psnr")
     assert (row["mean"], row["low"], row["high"], row["subjects"]) == (1.0, 1.0, 1.0, 4)
     assert "suvr_bias" not in set(found["metric"])
     assert "suvr_absolute_error" in set(found["metric"])
-    assert difference_table(make_table(), pairs=[], seed=0).empty
+    assert difference_table(make_table(), metrics=METRICS, pairs=[], seed=0).empty
 
 
 def test_metrics_are_found_by_their_columns() -> None:
     columns = ["suvr", "observer_2_mae", "psnr", "observer_2_score", "data_range", "suvr_absolute_error"]
-    assert metrics_of(columns) == ["psnr", "suvr_absolute_error", "observer_2_mae"]
+    assert METRICS.among(columns) == ["psnr", "suvr_absolute_error", "observer_2_mae"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ def test_metrics_are_found_by_their_columns() -> None:
     [("task_mae", "T MAE"), ("observer_2_auc", "Observer 2 AUC"), ("nrmse", "NRMSE, head")],
 )
 def test_titles(metric: str, title: str) -> None:
-    assert title_of(metric).title == title
+    assert METRICS.title_of(metric).title == title
     assert label_of("l1_task") == "L1 + task"
 
 
@@ -152,7 +157,7 @@ def test_render_shows_every_number_in_its_table() -> None:
         [("taskgan", "gan", "psnr", 1.25, -0.5, 3.0, 4)],
         columns=["first", "second", "metric", "mean", "low", "high", "subjects"],
     )
-    assert render(summary, differences) == (
+    assert render(summary, differences, METRICS) == (
         "### Image quality\n"
         "\n"
         "| Method   | PSNR (dB)            | Dose equivalent        |\n"

@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 from medrestore.checks import InputError
+from medrestore.domains.histology.domain import DOMAIN
 from medrestore.evaluation.record import Evaluation, claimed_evaluation, write_evaluation
 from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.experiments import corruption_study
@@ -56,8 +57,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, make_cells: Callable[..., Cells]) 
                 table = make_cells(levels=cell[:1], seeds=cell[1:], variants=list(job.task["methods"]))[cell]
                 record = {"made_up": True}
                 with claimed_evaluation(job.task["output"], record) as claim:
-                    summary, differences = (made(table, seed=0) for made in (summary_table, difference_table))
-                    write_evaluation(Evaluation(claim.folder, table, summary, differences, record), notes=[])
+                    summary, differences = (
+                        made(table, metrics=DOMAIN.metrics, seed=0)
+                        for made in (summary_table, difference_table)
+                    )
+                    write_evaluation(
+                        Evaluation(claim.folder, table, summary, differences, record, DOMAIN.metrics),
+                        notes=[],
+                    )
         return [job.name for job in jobs]
 
     monkeypatch.setattr(corruption_study, "run_jobs", run)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
+from medrestore.domains.base import metrics_of
 from medrestore.evaluation.record import Evaluation
 from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.tracking.compare import compare, render
@@ -42,9 +43,11 @@ def make_evaluation(folder: Path, *, shift: float = 0.0) -> Evaluation:
     return Evaluation(
         output=folder,
         per_subject=table,
-        summary=summary_table(table, seed=0),
-        differences=difference_table(table, seed=0),
+        summary=summary_table(table, metrics=metrics_of("amyloid_pet"), seed=0),
+        differences=difference_table(table, metrics=metrics_of("amyloid_pet"), seed=0),
+        metrics=metrics_of("amyloid_pet"),
         record={
+            "domain": "amyloid_pet",
             "manifest_sha256": f"{shift}",
             "split": "test",
             "methods": {"gan": "a", "taskgan": "b"},
@@ -120,9 +123,15 @@ def test_tables_of_contrasts_and_groups_come_back_too(tmp_path: Path, tracking_u
     evaluation = Evaluation(
         output=tmp_path / "evaluation",
         per_subject=table,
-        summary=summary_table(table, seed=0),
-        differences=difference_table(table, seed=0),
-        record={"manifest_sha256": "c", "contrasts": ["t2_flair", "pdw", "t1w", "dwi"], "seed": 0},
+        summary=summary_table(table, metrics=metrics_of("multicontrast_mri"), seed=0),
+        differences=difference_table(table, metrics=metrics_of("multicontrast_mri"), seed=0),
+        metrics=metrics_of("multicontrast_mri"),
+        record={
+            "domain": "multicontrast_mri",
+            "manifest_sha256": "c",
+            "contrasts": ["t2_flair", "pdw", "t1w", "dwi"],
+            "seed": 0,
+        },
     )
     run_id = log_evaluation(evaluation, experiment="contrasts", tracking_uri=tracking_uri)
     parent = open_client(tracking_uri).get_run(run_id)
@@ -155,9 +164,13 @@ def test_an_evaluation_of_tiles_is_compared_as_any(tmp_path: Path, tracking_uri:
     evaluation = Evaluation(
         output=tmp_path / "evaluation",
         per_subject=table,
-        summary=summary_table(table, seed=0),
-        differences=difference_table(table, pairs=[("sqe", "e"), ("sqe", "bicubic")], seed=0),
+        summary=summary_table(table, metrics=metrics_of("histology"), seed=0),
+        differences=difference_table(
+            table, metrics=metrics_of("histology"), pairs=[("sqe", "e"), ("sqe", "bicubic")], seed=0
+        ),
+        metrics=metrics_of("histology"),
         record={
+            "domain": "histology",
             "manifest_sha256": "t",
             "methods": {"e": "a", "sqe": "b"},
             "baselines": ["bicubic"],

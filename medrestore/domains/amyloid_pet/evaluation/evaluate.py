@@ -15,6 +15,7 @@ from medrestore.checks import InputError, require_in_range
 from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
+from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.domains.amyloid_pet.evaluation.classical import tuned_filters
 from medrestore.domains.amyloid_pet.evaluation.comparison import Comparison
 from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation
@@ -30,7 +31,7 @@ from medrestore.evaluation.record import (
     records_of,
     write_evaluation,
 )
-from medrestore.evaluation.tables import PAIRS, difference_table, summary_table
+from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.files import atomic_path, sha256_file
 
 __all__ = ["evaluate"]
@@ -51,7 +52,7 @@ def evaluate(
     reference_labels: Sequence[int] = (REFERENCE_REGION,),
     data_range: str | float = "target_max",
     filters: Mapping[str, float] | None = None,
-    pairs: Sequence[tuple[str, str]] = PAIRS,
+    pairs: Sequence[tuple[str, str]] = DOMAIN.metrics.pairs,
     device: str = "cpu",
     workers: int | None = None,
     seed: int = 0,
@@ -123,6 +124,7 @@ def evaluate(
     ]
     record: dict[str, Any] = {
         "medrestore_version": __version__,
+        "domain": DOMAIN.name,
         "manifest_sha256": sha256_file(manifest),
         "dose_series_sha256": sha256_file(dose_series) if dose_series else None,
         "split": split,
@@ -139,7 +141,7 @@ def evaluate(
     }
     with claimed_evaluation(output, record) as claim:
         if claim.finished:
-            return load_evaluation(claim.folder)
+            return load_evaluation(claim.folder, metrics_of=lambda _: DOMAIN.metrics)
         validation = table[table["split"] == "validation"]
         if dose_fraction is not None:
             validation = validation[np.isclose(validation["dose_fraction"], dose_fraction)]
@@ -162,8 +164,8 @@ def evaluate(
         per_subject = pd.DataFrame(list(measured))
         if "dose_equivalent_bound" in per_subject:
             per_subject["dose_equivalent_bound"] = per_subject["dose_equivalent_bound"].fillna("")
-        summary = summary_table(per_subject, seed=seed)
-        differences = difference_table(per_subject, pairs=pairs, seed=seed)
+        summary = summary_table(per_subject, metrics=DOMAIN.metrics, seed=seed)
+        differences = difference_table(per_subject, metrics=DOMAIN.metrics, pairs=pairs, seed=seed)
         units = sorted(set(rows["units"]))
         record |= {
             "tuned_filters": tuned,
@@ -177,7 +179,7 @@ def evaluate(
             comparison.panel(of[scan], per_subject, title)
             for title, scan in choose_scans(per_subject).items()
         ]
-        result = Evaluation(claim.folder, per_subject, summary, differences, record)
+        result = Evaluation(claim.folder, per_subject, summary, differences, record, DOMAIN.metrics)
         with atomic_path(claim.folder / "figure.png") as temporary:
             draw_evaluation(panels, per_subject, unit=units[0] if len(units) == 1 else "", path=temporary)
         write_evaluation(result, notes=notes_of(record, summary))

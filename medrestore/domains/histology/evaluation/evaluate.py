@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from medrestore import __version__
 from medrestore.checks import InputError, fail, require_in_range, require_in_set
 from medrestore.data.manifest import split_rows
+from medrestore.domains.histology.domain import DOMAIN
 from medrestore.domains.histology.evaluation.figures import (
     INPUT,
     TRUE,
@@ -43,18 +44,7 @@ from medrestore.files import atomic_path, sha256_file
 from medrestore.metrics.fidelity import rrmse
 from medrestore.operators.resampling import ENLARGEMENTS, enlarge, reduce_image, require_sigma
 
-__all__ = ["PAIRS", "evaluate_tiles"]
-
-PAIRS = (
-    ("qe", "e"),
-    ("sqe", "qe"),
-    ("sqe", "e"),
-    ("e", "srgan"),
-    ("sqe", "srgan"),
-    ("sqe", "bicubic"),
-    ("e", "bicubic"),
-)
-"""Methods whose paired differences are reported where both are there."""
+__all__ = ["evaluate_tiles"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -68,7 +58,7 @@ def evaluate_tiles(
     scale: int = 4,
     sigma: float = 2.0,
     baselines: Sequence[str] = ENLARGEMENTS,
-    pairs: Sequence[tuple[str, str]] = PAIRS,
+    pairs: Sequence[tuple[str, str]] = DOMAIN.metrics.pairs,
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
@@ -123,6 +113,7 @@ def evaluate_tiles(
     arms = _find(table, rows, methods, size=size)
     record: dict[str, Any] = {
         "medrestore_version": __version__,
+        "domain": DOMAIN.name,
         "manifest_sha256": sha256_file(Path(manifest)),
         "split": split,
         "methods": {name: files_checksum([arms[tile][name] for tile in sorted(arms)]) for name in methods},
@@ -135,15 +126,15 @@ def evaluate_tiles(
     }
     with claimed_evaluation(output, record) as claim:
         if claim.finished:
-            return load_evaluation(claim.folder)
+            return load_evaluation(claim.folder, metrics_of=lambda _: DOMAIN.metrics)
         with TrueTiles() as trues:
             comparison = TileComparison(trues, arms, scale=scale, sigma=sigma, baselines=tuple(baselines))
             measured = measure_scans(
                 rows, comparison.measure, workers=workers or os.cpu_count(), progress=progress, unit="tile"
             )
             per_subject = pd.DataFrame(list(measured))
-            summary = summary_table(per_subject, seed=seed)
-            differences = difference_table(per_subject, pairs=pairs, seed=seed)
+            summary = summary_table(per_subject, metrics=DOMAIN.metrics, seed=seed)
+            differences = difference_table(per_subject, metrics=DOMAIN.metrics, pairs=pairs, seed=seed)
             true = per_subject[per_subject["method"] == TRUE]
             record |= {
                 "subjects": int(rows["subject_id"].nunique()),
@@ -155,7 +146,7 @@ def evaluate_tiles(
             shown = {str(row["tile"]): row for row in records_of(rows)}
             chosen = choose_tiles(per_subject, place=lambda tile: trues.place(shown[tile]))
             panels = [comparison.panel(shown[tile], title) for tile, title in chosen.items()]
-        result = Evaluation(claim.folder, per_subject, summary, differences, record)
+        result = Evaluation(claim.folder, per_subject, summary, differences, record, DOMAIN.metrics)
         with atomic_path(claim.folder / "figure.png") as temporary:
             draw_tiles(panels, summary, path=temporary)
         write_evaluation(result, notes=notes_of(record, summary))

@@ -16,6 +16,7 @@ from medrestore.data.identity import scan_name
 from medrestore.data.manifest import split_rows
 from medrestore.data.tables import read_text_table
 from medrestore.data.volumes import read_volume
+from medrestore.domains.multicontrast_mri.domain import DOMAIN
 from medrestore.domains.multicontrast_mri.evaluation.classical import MdmeInput, mdme_input
 from medrestore.domains.multicontrast_mri.evaluation.comparison import (
     CLASSICAL,
@@ -44,10 +45,7 @@ from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.evaluation.titles import MEAN
 from medrestore.files import atomic_path, sha256_file
 
-__all__ = ["PAIRS", "evaluate_contrasts"]
-
-PAIRS = (("taskgan", "gan"), ("gan", "l1"), ("taskgan", "l1"), ("taskgan", CLASSICAL))
-"""Methods whose paired differences are reported where both are there."""
+__all__ = ["evaluate_contrasts"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -63,7 +61,7 @@ def evaluate_contrasts(
     segmenter: PathLike | None = None,
     split: str = "test",
     classical: bool = True,
-    pairs: Sequence[tuple[str, str]] = PAIRS,
+    pairs: Sequence[tuple[str, str]] = DOMAIN.metrics.pairs,
     data_range_percentile: float = DATA_RANGE_PERCENTILE,
     device: str = "cpu",
     seed: int = 0,
@@ -144,6 +142,7 @@ def evaluate_contrasts(
     weights = {judge.name: judge.weights_sha256 for judge in [*judges, *([reader] if reader else [])]}
     record: dict[str, Any] = {
         "medrestore_version": __version__,
+        "domain": DOMAIN.name,
         "manifest_sha256": sha256_file(Path(manifest)),
         "split": split,
         "contrasts": list(names),
@@ -156,7 +155,7 @@ def evaluate_contrasts(
     }
     with claimed_evaluation(output, record) as claim:
         if claim.finished:
-            return load_evaluation(claim.folder)
+            return load_evaluation(claim.folder, metrics_of=lambda _: DOMAIN.metrics)
         inputs: dict[str, MdmeInput] = {}
         if classical:
             found = {_scan(row): mdme_input(row["input_paths"]) for row in records_of(compared)}
@@ -172,8 +171,8 @@ def evaluate_contrasts(
         )
         measured = measure_scans(compared, comparison.measure, workers=workers, progress=progress)
         per_subject = pd.DataFrame(list(measured))
-        summary = summary_table(per_subject, seed=seed)
-        differences = difference_table(per_subject, pairs=pairs, seed=seed)
+        summary = summary_table(per_subject, metrics=DOMAIN.metrics, seed=seed)
+        differences = difference_table(per_subject, metrics=DOMAIN.metrics, pairs=pairs, seed=seed)
         record |= {
             "subjects": int(compared["subject_id"].nunique()),
             "scans": len(compared),
@@ -184,7 +183,7 @@ def evaluate_contrasts(
             "available": {name: int((compared[f"{name}_path"] != "").sum()) for name in names},
             "fitted_scans": len(inputs),
         }
-        result = Evaluation(claim.folder, per_subject, summary, differences, record)
+        result = Evaluation(claim.folder, per_subject, summary, differences, record, DOMAIN.metrics)
         with atomic_path(claim.folder / "figure.png") as temporary:
             draw_contrasts(comparison.showcase, summary, path=temporary)
         write_evaluation(result, notes=notes_of(record, summary))

@@ -12,16 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from medrestore.domains.multicontrast_mri.domain import DOMAIN
 from medrestore.evaluation.drawing import Page, head_box, show_slice
-from medrestore.evaluation.titles import (
-    MetricKey,
-    contrast_title,
-    in_order_of_contrasts,
-    label_of,
-)
+from medrestore.evaluation.titles import MetricKey, label_of
 
 __all__ = ["Showcase", "draw_contrasts"]
 
+STRATA = DOMAIN.metrics.strata
 TRUE = "true"
 DIFFERENCE_PART = 0.5
 """Window of differences as a part of the images' window."""
@@ -89,7 +86,7 @@ def draw_contrasts(
     """
     from matplotlib.figure import Figure
 
-    contrasts = in_order_of_contrasts(showcase.images)
+    contrasts = STRATA.in_order(showcase.images)
     held = dict.fromkeys(name for contrast in contrasts for name in showcase.images[contrast])
     methods = [name for name in held if name != TRUE]
     differing = favorite if favorite in methods else (methods[-1] if methods else "")
@@ -165,7 +162,7 @@ def _draw_row(
             continue
         show_slice(axes, image, showcase.voxel_size_mm, **settings)
         if name == "input":
-            axes.set_ylabel(contrast_title(contrast), fontsize=11.5, fontweight="bold", labelpad=6)
+            axes.set_ylabel(STRATA.title_of(contrast), fontsize=11.5, fontweight="bold", labelpad=6)
             note = axes.text(0.03, 0.03, channel, transform=axes.transAxes, fontsize=6.5, color="white")
             note.set_bbox({"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1})
 
@@ -189,7 +186,7 @@ def _draw_chart(
                 axes.plot([x, x], [row["low"], row["high"]], color=color, linewidth=2)
             axes.plot([x], [row["mean"]], "o", color=color, markersize=5, label=label)
             label = None
-    axes.set_xticks(range(len(contrasts)), [contrast_title(name) for name in contrasts], fontsize=10)
+    axes.set_xticks(range(len(contrasts)), [STRATA.title_of(name) for name in contrasts], fontsize=10)
     axes.set_xlim(-0.5, len(contrasts) - 0.5)
     axes.set_ylabel("PSNR (dB)", fontsize=10)
     axes.tick_params(axis="y", labelsize=9)

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from medrestore.checks import counted
+from medrestore.domains.multicontrast_mri.domain import DOMAIN, LESIONS
 from medrestore.domains.multicontrast_mri.evaluation.measures import LEAST_CNR, LITTLE_HEAD
 from medrestore.evaluation.notes import interval_note, judges_note, measured
-from medrestore.evaluation.titles import LESIONS, MEAN, MetricKey, contrast_title, label_of, title_of
+from medrestore.evaluation.titles import MEAN, MetricKey, label_of
 from medrestore.metrics.lesions import INNER_MM, OUTER_MM
 
 __all__ = ["notes_of"]
@@ -27,7 +28,7 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
         Of :func:`~medrestore.evaluation.tables.summary_table`.
     """
     metrics, keys = measured(summary), [MetricKey.parse(str(key)) for key in summary["metric"].unique()]
-    over_contrasts = any(key.contrast == MEAN for key in keys)
+    over_contrasts = any(key.stratum == MEAN for key in keys)
     lines = [
         _counts(record),
         "Every image is divided by its own mean over the head of the true image: intensities of MR images "
@@ -54,7 +55,7 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
             f"normal-appearing tissue {INNER_MM:g} to {OUTER_MM:g} mm from lesions, chosen in the true "
             f"images alone{ratio}. An image that is too smooth has too high a CNR."
         )
-    if any(title_of(name).table == LESIONS for name in metrics):
+    if any(DOMAIN.metrics.title_of(name).table == LESIONS for name in metrics):
         lines.append(
             "Lesions: marked by a segmenter trained on true images; detected where a voxel of a lesion is "
             "marked; parts below 3 voxels count neither as lesions nor as false ones."
@@ -76,7 +77,9 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
 def _counts(record: Mapping[str, Any]) -> str:
     groups = ", ".join(f"{count} {name}" for name, count in record["groups"].items())
     missing = {name: record["scans"] - count for name, count in record["available"].items()}
-    lacking = ", ".join(f"{contrast_title(name)} {count}" for name, count in missing.items() if count)
+    lacking = ", ".join(
+        f"{DOMAIN.metrics.strata.title_of(name)} {count}" for name, count in missing.items() if count
+    )
     without = record["scans_without_contrasts"]
     return (
         f"{counted(record['subjects'], 'subject')}, {counted(record['scans'], 'scan')} of split "

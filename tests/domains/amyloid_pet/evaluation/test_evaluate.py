@@ -15,6 +15,7 @@ from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import read_volume
 from medrestore.domains.amyloid_pet.evaluation import evaluate as module
 from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate
+from medrestore.domains.base import metrics_of
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.record import Evaluation, load_evaluation
 from medrestore.metrics.quantitative import dose_equivalent
@@ -145,7 +146,7 @@ def test_an_interrupted_evaluation_is_done_again(
         patch.setattr(module, "draw_evaluation", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         run(cohort, tmp_path / "out", **FEW)
     with pytest.raises(InputError, match="holds no finished evaluation"):
-        load_evaluation(tmp_path / "out")
+        load_evaluation(tmp_path / "out", metrics_of=metrics_of)
     assert run(cohort, tmp_path / "out", **FEW).record["subjects"] == 4
 
 
@@ -165,9 +166,11 @@ def test_an_evaluation_that_met_a_nan_is_mended(cohort: Cohort, tmp_path: Path) 
     found = run(cohort, tmp_path / "out", **few)
     (found.output / "summary.csv").unlink()
     with pytest.raises(InputError, match="holds no finished evaluation"):
-        load_evaluation(found.output)
+        load_evaluation(found.output, metrics_of=metrics_of)
     again = run(cohort, tmp_path / "out", **few)
-    pd.testing.assert_frame_equal(load_evaluation(tmp_path / "out").summary, again.summary)
+    pd.testing.assert_frame_equal(
+        load_evaluation(tmp_path / "out", metrics_of=metrics_of).summary, again.summary
+    )
 
 
 def test_notes_explain_what_the_tables_show(cohort: Cohort, evaluation: Evaluation, tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ def test_filters_are_tuned_when_not_given(cohort: Cohort, tmp_path: Path) -> Non
     assert "dose_equivalent" not in found.per_subject
     assert found.differences.empty
     assert "Diagnosis" not in found.markdown
-    again = load_evaluation(tmp_path / "out")
+    again = load_evaluation(tmp_path / "out", metrics_of=metrics_of)
     assert again.markdown == found.markdown
 
 
@@ -253,7 +256,7 @@ def test_scans_without_a_status_are_measured_all_the_same(cohort: Cohort, tmp_pa
     assert "observer_mae" not in found.per_subject
     assert set(found.summary["metric"]) >= {"psnr", "suvr_bias"}
     assert "Diagnosis" not in found.markdown
-    assert load_evaluation(tmp_path / "out").markdown == found.markdown
+    assert load_evaluation(tmp_path / "out", metrics_of=metrics_of).markdown == found.markdown
 
 
 def test_a_dose_series_must_hold_every_scan(cohort: Cohort, tmp_path: Path) -> None:
@@ -330,4 +333,4 @@ def test_a_data_range_must_be_positive(cohort: Cohort, tmp_path: Path, data_rang
 def test_an_unreadable_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(InputError, match=r"evaluation\.json: is no record of an evaluation"):
-        load_evaluation(tmp_path)
+        load_evaluation(tmp_path, metrics_of=metrics_of)

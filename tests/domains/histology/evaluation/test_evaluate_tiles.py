@@ -15,6 +15,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from skimage.transform import downscale_local_mean
 
 from medrestore.checks import InputError
+from medrestore.domains.base import metrics_of
 from medrestore.domains.histology.evaluation import evaluate as evaluate_module
 from medrestore.domains.histology.evaluation.evaluate import TileComparison, evaluate_tiles
 from medrestore.domains.histology.evaluation.measures import TrueTile, measure_tile
@@ -209,9 +210,11 @@ def test_a_killed_evaluation_begins_anew(
         with pytest.raises(KeyboardInterrupt):
             run(tile_cohort, tmp_path / "out", methods={}, baselines=["bicubic"])
     with pytest.raises(InputError, match="holds no finished evaluation"):
-        load_evaluation(tmp_path / "out")
+        load_evaluation(tmp_path / "out", metrics_of=metrics_of)
     result = run(tile_cohort, tmp_path / "out", methods={}, baselines=["bicubic"])
-    pd.testing.assert_frame_equal(load_evaluation(tmp_path / "out").summary, result.summary)
+    pd.testing.assert_frame_equal(
+        load_evaluation(tmp_path / "out", metrics_of=metrics_of).summary, result.summary
+    )
 
 
 @pytest.mark.usefixtures("no_figure")
@@ -247,10 +250,10 @@ def test_seeds_are_pooled_and_other_reductions_refused(
 ) -> None:
     swapped = {"e": tile_cohort.methods["sqe"], "sqe": tile_cohort.methods["e"]}
     other = run(tile_cohort, tmp_path / "other", methods=swapped)
-    text = pool_evaluations([evaluation.output, other.output])
+    text = pool_evaluations([evaluation.output, other.output], metrics_of=metrics_of)
     rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
     found = {row[1]: row[2] for row in rows if len(row) == 7 and row[1].startswith("SRGAN")}
     assert found["SRGAN_E"] == found["SRGAN_SQE"]  # each is the mean of both now
     blurred = run(tile_cohort, tmp_path / "blurred", sigma=1.0, methods={}, baselines=())
     with pytest.raises(InputError, match=r"was evaluated with sigma 1\.0"):
-        pool_evaluations([evaluation.output, blurred.output])
+        pool_evaluations([evaluation.output, blurred.output], metrics_of=metrics_of)

@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medrestore.domains.multicontrast_mri.domain import DOMAIN
 from medrestore.evaluation.rendering import render
 from medrestore.evaluation.strata import difference_rows
 from medrestore.evaluation.tables import difference_table, summary_table
-from medrestore.evaluation.titles import MetricKey, in_order, in_order_of_contrasts, title_of
+from medrestore.evaluation.titles import MetricKey
 from medrestore.metrics.intervals import bootstrap_mean
+
+METRICS = DOMAIN.metrics
 
 
 def make_table() -> pd.DataFrame:
@@ -40,7 +43,7 @@ def make_table() -> pd.DataFrame:
 
 @pytest.fixture
 def summary() -> pd.DataFrame:
-    return summary_table(make_table(), seed=3).set_index(["method", "metric"])
+    return summary_table(make_table(), metrics=METRICS, seed=3).set_index(["method", "metric"])
 
 
 def test_every_contrast_and_group_has_its_mean(summary: pd.DataFrame) -> None:
@@ -64,7 +67,7 @@ def test_the_mean_is_over_the_contrasts_of_a_subject(summary: pd.DataFrame) -> N
 
 def test_differences_pair_images_before_any_mean() -> None:
     pairs = [("taskgan", "gan"), ("taskgan", "classical"), ("taskgan", "l1")]
-    found = difference_table(make_table(), pairs=pairs, seed=0)
+    found = difference_table(make_table(), metrics=METRICS, pairs=pairs, seed=0)
     found = found.set_index(["first", "second", "metric"])
     assert set(found.index.get_level_values("second")) == {"gan", "classical"}
     assert found.loc[("taskgan", "gan", "mean/psnr"), "mean"] == 1.0
@@ -81,23 +84,23 @@ def test_a_single_group_is_none_apart() -> None:
     table = make_table()
     for group in ("patient", ""):
         table["group"] = group
-        assert not any(key.count("/") == 2 for key in summary_table(table, seed=0)["metric"])
+        assert not any(key.count("/") == 2 for key in summary_table(table, metrics=METRICS, seed=0)["metric"])
 
 
 def test_keys_and_titles() -> None:
     for key in ("psnr", "t1w/psnr", "patient/t1w/psnr"):
         assert str(MetricKey.parse(key)) == key
-    assert title_of("observer_2_slice_accuracy").title == "Observer 2 accuracy, slices"
+    assert METRICS.title_of("observer_2_slice_accuracy").title == "Observer 2 accuracy, slices"
     names = ["observer_mae", "task_mae", "task_patch_accuracy", "psnr", "observer_slice_accuracy"]
     expected = ["psnr", "task_patch_accuracy", "task_mae", "observer_slice_accuracy", "observer_mae"]
-    assert in_order(names) == expected
-    assert in_order_of_contrasts(["pdw", "mean", "stir", "adc"]) == ["stir", "pdw", "adc", "mean"]
+    assert METRICS.in_order(names) == expected
+    assert METRICS.strata.in_order(["pdw", "mean", "stir", "adc"]) == ["stir", "pdw", "adc", "mean"]
 
 
 def test_differences_of_t1w_and_t2_flair_come_first() -> None:
     keys = ["t1_flair/psnr", "t2_flair/ssim", "mean/psnr", "t1w/psnr", "t2_flair/psnr", "patient/t1w/psnr"]
     keys += ["t1w/task_patch_accuracy", "t1w/nrmse"]
-    rows = difference_rows(keys)
+    rows = difference_rows(keys, METRICS)
     assert list(rows) == ["t1w/psnr", "t2_flair/psnr", "t2_flair/ssim", "t1_flair/psnr", "mean/psnr"]
     assert rows["t2_flair/psnr"] == ("psnr", "T2-FLAIR, PSNR (dB)")
 
@@ -119,7 +122,7 @@ def test_render_has_contrasts_as_columns() -> None:
     differences = pd.DataFrame(
         [("taskgan", "gan", "t1w/psnr", 3.876, 3.0, 4.75, 3)], columns=["first", "second", *columns[1:]]
     )
-    assert render(pd.DataFrame(rows, columns=columns), differences) == (
+    assert render(pd.DataFrame(rows, columns=columns), differences, METRICS) == (
         "### PSNR (dB)\n"
         "\n"
         "| Method   | T1w                  | T2-FLAIR             | Mean                 |\n"

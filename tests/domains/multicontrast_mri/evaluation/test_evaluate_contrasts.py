@@ -12,6 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from medrestore.checks import InputError
 from medrestore.data.volumes import read_volume, write_volume
+from medrestore.domains.base import metrics_of
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition, read_channels
 from medrestore.domains.multicontrast_mri.evaluation import comparison as comparison_module
 from medrestore.domains.multicontrast_mri.evaluation.evaluate import evaluate_contrasts
@@ -311,10 +312,12 @@ def test_relaxometry_is_fitted_once_per_subject(
 
 
 def test_seeds_are_pooled(contrast_cohort: ContrastCohort, evaluation: Evaluation, tmp_path: Path) -> None:
-    assert pool_evaluations([evaluation.output, evaluation.output]) == evaluation.markdown
+    assert (
+        pool_evaluations([evaluation.output, evaluation.output], metrics_of=metrics_of) == evaluation.markdown
+    )
     other = run(contrast_cohort, tmp_path / "out", **FEW)
     with pytest.raises(InputError, match=r"was evaluated with contrasts \['t2_flair'\]"):
-        pool_evaluations([evaluation.output, other.output])
+        pool_evaluations([evaluation.output, other.output], metrics_of=metrics_of)
 
 
 def test_an_input_without_protocol_has_no_classical_row(
@@ -331,4 +334,4 @@ def test_an_input_without_protocol_has_no_classical_row(
     assert set(found.per_subject["method"]) == {"mine", "true"}
     assert found.record["fitted_scans"] == 0
     assert found.differences.empty
-    assert load_evaluation(tmp_path / "out").markdown == found.markdown
+    assert load_evaluation(tmp_path / "out", metrics_of=metrics_of).markdown == found.markdown

@@ -1,0 +1,37 @@
+"""What the other rooms learn of histology."""
+
+from __future__ import annotations
+
+from medrestore.domains.base import Domain
+from medrestore.evaluation.titles import FIDELITY, QUALITY, Metrics, MetricTitle
+
+__all__ = ["DOMAIN"]
+
+NUCLEI = "Nuclei and stains"
+
+DOMAIN = Domain(
+    name="histology",
+    metrics=Metrics(
+        titles={
+            **FIDELITY,
+            "rrmse": MetricTitle("RRMSE", 4, QUALITY),
+            "ms_mssim": MetricTitle("MS-mSSIM", 3, QUALITY),
+            "qilv": MetricTitle("QILV", 3, QUALITY),
+            "nuclei_density": MetricTitle("Nuclei per mm²", 0, NUCLEI, paired=False),
+            "nuclei_error": MetricTitle("Nuclei, relative error of count", 3, NUCLEI),
+            "nuclei_f1": MetricTitle("Nuclei found again, F1", 3, NUCLEI),
+            "stain_drift_hematoxylin": MetricTitle("Hematoxylin, drift of density", 4, NUCLEI),
+            "stain_drift_eosin": MetricTitle("Eosin, drift of density", 4, NUCLEI),
+        },
+        pairs=(
+            ("qe", "e"),
+            ("sqe", "qe"),
+            ("sqe", "e"),
+            ("e", "srgan"),
+            ("sqe", "srgan"),
+            ("sqe", "bicubic"),
+            ("e", "bicubic"),
+        ),
+        alike=("scale", "sigma"),
+    ),
+)
