@@ -53,7 +53,7 @@ def region_maps(table: pd.DataFrame) -> dict[str, Path]:
 
 
 def find_arms(
-    rows: pd.DataFrame, methods: Mapping[str, Path], *, known: Sequence[str] = ()
+    rows: pd.DataFrame, methods: Mapping[str, str | os.PathLike[str]], *, known: Sequence[str] = ()
 ) -> dict[str, dict[str, Path]]:
     """Find the restored volume of each method and scan, and check that all are there on their targets' grids.
 
@@ -96,7 +96,7 @@ def repeated_scans(names: Sequence[str]) -> list[str]:
 
 def find_restorations(
     grids: Mapping[str, tuple[str, Sequence[str]]],
-    methods: Mapping[str, Path],
+    methods: Mapping[str, str | os.PathLike[str]],
     *,
     known: Sequence[str],
     reserved: Sequence[str],
@@ -142,7 +142,7 @@ def find_restorations(
 
 def find_files(
     names: Sequence[str],
-    methods: Mapping[str, Path],
+    methods: Mapping[str, str | os.PathLike[str]],
     *,
     known: Sequence[str],
     reserved: Sequence[str],

@@ -1,16 +1,14 @@
-"""What stands below the tables of an evaluation: how the numbers came about, of what the tables show."""
+"""Sentences that stand below the tables of several kinds of image: how the numbers came about."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
 import pandas as pd
 
-from medrestore.checks import counted
-from medrestore.evaluation.titles import MetricKey, label_of
+from medrestore.evaluation.titles import MetricKey
 
-__all__ = ["interval_note", "judges_note", "measured", "notes_of"]
+__all__ = ["interval_note", "judges_note", "measured"]
 
 
 def measured(summary: pd.DataFrame) -> set[str]:
@@ -43,42 +41,3 @@ def judges_note(metrics: Collection[str], *, ends: Collection[str]) -> str:
     if "task" not in judges:
         return "Observers took no part in training."
     return "T took part in training" + (", observers did not." if judges != {"task"} else ".")
-
-
-def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
-    """Return the notes of an evaluation of volumes of one kind.
-
-    Parameters
-    ----------
-    record
-        Of the finished evaluation.
-    summary
-        Of :func:`~medrestore.evaluation.tables.summary_table`.
-    """
-    metrics, unit = measured(summary), "/".join(record["units"])
-    given = record["data_range"]
-    peak = "maximum of each scan's standard dose in the head" if given == "target_max" else f"{given} {unit}"
-    doses = ", ".join(f"{value:g}" for value in record["dose_fractions"])
-    lines = [
-        f"{counted(record['subjects'], 'subject')}, {counted(record['scans'], 'scan')} of split "
-        f"{record['split']}, dose fraction {doses}. {interval_note(record['subjects'])}",
-        f"PSNR, SSIM, RMSE: whole volume, data range: {peak}. RMSE and NRMSE in units of the standard dose's "
-        "mean in the head; NRMSE over the head alone.",
-    ]
-    if "dose_equivalent" in metrics:
-        beyond = (summary["metric"] == "dose_equivalent_beyond") & (summary["mean"] > 0)
-        lines.append(
-            "Dose equivalent: dose fraction whose plain reconstruction has the same PSNR"
-            + ("; ≥: of some subjects it lies above the largest in the dose series." if beyond.any() else ".")
-        )
-    if any(name.endswith("_mae") for name in metrics):
-        lines.append(
-            "MAE: mean absolute error of the probability per slice, middle 40 slices of the head; error: "
-            f"share of volumes read wrong. {judges_note(metrics, ends=['_mae'])}"
-        )
-    if "suvr_bias" in metrics:
-        limits = " and limits of agreement (95 %)" if "suvr_upper_limit" in metrics else ""
-        lines.append(f"SUVR: composite; bias{limits} against standard dose.")
-    for name, item in record["tuned_filters"].items():
-        lines.append(f"{label_of(name)}: {item['parameter']} {item['value']:g} ({item['chosen']}).")
-    return lines

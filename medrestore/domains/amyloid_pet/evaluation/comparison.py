@@ -15,10 +15,11 @@ from medrestore.data.identity import scan_name
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.domains.amyloid_pet.evaluation.classical import ClassicalFilter
-from medrestore.domains.amyloid_pet.evaluation.figures import SubjectPanel
+from medrestore.domains.amyloid_pet.evaluation.figures import SubjectPanel, choose_scans, draw_evaluation
 from medrestore.evaluation.arms import INPUT, STANDARD_DOSE, read_on_grid
 from medrestore.evaluation.measures import Reference, foreground_mask, image_quality, reading
 from medrestore.evaluation.observers import Observer
+from medrestore.evaluation.record import records_of
 from medrestore.metrics.fidelity import psnr
 
 if TYPE_CHECKING:
@@ -29,11 +30,13 @@ __all__ = ["Comparison"]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All that is needed to measure one scan."""
+    """All that is needed to measure the scans of a split and to draw three of them."""
 
+    rows: pd.DataFrame
     arms: Mapping[str, Mapping[str, Path]]
     series: Mapping[str, Sequence[tuple[float, str]]]
     classical: Mapping[str, ClassicalFilter]
+    tuned: Mapping[str, Mapping[str, object]]
     judges: Sequence[Observer]
     data_range: str | float
     label_column: str
@@ -110,6 +113,23 @@ class Comparison:
                 measured["suvr_bias"] = measured["suvr"] - standard
                 measured["suvr_absolute_error"] = abs(measured["suvr_bias"])
         return found
+
+    def facts(self, _: pd.DataFrame) -> dict[str, Any]:
+        """Return what is recorded when all is measured."""
+        return {
+            "tuned_filters": self.tuned,
+            "scans": len(self.rows),
+            "dose_fractions": sorted({float(value) for value in self.rows["dose_fraction"]}),
+            "units": sorted(set(self.rows["units"])),
+        }
+
+    def draw(self, per_subject: pd.DataFrame, _: pd.DataFrame, *, path: Path) -> None:
+        """Draw a typical positive, a typical negative and a border case, and the agreement of the SUVR."""
+        of = {(row["subject_id"], row["session_id"]): row for row in records_of(self.rows)}
+        chosen = choose_scans(per_subject)
+        panels = [self.panel(of[scan], per_subject, title) for title, scan in chosen.items()]
+        units = sorted(set(self.rows["units"]))
+        draw_evaluation(panels, per_subject, unit=units[0] if len(units) == 1 else "", path=path)
 
     def panel(self, row: Mapping[str, Any], per_subject: pd.DataFrame, title: str) -> SubjectPanel:
         """Return the slice of a scan that the figure shows, as each method has it."""

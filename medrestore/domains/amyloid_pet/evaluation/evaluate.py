@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 
-from medrestore import __version__
 from medrestore.checks import InputError, require_in_range
 from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_manifest, split_rows
@@ -18,21 +16,12 @@ from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGIO
 from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.domains.amyloid_pet.evaluation.classical import tuned_filters
 from medrestore.domains.amyloid_pet.evaluation.comparison import Comparison
-from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation
+from medrestore.domains.amyloid_pet.evaluation.notes import notes_of
 from medrestore.evaluation.arms import file_problems, find_arms, raise_all
-from medrestore.evaluation.notes import notes_of
+from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.observers import load_observer, named_observers
-from medrestore.evaluation.record import (
-    Evaluation,
-    claimed_evaluation,
-    files_checksum,
-    load_evaluation,
-    measure_scans,
-    records_of,
-    write_evaluation,
-)
-from medrestore.evaluation.tables import difference_table, summary_table
-from medrestore.files import atomic_path, sha256_file
+from medrestore.evaluation.record import Evaluation, records_of
+from medrestore.files import sha256_file
 
 __all__ = ["evaluate"]
 
@@ -114,7 +103,7 @@ def evaluate(
     table = read_manifest(manifest, label_column=label_column)
     rows = split_rows(table, split, dose_fraction=dose_fraction)
     others = [scan_name(row["subject_id"], row["session_id"]) for row in records_of(table)]
-    arms = find_arms(rows, {name: Path(folder) for name, folder in methods.items()}, known=others)
+    arms = find_arms(rows, methods, known=others)
     series = _series(rows, dose_series, label_column)
     if data_range != "target_max":
         require_in_range("data_range", float(data_range), 0, float("inf"), include_low=False)
@@ -122,26 +111,9 @@ def evaluate(
         load_observer(path, name=name, device=device)
         for name, path in named_observers(task, observers).items()
     ]
-    record: dict[str, Any] = {
-        "medrestore_version": __version__,
-        "domain": DOMAIN.name,
-        "manifest_sha256": sha256_file(manifest),
-        "dose_series_sha256": sha256_file(dose_series) if dose_series else None,
-        "split": split,
-        "dose_fraction": dose_fraction,
-        "methods": {name: files_checksum([arms[scan][name] for scan in sorted(arms)]) for name in methods},
-        "classifiers": {judge.name: judge.weights_sha256 for judge in judges},
-        "label_column": label_column,
-        "target_labels": list(target_labels),
-        "reference_labels": list(reference_labels),
-        "data_range": data_range,
-        "filters": dict(filters) if filters is not None else None,
-        "pairs": [list(pair) for pair in pairs],
-        "seed": seed,
-    }
-    with claimed_evaluation(output, record) as claim:
-        if claim.finished:
-            return load_evaluation(claim.folder, metrics_of=lambda _: DOMAIN.metrics)
+
+    @contextmanager
+    def prepare() -> Iterator[Comparison]:
         validation = table[table["split"] == "validation"]
         if dose_fraction is not None:
             validation = validation[np.isclose(validation["dose_fraction"], dose_fraction)]
@@ -150,40 +122,45 @@ def evaluate(
             given=filters,
             data_range=None if data_range == "target_max" else float(data_range),
         )
-        comparison = Comparison(
+        yield Comparison(
+            rows=rows,
             arms=arms,
             series=series,
             classical=classical,
+            tuned=tuned,
             judges=judges,
             data_range=data_range,
             label_column=label_column,
             target_labels=target_labels,
             reference_labels=reference_labels,
         )
-        measured = measure_scans(rows, comparison.measure, workers=workers, progress=progress)
-        per_subject = pd.DataFrame(list(measured))
-        if "dose_equivalent_bound" in per_subject:
-            per_subject["dose_equivalent_bound"] = per_subject["dose_equivalent_bound"].fillna("")
-        summary = summary_table(per_subject, metrics=DOMAIN.metrics, seed=seed)
-        differences = difference_table(per_subject, metrics=DOMAIN.metrics, pairs=pairs, seed=seed)
-        units = sorted(set(rows["units"]))
-        record |= {
-            "tuned_filters": tuned,
-            "subjects": int(rows["subject_id"].nunique()),
-            "scans": len(rows),
-            "dose_fractions": sorted({float(value) for value in rows["dose_fraction"]}),
-            "units": units,
-        }
-        of = {(row["subject_id"], row["session_id"]): row for row in records_of(rows)}
-        panels = [
-            comparison.panel(of[scan], per_subject, title)
-            for title, scan in choose_scans(per_subject).items()
-        ]
-        result = Evaluation(claim.folder, per_subject, summary, differences, record, DOMAIN.metrics)
-        with atomic_path(claim.folder / "figure.png") as temporary:
-            draw_evaluation(panels, per_subject, unit=units[0] if len(units) == 1 else "", path=temporary)
-        write_evaluation(result, notes=notes_of(record, summary))
-        return result
+
+    return run_evaluation(
+        rows,
+        arms,
+        output=output,
+        domain=DOMAIN.name,
+        metrics=DOMAIN.metrics,
+        manifest=manifest,
+        split=split,
+        methods=methods,
+        settings={
+            "dose_series_sha256": sha256_file(dose_series) if dose_series else None,
+            "dose_fraction": dose_fraction,
+            "classifiers": {judge.name: judge.weights_sha256 for judge in judges},
+            "label_column": label_column,
+            "target_labels": list(target_labels),
+            "reference_labels": list(reference_labels),
+            "data_range": data_range,
+            "filters": dict(filters) if filters is not None else None,
+        },
+        prepare=prepare,
+        notes=notes_of,
+        pairs=pairs,
+        seed=seed,
+        workers=workers,
+        progress=progress,
+    )
 
 
 def _series(

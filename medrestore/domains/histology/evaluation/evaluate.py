@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medrestore import __version__
 from medrestore.checks import InputError, fail, require_in_range, require_in_set
 from medrestore.data.manifest import split_rows
 from medrestore.domains.histology.domain import DOMAIN
@@ -30,17 +30,8 @@ from medrestore.domains.histology.evaluation.notes import notes_of
 from medrestore.domains.histology.evaluation.pictures import TrueTiles, picture_problem, read_picture
 from medrestore.domains.histology.manifest import read_tile_manifest
 from medrestore.evaluation.arms import find_files, raise_all
-from medrestore.evaluation.record import (
-    Evaluation,
-    claimed_evaluation,
-    files_checksum,
-    load_evaluation,
-    measure_scans,
-    records_of,
-    write_evaluation,
-)
-from medrestore.evaluation.tables import difference_table, summary_table
-from medrestore.files import atomic_path, sha256_file
+from medrestore.evaluation.evaluate import run_evaluation
+from medrestore.evaluation.record import Evaluation, records_of
 from medrestore.metrics.fidelity import rrmse
 from medrestore.operators.resampling import ENLARGEMENTS, enlarge, reduce_image, require_sigma
 
@@ -111,46 +102,35 @@ def evaluate_tiles(
     if size % scale:
         fail(f"tiles of {size} pixels are no multiple of the scale {scale}", path=manifest)
     arms = _find(table, rows, methods, size=size)
-    record: dict[str, Any] = {
-        "medrestore_version": __version__,
-        "domain": DOMAIN.name,
-        "manifest_sha256": sha256_file(Path(manifest)),
-        "split": split,
-        "methods": {name: files_checksum([arms[tile][name] for tile in sorted(arms)]) for name in methods},
-        "baselines": list(baselines),
-        "scale": scale,
-        "sigma": float(sigma),
-        "data_range": "255, 8 bits",
-        "pairs": [list(pair) for pair in pairs],
-        "seed": seed,
-    }
-    with claimed_evaluation(output, record) as claim:
-        if claim.finished:
-            return load_evaluation(claim.folder, metrics_of=lambda _: DOMAIN.metrics)
+
+    @contextmanager
+    def prepare() -> Iterator[TileComparison]:
         with TrueTiles() as trues:
-            comparison = TileComparison(trues, arms, scale=scale, sigma=sigma, baselines=tuple(baselines))
-            measured = measure_scans(
-                rows, comparison.measure, workers=workers or os.cpu_count(), progress=progress, unit="tile"
-            )
-            per_subject = pd.DataFrame(list(measured))
-            summary = summary_table(per_subject, metrics=DOMAIN.metrics, seed=seed)
-            differences = difference_table(per_subject, metrics=DOMAIN.metrics, pairs=pairs, seed=seed)
-            true = per_subject[per_subject["method"] == TRUE]
-            record |= {
-                "subjects": int(rows["subject_id"].nunique()),
-                "tiles": len(rows),
-                "tiles_with_nuclei": int((true["nuclei"] >= LEAST_NUCLEI).sum()) if "nuclei" in true else 0,
-                "tile_size": size,
-                "microns_per_pixel": [float(end(rows["microns_per_pixel"])) for end in (min, max)],
-            }
-            shown = {str(row["tile"]): row for row in records_of(rows)}
-            chosen = choose_tiles(per_subject, place=lambda tile: trues.place(shown[tile]))
-            panels = [comparison.panel(shown[tile], title) for tile, title in chosen.items()]
-        result = Evaluation(claim.folder, per_subject, summary, differences, record, DOMAIN.metrics)
-        with atomic_path(claim.folder / "figure.png") as temporary:
-            draw_tiles(panels, summary, path=temporary)
-        write_evaluation(result, notes=notes_of(record, summary))
-        return result
+            yield TileComparison(rows, trues, arms, scale=scale, sigma=sigma, baselines=tuple(baselines))
+
+    return run_evaluation(
+        rows,
+        arms,
+        output=output,
+        domain=DOMAIN.name,
+        metrics=DOMAIN.metrics,
+        manifest=manifest,
+        split=split,
+        methods=methods,
+        settings={
+            "baselines": list(baselines),
+            "scale": scale,
+            "sigma": float(sigma),
+            "data_range": "255, 8 bits",
+        },
+        prepare=prepare,
+        notes=notes_of,
+        pairs=pairs,
+        seed=seed,
+        workers=workers or os.cpu_count(),
+        progress=progress,
+        unit="tile",
+    )
 
 
 def _find(
@@ -160,7 +140,7 @@ def _find(
     tiles = [str(tile) for tile in rows["tile"]]
     arms, problems = find_files(
         tiles,
-        {name: Path(folder) for name, folder in methods.items()},
+        methods,
         known=[str(tile) for tile in table["tile"]],
         reserved=(INPUT, *ENLARGEMENTS, TRUE),
         suffix=".png",
@@ -175,10 +155,12 @@ def _find(
 
 @dataclass(frozen=True, eq=False)
 class TileComparison:
-    """All that is needed to measure one tile.
+    """All that is needed to measure the tiles of a split and to draw some.
 
     Parameters
     ----------
+    rows
+        Of the manifest, those that are evaluated.
     trues
         Reads the true tiles.
     arms
@@ -187,6 +169,7 @@ class TileComparison:
         Of :func:`evaluate_tiles`.
     """
 
+    rows: pd.DataFrame
     trues: TrueTiles
     arms: Mapping[str, Mapping[str, Path]]
     scale: int
@@ -204,6 +187,23 @@ class TileComparison:
             except InputError as error:
                 raise InputError(f"tile {row['tile']}, method {method!r}: {error}") from error
         return [*found, {**about, "method": TRUE, **measure_tile(None, true)}]
+
+    def facts(self, per_subject: pd.DataFrame) -> dict[str, Any]:
+        """Return what is recorded when all is measured."""
+        true = per_subject[per_subject["method"] == TRUE]
+        return {
+            "tiles": len(self.rows),
+            "tiles_with_nuclei": int((true["nuclei"] >= LEAST_NUCLEI).sum()) if "nuclei" in true else 0,
+            "tile_size": int(self.rows["tile_size"].iloc[0]),
+            "microns_per_pixel": [float(end(self.rows["microns_per_pixel"])) for end in (min, max)],
+        }
+
+    def draw(self, per_subject: pd.DataFrame, summary: pd.DataFrame, *, path: Path) -> None:
+        """Draw chosen tiles, and the means of every method."""
+        shown = {str(row["tile"]): row for row in records_of(self.rows)}
+        chosen = choose_tiles(per_subject, place=lambda tile: self.trues.place(shown[tile]))
+        panels = [self.panel(shown[tile], title) for tile, title in chosen.items()]
+        draw_tiles(panels, summary, path=path)
 
     def panel(self, row: Mapping[str, Any], title: str) -> TilePanel:
         """Return what the figure shows of a tile."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, about
@@ -18,7 +19,7 @@ from medrestore.domains.multicontrast_mri.evaluation.classical import (
     input_channels,
     synthetic_images,
 )
-from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase
+from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase, draw_contrasts
 from medrestore.domains.multicontrast_mri.evaluation.judges import ContrastObserver, LesionReader
 from medrestore.domains.multicontrast_mri.evaluation.measures import TrueImage, measure_image, normalized
 from medrestore.evaluation.arms import read_on_grid
@@ -41,10 +42,12 @@ def read_lesions(path: str, target: Volume | None = None) -> NDArray[np.bool_] |
 
 @dataclass(frozen=True, eq=False)
 class ContrastComparison:
-    """All that is needed to measure one subject.
+    """All that is needed to measure the subjects of a split and to draw one.
 
     Parameters
     ----------
+    rows
+        Of the split, those without any contrast too.
     contrasts
         That are compared.
     arms
@@ -61,6 +64,7 @@ class ContrastComparison:
         What the figure shows; images of its scan are kept as they come by.
     """
 
+    rows: pd.DataFrame
     contrasts: Sequence[str]
     arms: Mapping[str, Mapping[str, Path]]
     inputs: Mapping[str, MdmeInput]
@@ -101,6 +105,23 @@ class ContrastComparison:
             }
             found += [about | values for values in measured]
         return found
+
+    def facts(self, _: pd.DataFrame) -> dict[str, Any]:
+        """Return what is recorded when all is measured."""
+        acquired = self.rows[[f"{name}_path" for name in self.contrasts]] != ""
+        held = acquired.any(axis=1)
+        groups = self.rows.loc[held, "group"].value_counts().items()
+        return {
+            "scans": int(held.sum()),
+            "scans_without_contrasts": int((~held).sum()),
+            "groups": {str(name): int(count) for name, count in groups if name},
+            "available": {name: int(acquired[f"{name}_path"].sum()) for name in self.contrasts},
+            "fitted_scans": len(self.inputs),
+        }
+
+    def draw(self, _: pd.DataFrame, summary: pd.DataFrame, *, path: Path) -> None:
+        """Draw the slice of the showcase, and the PSNR of every contrast."""
+        draw_contrasts(self.showcase, summary, path=path)
 
     def _images(
         self, name: str, synthetic: NDArray[np.float32] | None, target: Volume

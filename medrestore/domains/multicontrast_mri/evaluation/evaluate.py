@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from medrestore import __version__
 from medrestore.checks import about, fail, require_in_range
 from medrestore.data.identity import scan_name
 from medrestore.data.manifest import split_rows
@@ -24,26 +24,17 @@ from medrestore.domains.multicontrast_mri.evaluation.comparison import (
     ContrastComparison,
     read_lesions,
 )
-from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase, draw_contrasts
+from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase
 from medrestore.domains.multicontrast_mri.evaluation.judges import load_contrast_observer, load_lesion_reader
 from medrestore.domains.multicontrast_mri.evaluation.measures import DATA_RANGE_PERCENTILE
 from medrestore.domains.multicontrast_mri.evaluation.notes import notes_of
 from medrestore.domains.multicontrast_mri.manifest import group_problems, read_contrast_manifest
 from medrestore.evaluation.arms import INPUT, find_restorations, repeated_scans
+from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.observers import named_observers
-from medrestore.evaluation.record import (
-    Evaluation,
-    claimed_evaluation,
-    files_checksum,
-    load_evaluation,
-    measure_scans,
-    records_of,
-    write_evaluation,
-)
-from medrestore.evaluation.tables import difference_table, summary_table
+from medrestore.evaluation.record import Evaluation, records_of
 from medrestore.evaluation.titles import MEAN
-from medrestore.files import atomic_path, sha256_file
 
 __all__ = ["evaluate_contrasts"]
 
@@ -140,27 +131,15 @@ def evaluate_contrasts(
     ]
     reader = None if segmenter is None else load_lesion_reader(segmenter, contrasts=names, device=device)
     weights = {judge.name: judge.weights_sha256 for judge in [*judges, *([reader] if reader else [])]}
-    record: dict[str, Any] = {
-        "medrestore_version": __version__,
-        "domain": DOMAIN.name,
-        "manifest_sha256": sha256_file(Path(manifest)),
-        "split": split,
-        "contrasts": list(names),
-        "methods": {name: files_checksum([arms[image][name] for image in sorted(arms)]) for name in methods},
-        "judges": weights,
-        "classical": classical,
-        "data_range": f"percentile {data_range_percentile:g} of the true image in the head",
-        "pairs": [list(pair) for pair in pairs],
-        "seed": seed,
-    }
-    with claimed_evaluation(output, record) as claim:
-        if claim.finished:
-            return load_evaluation(claim.folder, metrics_of=lambda _: DOMAIN.metrics)
+
+    @contextmanager
+    def prepare() -> Iterator[ContrastComparison]:
         inputs: dict[str, MdmeInput] = {}
         if classical:
             found = {_scan(row): mdme_input(row["input_paths"]) for row in records_of(compared)}
             inputs = {scan: source for scan, source in found.items() if source is not None}
-        comparison = ContrastComparison(
+        yield ContrastComparison(
+            rows=rows,
             contrasts=names,
             arms=arms,
             inputs=inputs,
@@ -169,25 +148,29 @@ def evaluate_contrasts(
             percentile=data_range_percentile,
             showcase=_choose(compared, names),
         )
-        measured = measure_scans(compared, comparison.measure, workers=workers, progress=progress)
-        per_subject = pd.DataFrame(list(measured))
-        summary = summary_table(per_subject, metrics=DOMAIN.metrics, seed=seed)
-        differences = difference_table(per_subject, metrics=DOMAIN.metrics, pairs=pairs, seed=seed)
-        record |= {
-            "subjects": int(compared["subject_id"].nunique()),
-            "scans": len(compared),
-            "scans_without_contrasts": int((~held).sum()),
-            "groups": {
-                str(name): int(count) for name, count in compared["group"].value_counts().items() if name
-            },
-            "available": {name: int((compared[f"{name}_path"] != "").sum()) for name in names},
-            "fitted_scans": len(inputs),
-        }
-        result = Evaluation(claim.folder, per_subject, summary, differences, record, DOMAIN.metrics)
-        with atomic_path(claim.folder / "figure.png") as temporary:
-            draw_contrasts(comparison.showcase, summary, path=temporary)
-        write_evaluation(result, notes=notes_of(record, summary))
-        return result
+
+    return run_evaluation(
+        compared,
+        arms,
+        output=output,
+        domain=DOMAIN.name,
+        metrics=DOMAIN.metrics,
+        manifest=manifest,
+        split=split,
+        methods=methods,
+        settings={
+            "contrasts": list(names),
+            "judges": weights,
+            "classical": classical,
+            "data_range": f"percentile {data_range_percentile:g} of the true image in the head",
+        },
+        prepare=prepare,
+        notes=notes_of,
+        pairs=pairs,
+        seed=seed,
+        workers=workers,
+        progress=progress,
+    )
 
 
 def _scan(row: Mapping[str, Any]) -> str:
@@ -225,7 +208,7 @@ def _find(
     known = [f"{_scan(row)}_{name}" for row in records_of(table) for name in others]
     return find_restorations(
         grids,
-        {name: Path(folder) for name, folder in methods.items()},
+        methods,
         known=known,
         reserved=(INPUT, CLASSICAL, TRUE),
         channels=True,

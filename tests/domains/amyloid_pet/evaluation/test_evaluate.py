@@ -13,6 +13,7 @@ import torch
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import read_volume
+from medrestore.domains.amyloid_pet.evaluation import comparison
 from medrestore.domains.amyloid_pet.evaluation import evaluate as module
 from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate
 from medrestore.domains.base import metrics_of
@@ -143,7 +144,7 @@ def test_an_interrupted_evaluation_is_done_again(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "draw_evaluation", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(comparison, "draw_evaluation", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         run(cohort, tmp_path / "out", **FEW)
     with pytest.raises(InputError, match="holds no finished evaluation"):
         load_evaluation(tmp_path / "out", metrics_of=metrics_of)
