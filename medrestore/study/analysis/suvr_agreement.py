@@ -16,7 +16,8 @@ from medrestore.checks import InputError, about, fail
 from medrestore.data.manifest import read_manifest
 from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
 from medrestore.data.volumes import Volume, read_volume
-from medrestore.evaluation.arms import read_on_grid, region_maps
+from medrestore.domains.amyloid_pet.evaluation.arms import region_maps
+from medrestore.evaluation.arms import read_on_grid
 from medrestore.metrics.quantitative import bland_altman, composite_suvr
 from medrestore.study.analysis.tables import records
 from medrestore.study.layout import READING, Study

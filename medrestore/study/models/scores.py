@@ -77,8 +77,9 @@ def _measured(path: Path, observers: Sequence[Observer], regions: Path | None) -
     from medrestore.data.intensity import foreground_scale
     from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
     from medrestore.data.volumes import read_volume
+    from medrestore.domains.amyloid_pet.evaluation.measures import Reference, reading
     from medrestore.evaluation.arms import read_on_grid
-    from medrestore.evaluation.measures import Reference, foreground_mask, reading
+    from medrestore.evaluation.measures import foreground_mask
 
     volume = read_volume(path)
     with about(path):
@@ -121,7 +122,7 @@ def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[st
     """
     from medrestore.data.identity import scan_name
     from medrestore.data.manifest import read_manifest
-    from medrestore.evaluation.arms import region_maps
+    from medrestore.domains.amyloid_pet.evaluation.arms import region_maps
 
     path = Path(manifest)
     column = str((study.plan["truth"] or {}).get("column") or LABEL_COLUMN)

@@ -14,10 +14,12 @@ from medrestore.checks import about
 from medrestore.data.identity import scan_name
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume, read_volume
+from medrestore.domains.amyloid_pet.evaluation.arms import STANDARD_DOSE
 from medrestore.domains.amyloid_pet.evaluation.classical import ClassicalFilter
 from medrestore.domains.amyloid_pet.evaluation.figures import SubjectPanel, choose_scans, draw_evaluation
-from medrestore.evaluation.arms import INPUT, STANDARD_DOSE, read_on_grid
-from medrestore.evaluation.measures import Reference, foreground_mask, image_quality, reading
+from medrestore.domains.amyloid_pet.evaluation.measures import Reference, reading, scan_quality
+from medrestore.evaluation.arms import INPUT, read_on_grid
+from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.observers import Observer
 from medrestore.evaluation.record import records_of
 from medrestore.metrics.fidelity import psnr
@@ -97,7 +99,7 @@ class Comparison:
             with about(f"{scan}, method {method!r}"):
                 if method != STANDARD_DOSE:
                     with about(own):
-                        measured |= image_quality(image, reference)
+                        measured |= scan_quality(image, reference)
                 with about(own, row["regions_path"] or None):
                     measured |= reading(
                         image,

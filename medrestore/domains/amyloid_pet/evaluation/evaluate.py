@@ -14,10 +14,11 @@ from medrestore.data.identity import scan_name
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
 from medrestore.domains.amyloid_pet.domain import DOMAIN
+from medrestore.domains.amyloid_pet.evaluation.arms import find_arms
 from medrestore.domains.amyloid_pet.evaluation.classical import tuned_filters
 from medrestore.domains.amyloid_pet.evaluation.comparison import Comparison
 from medrestore.domains.amyloid_pet.evaluation.notes import notes_of
-from medrestore.evaluation.arms import file_problems, find_arms, raise_all
+from medrestore.evaluation.arms import file_problems, raise_all
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.observers import load_observer, named_observers
 from medrestore.evaluation.record import Evaluation, records_of

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medrestore.evaluation.arms import STANDARD_DOSE
+from medrestore.domains.amyloid_pet.evaluation.arms import STANDARD_DOSE
+from medrestore.domains.amyloid_pet.evaluation.measures import Reference
 from medrestore.evaluation.drawing import Page, head_box, show_slice
-from medrestore.evaluation.measures import Reference
 from medrestore.evaluation.titles import label_of
 from medrestore.metrics.quantitative import bland_altman
 

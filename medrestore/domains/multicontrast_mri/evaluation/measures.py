@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medrestore.checks import InputError
 from medrestore.domains.multicontrast_mri.evaluation.judges import ContrastObserver, LesionReader
-from medrestore.evaluation.measures import Reference, image_quality
+from medrestore.evaluation.measures import image_quality
 from medrestore.metrics.lesions import contrast_to_noise, detect_lesions, dice
 from medrestore.metrics.texture import grid_artifact, smallest_side
 
@@ -181,14 +181,10 @@ def measure_image(image: NDArray[np.float32] | None, true: TrueImage) -> dict[st
     return measured | _lesion_contrast(image, true) | _detection(image, true)
 
 
-def _quality(image: NDArray[np.float32], true: TrueImage) -> dict[str, float | str]:
-    reference = Reference(
-        target=true.image, foreground=true.head, data_range=true.data_range, scale=1.0, label=float("nan")
-    )
-    measured = image_quality(image, reference)
+def _quality(image: NDArray[np.float32], true: TrueImage) -> dict[str, float]:
+    measured = image_quality(image, true.image, foreground=true.head, data_range=true.data_range)
     mean = float(true.image[true.head].mean(dtype=np.float64))
-    measured["rmse"] = float(measured["rmse"]) * mean / true.data_range
-    return measured
+    return {**measured, "rmse": measured["rmse"] * mean / true.data_range}
 
 
 def _lesion_contrast(image: NDArray[np.float32] | None, true: TrueImage) -> dict[str, float]:

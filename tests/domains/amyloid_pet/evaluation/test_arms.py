@@ -12,7 +12,8 @@ from medrestore.checks import InputError
 from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.restorations import restored_name
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
-from medrestore.evaluation.arms import find_arms, read_on_grid
+from medrestore.domains.amyloid_pet.evaluation.arms import find_arms
+from medrestore.evaluation.arms import read_on_grid
 
 if TYPE_CHECKING:
     from conftest import Cohort

@@ -144,7 +144,9 @@ def test_an_interrupted_evaluation_is_done_again(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(comparison, "draw_evaluation", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            comparison, "draw_evaluation", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         run(cohort, tmp_path / "out", **FEW)
     with pytest.raises(InputError, match="holds no finished evaluation"):
         load_evaluation(tmp_path / "out", metrics_of=metrics_of)

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from medrestore.domains.amyloid_pet.evaluation.figures import SubjectPanel, choose_scans, draw_evaluation
-from medrestore.evaluation.measures import Reference
+from medrestore.domains.amyloid_pet.evaluation.measures import Reference
 
 
 def make_table(suvr: list[float] | None, labels: list[int]) -> pd.DataFrame:
