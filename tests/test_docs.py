@@ -118,7 +118,7 @@ def test_command_parses(place: str, words: list[str]) -> None:
     [
         ("medrestore restores --input a.nii", "no command medrestore restores"),
         ("medrestore compare pet --uri a", "(?i)no such option.*--uri"),
-        ("medrestore restore --input a.nii --output b", "(?i)missing.*bundle"),
+        ("medrestore restore a.nii --weights b", "(?i)missing.*output"),
         ("medrestore train amyloid_pet_taskgan --learning_rat 1", "did you mean 'learning_rate'"),
         ("medrestore train amyloid_pet_taskgan --variant unet", "no such overlay"),
     ],

@@ -253,15 +253,24 @@ def _as_overlay(file: Path) -> str:
 
 @app.command()
 def restore(
-    bundle: Annotated[str, typer.Option(help="Folder or name of a bundle.")],
-    input: Annotated[
-        Path,
-        typer.Option(
-            help="A NIfTI volume (3D; of several channels 4D), or a slide or picture; a folder of them, or a "
-            "manifest (CSV). Bad files do not end the run: they are listed at its end, with code 2."
-        ),
-    ],
     output: Annotated[Path, typer.Option(help="Folder for the restorations.")],
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="A NIfTI volume (3D; of several channels 4D), or a slide or picture; a folder of them, or a "
+            "manifest (CSV). Bad files do not end the run: they are listed at its end, with code 2.",
+            show_default=False,
+        ),
+    ] = None,
+    input: Annotated[Path | None, typer.Option(help="INPUT, as an option.")] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or name of a bundle whose inference.yaml restores. Not needed for the model.pt of a "
+            "training, which says what it restores."
+        ),
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="model.pt of a finished training; else the bundle's models/model.pt.")
     ] = None,
@@ -326,33 +335,41 @@ def restore(
     seed: Seed = 0,
 ) -> None:
     """Restore volumes to NIfTI on the source's exact grid, slides to pyramidal TIFF; with JSON provenance."""
-    from medrestore.engines.bundle import open_bundle
-
-    overrides: dict[str, Any] = {
-        "input": str(input),
-        "output_dir": str(output),
+    inputs = [path for path in (source, input) if path is not None]
+    if len(inputs) != 1:
+        raise InputError("restore takes one INPUT. Remedy: name one file, folder or manifest")
+    (images,) = inputs
+    options = {
         "split": split,
         "precision": precision,
         "seed": seed,
-    }
-    # Keys of some bundles only: a bundle that has none of them says so.
-    given = {
-        "weights": None if weights is None else str(weights),
         "samples": samples or None,
         "dose_fraction": dose_fraction,
         "contrasts": contrast,
         "microns_per_pixel": microns_per_pixel,
         "override_microns_per_pixel": override_microns_per_pixel or None,
         **_of_slides(
-            input, background=background, overlap=overlap, compression=compression, jpeg_quality=jpeg_quality
+            images, background=background, overlap=overlap, compression=compression, jpeg_quality=jpeg_quality
         ),
         "device": device,
     }
-    overrides |= {key: value for key, value in given.items() if value is not None}
-    workflow = open_bundle(bundle, "inference", overrides=overrides)
-    workflow.initialize()
-    (written,) = workflow.run()
-    workflow.finalize()
+    if bundle is None:
+        from medrestore.inference.restorer import restore_files
+
+        if weights is None:
+            raise InputError("restore needs weights. Remedy: name the model.pt of a training as --weights")
+        written = restore_files(images, weights=weights, output_dir=output, **options)
+    else:
+        from medrestore.engines.bundle import open_bundle
+
+        # Keys of some bundles only: a bundle that has none of them says so.
+        given = {key: value for key, value in options.items() if value is not None}
+        given |= {"weights": str(weights)} if weights is not None else {}
+        overrides = {"input": str(images), "output_dir": str(output), "split": split, **given}
+        workflow = open_bundle(bundle, "inference", overrides=overrides)
+        workflow.initialize()
+        (written,) = workflow.run()
+        workflow.finalize()
     typer.echo(f"{counted(len(written), 'file')} restored to {output}")
 
 

@@ -15,7 +15,7 @@ from medrestore.data.volumes import Volume, read_volume
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["domain_warnings", "model_information", "training_domain", "volume_features"]
+__all__ = ["domain_warnings", "training_domain", "volume_features"]
 
 TOLERATED_FACTOR = {"relative_noise": 1.5}
 """A feature may leave the range seen in training by this factor before it counts as outside. Noise estimates
@@ -113,15 +113,3 @@ def domain_warnings(volume: Volume, domain: Mapping[str, Any], *, tracer: str | 
     if tracer and domain.get("tracer") and tracer not in domain["tracer"]:
         found.append(f"tracer is {tracer}, trained on {', '.join(domain['tracer'])}")
     return found
-
-
-def model_information(
-    table: pd.DataFrame, *, neighbors: int, label_column: str, spatial_size: Sequence[int]
-) -> dict[str, Any]:
-    """Return what inference must know of a training: kept in ``model.pt`` as plain values."""
-    return {
-        "neighbors": neighbors,
-        "label_column": label_column,
-        "spatial_size": list(spatial_size),
-        "domain": training_domain(table),
-    }

@@ -102,12 +102,8 @@ def run_demo(
         When ``output`` holds other things.
     """
     from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate
-    from medrestore.domains.amyloid_pet.restoration.restore import (
-        VolumeEvaluator,
-        find_volumes,
-        load_restorer,
-    )
     from medrestore.domains.amyloid_pet.simulate.cohort import simulate_cohort
+    from medrestore.inference.restorer import restore_files
     from medrestore.tracking.evaluations import log_evaluation
     from medrestore.tracking.store import experiment_name, tracking_uri_of
 
@@ -131,14 +127,13 @@ def run_demo(
     say("3 of 5: restoring the test subjects")
     restored = {method: folder / "restored" / method for method in methods}
     for method, place in restored.items():
-        weights = folder / "runs" / method / "model.pt"
-        VolumeEvaluator(
-            find_volumes(manifest, split="test"),
-            load_restorer(weights),
-            weights=weights,
+        restore_files(
+            manifest,
+            weights=folder / "runs" / method / "model.pt",
             output_dir=place,
             bundle=BUNDLE,
-        ).run()
+            split="test",
+        )
     say("4 of 5: evaluating")
     evaluation = evaluate(
         manifest,

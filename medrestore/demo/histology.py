@@ -59,13 +59,9 @@ def run_demo(
         When ``output`` holds other things.
     """
     from medrestore.domains.histology.evaluation.evaluate import evaluate_tiles
-    from medrestore.domains.histology.restoration.super_resolution import (
-        ImageEvaluator,
-        find_images,
-        load_super_resolver,
-    )
     from medrestore.domains.histology.slides.example import EXAMPLE_TILES, write_example
     from medrestore.domains.histology.slides.tiles import make_tiles
+    from medrestore.inference.restorer import restore_files
     from medrestore.tracking.evaluations import log_evaluation
     from medrestore.tracking.store import experiment_name, tracking_uri_of
 
@@ -86,13 +82,7 @@ def run_demo(
     say("3 of 4: restoring the test tiles")
     restored = {method: folder / "restored" / method for method in methods}
     for method, place in restored.items():
-        ImageEvaluator(
-            find_images(manifest, split="test"),
-            load_super_resolver(weights[method]),
-            weights=weights[method],
-            output_dir=place,
-            bundle=BUNDLE,
-        ).run()
+        restore_files(manifest, weights=weights[method], output_dir=place, bundle=BUNDLE, split="test")
     say("4 of 4: evaluating")
     evaluation = evaluate_tiles(manifest, methods=restored, output=folder / "evaluation", seed=seed)
     typer.echo(evaluation.markdown)

@@ -63,12 +63,8 @@ def run_demo(
     from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
     from medrestore.domains.multicontrast_mri.evaluation.evaluate import evaluate_contrasts
     from medrestore.domains.multicontrast_mri.registration.coregister import coregister_manifest
-    from medrestore.domains.multicontrast_mri.restoration import (
-        ContrastEvaluator,
-        find_inputs,
-        load_contrast_restorer,
-    )
     from medrestore.domains.multicontrast_mri.simulate.cohort import simulate_mdme_cohort
+    from medrestore.inference.restorer import restore_files
     from medrestore.operators.mdme import MdmeProtocol
     from medrestore.operators.mr_sequences import CONTRASTS
     from medrestore.tracking.evaluations import log_evaluation
@@ -104,13 +100,7 @@ def run_demo(
     say("4 of 5: restoring the test subjects")
     restored = {method: folder / "restored" / method for method in methods}
     for method, place in restored.items():
-        ContrastEvaluator(
-            find_inputs(manifest, split="test"),
-            load_contrast_restorer(weights[method]),
-            weights=weights[method],
-            output_dir=place,
-            bundle=BUNDLE,
-        ).run()
+        restore_files(manifest, weights=weights[method], output_dir=place, bundle=BUNDLE, split="test")
     say("5 of 5: evaluating")
     evaluation = evaluate_contrasts(
         manifest,

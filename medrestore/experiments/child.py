@@ -56,20 +56,17 @@ def train_and_restore(task: Mapping[str, Any]) -> None:
     )
     if task["restore"] is None:
         return
-    from medrestore.domains.histology.restoration.super_resolution import (
-        ImageEvaluator,
-        find_images,
-        load_super_resolver,
-    )
+    from medrestore.inference.restorer import restore_files
 
     place = task["restore"]
-    ImageEvaluator(
-        find_images(place["manifest"], split=place["split"]),
-        load_super_resolver(weights, device=task["overrides"].get("device")),
+    restore_files(
+        place["manifest"],
         weights=weights,
         output_dir=place["output"],
         bundle=task["bundle"],
-    ).run()
+        split=place["split"],
+        device=task["overrides"].get("device"),
+    )
 
 
 def evaluate_cell(task: Mapping[str, Any]) -> None:

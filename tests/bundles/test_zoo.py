@@ -19,8 +19,8 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from medrestore.checks import InputError
-from medrestore.domains.amyloid_pet.restoration.restore import load_restorer
 from medrestore.engines.bundle import open_bundle
+from medrestore.inference.restorer import load_restorer
 from medrestore.networks.weights import load_file, load_model
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -244,7 +244,7 @@ def test_plain_state_dict_is_refused_where_nothing_describes_it(tmp_path: Path) 
 def test_weights_of_another_kind_of_image_are_refused(tiny_histology_training: Training) -> None:
     weights = tiny_histology_training("e")[0] / "model.pt"
     with pytest.raises(InputError, match=r"names no neighbors: .* Remedy: restore with the bundle"):
-        load_restorer(weights)
+        load_restorer(weights, facts={"restorer": "amyloid_pet.VolumeFileRestorer"})
 
 
 def test_shelf_is_where_the_tests_ran() -> None:

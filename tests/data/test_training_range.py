@@ -8,11 +8,11 @@ import pytest
 from medrestore.data.manifest import read_manifest
 from medrestore.data.training_range import (
     domain_warnings,
-    model_information,
     training_domain,
     volume_features,
 )
 from medrestore.data.volumes import SourceGrid, Volume, read_volume
+from medrestore.domains.amyloid_pet.training_range import model_information
 
 
 def sphere(
@@ -61,6 +61,7 @@ def test_domain_holds_the_range_of_every_feature(tiny_cohort: Path) -> None:
     assert first == [noise[0], noise[0]]
     information = model_information(table, neighbors=2, label_column="amyloid_status", spatial_size=(32, 32))
     assert information == {
+        "restorer": "amyloid_pet.VolumeFileRestorer",
         "neighbors": 2,
         "label_column": "amyloid_status",
         "spatial_size": [32, 32],

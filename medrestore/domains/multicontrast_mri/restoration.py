@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-import torch
 from torch import nn
 
 from medrestore.checks import InputError, about, fail
@@ -26,18 +25,16 @@ from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
     read_channels,
 )
 from medrestore.files import sha256_file
-from medrestore.inference.files import NiftiEvaluator, Output, Restored
+from medrestore.inference.file_restorer import RunSettings
 from medrestore.inference.network import SampledSettings
+from medrestore.inference.nifti import NiftiRestorer, Output, Restored
 from medrestore.inference.slices import Restoration, SliceRestorer
-from medrestore.networks.device import require_device
-from medrestore.networks.weights import build_network, load_model
 
 __all__ = [
-    "ContrastEvaluator",
+    "ContrastFileRestorer",
     "ContrastRestorer",
     "InputFiles",
     "find_inputs",
-    "load_contrast_restorer",
     "restored_contrast_name",
 ]
 
@@ -184,79 +181,16 @@ def find_inputs(source: str | os.PathLike[str], *, split: str | None = None) -> 
     return list(_inputs(Path(source), split))
 
 
-def load_contrast_restorer(
-    weights: str | os.PathLike[str],
-    *,
-    facts: Mapping[str, Any] | None = None,
-    batch_size: int = 8,
-    device: str | torch.device | None = None,
-    precision: str = "auto",
-    samples: int = 0,
-    seed: int = 0,
-) -> ContrastRestorer:
-    """Build the restorer that a finished training describes; parameters as of :class:`ContrastRestorer`.
+class ContrastFileRestorer(NiftiRestorer[InputFiles, ContrastRestorer]):
+    """Restore the contrasts of acquisitions and write them: one iteration is one subject.
 
     Parameters
     ----------
-    weights
-        ``model.pt`` of a training: names the generator's architecture, the number of neighbors, the contrasts
-        and the acquisition.
-    facts
-        What a plain state dict of the generator does not say: see
-        :func:`~medrestore.networks.weights.load_model`.
-    device
-        CUDA when available, if not given.
-
-    Raises
-    ------
-    InputError
-        When the weights are not those of a training on several contrasts.
-    """
-    target = require_device(device)
-    model = load_model(weights, facts=facts)
-    missing = [key for key in ("neighbors", "contrasts", "acquisition") if key not in model]
-    if missing:
-        fail(
-            f"names no {', '.join(missing)}: these are no weights of a training on several contrasts",
-            path=weights,
-            remedy="restore with the bundle that they were trained with",
-        )
-    return ContrastRestorer(
-        build_network(model, "generator", path=weights),
-        neighbors=model["neighbors"],
-        contrasts=model["contrasts"],
-        acquisition=Acquisition.from_plain(model["acquisition"]),
-        batch_size=batch_size,
-        device=target,
-        precision=precision,
-        samples=samples,
-        seed=seed,
-    )
-
-
-class ContrastEvaluator(NiftiEvaluator[InputFiles]):
-    """Restore the contrasts of acquisitions and write them, as a MONAI engine: one iteration is one subject.
-
-    Parameters
-    ----------
-    dataset
-        Of :func:`find_inputs`.
-    inferer
-        Of :func:`load_contrast_restorer`, from the same weights.
-    weights
-        ``model.pt``, for the provenance and the training domain.
-    output_dir
-        Folder for ``NAME_CONTRAST_restored.nii.gz`` (float32, the input's grid, 1 = mean over the head), a
-        ``.json`` file of that name and, with samples, ``NAME_CONTRAST_standard_deviation.nii.gz``. A
-        restoration that is there with the same provenance is kept; any other file of that name is refused.
+    dataset, inferer, weights, output_dir, facts, bundle, progress
+        As in :class:`~medrestore.inference.file_restorer.FileRestorer`. Files are called
+        ``NAME_CONTRAST_restored.nii.gz`` (1 = mean over the head).
     contrasts
         Those wanted; all when not given.
-    facts
-        As given to that function.
-    bundle
-        Name of the bundle, for the provenance.
-    progress
-        Show a progress bar.
 
     Raises
     ------
@@ -266,42 +200,43 @@ class ContrastEvaluator(NiftiEvaluator[InputFiles]):
 
     Notes
     -----
-    Neither the header nor the sidecar holds a source's name or path: the sidecar names it by SHA-256, the
-    sums of several files joined by ``;``.
+    The sidecar names a source of several files by their sums, joined by ``;``.
     """
+
+    unit = source = "subject"
+    needs = ("neighbors", "contrasts", "acquisition")
+    training = "a training on several contrasts"
+    find = staticmethod(find_inputs)
 
     def __init__(
         self,
         dataset: Sequence[InputFiles],
         inferer: ContrastRestorer,
         *,
-        weights: str | os.PathLike[str],
-        output_dir: str | os.PathLike[str],
         contrasts: Sequence[str] | None = None,
-        facts: Mapping[str, Any] | None = None,
-        bundle: str = "",
-        progress: bool = True,
+        **run: Unpack[RunSettings],
     ) -> None:
-        self.restorer = inferer
-        self.samples = inferer.samples
         self.contrasts = inferer.wanted(contrasts)
-        super().__init__(
-            dataset,
-            inferer,
-            model=load_model(weights, facts=facts),
-            weights=weights,
-            output_dir=output_dir,
-            bundle=bundle,
-            progress=progress,
-            unit="subject",
-            source="subject",
+        super().__init__(dataset, inferer, **run)
+
+    @classmethod
+    def build(
+        cls, generator: nn.Module, model: Mapping[str, Any], settings: SampledSettings
+    ) -> ContrastRestorer:
+        """Make what restores from what ``model.pt`` says."""
+        return ContrastRestorer(
+            generator,
+            neighbors=model["neighbors"],
+            contrasts=model["contrasts"],
+            acquisition=Acquisition.from_plain(model["acquisition"]),
+            **settings,
         )
 
     def outputs(self, item: InputFiles) -> dict[str, Output]:
         """Name the restorations of an acquisition: one for each contrast."""
         provenance = {
             "source_sha256": ";".join(sha256_file(path) for path in item.paths),
-            "acquisition": self.restorer.acquisition.as_plain(),
+            "acquisition": self.inferer.acquisition.as_plain(),
         }
         return {
             contrast: Output(f"{item.name}_{contrast}", {**provenance, "contrast": contrast})
@@ -310,14 +245,14 @@ class ContrastEvaluator(NiftiEvaluator[InputFiles]):
 
     def restore(self, item: InputFiles, wanted: Sequence[str]) -> Restored:
         """Read an acquisition and restore these contrasts."""
-        acquisition = self.restorer.acquisition
+        acquisition = self.inferer.acquisition
         try:
             volume = read_channels(item.paths, acquisition)
         except InputError as error:
             raise InputError(f"{error}. (The weights were trained on {_in_words(acquisition)})") from error
         with about(*item.paths):
             notes = domain_warnings(volume.reference(acquisition), self.domain)
-            restorations = self.restorer.restore(volume, contrasts=wanted)
+            restorations = self.inferer.restore(volume, contrasts=wanted)
         scales = next(iter(restorations.values())).input_scale
         found: Mapping[str, Any] = {"input_scale": list(scales), "intensity_unit": "mean over the head"}
         return Restored(restorations, volume.source, found, notes)

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from medrestore.checks import InputError, fail
 from medrestore.data.manifest import split_rows
@@ -22,25 +23,23 @@ from medrestore.domains.histology.restoration.slide_files import (
     occupied_windows,
     restore_slide,
 )
-from medrestore.domains.histology.restoration.super_resolver import SuperResolver, load_super_resolver
+from medrestore.domains.histology.restoration.super_resolver import SuperResolver
 from medrestore.domains.histology.slides.parts import slide_checksum
 from medrestore.domains.histology.slides.reader import Slide, open_slide
 from medrestore.domains.histology.slides.resolution import require_given
 from medrestore.domains.histology.slides.slide_search import SLIDE_SUFFIXES, slides_in
 from medrestore.domains.histology.training.training_range import resolution_warnings
 from medrestore.files import atomic_path
-from medrestore.inference.evaluator import Output, RestorationEvaluator
-from medrestore.networks.weights import load_model
+from medrestore.inference.file_restorer import FileRestorer, Output, RunSettings
+from medrestore.inference.network import SampledSettings
 from medrestore.operators.resampling import reduce_image
 
 __all__ = [
-    "ImageEvaluator",
     "ImageFile",
-    "SuperResolver",
+    "ImageFileRestorer",
     "TileBatch",
     "TileImage",
     "find_images",
-    "load_super_resolver",
 ]
 
 OPEN_SLIDES = 8
@@ -158,27 +157,15 @@ def find_images(
     return [ImageFile(path, path.stem, microns_per_pixel, override_microns_per_pixel) for path in paths]
 
 
-class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
-    """Restore slides or tiles and write them, as a MONAI engine: one iteration is one slide or batch.
+class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
+    """Restore slides or tiles and write them: one iteration is one slide or batch.
 
     Parameters
     ----------
-    dataset
-        Of :func:`find_images`.
-    inferer
-        Of :func:`load_super_resolver`, from the same weights.
-    weights
-        ``model.pt``, for the provenance and the training domain.
-    output_dir
-        Folder for ``TILE_restored.png`` of tiles, or ``NAME_restored.tiff`` of slides and pictures: a tiled
-        pyramid at the restored resolution; with a ``.json`` file of that name each. A restoration that is
-        there with the same provenance is kept; any other file of that name is refused.
-    facts
-        As given to that function.
-    bundle
-        Name of the bundle, for the provenance.
-    progress
-        Show a progress bar.
+    dataset, inferer, weights, output_dir, facts, bundle, progress
+        As in :class:`~medrestore.inference.file_restorer.FileRestorer`. Files are called
+        ``TILE_restored.png`` of tiles, or ``NAME_restored.tiff`` of slides and pictures: a tiled pyramid at
+        the restored resolution; with a ``.json`` file of that name each.
     tile, overlap, background, compression, jpeg_quality
         Of slides: see :class:`~medrestore.domains.histology.restoration.slide_files.SlideSettings`.
 
@@ -193,23 +180,23 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
     see :func:`~medrestore.domains.histology.restoration.slide_files.restore_slide`.
     """
 
+    unit = "tile"
+    needs = ("scale", "sigma")
+    training = "a super-resolution"
+    find = staticmethod(find_images)
+
     def __init__(
         self,
         dataset: Sequence[ImageFile] | Sequence[TileImage],
         inferer: SuperResolver,
         *,
-        weights: str | os.PathLike[str],
-        output_dir: str | os.PathLike[str],
-        facts: Mapping[str, Any] | None = None,
-        bundle: str = "",
-        progress: bool = True,
         tile: int = 512,
         overlap: int = 24,
         background: str = "bicubic",
         compression: str = "jpeg",
         jpeg_quality: int = 90,
+        **run: Unpack[RunSettings],
     ) -> None:
-        self.resolver = inferer
         self.settings = SlideSettings(
             tile=tile,
             overlap=overlap,
@@ -223,7 +210,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             raise InputError(
                 "tiles and slides cannot be restored by one evaluator. Remedy: one after the other"
             )
-        self.suffix = ".png" if tiles else ".tiff"
+        self.suffix, self.source = (".png", "tile") if tiles else (".tiff", "slide")
         self._checksums: dict[str, str] = {}
         self._warned: set[str] = set()
         self._slides: dict[str, Slide] = {}
@@ -235,13 +222,23 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             if tiles
             else cast("Sequence[ImageFile | TileBatch]", dataset),
             inferer,
-            model=load_model(weights, facts=facts),
-            weights=weights,
-            output_dir=output_dir,
-            bundle=bundle,
-            progress=progress,
-            unit="tile",
-            source="tile" if tiles else "slide",
+            **run,
+        )
+
+    @classmethod
+    def build(
+        cls, generator: nn.Module, model: Mapping[str, Any], settings: SampledSettings
+    ) -> SuperResolver:
+        """Make what restores from what ``model.pt`` says."""
+        if settings["samples"]:
+            raise InputError("no samples are drawn of images. Remedy: use samples 0")
+        return SuperResolver(
+            generator,
+            scale=model["scale"],
+            sigma=model["sigma"],
+            batch_size=settings["batch_size"],
+            device=settings["device"],
+            precision=settings["precision"],
         )
 
     def outputs(self, item: ImageFile | TileBatch) -> dict[str, Output]:
@@ -277,7 +274,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
         if isinstance(item, TileBatch):
             return len(missing)
         with item.open() as slide:
-            stride = self.settings.stride(self.resolver.scale)
+            stride = self.settings.stride(self.inferer.scale)
             _, _, width, height = slide.bounds
             return -(-width // stride) * -(-height // stride)
 
@@ -298,7 +295,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             self._make_tiles(item, missing)
 
     def _make_slide(self, item: ImageFile, output: Output) -> None:
-        scale = self.resolver.scale
+        scale = self.inferer.scale
         with item.open() as slide:
             for note in slide.notes:
                 self.logger.warning(f"{item.path}: {note}")
@@ -324,7 +321,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             self.write_sidecar(output.name, record)
             restore_slide(
                 slide,
-                self.resolver,
+                self.inferer,
                 output=self.files(output.name)[0],
                 settings=self.settings,
                 windows=windows,
@@ -334,10 +331,10 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
 
     def _make_tiles(self, batch: TileBatch, missing: Mapping[str, Output]) -> None:
         targets = [self._target(tile) for tile in batch.tiles]
-        scale, sigma = self.resolver.scale, self.resolver.sigma
+        scale, sigma = self.inferer.scale, self.inferer.sigma
         reduced = self._pool.map(lambda target: reduce_image(target, scale=scale, sigma=sigma), targets)
         # All of the batch, also where some are there: the same batch gives the same bits.
-        restored = self.resolver.restore(np.stack(list(reduced)))
+        restored = self.inferer.restore(np.stack(list(reduced)))
 
         wanted = [
             pair
@@ -385,7 +382,7 @@ class ImageEvaluator(RestorationEvaluator[ImageFile | TileBatch]):
             "source_position": [row["x"], row["y"]],
             "source_size": row["tile_size"],
             "source_microns_per_pixel": row["microns_per_pixel"],
-            "smoothing_sigma": self.resolver.sigma,
+            "smoothing_sigma": self.inferer.sigma,
         }
 
     def _slide(self, row: Mapping[Any, Any]) -> Slide:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from typing import Any, Unpack, cast
 
 import numpy as np
@@ -11,13 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medrestore.checks import InputError, fail, require_in_range
+from medrestore.checks import InputError, require_in_range
 from medrestore.inference.network import NetworkRestorer, RunningSettings
-from medrestore.networks.device import require_device
-from medrestore.networks.weights import build_network, load_model
 from medrestore.operators.resampling import require_sigma
 
-__all__ = ["SuperResolver", "load_super_resolver"]
+__all__ = ["SuperResolver"]
 
 
 class SuperResolver(NetworkRestorer):
@@ -99,47 +95,3 @@ class SuperResolver(NetworkRestorer):
         return cast(
             "NDArray[np.uint8]", levels.round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu().numpy()
         )
-
-
-def load_super_resolver(
-    weights: str | os.PathLike[str],
-    *,
-    facts: Mapping[str, Any] | None = None,
-    batch_size: int = 8,
-    device: str | torch.device | None = None,
-    precision: str = "auto",
-) -> SuperResolver:
-    """Build the super-resolver that a finished training describes; parameters as of :class:`SuperResolver`.
-
-    Parameters
-    ----------
-    weights
-        ``model.pt`` of a training: names the generator's architecture, the scale and the smoothing.
-    facts
-        What a plain state dict of the generator does not say: see
-        :func:`~medrestore.networks.weights.load_model`.
-    device
-        CUDA when available, if not given.
-
-    Raises
-    ------
-    InputError
-        When the weights are missing, damaged, or not those of a super-resolution.
-    """
-    target = require_device(device)
-    model = load_model(weights, facts=facts)
-    missing = [key for key in ("scale", "sigma") if key not in model]
-    if missing:
-        fail(
-            f"names no {', '.join(missing)}: these are no weights of a super-resolution",
-            path=weights,
-            remedy="restore with the bundle that they were trained with",
-        )
-    return SuperResolver(
-        build_network(model, "generator", path=weights),
-        scale=model["scale"],
-        sigma=model["sigma"],
-        batch_size=batch_size,
-        device=target,
-        precision=precision,
-    )

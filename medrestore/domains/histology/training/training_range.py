@@ -30,8 +30,8 @@ def model_information(table: pd.DataFrame, *, scale: int, sigma: float) -> dict[
     Returns
     -------
     dict
-        ``scale``, ``sigma`` and ``domain``: ``microns_per_pixel``, range [low, high] of the low-resolution
-        images, for :func:`resolution_warnings`.
+        ``restorer``, ``scale``, ``sigma`` and ``domain``: ``microns_per_pixel``, range [low, high] of the
+        low-resolution images, for :func:`resolution_warnings`.
 
     Raises
     ------
@@ -46,6 +46,7 @@ def model_information(table: pd.DataFrame, *, scale: int, sigma: float) -> dict[
         raise InputError("microns_per_pixel must be given for every tile of the manifest")
     low, high = (scale * float(value) for value in table["microns_per_pixel"].agg(["min", "max"]))
     return {
+        "restorer": "histology.ImageFileRestorer",
         "scale": int(scale),
         "sigma": float(sigma),
         "domain": {"microns_per_pixel": [low, high]},

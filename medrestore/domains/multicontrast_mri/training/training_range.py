@@ -49,6 +49,7 @@ def model_information(
         return read_channels(row["input_paths"], acquisition).reference(acquisition)
 
     return {
+        "restorer": "multicontrast_mri.ContrastFileRestorer",
         "neighbors": neighbors,
         "label_column": "contrast",
         "spatial_size": list(spatial_size),

@@ -10,7 +10,6 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.data.manifest import read_manifest, split_rows
-from medrestore.data.restorations import restored_name
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
 from medrestore.domains.amyloid_pet.evaluation.arms import find_arms
 from medrestore.evaluation.arms import read_on_grid
@@ -30,13 +29,6 @@ def test_every_scan_has_a_file_of_every_method(cohort: Cohort, rows: pd.DataFram
     assert arms["sub-03_ses-01"] == {
         name: folder / "sub-03_ses-01_restored.nii.gz" for name, folder in cohort.methods.items()
     }
-
-
-def test_files_are_named_as_restoring_names_them() -> None:
-    from medrestore.domains.amyloid_pet.restoration import restore
-
-    assert restore.restored_name is restored_name
-    assert restored_name("sub-01_ses-01") == "sub-01_ses-01_restored.nii.gz"
 
 
 def test_all_faults_are_named_at_once(cohort: Cohort, rows: pd.DataFrame, tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ from medrestore.checks import InputError, OutputError
 from medrestore.data.manifest import read_manifest
 from medrestore.data.training_range import training_domain
 from medrestore.data.volumes import read_volume
-from medrestore.domains.amyloid_pet.restoration.restore import (
-    VolumeEvaluator,
+from medrestore.domains.amyloid_pet.restoration import (
     VolumeFile,
+    VolumeFileRestorer,
     find_volumes,
-    load_restorer,
 )
 from medrestore.files import sha256_file
+from medrestore.inference.restorer import load_restorer
 from medrestore.inference.slices import VolumeRestorer
 from medrestore.networks.unet import UNetGenerator
 from medrestore.networks.weights import describe, load_network, save_file
@@ -46,9 +46,9 @@ def volume(tiny_cohort: Path) -> Path:
     return tiny_cohort / "subjects" / "sub-0006" / "degraded.nii.gz"
 
 
-def evaluator(files: list[VolumeFile], weights: Path, output: Path, **settings: Any) -> VolumeEvaluator:
+def evaluator(files: list[VolumeFile], weights: Path, output: Path, **settings: Any) -> VolumeFileRestorer:
     restorer = load_restorer(weights, device="cpu", precision="fp32", **settings)
-    return VolumeEvaluator(
+    return VolumeFileRestorer(
         files, restorer, weights=weights, output_dir=output, bundle="bundles/amyloid", progress=False
     )
 
@@ -280,7 +280,7 @@ def test_full_disk_ends_the_run(
         made.append(1)
         raise OutputError("x: the disk is full")
 
-    monkeypatch.setattr("medrestore.inference.files.write_volume", full)
+    monkeypatch.setattr("medrestore.inference.nifti.write_volume", full)
     with pytest.raises(OutputError, match="the disk is full"):
         evaluator([VolumeFile(volume, "a"), VolumeFile(volume, "b")], weights, tmp_path).run()
     assert len(made) == 1

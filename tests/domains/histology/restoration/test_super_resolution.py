@@ -22,14 +22,14 @@ from medrestore.checks import InputError
 from medrestore.domains.histology.manifest import write_tile_manifest
 from medrestore.domains.histology.restoration import super_resolution
 from medrestore.domains.histology.restoration.super_resolution import (
-    ImageEvaluator,
     ImageFile,
-    SuperResolver,
+    ImageFileRestorer,
     TileImage,
     find_images,
-    load_super_resolver,
 )
+from medrestore.domains.histology.restoration.super_resolver import SuperResolver
 from medrestore.files import sha256_file
+from medrestore.inference.restorer import load_restorer
 from medrestore.networks.super_resolution import SRResNet
 from medrestore.networks.weights import describe, save_file
 from medrestore.operators.resampling import reduce_image
@@ -91,9 +91,9 @@ def manifest(tmp_path: Path) -> Path:
 
 def evaluator(
     found: list[ImageFile] | list[TileImage], weights: Path, output: Path, **settings: Any
-) -> ImageEvaluator:
-    resolver = load_super_resolver(weights, device="cpu", precision="fp32", batch_size=4)
-    return ImageEvaluator(
+) -> ImageFileRestorer:
+    resolver = load_restorer(weights, device="cpu", precision="fp32", batch_size=4)
+    return ImageFileRestorer(
         found,
         resolver,
         weights=weights,
@@ -185,7 +185,7 @@ def test_networks_that_do_not_fit_are_refused() -> None:
 def test_weights_of_another_training_are_refused(tmp_path: Path) -> None:
     save_file({"method": "taskgan", "domain": {}, "networks": {}}, tmp_path / "model.pt")
     with pytest.raises(InputError, match="names no scale, sigma: these are no weights of a super-resolution"):
-        load_super_resolver(tmp_path / "model.pt")
+        load_restorer(tmp_path / "model.pt", facts={"restorer": "histology.ImageFileRestorer"})
 
 
 # ---------------------------------------------------------------------------- what is found

@@ -19,17 +19,16 @@ from medrestore import __version__
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import read_volume
-from medrestore.domains.amyloid_pet.restoration.restore import load_restorer
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition, read_channels
 from medrestore.domains.multicontrast_mri.restoration import (
-    ContrastEvaluator,
+    ContrastFileRestorer,
     ContrastRestorer,
     InputFiles,
     find_inputs,
-    load_contrast_restorer,
     restored_contrast_name,
 )
 from medrestore.files import sha256_file
+from medrestore.inference.restorer import load_restorer
 from medrestore.networks.weights import load_file, load_network, save_file
 
 NAMES = ("t1w", "stir", "pdw")
@@ -47,9 +46,9 @@ def evaluator(
     *,
     contrasts: list[str] | None = None,
     **settings: Any,
-) -> ContrastEvaluator:
-    restorer = load_contrast_restorer(mri_weights, device="cpu", precision="fp32", **settings)
-    return ContrastEvaluator(
+) -> ContrastFileRestorer:
+    restorer = load_restorer(mri_weights, device="cpu", precision="fp32", **settings)
+    return ContrastFileRestorer(
         inputs,
         restorer,
         weights=mri_weights,
@@ -73,7 +72,7 @@ def test_every_voxel_stays_where_it_was(
     # The network's input channel 6 is the middle slice's third: delay 2000 ms, echo 20 ms.
     restorer = ContrastRestorer(shown_channel(4 + 2), neighbors=1, contrasts=NAMES, acquisition=ACQUISITION)
     inputs = [InputFiles((tmp_path / "in.nii.gz",), "a")]
-    written = ContrastEvaluator(
+    written = ContrastFileRestorer(
         inputs, restorer, weights=mri_weights, output_dir=tmp_path, progress=False
     ).run()
     assert [path.name for path in written] == [restored_contrast_name("a", name) for name in NAMES]
@@ -142,7 +141,7 @@ def test_no_name_or_path_is_written(mri_weights: Path, mdme: Path, tmp_path: Pat
 def test_samples_write_mean_and_standard_deviation(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
     inputs = [InputFiles((mdme,), "a")]
     (written,) = evaluator(inputs, mri_weights, tmp_path, contrasts=["pdw"], samples=3, seed=5).run()
-    expected = load_contrast_restorer(mri_weights, device="cpu", precision="fp32", samples=3, seed=5).restore(
+    expected = load_restorer(mri_weights, device="cpu", precision="fp32", samples=3, seed=5).restore(
         read_channels([mdme], ACQUISITION)
     )["pdw"]
     np.testing.assert_array_equal(read_volume(written).data, expected.mean)
@@ -249,12 +248,16 @@ def test_unknown_contrast_is_refused(mri_weights: Path, mdme: Path, tmp_path: Pa
 
 def test_weights_of_another_kind_are_refused(mri_weights: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model\.pt: was trained on several contrasts.*Remedy"):
-        load_restorer(mri_weights, device="cpu")
+        load_restorer(mri_weights, device="cpu", facts={"restorer": "amyloid_pet.VolumeFileRestorer"})
     model = load_file(mri_weights)
     del model["contrasts"], model["format"]
     save_file(model, tmp_path / "model.pt")
     with pytest.raises(InputError, match=r"model\.pt: names no contrasts: .*Remedy"):
-        load_contrast_restorer(tmp_path / "model.pt", device="cpu")
+        load_restorer(
+            tmp_path / "model.pt",
+            device="cpu",
+            facts={"restorer": "multicontrast_mri.ContrastFileRestorer"},
+        )
 
 
 def test_id_that_leaves_the_folder_is_refused(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
@@ -290,8 +293,8 @@ def test_further_contrasts_join_those_that_are_there(mri_weights: Path, mdme: Pa
     written = evaluator(inputs, mri_weights, tmp_path).run()
     assert [path.exists() for path in written] == [True] * 3
     assert first.stat().st_mtime_ns == age
-    restorer = load_contrast_restorer(mri_weights, device="cpu", precision="fp32")
-    everything = ContrastEvaluator(
+    restorer = load_restorer(mri_weights, device="cpu", precision="fp32")
+    everything = ContrastFileRestorer(
         inputs, restorer, weights=mri_weights, output_dir=tmp_path / "again", bundle="mri", progress=False
     ).run()
     assert [path.read_bytes() for path in everything] == [path.read_bytes() for path in written]

@@ -18,7 +18,7 @@ from medrestore.checks import InputError
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition, read_channels
 from medrestore.domains.multicontrast_mri.manifest import read_contrast_manifest, with_contrast_checksums
 from medrestore.domains.multicontrast_mri.restoration import (
-    ContrastEvaluator,
+    ContrastFileRestorer,
     ContrastRestorer,
     InputFiles,
     find_inputs,
@@ -161,7 +161,7 @@ def test_real_images_are_restored_on_their_grid(
     inputs = InputFiles(tuple(shared_data(name) for name in names), "a")
     images = make_acquisition(component="any", channels=3)
     restorer = ContrastRestorer(shown_channel(1), neighbors=0, contrasts=["t1c"], acquisition=images)
-    (written,) = ContrastEvaluator(
+    (written,) = ContrastFileRestorer(
         [inputs], restorer, weights=mri_weights, output_dir=tmp_path, progress=False
     ).run()
     given = nibabel.load(inputs.paths[min(1, len(names) - 1)])

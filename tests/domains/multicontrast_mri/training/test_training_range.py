@@ -29,6 +29,7 @@ def test_what_inference_must_know_is_plain(
     assert Acquisition.from_plain(information.pop("acquisition")) == acquisition
     domain = information.pop("domain")
     assert information == {
+        "restorer": "multicontrast_mri.ContrastFileRestorer",
         "neighbors": 1,
         "label_column": "contrast",
         "spatial_size": [16, 12],

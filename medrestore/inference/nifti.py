@@ -5,19 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from medrestore.data.grid import SourceGrid
 from medrestore.data.restorations import deviation_name, restored_name
 from medrestore.data.volumes import write_volume
-from medrestore.inference.evaluator import Output, RestorationEvaluator, SourceType
-from medrestore.inference.slices import Restoration
+from medrestore.inference.file_restorer import FileRestorer, Output, SourceType
+from medrestore.inference.slices import Restoration, SliceRestorer
 
-__all__ = ["NiftiEvaluator", "Output", "Restored"]
+__all__ = ["NiftiRestorer", "Output", "Restored"]
+
+SliceRestorerType = TypeVar("SliceRestorerType", bound=SliceRestorer)
 
 
 class Restored(NamedTuple):
-    """What an evaluator made of one source.
+    """What was made of one source.
 
     Parameters
     ----------
@@ -37,11 +39,11 @@ class Restored(NamedTuple):
     notes: list[str]
 
 
-class NiftiEvaluator(RestorationEvaluator[SourceType]):
+class NiftiRestorer(FileRestorer[SourceType, SliceRestorerType]):
     """Restore sources one by one and write NIfTI files: one iteration is one source.
 
     A subclass says which outputs a source has (:meth:`outputs`) and makes those that are not there yet
-    (:meth:`restore`). Parameters are those of :class:`~medrestore.inference.evaluator.RestorationEvaluator`;
+    (:meth:`restore`). Parameters are those of :class:`~medrestore.inference.file_restorer.FileRestorer`;
     ``output_dir`` is the folder for ``NAME_restored.nii.gz`` (float32, the source's grid),
     ``NAME_restored.json`` and, with samples, ``NAME_standard_deviation.nii.gz``.
 
@@ -51,16 +53,13 @@ class NiftiEvaluator(RestorationEvaluator[SourceType]):
         For unreadable input, an output of other provenance, or two sources of one name.
     """
 
-    samples: int
-    """Samples behind a restoration; a subclass sets it before it calls this class's constructor."""
-
     @abstractmethod
     def restore(self, item: SourceType, wanted: Sequence[str]) -> Restored:
         """Read a source and make the restorations of these keys."""
 
     def files(self, name: str) -> list[Path]:
         """Name the files of an output: the restoration and, with samples, their standard deviation."""
-        deviation = [self.output_dir / deviation_name(name)] if self.samples else []
+        deviation = [self.output_dir / deviation_name(name)] if self.inferer.samples else []
         return [self.output_dir / restored_name(name), *deviation]
 
     def sidecar(self, name: str) -> Path:

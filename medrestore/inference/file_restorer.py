@@ -7,22 +7,25 @@ import logging
 import os
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NotRequired, Protocol, TypedDict, TypeVar
 
 import torch
 from monai.engines.evaluator import Evaluator
+from torch import nn
 
 from medrestore import __version__
 from medrestore.checks import InputError, OutputError, Setbacks, fail
 from medrestore.data.restorations import is_our_record
 from medrestore.files import atomic_path, require_folder, require_short_name, sha256_file
+from medrestore.inference.network import SampledSettings
+from medrestore.networks.weights import load_model
 from medrestore.progress import leave_mistakes_to_caller, progress_bar
 
-__all__ = ["Inferer", "Output", "RestorationEvaluator", "Source"]
+__all__ = ["FileRestorer", "Inferer", "InfererType", "Output", "RunSettings", "Source", "SourceType"]
 
 
 class Source(Protocol):
@@ -38,7 +41,7 @@ SourceType = TypeVar("SourceType", bound=Source)
 
 
 class Inferer(Protocol):
-    """What restores: an evaluator needs its device and what belongs to the provenance."""
+    """What restores: by a network or without; its device and what belongs to the provenance are known."""
 
     device: torch.device
 
@@ -46,6 +49,19 @@ class Inferer(Protocol):
     def provenance(self) -> Mapping[str, Any]:
         """Plain values that a restoration depends on beside the weights and the source."""
         ...
+
+
+InfererType = TypeVar("InfererType", bound=Inferer)
+
+
+class RunSettings(TypedDict):
+    """What every restoration of files is told; see :class:`FileRestorer`."""
+
+    weights: str | os.PathLike[str]
+    output_dir: str | os.PathLike[str]
+    facts: NotRequired[Mapping[str, Any] | None]
+    bundle: NotRequired[str]
+    progress: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -65,38 +81,36 @@ class Output:
     provenance: Mapping[str, Any]
 
 
-class RestorationEvaluator(Evaluator, Generic[SourceType]):
+class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
     """Restore sources one by one and write them, as a MONAI engine: one iteration is one source.
 
-    A subclass says which outputs a source has (:meth:`outputs`), which files an output consists of
-    (:meth:`files`), and makes those that are not there yet (:meth:`make`).
+    A subclass says what it restores (:attr:`find`), of which weights (:attr:`needs`, :meth:`build`), which
+    outputs a source has (:meth:`outputs`), which files an output consists of (:meth:`files`), and makes those
+    that are not there yet (:meth:`make`).
 
     Parameters
     ----------
     dataset
-        The sources.
+        The sources, of :attr:`find`.
     inferer
-        Made from the same weights.
-    model
-        Content of ``weights``.
+        Of :func:`~medrestore.inference.restorer.load_restorer`, from the same weights.
     weights
-        ``model.pt``, for the provenance.
+        ``model.pt``, for the provenance and the training domain.
     output_dir
         Folder of the files of each output. A restoration that is there with the same provenance is kept; any
         other file of that name is refused.
+    facts
+        What a plain state dict of the generator does not say: see
+        :func:`~medrestore.networks.weights.load_model`.
     bundle
         Name of the bundle, for the provenance.
     progress
         Show a progress bar.
-    unit
-        What the bar counts.
-    source
-        What a source is called in the list of those that failed.
 
     Raises
     ------
     InputError
-        For an output of other weights or settings, or when no source can be restored.
+        For unreadable weights, an output of other weights or settings, or when no source can be restored.
 
     Notes
     -----
@@ -107,19 +121,34 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
     Neither the restoration nor its sidecar holds a source's name or path: the sidecar names it by SHA-256.
     """
 
+    unit: str
+    """What the bar counts."""
+
+    source: str
+    """What a source is called in the list of those that failed."""
+
+    needs: ClassVar[tuple[str, ...]]
+    """What ``model.pt`` must say."""
+
+    training: ClassVar[str]
+    """What its weights are of, in words: ``a training on volumes``."""
+
+    find: ClassVar[Callable[..., Sequence[Any]]]
+    """List the sources of a file, a folder or a manifest."""
+
     def __init__(
         self,
         dataset: Sequence[SourceType],
-        inferer: Inferer,
+        inferer: InfererType,
         *,
-        model: Mapping[str, Any],
         weights: str | os.PathLike[str],
         output_dir: str | os.PathLike[str],
-        bundle: str,
-        progress: bool,
-        unit: str,
-        source: str,
+        facts: Mapping[str, Any] | None = None,
+        bundle: str = "",
+        progress: bool = True,
     ) -> None:
+        model = load_model(weights, facts=facts)
+        self.inferer = inferer
         self.domain: Mapping[str, Any] = model["domain"]
         self.output_dir = require_folder(output_dir, belongs="restorations")
         common: dict[str, Any] = {
@@ -129,7 +158,7 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
             "weights_sha256": sha256_file(weights),
             **inferer.provenance,
         }
-        self.setbacks = Setbacks("restored", unit=source)
+        self.setbacks = Setbacks("restored", unit=self.source)
         self.sources = self.count(dataset)
         self.written: list[Path] = []
         planned: list[tuple[int, SourceType, dict[str, Output]]] = []
@@ -168,7 +197,25 @@ class RestorationEvaluator(Evaluator, Generic[SourceType]):
                 "outside of them"
             )
         total = sum(amount for *_, amount in todo)
-        self.bar = progress_bar(total=total, desc="restoring", unit=unit, disable=not progress or not todo)
+        self.bar = progress_bar(
+            total=total, desc="restoring", unit=self.unit, disable=not progress or not todo
+        )
+
+    @classmethod
+    @abstractmethod
+    def build(cls, generator: nn.Module, model: Mapping[str, Any], settings: SampledSettings) -> InfererType:
+        """Make what restores from what ``model.pt`` says, see :attr:`needs`."""
+
+    @classmethod
+    def require(cls, model: Mapping[str, Any], *, weights: str | os.PathLike[str]) -> None:
+        """Refuse a ``model.pt`` of another training."""
+        missing = [key for key in cls.needs if key not in model]
+        if missing:
+            fail(
+                f"names no {', '.join(missing)}: these are no weights of {cls.training}",
+                path=weights,
+                remedy="restore with the bundle that they were trained with",
+            )
 
     @abstractmethod
     def outputs(self, item: SourceType) -> dict[str, Output]:

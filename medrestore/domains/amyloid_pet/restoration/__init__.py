@@ -1,1 +1,0 @@
-"""Restoring volumes of amyloid PET."""

@@ -1,0 +1,26 @@
+"""What inference must know of a training on amyloid PET."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from medrestore.data.training_range import training_domain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["model_information"]
+
+
+def model_information(
+    table: pd.DataFrame, *, neighbors: int, label_column: str, spatial_size: Sequence[int]
+) -> dict[str, Any]:
+    """Return what inference must know of a training: kept in ``model.pt`` as plain values."""
+    return {
+        "restorer": "amyloid_pet.VolumeFileRestorer",
+        "neighbors": neighbors,
+        "label_column": label_column,
+        "spatial_size": list(spatial_size),
+        "domain": training_domain(table),
+    }

@@ -1,0 +1,205 @@
+"""From the weights of a training to what restores: ``model.pt`` says by what, in whatever domain."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pkgutil
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medrestore.checks import fail
+from medrestore.inference.file_restorer import FileRestorer
+from medrestore.networks.device import require_device
+from medrestore.networks.weights import build_network, load_model
+
+__all__ = ["file_restorer_of", "load_restorer", "restore_files"]
+
+_Kind = type[FileRestorer[Any, Any]]
+
+
+def load_restorer(
+    weights: str | os.PathLike[str],
+    *,
+    facts: Mapping[str, Any] | None = None,
+    batch_size: int = 8,
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    samples: int = 0,
+    seed: int = 0,
+) -> Any:
+    """Build the restorer that a finished training describes.
+
+    Parameters
+    ----------
+    weights
+        ``model.pt`` of a training: names the restorer, the generator's architecture and what else there is to
+        know.
+    facts
+        What a plain state dict of the generator does not say: see
+        :func:`~medrestore.networks.weights.load_model`. Where they name a ``restorer``, weights of another
+        kind are refused.
+    batch_size, device, precision, samples, seed
+        As in :class:`~medrestore.inference.slices.SliceRestorer`; CUDA when available, if no device is given.
+
+    Returns
+    -------
+    Inferer
+        Of the class that the weights are of: :class:`~medrestore.inference.slices.VolumeRestorer`, or one of
+        a domain's own.
+
+    Raises
+    ------
+    InputError
+        When the weights are missing, damaged, or not those of the restorer that the facts name.
+    """
+    target = require_device(device)
+    model = load_model(weights, facts=facts)
+    kind = file_restorer_of(facts if facts and "restorer" in facts else model, weights=weights)
+    kind.require(model, weights=weights)
+    return kind.build(
+        build_network(model, "generator", path=weights),
+        model,
+        {
+            "batch_size": batch_size,
+            "device": target,
+            "precision": precision,
+            "samples": samples,
+            "seed": seed,
+        },
+    )
+
+
+def restore_files(
+    source: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str],
+    output_dir: str | os.PathLike[str],
+    bundle: str = "",
+    **options: Any,
+) -> list[Path]:
+    """Restore a file, a folder or a manifest with trained weights.
+
+    Parameters
+    ----------
+    source
+        What the domain that the weights are of knows to restore.
+    weights
+        ``model.pt`` of a training.
+    output_dir
+        Folder for the restorations.
+    bundle
+        Name of the bundle, for the provenance.
+    options
+        Of :func:`load_restorer`, and of what the domain finds and writes: ``split``. None is not given.
+
+    Returns
+    -------
+    list of Path
+        All restorations, in the order of the sources.
+
+    Raises
+    ------
+    InputError
+        For an option that has no meaning for these weights, or as in
+        :class:`~medrestore.inference.file_restorer.FileRestorer`.
+    """
+    kind = file_restorer_of(load_model(weights), weights=weights)
+    given = {key: value for key, value in options.items() if value is not None}
+    finds, runs, writes = (_taken(what, given) for what in (kind.find, load_restorer, kind.__init__))
+    unknown = [key for key in given if key not in {**finds, **runs, **writes}]
+    if unknown:
+        fail(
+            f"these are weights of {kind.training}, which knows no {', '.join(unknown)}",
+            path=weights,
+            remedy="leave it out",
+        )
+    inferer = load_restorer(weights, **runs)
+    return kind(
+        kind.find(source, **finds),
+        inferer,
+        weights=weights,
+        output_dir=output_dir,
+        bundle=bundle,
+        **writes,
+    ).run()
+
+
+def file_restorer_of(model: Mapping[str, Any], *, weights: str | os.PathLike[str]) -> _Kind:
+    """Return the class that restores files with such weights.
+
+    Parameters
+    ----------
+    model
+        Content of a ``model.pt``. It names its ``restorer``: the domain, a dot, and a class of the domain's
+        ``restoration``.
+    weights
+        Where it was read from, for messages.
+
+    Raises
+    ------
+    InputError
+        When the domain is not installed here, or nothing in the file tells what it restores.
+
+    Notes
+    -----
+    A file that was written before files named it is known by what else it says: of all whose needs it
+    meets, the restorer that needs most.
+    """
+    domains = _domains()
+    if "restorer" not in model:
+        known = [kind for name in domains for kind in _restorers(domains[name]).values()]
+        fitting = [kind for kind in known if set(kind.needs) <= model.keys()]
+        if not fitting:
+            fail(
+                "names no restorer: these are no weights of a training of images",
+                path=weights,
+                remedy="name the model.pt of a finished training",
+            )
+        return max(fitting, key=lambda kind: len(kind.needs))
+    domain, _, name = str(model["restorer"]).partition(".")
+    kind = _restorers(domains[domain]).get(name) if domain in domains else None
+    if kind is None:
+        fail(
+            f"is for the restorer {model['restorer']!r}, which is not installed here",
+            path=weights,
+            remedy="install the package, and its version, that it was trained with",
+        )
+    return kind
+
+
+def _taken(what: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the values given that a callable takes by name."""
+    taken = inspect.signature(what).parameters
+    return {key: value for key, value in given.items() if key in taken}
+
+
+def _domains() -> dict[str, str]:
+    """Return the modules of the domains by name: in the folder of domains, and of other packages."""
+    own = import_module("medrestore.domains")
+    found = {entry.name: entry.value for entry in entry_points(group=own.__name__)}
+    return found | {
+        domain.name: f"{own.__name__}.{domain.name}"
+        for domain in pkgutil.iter_modules(own.__path__)
+        if domain.ispkg
+    }
+
+
+def _restorers(domain: str) -> dict[str, _Kind]:
+    """Return the classes by which a domain restores files, by name."""
+    try:
+        module = import_module(f"{domain}.restoration")
+    except ModuleNotFoundError as error:
+        if error.name != f"{domain}.restoration":
+            raise
+        return {}
+    return {
+        name: kind
+        for name, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, FileRestorer) and hasattr(kind, "needs")  # the bases say none
+    }

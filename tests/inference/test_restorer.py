@@ -1,0 +1,149 @@
+"""Weights tell by what they restore; those written before they did are known by what else they say."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import Ended
+from PIL import Image
+
+from medrestore.checks import InputError
+from medrestore.domains.amyloid_pet.restoration import VolumeFileRestorer
+from medrestore.domains.histology.restoration import ImageFileRestorer
+from medrestore.domains.histology.restoration.super_resolver import SuperResolver
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
+from medrestore.domains.multicontrast_mri.restoration import ContrastFileRestorer, ContrastRestorer
+from medrestore.inference import restorer
+from medrestore.inference.restorer import file_restorer_of, load_restorer, restore_files
+from medrestore.inference.slices import VolumeRestorer
+from medrestore.networks.super_resolution import SRResNet
+from medrestore.networks.unet import UNetGenerator
+from medrestore.networks.weights import describe, save_model
+
+ACQUISITION = make_acquisition(saturation_delays_ms=(150, 580), echo_times_ms=(22, 95))
+VOLUMES = ({"neighbors": 1}, lambda: UNetGenerator(3, channels=(4, 8), dropout_levels=1))
+CONTRASTS = (
+    {"neighbors": 0, "contrasts": ["t1w", "stir"], "acquisition": ACQUISITION.as_plain()},
+    lambda: UNetGenerator(6, channels=(4, 8), dropout_levels=1),
+)
+IMAGES = ({"scale": 4, "sigma": 2.0}, lambda: SRResNet(channels=4, blocks=1))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def make(information: dict[str, Any], network: Callable[[], Any], **more: Any) -> Path:
+        path = tmp_path / "model.pt"
+        said = {"method": "taskgan", "domain": {}, **information, **more}
+        save_model(said, {"generator": describe(network())}, path)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "restores"),
+    [
+        (VOLUMES, "amyloid_pet.VolumeFileRestorer", VolumeRestorer),
+        (CONTRASTS, "multicontrast_mri.ContrastFileRestorer", ContrastRestorer),
+        (IMAGES, "histology.ImageFileRestorer", SuperResolver),
+    ],
+)
+def test_weights_are_known_by_name_or_by_what_they_say(
+    kind: Any, name: str, restores: type, write: Callable[..., Path]
+) -> None:
+    for said in ({"restorer": name}, {}):
+        assert type(load_restorer(write(*kind, **said), device="cpu")) is restores
+
+
+def test_names_lead_to_restorers_of_domains_alone() -> None:
+    for name, kind in (
+        ("amyloid_pet.VolumeFileRestorer", VolumeFileRestorer),
+        ("multicontrast_mri.ContrastFileRestorer", ContrastFileRestorer),
+        ("histology.ImageFileRestorer", ImageFileRestorer),
+    ):
+        assert file_restorer_of({"restorer": name}, weights="model.pt") is kind
+    for name in (
+        "ct.VolumeFileRestorer",
+        "amyloid_pet.NiftiRestorer",
+        "amyloid_pet.find_volumes",
+        "os.system",
+    ):
+        with pytest.raises(InputError, match=rf"model\.pt: is for the restorer '{name}', which is not inst"):
+            file_restorer_of({"restorer": name}, weights="model.pt")
+    with pytest.raises(InputError, match=r"model\.pt: names no restorer.*Remedy"):
+        file_restorer_of({"method": "supervised"}, weights="model.pt")
+
+
+def test_domain_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ScanRestorer(VolumeFileRestorer):
+        needs = ("neighbors", "window")
+
+    module = ModuleType("site_ct.restoration")
+    module.__dict__["ScanRestorer"] = ScanRestorer
+    monkeypatch.setitem(sys.modules, "site_ct", ModuleType("site_ct"))
+    monkeypatch.setitem(sys.modules, "site_ct.restoration", module)
+    entries = [SimpleNamespace(name="ct", value="site_ct")]
+    monkeypatch.setattr(
+        restorer, "entry_points", lambda group: entries if group == "medrestore.domains" else []
+    )
+    for said in ({"restorer": "ct.ScanRestorer"}, {"neighbors": 1, "window": [0, 80]}):
+        assert file_restorer_of(said, weights="model.pt") is ScanRestorer
+
+
+def test_options_that_mean_nothing_to_the_weights_are_refused(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = write(*VOLUMES)
+    with pytest.raises(InputError, match="a training on volumes, which knows no contrasts, overlap"):
+        restore_files(
+            tmp_path, weights=weights, output_dir=tmp_path / "out", contrasts=["stir"], overlap=8, split=None
+        )
+    with pytest.raises(InputError, match="no samples are drawn of images"):
+        load_restorer(write(*IMAGES), device="cpu", samples=4)
+
+
+def test_volumes_are_restored_without_a_bundle_as_with_one(
+    call: Callable[..., Ended], write: Callable[..., Path], tiny_cohort: Path, tmp_path: Path
+) -> None:
+    manifest, words = tiny_cohort / "manifest.csv", ["--weights", write(*VOLUMES), "--precision", "fp32"]
+    more = [*words, "--split", "test", "--samples", "2", "--dose-fraction", "0.01"]
+    done = call("restore", manifest, *more, "--output", tmp_path / "a")
+    assert done.code == 0, done.err
+    named = ["--bundle", "amyloid_pet_taskgan", "--input", manifest]
+    assert call("restore", *named, *more, "--output", tmp_path / "b").code == 0
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
+    for name in names:
+        first, second = (tmp_path / folder / name for folder in ("a", "b"))
+        if name.endswith(".json"):
+            records = [json.loads(path.read_text()) for path in (first, second)]
+            assert [record.pop("bundle") for record in records] == ["", "amyloid_pet_taskgan"]
+            assert records[0] == records[1]
+        else:
+            assert first.read_bytes() == second.read_bytes()
+
+
+def test_slides_are_restored_without_a_bundle(
+    call: Callable[..., Ended], write: Callable[..., Path], tmp_path: Path
+) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    words = ["--weights", write(*IMAGES), "--output", tmp_path / "out", "--background", "white"]
+    done = call("restore", tmp_path / "a.png", "--microns-per-pixel", 2, *words)
+    assert done.code == 0, done.err
+    record = json.loads((tmp_path / "out" / "a_restored.json").read_text())
+    assert (record["size"], record["background"]) == ([96, 80], "white")
+
+
+def test_what_and_by_what_must_be_said(call: Callable[..., Ended], tmp_path: Path) -> None:
+    output = ["--output", tmp_path / "out"]
+    call("restore", *output, "--weights", "model.pt").refused("restore takes one INPUT")
+    call("restore", "a.nii", "--input", "b.nii", *output).refused("restore takes one INPUT")
+    call("restore", "a.nii", *output).refused("restore needs weights", "--weights")
