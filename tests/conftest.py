@@ -53,6 +53,50 @@ def shared_data() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture
+def make_cohort(tmp_path: Path) -> Callable[..., Path]:
+    """Write eight subjects, labels 0 and 1 in turn, each of another depth; return the manifest."""
+    import numpy as np
+    import pandas as pd
+
+    from medrestore.data.volumes import SourceGrid, write_volume
+    from medrestore.domains.amyloid_pet.schema import pair_schema
+
+    def make(*, in_plane: tuple[int, int] = (12, 10), depth: int = 5, name: str = "cohort") -> Path:
+        folder = tmp_path / name
+        rows = []
+        for index, split in enumerate(TINY_SPLITS):
+            random = np.random.default_rng(index)
+            shape = (*in_plane, depth + index)
+            grid = SourceGrid.from_affine(shape, np.diag([-4.0, 4.0, 5.0, 1.0]))
+            target = random.gamma(4.0, 0.5, shape).astype(np.float32)
+            degraded = (target * random.uniform(0.5, 1.5, shape)).astype(np.float32)
+            regions = random.integers(0, 5, shape)
+            below = f"subjects/sub-{index:04}"
+            write_volume(target, grid, folder / below / "target.nii.gz")
+            write_volume(degraded, grid, folder / below / "degraded.nii.gz")
+            write_volume(regions, grid, folder / below / "regions.nii.gz", dtype="int16")
+            rows.append(
+                {
+                    "subject_id": f"{index:04}",
+                    "session_id": "01",
+                    "split": split,
+                    "degraded": f"{below}/degraded.nii.gz",
+                    "target": f"{below}/target.nii.gz",
+                    "regions": f"{below}/regions.nii.gz" if index % 2 else "",
+                    "amyloid_status": index % 2,
+                    "dose_fraction": 0.01,
+                    "tracer": "florbetaben",
+                    "units": "SUV",
+                }
+            )
+        return pair_schema().write(
+            pair_schema().with_checksums(pd.DataFrame(rows), folder), folder / "manifest.csv"
+        )
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def make_tiny_cohort() -> Callable[..., Path]:
     """Write eight subjects of 32 x 32 x 10 voxels, both classes in every split; return the manifest.
@@ -63,8 +107,8 @@ def make_tiny_cohort() -> Callable[..., Path]:
     import numpy as np
     import pandas as pd
 
-    from medrestore.data.manifest import with_checksums, write_manifest
     from medrestore.data.volumes import SourceGrid, write_volume
+    from medrestore.domains.amyloid_pet.schema import pair_schema
 
     def make(folder: Path, *, labels: tuple[int, ...] = (0, 1) * 4) -> Path:
         angle = np.deg2rad(7)
@@ -98,7 +142,9 @@ def make_tiny_cohort() -> Callable[..., Path]:
                     "units": "SUV",
                 }
             )
-        return write_manifest(with_checksums(pd.DataFrame(rows), folder), folder / "manifest.csv")
+        return pair_schema().write(
+            pair_schema().with_checksums(pd.DataFrame(rows), folder), folder / "manifest.csv"
+        )
 
     return make
 

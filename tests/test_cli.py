@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import medrestore
 from medrestore.cli import app
-from medrestore.data.manifest import with_checksums
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
 from medrestore.networks.unet import UNetGenerator
 from medrestore.networks.weights import describe, load_file, save_file
@@ -256,7 +256,7 @@ def spoiled_cohort(cohort: Path, folder: Path, spoil: Callable[[Path, Path], Non
     target = folder / "subjects" / "sub-0000" / "target.nii.gz"
     spoil(cohort / "subjects" / "sub-0000" / "target.nii.gz", target)
     table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
-    with_checksums(table, folder).to_csv(folder / "manifest.csv", index=False)
+    pair_schema().with_checksums(table, folder).to_csv(folder / "manifest.csv", index=False)
     return target
 
 
@@ -453,7 +453,7 @@ def test_name_of_a_file_is_no_code(
     for path in table["target"]:
         (folder / path).parent.mkdir(parents=True)
         shutil.copy(tiny_cohort / path, folder / path)
-    with_checksums(table, folder).to_csv(folder / "$table #1.csv", index=False)
+    pair_schema().with_checksums(table, folder).to_csv(folder / "$table #1.csv", index=False)
     ended = call(*words, "--input", folder / "$table #1.csv", "--split", "test", "--output", f"{output}3")
     assert ended.code == 0, ended.err
     assert {path.name for path in tmp_path.iterdir()} == {

@@ -192,16 +192,15 @@ def manifest_check(
     Files are read too: what train, restore or evaluate would refuse of them, such as a region map without the
     regions of the SUVR, is found here. Tables are CSV, separated by commas, UTF-8.
     """
-    from medrestore.data.manifest import check_manifest
     from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
+    from medrestore.domains.amyloid_pet.schema import pair_schema
 
-    problems = check_manifest(
-        file,
+    schema = pair_schema(
         label_column=label_column,
         label_values=tuple(label_values or (0, 1)),
         regions=(REFERENCE_REGION, *COMPOSITE_REGIONS),  # those that evaluate asks for
     )
-    report_problems(file, problems)
+    report_problems(file, schema.check(file))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -136,9 +136,9 @@ def check(
     file: Annotated[Path, typer.Argument(help="The manifest of tiles, a CSV file.")],
 ) -> None:
     """Report all faults of a manifest of tiles and of its slides; ends with code 1 when there is one."""
-    from medrestore.domains.histology.manifest import check_tile_manifest
+    from medrestore.domains.histology.schema import TILES
 
-    report_problems(file, check_tile_manifest(file))
+    report_problems(file, TILES.check(file))
 
 
 @histology_app.command("evaluate")

@@ -66,19 +66,15 @@ def check(
 
     With --component, inputs that coregister would refuse, for their channels or sidecars, are found too.
     """
-    from medrestore.domains.multicontrast_mri.manifest import (
-        availability,
-        check_contrast_manifest,
-        read_contrast_manifest,
-    )
+    from medrestore.domains.multicontrast_mri.schema import availability, contrast_schema
 
     contrasts = _contrasts(contrast)
     if component is None and (saturation_delay_ms or echo_time_ms or channels):
         raise InputError("delays, echoes and channels need --component, which says what the inputs are")
     acquisition = component and _acquisition(component, saturation_delay_ms, echo_time_ms, channels)
-    problems = check_contrast_manifest(file, contrasts=contrasts, acquisition=acquisition or None)
-    report_problems(file, problems)
-    counts = availability(read_contrast_manifest(file, contrasts=contrasts), contrasts)
+    schema = contrast_schema(contrasts, acquisition or None)
+    report_problems(file, schema.check(file))
+    counts = availability(schema.read(file), contrasts)
     typer.echo(f"subjects with each contrast\n{counts.to_string()}")
 
 

@@ -74,7 +74,7 @@ class SliceStack(SliceMaps):
         Parameters
         ----------
         table
-            Rows of :func:`medrestore.data.manifest.read_manifest`, usually of one split.
+            Rows of a manifest, usually of one split.
         cache_dir
             Folder of stacks. Each is named by the checksums of its files and by the parameters, so one that
             was built from other files is never taken for this one.

@@ -166,7 +166,7 @@ def _rehearse(
     folder: Path, methods: Sequence[str], *, variants: Sequence[str], seed: int, tracking_uri: str
 ) -> Path:
     """Let model readers read the restored test subjects, analyze their reads; return the report."""
-    from medrestore.data.manifest import read_manifest
+    from medrestore.domains.amyloid_pet.schema import pair_schema
     from medrestore.study.analysis.analyze import analyze_study
     from medrestore.study.create import create_study
     from medrestore.study.models.readers import simulate
@@ -174,7 +174,7 @@ def _rehearse(
     from medrestore.tracking.studies import log_study
 
     manifest = folder / "cohort" / "manifest.csv"
-    for name, text in _plans(read_manifest(manifest), methods, seed=seed).items():
+    for name, text in _plans(pair_schema().read(manifest), methods, seed=seed).items():
         if not (folder / name).exists():  # whoever has changed a plan keeps it
             with atomic_path(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")

@@ -111,8 +111,8 @@ def make_plan(
     InputError
         For those that make none; see :func:`~medrestore.experiments.corruption_study.run_corruption_study`.
     """
-    from medrestore.data.manifest import split_rows
-    from medrestore.domains.histology.manifest import read_tile_manifest
+    from medrestore.data.schema import split_rows
+    from medrestore.domains.histology.schema import TILES
 
     for name, values in (("levels", levels), ("variants", variants), ("seeds", seeds)):
         if not values or len(set(values)) != len(values):
@@ -130,7 +130,7 @@ def make_plan(
         json.dumps(given)
     except TypeError as error:
         raise InputError(f"overrides must be plain values: {error}") from error
-    table = read_tile_manifest(manifest)
+    table = TILES.read(manifest)
     for split in ("train", "validation", SPLIT):
         split_rows(table, split)
     count = len(split_rows(table, "train"))

@@ -153,7 +153,7 @@ def tiny_mri_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     have a bright lesion; sub-0002 has no proton density image.
     """
     from medrestore.data.volumes import SourceGrid, write_channels, write_volume
-    from medrestore.domains.multicontrast_mri.manifest import with_contrast_checksums, write_contrast_manifest
+    from medrestore.domains.multicontrast_mri.schema import contrast_schema
 
     folder = tmp_path_factory.mktemp("tiny_mri") / "cohort"
     shape = (30, 28, 8)
@@ -186,8 +186,8 @@ def tiny_mri_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row["lesions"] = f"{below}/lesions.nii.gz"
         write_volume(lesion, grid, folder / row["lesions"], dtype="uint8")
         rows.append(row)
-    table = with_contrast_checksums(pd.DataFrame(rows), folder, contrasts=tuple(TINY_MRI_CONTRASTS))
-    write_contrast_manifest(table, folder / "manifest.csv", contrasts=tuple(TINY_MRI_CONTRASTS))
+    table = contrast_schema(tuple(TINY_MRI_CONTRASTS)).with_checksums(pd.DataFrame(rows), folder)
+    contrast_schema(tuple(TINY_MRI_CONTRASTS)).write(table, folder / "manifest.csv")
     return folder
 
 

@@ -19,7 +19,8 @@ import SimpleITK
 import torch
 from trained import arguments, differing, learned, tensors
 
-from medrestore.data.manifest import read_manifest, split_rows
+from medrestore.data.schema import split_rows
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.engines.bundle import open_bundle
 from medrestore.networks.weights import load_file
 from medrestore.tracking.store import open_client
@@ -132,7 +133,7 @@ def test_restores_the_test_split_on_the_source_grid(
     workflow.initialize()
     (written,) = workflow.run()
     workflow.finalize()
-    rows = split_rows(read_manifest(tiny_cohort / "manifest.csv"), "test")
+    rows = split_rows(pair_schema().read(tiny_cohort / "manifest.csv"), "test")
     assert [path.name for path in written] == [
         f"{name}_ses-01_restored.nii.gz" for name in rows["subject_id"]
     ]

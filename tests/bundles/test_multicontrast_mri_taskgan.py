@@ -15,7 +15,7 @@ import SimpleITK
 import torch
 from trained import differing, learned, recorded, train_killed_and_whole
 
-from medrestore.domains.multicontrast_mri.manifest import with_contrast_checksums, write_contrast_manifest
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.engines.bundle import open_bundle
 from medrestore.networks.weights import load_file, load_network
 
@@ -205,8 +205,8 @@ def test_real_scans_of_other_sequences_are_trained_on(
         row["input"] = f"{split}/t1.nii.gz;{split}/t1c.nii.gz"
         rows.append({**row, "t2w": f"{split}/t2.nii.gz", "t2_flair": f"{split}/fla.nii.gz", "lesions": ""})
     contrasts = ("t2w", "t2_flair")
-    table = with_contrast_checksums(pd.DataFrame(rows), cohort, contrasts=contrasts)
-    write_contrast_manifest(table, cohort / "manifest.csv", contrasts=contrasts)
+    table = contrast_schema(contrasts).with_checksums(pd.DataFrame(rows), cohort)
+    contrast_schema(contrasts).write(table, cohort / "manifest.csv")
     overrides = {
         "dataset_dir": str(cohort),
         "output_dir": str(tmp_path / "run"),

@@ -19,15 +19,15 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.data import slice_stack
 from medrestore.data.intensity import foreground_scale
-from medrestore.data.manifest import read_manifest
 from medrestore.data.slice_stack import SliceStack, center_window
 from medrestore.data.volumes import read_volume
+from medrestore.domains.amyloid_pet.schema import pair_schema
 
 Make = Callable[..., Path]
 
 
 def rows_of(path: Path, split: str) -> pd.DataFrame:
-    table = read_manifest(path)
+    table = pair_schema().read(path)
     return table[table["split"] == split]
 
 
@@ -250,7 +250,7 @@ def test_other_errors_of_the_disk_are_passed_on(
 BUILD = """
 import os, signal, sys
 from medrestore.data import slice_stack
-from medrestore.data.manifest import read_manifest
+from medrestore.domains.amyloid_pet.schema import pair_schema
 
 if sys.argv[3] == "kill":
     true_scale, calls = slice_stack.foreground_scale, []
@@ -260,7 +260,7 @@ if sys.argv[3] == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         return true_scale(*args, **kwargs)
     slice_stack.foreground_scale = killing
-table = read_manifest(sys.argv[1])
+table = pair_schema().read(sys.argv[1])
 stack = slice_stack.SliceStack.build(table, sys.argv[2], spatial_size=(16, 16), workers=1)
 print(stack.folder, float(stack.degraded.sum()))
 """
@@ -280,9 +280,9 @@ def test_killed_build_leaves_nothing_that_passes_for_a_stack(make_cohort: Make, 
     left = [file.name for file in cache.iterdir() if file.is_dir()]
     assert len(left) == 1
     assert left[0].startswith(".partial-slices-")
-    stack = SliceStack.build(read_manifest(path), cache, spatial_size=(16, 16))
+    stack = SliceStack.build(pair_schema().read(path), cache, spatial_size=(16, 16))
     assert [file.name for file in cache.iterdir() if file.is_dir()] == [stack.folder.name]
-    fresh = SliceStack.build(read_manifest(path), tmp_path / "other", spatial_size=(16, 16))
+    fresh = SliceStack.build(pair_schema().read(path), tmp_path / "other", spatial_size=(16, 16))
     np.testing.assert_array_equal(stack.degraded, fresh.degraded)
     np.testing.assert_array_equal(stack.target, fresh.target)
 

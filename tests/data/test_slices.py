@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from medrestore.checks import InputError
-from medrestore.data.manifest import read_manifest
 from medrestore.data.slices import (
     BalancedBatchSampler,
     SliceDataset,
@@ -19,13 +18,14 @@ from medrestore.data.slices import (
     make_sequential_loader,
     make_slice_loader,
 )
+from medrestore.domains.amyloid_pet.schema import pair_schema
 
 DEPTHS = (5, 6, 7, 8)
 
 
 @pytest.fixture
 def stack(make_cohort: Callable[..., Path], tmp_path: Path) -> SliceStack:
-    table = read_manifest(make_cohort())
+    table = pair_schema().read(make_cohort())
     return SliceStack.build(table[table["split"] == "train"], tmp_path / "cache", spatial_size=(16, 12))
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medrestore.data.manifest import read_manifest
 from medrestore.data.training_range import (
     domain_warnings,
     training_domain,
     volume_features,
 )
 from medrestore.data.volumes import SourceGrid, Volume, read_volume
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.domains.amyloid_pet.training_range import model_information
 
 
@@ -45,7 +45,7 @@ def test_features_do_not_depend_on_the_unit() -> None:
 
 
 def test_domain_holds_the_range_of_every_feature(tiny_cohort: Path) -> None:
-    table = read_manifest(tiny_cohort / "manifest.csv")
+    table = pair_schema().read(tiny_cohort / "manifest.csv")
     domain = training_domain(table)
     noise = [volume_features(read_volume(path))["relative_noise"] for path in table["degraded_path"]]
     assert domain["features"]["relative_noise"] == [min(noise), max(noise)]

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.manifest import with_checksums
 from medrestore.data.volumes import read_volume, write_volume
 from medrestore.demo import amyloid_pet
 from medrestore.demo.amyloid_pet import BUNDLE, EXPERIMENT, METHODS, NETWORK_READERS, SUVR_READERS, run_demo
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.engines.shelf import find_bundle
 from medrestore.networks.weights import load_file
 from medrestore.study.create import create_study
@@ -54,7 +54,7 @@ def simulated(tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
             table = pd.read_csv(output / "manifest.csv", dtype=str, keep_default_na=False)
             table = pd.concat([table, *_more_test_scans(table, output)], ignore_index=True)
             table["regions"] = [_write_regions(output, row.target) for row in table.itertuples()]
-            with_checksums(table, output).to_csv(output / "manifest.csv", index=False)
+            pair_schema().with_checksums(table, output).to_csv(output / "manifest.csv", index=False)
             test = table[table["split"] == "test"]
             higher = test.assign(
                 degraded=test["degraded"].str.replace("degraded", "higher"), dose_fraction="0.25"
@@ -65,7 +65,7 @@ def simulated(tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
                     for path in (row.target, row.degraded.replace("higher", "degraded"))
                 )
                 write_volume((target.data + low.data) / 2, target.source, output / row.degraded)
-            both = with_checksums(pd.concat([test, higher]), output)
+            both = pair_schema().with_checksums(pd.concat([test, higher]), output)
             both.to_csv(output / "dose_series.csv", index=False)
         return output / "manifest.csv"
 

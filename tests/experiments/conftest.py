@@ -68,7 +68,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the manifest of ten tiles of five patients: smooth colors, 176 pixels, the least of MS-mSSIM."""
     from PIL import Image
 
-    from medrestore.domains.histology.manifest import write_tile_manifest
+    from medrestore.domains.histology.schema import TILES
     from medrestore.files import sha256_file
 
     folder = tmp_path_factory.mktemp("tiles")
@@ -95,4 +95,4 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
             }
             for x in (0, 176)
         ]
-    return write_tile_manifest(pd.DataFrame(rows), folder / "manifest.csv")
+    return TILES.write(pd.DataFrame(rows), folder / "manifest.csv")

@@ -133,10 +133,10 @@ def test_an_overlay_of_unknown_keys_is_refused(tiles: Path, tmp_path: Path) -> N
 def test_a_split_that_is_missing_is_named(tiles: Path, tmp_path: Path) -> None:
     import pandas as pd
 
-    from medrestore.domains.histology.manifest import read_tile_manifest, write_tile_manifest
+    from medrestore.domains.histology.schema import TILES
 
-    table: pd.DataFrame = read_tile_manifest(tiles)
-    path = write_tile_manifest(table[table["split"] != "validation"], tmp_path / "manifest.csv")
+    table: pd.DataFrame = TILES.read(tiles)
+    path = TILES.write(table[table["split"] != "validation"], tmp_path / "manifest.csv")
     with pytest.raises(InputError, match="has no row of split 'validation'"):
         plan_of(path)
 

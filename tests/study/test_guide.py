@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from medrestore.data.manifest import COLUMNS
+from medrestore.domains.amyloid_pet.schema import COLUMNS
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING
 from medrestore.study.planning.plan import KEYS, read_plan
 from medrestore.study.planning.sections import METRICS

@@ -24,11 +24,11 @@ from medrestore.checks import about, fail, require_in_range, require_in_set
 from medrestore.claims import differing_settings
 from medrestore.data.grid import steps_in
 from medrestore.data.identity import id_problem, likeness_problems, ruined
-from medrestore.data.manifest import COLUMNS, write_manifest
 from medrestore.data.nifti import nifti_stem, sidecar_path
 from medrestore.data.tables import Problem, no_number, parse_text_table, refuse, table_problems
 from medrestore.data.texts import plain_text, read_json_object
 from medrestore.data.volumes import Volume, grid_difference, read_volume, write_volume
+from medrestore.domains.amyloid_pet.schema import COLUMNS, pair_schema
 from medrestore.domains.amyloid_pet.simulate.subject import degraded_name
 from medrestore.files import (
     only_process,
@@ -470,4 +470,4 @@ def _add_rows(folder: Path, description: dict[str, Any], before: pd.DataFrame | 
         table = pd.concat([before[~own], pd.DataFrame(kept)]).fillna("")
     doses = table["dose_fraction"]
     order = sorted(range(len(table)), key=lambda row: (table["subject_id"].iloc[row], float(doses.iloc[row])))
-    return write_manifest(table.iloc[order], path)
+    return pair_schema().write(table.iloc[order], path)

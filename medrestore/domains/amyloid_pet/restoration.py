@@ -12,10 +12,11 @@ from torch import nn
 
 from medrestore.checks import InputError, about, fail
 from medrestore.data.identity import scan_name
-from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.nifti_search import nifti_files
+from medrestore.data.schema import split_rows
 from medrestore.data.training_range import domain_warnings
 from medrestore.data.volumes import read_volume
+from medrestore.domains.amyloid_pet.schema import at_dose, pair_schema
 from medrestore.files import sha256_file
 from medrestore.inference.network import SampledSettings
 from medrestore.inference.nifti import NiftiRestorer, Output, Restored
@@ -120,8 +121,8 @@ class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):
 
 def _sources(source: Path, split: str | None, dose_fraction: float | None) -> Iterator[VolumeFile]:
     if source.suffix.lower() == ".csv":
-        table = read_manifest(source, label_column=None)
-        rows = split_rows(table, split, dose_fraction=dose_fraction)
+        table = pair_schema(label_column=None).read(source)
+        rows = at_dose(split_rows(table, split), dose_fraction)
         several = rows.duplicated(["subject_id", "session_id"], keep=False)
         for row, repeated in zip(rows.to_dict("records"), several, strict=True):
             dose = f"_dose-{row['dose_fraction']:g}" if repeated else ""

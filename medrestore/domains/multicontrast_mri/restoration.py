@@ -11,11 +11,11 @@ from typing import Any, Unpack
 from torch import nn
 
 from medrestore.checks import InputError, about, fail
+from medrestore.data.columns import path_problem
 from medrestore.data.identity import identity_problems, scan_name
-from medrestore.data.manifest import split_rows
-from medrestore.data.manifest_checks import path_problem
 from medrestore.data.nifti_search import nifti_files
 from medrestore.data.restorations import restored_name
+from medrestore.data.schema import split_rows
 from medrestore.data.tables import located, read_text_table, refuse
 from medrestore.data.training_range import domain_warnings
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import (

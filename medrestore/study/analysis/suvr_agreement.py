@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from medrestore.checks import InputError, about, fail
-from medrestore.data.manifest import read_manifest
 from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.domains.amyloid_pet.evaluation.arms import region_maps
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.evaluation.arms import read_on_grid
 from medrestore.metrics.quantitative import bland_altman, composite_suvr
 from medrestore.study.analysis.tables import records
@@ -136,7 +136,7 @@ def suvr_agreement(
 
 
 def _regions(study: Study, manifest: Path) -> dict[str, Path]:
-    found = region_maps(read_manifest(manifest, label_column=None))
+    found = region_maps(pair_schema(label_column=None).read(manifest))
     cases = study.key.loc[study.key["phase"] == READING, "case"].unique()
     absent = [case for case in cases if case not in found]
     if absent:

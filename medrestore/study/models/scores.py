@@ -121,12 +121,12 @@ def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[st
         When a case has no region map, or there are no such scans of both classes.
     """
     from medrestore.data.identity import scan_name
-    from medrestore.data.manifest import read_manifest
     from medrestore.domains.amyloid_pet.evaluation.arms import region_maps
+    from medrestore.domains.amyloid_pet.schema import pair_schema
 
     path = Path(manifest)
     column = str((study.plan["truth"] or {}).get("column") or LABEL_COLUMN)
-    table = read_manifest(path, label_column=column)
+    table = pair_schema(label_column=column).read(path)
     table["case"] = [scan_name(row.subject_id, row.session_id) for row in table.itertuples()]
     # A scan has a row for each of its dose fractions; regions and standard dose are the same in all.
     table = table[table["regions_path"] != ""].drop_duplicates("case")

@@ -12,10 +12,11 @@ import pandas as pd
 
 from medrestore.checks import InputError, fail
 from medrestore.data.identity import id_problems, likeness_problems, scan_name
-from medrestore.data.manifest import COLUMNS, read_manifest, split_rows
+from medrestore.data.schema import split_rows
 from medrestore.data.tables import located, read_text_table, require_column
 from medrestore.data.texts import plain_text
 from medrestore.data.volumes import nifti_stem
+from medrestore.domains.amyloid_pet.schema import COLUMNS, at_dose, pair_schema
 from medrestore.files import is_file
 
 __all__ = ["ArmImages", "find_images", "listed", "read_cases", "read_truth", "subjects_of"]
@@ -85,7 +86,7 @@ def find_images(arm: Mapping[str, Any], *, dimensions: int) -> ArmImages:
         if arm[name] is not None and name not in table:
             fail(f"has no column {name!r}", path=path)
     try:
-        table = split_rows(table, None, dose_fraction=arm["dose_fraction"])
+        table = at_dose(split_rows(table, None), arm["dose_fraction"])
         kept = split_rows(table, arm["split"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -103,7 +104,7 @@ def _read_cases(path: Path, _stamp: tuple[int, int]) -> pd.DataFrame:
     columns = [name for name in table.columns if name != "row"]
     if {"subject_id", "session_id"} <= set(table.columns):
         if set(COLUMNS) - {"regions", "regions_sha256"} <= set(table.columns):
-            table = read_manifest(path)
+            table = pair_schema().read(path)
         table["case"] = [
             scan_name(*ids) for ids in zip(table["subject_id"], table["session_id"], strict=True)
         ]

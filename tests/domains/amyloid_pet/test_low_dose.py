@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.manifest import check_manifest, read_manifest
 from medrestore.data.tables import Problem
 from medrestore.domains.amyloid_pet import low_dose
 from medrestore.domains.amyloid_pet.low_dose import head_mask, simulate_low_dose
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.files import write_json
 from medrestore.operators.pet_scan import ScanSettings
 
@@ -111,12 +111,12 @@ class TestPair:
         assert ratio == pytest.approx(4.36 / 1.73, rel=0.15)
 
     def test_manifest(self, folder: Path) -> None:
-        table = read_manifest(folder / "manifest.csv")
+        table = pair_schema().read(folder / "manifest.csv")
         assert list(table["dose_fraction"]) == [0.05, 0.25]
         assert set(table["subject_id"]) == {"scan"}
         assert set(table["units"]) == {"BQML"}
         assert set(table["amyloid_status"]) == {1}
-        assert check_manifest(folder / "manifest.csv", require_splits=("test",)) == []
+        assert pair_schema().check(folder / "manifest.csv", require_splits=("test",)) == []
 
     def test_sidecars_say_simulated(self, folder: Path) -> None:
         for name, dose in (("target", 1.0), ("degraded_dose-0.05", 0.05)):
@@ -308,9 +308,9 @@ class TestFolder:
         self, scan: Path, tmp_path: Path
     ) -> None:
         test = simulate(scan, tmp_path / "test")
-        assert check_manifest(test, require_splits=("test",)) == []
+        assert pair_schema().check(test, require_splits=("test",)) == []
         train = simulate(scan, tmp_path / "train", split="train")
-        problems = [str(problem) for problem in check_manifest(train, require_splits=("train",))]
+        problems = [str(problem) for problem in pair_schema().check(train, require_splits=("train",))]
         assert any("amyloid_status" in problem and "empty" in problem for problem in problems)
 
 
@@ -328,7 +328,7 @@ class TestEditedManifest:
         table = read_manifest_text(site)
         assert table["subject_id"].tolist() == ["007", "b"]
         assert "Unnamed: 13" not in table
-        assert check_manifest(site, require_splits=("test",)) == [
+        assert pair_schema().check(site, require_splits=("test",)) == [
             Problem(2, "amyloid_status", "is empty")  # left open, to be filled in
         ]
 

@@ -15,7 +15,7 @@ import pytest
 
 from medrestore.data.volumes import SourceGrid, write_channels, write_volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
-from medrestore.domains.multicontrast_mri.manifest import with_contrast_checksums, write_contrast_manifest
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.operators.mdme import MdmeProtocol, add_complex_noise, mdme_signal
 
 SPLIT_OF = ("train", "train", "train", "train", "validation", "validation", "test", "test")
@@ -140,8 +140,8 @@ def _cohort(
             mask[4:6, 3:6, 2:4] = 1
             write_volume(mask, grid, folder / str(row["lesions"]), dtype="uint8")
         rows.append(row)
-    table = with_contrast_checksums(pd.DataFrame(rows), folder, contrasts=CONTRASTS)
-    write_contrast_manifest(table, folder / "manifest.csv", contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).with_checksums(pd.DataFrame(rows), folder)
+    contrast_schema(CONTRASTS).write(table, folder / "manifest.csv")
     return folder
 
 

@@ -16,12 +16,7 @@ from medrestore.data.intensity import foreground_scale
 from medrestore.data.slices import BalancedBatchSampler, make_slice_loader
 from medrestore.data.volumes import read_volume, write_volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
-from medrestore.domains.multicontrast_mri.manifest import (
-    check_contrast_manifest,
-    read_contrast_manifest,
-    with_contrast_checksums,
-    write_contrast_manifest,
-)
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training.dataset import ContrastDataset
 from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
 from medrestore.domains.multicontrast_mri.training.training_range import model_information
@@ -50,19 +45,16 @@ def glioma(shared_data: Callable[[str], Path], tmp_path: Path) -> Path:
         "t2w": "t2.nii.gz",
         "t2_flair": "fla.nii.gz",
     }
-    table = with_contrast_checksums(pd.DataFrame([row]), folder, contrasts=CONTRASTS)
-    return write_contrast_manifest(table, folder / "manifest.csv", contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).with_checksums(pd.DataFrame([row]), folder)
+    return contrast_schema(CONTRASTS).write(table, folder / "manifest.csv")
 
 
 def test_linked_files_are_where_the_manifest_says(glioma: Path, two_in: Acquisition) -> None:
-    assert (
-        check_contrast_manifest(glioma, contrasts=CONTRASTS, acquisition=two_in, require_splits=("train",))
-        == []
-    )
+    assert contrast_schema(CONTRASTS, acquisition=two_in).check(glioma, require_splits=("train",)) == []
 
 
 def test_real_volumes_become_batches(glioma: Path, two_in: Acquisition, tmp_path: Path) -> None:
-    table = read_contrast_manifest(glioma, contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).read(glioma)
     stack = ContrastStack.build(
         table,
         tmp_path / "cache",
@@ -110,15 +102,15 @@ def test_real_volume_on_another_grid_is_sent_to_co_registration(
     data = np.asarray(moved.dataobj)[::2, ::2, ::2]
     (glioma.parent / "t2.nii.gz").unlink()
     nibabel.save(nibabel.Nifti1Image(data, affine), glioma.parent / "t2.nii.gz")
-    table = with_contrast_checksums(
-        pd.read_csv(glioma, dtype=str, keep_default_na=False), glioma.parent, contrasts=CONTRASTS
+    table = contrast_schema(CONTRASTS).with_checksums(
+        pd.read_csv(glioma, dtype=str, keep_default_na=False), glioma.parent
     )
-    write_contrast_manifest(table, glioma, contrasts=CONTRASTS)
+    contrast_schema(CONTRASTS).write(table, glioma)
     with pytest.raises(
         InputError, match=r"t2.nii.gz: is on another grid .*Remedy: medrestore mri coregister"
     ):
         ContrastStack.build(
-            read_contrast_manifest(glioma, contrasts=CONTRASTS),
+            contrast_schema(CONTRASTS).read(glioma),
             tmp_path / "cache",
             contrasts=CONTRASTS,
             acquisition=two_in,

@@ -11,8 +11,8 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.data.identity import scan_name
-from medrestore.data.manifest import read_manifest, with_checksums, write_manifest
 from medrestore.data.volumes import read_volume, write_volume
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.metrics.quantitative import bland_altman
 from medrestore.study.analysis.analyze import analyze_study
 from medrestore.study.analysis.suvr_agreement import suvr_agreement
@@ -50,7 +50,7 @@ def cohort(make_tiny_cohort: Callable[..., Path], tmp_path: Path) -> Path:
         regions.append(path)
     table = table.drop(columns=[name for name in table if name.endswith("_sha256")]).assign(regions=regions)
     table["amyloid_status"], table["dose_fraction"] = table["amyloid_status"].astype(int), 0.01
-    write_manifest(with_checksums(table, manifest.parent), manifest)
+    pair_schema().write(pair_schema().with_checksums(table, manifest.parent), manifest)
     (manifest.parent / "plan.yaml").write_text(PLAN.format(split="train"))
     return manifest
 
@@ -63,7 +63,7 @@ def created(cohort: Path, tmp_path: Path) -> Study:
 def test_suvr_of_every_image_by_a_slow_loop(created: Study, cohort: Path) -> None:
     labels = {"target_labels": (CORTEX,), "reference_labels": (CEREBELLUM,)}
     found = suvr_agreement(created, cohort, reference="fulldosezz", workers=1, **labels)
-    rows = read_manifest(cohort)
+    rows = pair_schema().read(cohort)
     expected = {}
     for row in rows[rows["split"] == "train"].to_dict("records"):
         codes = read_volume(row["regions_path"]).data

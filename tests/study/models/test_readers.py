@@ -18,8 +18,8 @@ from torch import nn
 
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
-from medrestore.data.manifest import with_checksums, write_manifest
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
 from medrestore.networks.weights import describe, save_file
 from medrestore.study.create import create_study
@@ -92,7 +92,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 **{column: f"{place}/{column}.nii.gz" for column in ("target", "degraded", "regions")},
             }
         )
-    write_manifest(with_checksums(pd.DataFrame(rows), folder), folder / "manifest.csv")
+    pair_schema().write(pair_schema().with_checksums(pd.DataFrame(rows), folder), folder / "manifest.csv")
     (folder / "plan.yaml").write_text(PLAN)
     network = AmyloidClassifier(widen_factor=1 / 8, norm="instance", seed=1)
     save_file({"networks": {"task": describe(network)}, "spatial_size": SIZE}, folder / "model.pt")

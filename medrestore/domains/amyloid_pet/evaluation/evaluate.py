@@ -11,13 +11,14 @@ import pandas as pd
 
 from medrestore.checks import InputError, require_in_range
 from medrestore.data.identity import scan_name
-from medrestore.data.manifest import read_manifest, split_rows
 from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
+from medrestore.data.schema import split_rows
 from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.domains.amyloid_pet.evaluation.arms import find_arms
 from medrestore.domains.amyloid_pet.evaluation.classical import tuned_filters
 from medrestore.domains.amyloid_pet.evaluation.comparison import Comparison
 from medrestore.domains.amyloid_pet.evaluation.notes import notes_of
+from medrestore.domains.amyloid_pet.schema import at_dose, pair_schema
 from medrestore.evaluation.arms import file_problems, raise_all
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.observers import load_observer, named_observers
@@ -101,8 +102,8 @@ def evaluate(
         For a method, grid, scan or label that is wrong or missing (all named), weights that hold no
         classifier, or an output folder that holds other results.
     """
-    table = read_manifest(manifest, label_column=label_column)
-    rows = split_rows(table, split, dose_fraction=dose_fraction)
+    table = pair_schema(label_column=label_column).read(manifest)
+    rows = at_dose(split_rows(table, split), dose_fraction)
     others = [scan_name(row["subject_id"], row["session_id"]) for row in records_of(table)]
     arms = find_arms(rows, methods, known=others)
     series = _series(rows, dose_series, label_column)
@@ -171,7 +172,7 @@ def _series(
     if path is None:
         return {}
     found: dict[str, list[tuple[float, str]]] = {}
-    for row in records_of(read_manifest(path, label_column=label_column)):
+    for row in records_of(pair_schema(label_column=label_column).read(path)):
         name = scan_name(row["subject_id"], row["session_id"])
         found.setdefault(name, []).append((float(row["dose_fraction"]), str(row["degraded_path"])))
     wanted = {scan_name(row["subject_id"], row["session_id"]): row for row in records_of(rows)}

@@ -156,7 +156,7 @@ def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: flo
     """Write manifest, dose series and participants, from the subjects' records; return the manifest."""
     import pandas as pd
 
-    from medrestore.data.manifest import COLUMNS, write_manifest
+    from medrestore.domains.amyloid_pet.schema import COLUMNS, pair_schema
 
     rows: dict[str, list[dict[str, Any]]] = {
         "manifest.csv": [],
@@ -198,5 +198,5 @@ def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: flo
     write_participants(rows["participants.csv"], folder)
     # The manifest last: whoever finds it finds everything.
     for name in ("dose_series.csv", "manifest.csv"):
-        write_manifest(pd.DataFrame(rows[name], columns=list(COLUMNS)), folder / name)
+        pair_schema().write(pd.DataFrame(rows[name], columns=list(COLUMNS)), folder / name)
     return folder / "manifest.csv"

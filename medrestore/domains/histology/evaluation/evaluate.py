@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, fail, require_in_range, require_in_set
-from medrestore.data.manifest import split_rows
+from medrestore.data.schema import split_rows
 from medrestore.domains.histology.domain import DOMAIN
 from medrestore.domains.histology.evaluation.figures import (
     INPUT,
@@ -28,7 +28,7 @@ from medrestore.domains.histology.evaluation.figures import (
 from medrestore.domains.histology.evaluation.measures import LEAST_NUCLEI, TrueTile, measure_tile
 from medrestore.domains.histology.evaluation.notes import notes_of
 from medrestore.domains.histology.evaluation.pictures import TrueTiles, picture_problem, read_picture
-from medrestore.domains.histology.manifest import read_tile_manifest
+from medrestore.domains.histology.schema import TILES
 from medrestore.evaluation.arms import find_files, raise_all
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.record import Evaluation, records_of
@@ -97,7 +97,7 @@ def evaluate_tiles(
     require_sigma(sigma)
     for name in baselines:
         require_in_set("baselines", name, ENLARGEMENTS)
-    rows = split_rows(table := read_tile_manifest(manifest), split)
+    rows = split_rows(table := TILES.read(manifest), split)
     size = int(rows["tile_size"].iloc[0])
     if size % scale:
         fail(f"tiles of {size} pixels are no multiple of the scale {scale}", path=manifest)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError
-from medrestore.domains.histology.manifest import open_tile_slide, read_tile
+from medrestore.domains.histology.schema import open_tile_slide, read_tile
 
 if TYPE_CHECKING:
     from medrestore.domains.histology.slides.reader import Slide

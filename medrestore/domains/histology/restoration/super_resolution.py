@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medrestore.checks import InputError, fail
-from medrestore.data.manifest import split_rows
 from medrestore.data.restorations import refuse_restoration, restored_name
-from medrestore.domains.histology.manifest import open_tile_slide, read_tile, read_tile_manifest
+from medrestore.data.schema import split_rows
 from medrestore.domains.histology.restoration.slide_files import (
     SlideSettings,
     occupied_windows,
     restore_slide,
 )
 from medrestore.domains.histology.restoration.super_resolver import SuperResolver
+from medrestore.domains.histology.schema import TILES, open_tile_slide, read_tile
 from medrestore.domains.histology.slides.parts import slide_checksum
 from medrestore.domains.histology.slides.reader import Slide, open_slide
 from medrestore.domains.histology.slides.resolution import require_given
@@ -84,7 +84,7 @@ class TileImage:
     name
         Stem of the files that are written for it.
     row
-        Of :func:`~medrestore.domains.histology.manifest.read_tile_manifest`.
+        Of :data:`~medrestore.domains.histology.schema.TILES`.
     """
 
     name: str
@@ -141,7 +141,7 @@ def find_images(
     if source.suffix.lower() == ".csv":
         if microns_per_pixel is not None or override_microns_per_pixel:
             raise InputError(f"{source}: a manifest states the resolution of its tiles. Remedy: leave it out")
-        rows = split_rows(read_tile_manifest(source), split)
+        rows = split_rows(TILES.read(source), split)
         return [TileImage(row["tile"], row) for row in rows.to_dict("records")]
     if split is not None:
         raise InputError(f"a split is that of a manifest, but {source} is none. Remedy: leave it out")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medrestore import rng
 from medrestore.checks import InputError, counted, fail, require_in_set
-from medrestore.data.manifest import SPLITS
+from medrestore.data.row_checks import SPLITS
 from medrestore.data.splits import assign_splits
 from medrestore.data.tables import located
 from medrestore.domains.histology.slides.patients import (

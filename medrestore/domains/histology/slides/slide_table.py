@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from medrestore.data.identity import id_problems
-from medrestore.data.manifest import SPLITS
+from medrestore.data.row_checks import SPLITS
 from medrestore.data.tables import Problem, located, meant, parse_text_table, refuse, table_problems
 from medrestore.data.texts import plain_text
 from medrestore.domains.histology.slides.patients import patient_key

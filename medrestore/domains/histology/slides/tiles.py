@@ -18,9 +18,9 @@ import pandas as pd
 from medrestore import __version__
 from medrestore.checks import InputError, OutputError, Setbacks, counted, fail, require_in_range
 from medrestore.claims import Claim, claimed
-from medrestore.data.manifest import SPLITS
+from medrestore.data.row_checks import SPLITS
 from medrestore.data.workers import available_cores, run_tasks
-from medrestore.domains.histology.manifest import write_tile_manifest
+from medrestore.domains.histology.schema import TILES
 from medrestore.domains.histology.slides.patients import patient_key
 from medrestore.domains.histology.slides.resolution import require_given, require_microns
 from medrestore.domains.histology.slides.scan import FIGURES, TileRules, has_tiles, read_scan, scan_slide
@@ -402,4 +402,4 @@ def _write_manifest(
     for split in SPLITS:
         if split not in filled and any(entry.split == split for entry, _ in scanned):
             _logger.warning("split %s has no tile: none is left of its slides", split)
-    write_tile_manifest(pd.DataFrame(rows), target)
+    TILES.write(pd.DataFrame(rows), target)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medrestore.checks import fail
 from medrestore.data.slice_maps import MapWriter, SliceMaps, build_maps, known_checksum, require_checksum
-from medrestore.domains.histology.manifest import open_tile_slide, read_tile
+from medrestore.domains.histology.schema import open_tile_slide, read_tile
 from medrestore.domains.histology.slides.parts import slide_checksum
 from medrestore.domains.histology.slides.reader import Slide
 from medrestore.operators.corruption import Corruption, PlannedCorruption

@@ -82,7 +82,7 @@ class TileStack:
         Parameters
         ----------
         table
-            Rows of :func:`~medrestore.domains.histology.manifest.read_tile_manifest`, usually of one split.
+            Rows of a manifest, usually of one split.
         cache_dir
             Folder of memory maps. Each is named by the slides' checksums, the tiles, scale, sigma and plan of
             corruption, so one that was built of other things is never taken for this one. When None, nothing

@@ -21,7 +21,7 @@ def model_information(table: pd.DataFrame, *, scale: int, sigma: float) -> dict[
     Parameters
     ----------
     table
-        Training rows of :func:`~medrestore.domains.histology.manifest.read_tile_manifest`.
+        Training rows of a manifest.
     scale
         High-resolution pixels per low-resolution pixel.
     sigma : float, high-resolution pixels

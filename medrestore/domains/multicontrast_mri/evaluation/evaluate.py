@@ -13,7 +13,7 @@ import pandas as pd
 
 from medrestore.checks import about, fail, require_in_range
 from medrestore.data.identity import scan_name
-from medrestore.data.manifest import split_rows
+from medrestore.data.schema import split_rows
 from medrestore.data.tables import read_text_table
 from medrestore.data.volumes import read_volume
 from medrestore.domains.multicontrast_mri.domain import DOMAIN
@@ -28,7 +28,7 @@ from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase
 from medrestore.domains.multicontrast_mri.evaluation.judges import load_contrast_observer, load_lesion_reader
 from medrestore.domains.multicontrast_mri.evaluation.measures import DATA_RANGE_PERCENTILE
 from medrestore.domains.multicontrast_mri.evaluation.notes import notes_of
-from medrestore.domains.multicontrast_mri.manifest import group_problems, read_contrast_manifest
+from medrestore.domains.multicontrast_mri.schema import contrast_schema, group_problems
 from medrestore.evaluation.arms import INPUT, find_restorations, repeated_scans
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.measures import foreground_mask
@@ -116,7 +116,7 @@ def evaluate_contrasts(
     names = tuple(contrasts) if contrasts is not None else _contrasts_of(Path(manifest))
     if MEAN in names:
         fail(f"a contrast cannot be named {MEAN!r}: tables name the mean over contrasts so", path=manifest)
-    table = read_contrast_manifest(manifest, contrasts=names)
+    table = contrast_schema(names).read(manifest)
     rows = split_rows(table, split)
     for problem in group_problems(rows):
         fail(f"{problem.column} {problem.message}", path=manifest, row=problem.row)

@@ -20,12 +20,6 @@ from medrestore.data.tables import Problem, refuse
 from medrestore.data.volumes import nifti_stem
 from medrestore.data.workers import available_cores, run_tasks
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
-from medrestore.domains.multicontrast_mri.manifest import (
-    SEPARATOR,
-    read_contrast_manifest,
-    require_contrasts,
-    write_contrast_manifest,
-)
 from medrestore.domains.multicontrast_mri.registration.subject_registration import (
     FIGURES,
     RegistrationRun,
@@ -34,6 +28,7 @@ from medrestore.domains.multicontrast_mri.registration.subject_registration impo
     has_registered,
     read_finished,
 )
+from medrestore.domains.multicontrast_mri.schema import SEPARATOR, contrast_schema, require_contrasts
 from medrestore.files import atomic_path, is_file
 
 if TYPE_CHECKING:
@@ -103,7 +98,7 @@ def coregister_manifest(
     require_in_range("most_mm", most_mm, 0, 1000, include_low=False)
     if workers is not None:
         require_in_range("workers", workers, 1, 1024)
-    table = read_contrast_manifest(manifest, contrasts=names)
+    table = contrast_schema(names).read(manifest)
     subjects = _subjects(table, names, manifest)
     with claimed(
         output,
@@ -221,7 +216,7 @@ def _write_tables(
         )
     import pandas as pd
 
-    return write_contrast_manifest(pd.DataFrame(kept), path, contrasts=names)
+    return contrast_schema(names).write(pd.DataFrame(kept), path)
 
 
 def _cells(subject: SubjectFiles, record: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:

@@ -139,7 +139,7 @@ def _write_tables(folder: Path, plans: Sequence[MriSubjectPlan]) -> Path:
     """Write participants and manifest, from the subjects' records; return the manifest."""
     import pandas as pd
 
-    from medrestore.domains.multicontrast_mri.manifest import write_contrast_manifest
+    from medrestore.domains.multicontrast_mri.schema import contrast_schema
 
     rows: list[dict[str, Any]] = []
     participants: list[dict[str, Any]] = []
@@ -173,4 +173,4 @@ def _write_tables(folder: Path, plans: Sequence[MriSubjectPlan]) -> Path:
         )
     write_participants(participants, folder)
     # The manifest last: whoever finds it finds everything.
-    return write_contrast_manifest(pd.DataFrame(rows), folder / "manifest.csv", contrasts=tuple(CONTRASTS))
+    return contrast_schema(tuple(CONTRASTS)).write(pd.DataFrame(rows), folder / "manifest.csv")

@@ -31,7 +31,7 @@ from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
     input_scale,
     read_channels,
 )
-from medrestore.domains.multicontrast_mri.manifest import SEPARATOR, require_contrasts
+from medrestore.domains.multicontrast_mri.schema import SEPARATOR, require_contrasts
 from medrestore.files import sha256_file
 
 __all__ = ["ContrastStack"]
@@ -100,8 +100,7 @@ class ContrastStack(SliceMaps):
         Parameters
         ----------
         table
-            Rows of :func:`~medrestore.domains.multicontrast_mri.manifest.read_contrast_manifest`, usually of
-            one split.
+            Rows of a manifest, usually of one split.
         cache_dir
             Folder of stacks. Each is named by the checksums of its files (sidecars of inputs among them) and
             by the parameters, so one that was built from other files is never taken for this one.

@@ -28,7 +28,7 @@ def model_information(
     Parameters
     ----------
     table
-        Training rows of :func:`~medrestore.domains.multicontrast_mri.manifest.read_contrast_manifest`.
+        Training rows of a manifest.
     acquisition
         What the channels of the inputs are.
     contrasts

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from medrestore.data.manifest import with_checksums, write_manifest
 from medrestore.data.volumes import SourceGrid, write_volume
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
 from medrestore.networks.weights import describe, save_file
 
@@ -81,7 +81,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
                 write_volume(noisy(sd), grid, folder / method / f"{name}_ses-01_restored.nii.gz")
     series = [row for row in series if row["split"] == "test"]
     for name, table in (("manifest", rows), ("dose_series", series)):
-        write_manifest(with_checksums(pd.DataFrame(table), folder), folder / f"{name}.csv")
+        pair_schema().write(pair_schema().with_checksums(pd.DataFrame(table), folder), folder / f"{name}.csv")
     for seed, name in ((1, "task"), (2, "observer")):
         network = AmyloidClassifier(widen_factor=1 / 8, seed=seed)
         save_file({"method": "taskgan", "networks": {"task": describe(network)}}, folder / f"{name}.pt")

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.manifest import read_manifest, split_rows
+from medrestore.data.schema import split_rows
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
 from medrestore.domains.amyloid_pet.evaluation.arms import find_arms
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.evaluation.arms import read_on_grid
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def rows(cohort: Cohort) -> pd.DataFrame:
-    return split_rows(read_manifest(cohort.manifest), "test")
+    return split_rows(pair_schema().read(cohort.manifest), "test")
 
 
 def test_every_scan_has_a_file_of_every_method(cohort: Cohort, rows: pd.DataFrame) -> None:

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.manifest import read_manifest, split_rows
+from medrestore.data.schema import split_rows
 from medrestore.data.volumes import read_volume
 from medrestore.domains.amyloid_pet.evaluation.classical import FILTERS, tuned_filters
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.metrics.fidelity import psnr
 from medrestore.solvers.filters import gaussian_filter, non_local_means
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_filters_are_tuned_on_the_validation_scans(cohort: Cohort) -> None:
-    table = read_manifest(cohort.manifest)
+    table = pair_schema().read(cohort.manifest)
     filters, record = tuned_filters(split_rows(table, "validation"))
     folder = cohort.folder / "subjects" / "sub-00"
     target = read_volume(folder / "target.nii.gz").data

@@ -14,8 +14,8 @@ import SimpleITK as sitk  # noqa: N813
 
 from medrestore import progress
 from medrestore.checks import InputError
-from medrestore.data.manifest import check_manifest, read_manifest
 from medrestore.data.phantoms.anatomy import CohortGrid
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.domains.amyloid_pet.simulate import cohort as cohort_module
 from medrestore.domains.amyloid_pet.simulate.amyloid import CUT_OFF_SUVR, composite_of_truth
 from medrestore.domains.amyloid_pet.simulate.cohort import simulate_cohort
@@ -61,17 +61,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestFiles:
     def test_manifest_has_no_fault(self, tiny: Path) -> None:
-        assert check_manifest(tiny / "manifest.csv") == []
-        assert check_manifest(tiny / "dose_series.csv", require_splits=("test",)) == []
-        table = read_manifest(tiny / "manifest.csv")
+        assert pair_schema().check(tiny / "manifest.csv") == []
+        assert pair_schema().check(tiny / "dose_series.csv", require_splits=("test",)) == []
+        table = pair_schema().read(tiny / "manifest.csv")
         assert len(table) == 6
         assert set(table["units"]) == {"SUV"}
         assert set(table["tracer"]) == {"florbetaben"}
         assert set(table["dose_fraction"]) == {0.01}
 
     def test_dose_series_is_of_the_test_subjects(self, tiny: Path) -> None:
-        manifest = read_manifest(tiny / "manifest.csv")
-        series = read_manifest(tiny / "dose_series.csv")
+        manifest = pair_schema().read(tiny / "manifest.csv")
+        series = pair_schema().read(tiny / "dose_series.csv")
         assert set(series["subject_id"]) == set(manifest.loc[manifest["split"] == "test", "subject_id"])
         for _, rows in series.groupby("subject_id"):
             assert sorted(rows["dose_fraction"]) == sorted(DOSE_SERIES)
@@ -79,7 +79,7 @@ class TestFiles:
 
     def test_truth_beside_the_images(self, tiny: Path) -> None:
         participants = pd.read_csv(tiny / "participants.csv").set_index("subject_id")
-        manifest = read_manifest(tiny / "manifest.csv").set_index("subject_id")
+        manifest = pair_schema().read(tiny / "manifest.csv").set_index("subject_id")
         for subject_id, row in participants.iterrows():
             folder = tiny / "subjects" / str(subject_id)
             activity = np.asarray(nibabel.load(folder / "truth_activity.nii.gz").dataobj)
@@ -123,7 +123,7 @@ class TestFiles:
         assert content["regions"]["cerebellum"] == 1
 
     def test_less_dose_more_noise(self, tiny: Path) -> None:
-        series = read_manifest(tiny / "dose_series.csv")
+        series = pair_schema().read(tiny / "dose_series.csv")
         subject = series["subject_id"].iloc[0]
         folder = tiny / "subjects" / subject
         target = np.asarray(nibabel.load(folder / "target.nii.gz").dataobj)
@@ -239,7 +239,7 @@ class TestInterrupted:
 def test_cohort_without_test_subjects(tmp_path: Path) -> None:
     size = CohortSize("one", (SubjectGroup("one", "train", negatives=1, positives=0),))
     manifest = simulate(tmp_path / "one", size=size)
-    assert len(read_manifest(manifest)) == 1
+    assert len(pair_schema().read(manifest)) == 1
     assert pd.read_csv(manifest.with_name("dose_series.csv")).empty
 
 
@@ -297,7 +297,9 @@ class TestRefuses:
 def test_noise_at_full_size_is_the_papers(tmp_path: Path) -> None:
     size = CohortSize("some", (SubjectGroup("some", "test", negatives=3, positives=3),))
     manifest = simulate_cohort(tmp_path / "some", size=size, progress=False, workers=2)
-    rows = pd.concat([read_manifest(manifest), read_manifest(manifest.with_name("dose_series.csv"))])
+    rows = pd.concat(
+        [pair_schema().read(manifest), pair_schema().read(manifest.with_name("dose_series.csv"))]
+    )
     psnr: dict[float, list[float]] = {}
     for row in rows.itertuples():
         degraded, target = (

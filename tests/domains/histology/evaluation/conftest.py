@@ -11,14 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from medrestore.domains.histology.manifest import write_tile_manifest
+from medrestore.domains.histology.schema import TILES
 from medrestore.files import sha256_file
 
 SIZE = 176
 """The smallest tile that MS-mSSIM takes."""
 MICRONS_PER_PIXEL = 0.25
 PATIENTS = {"P0": "train", "P1": "test", "P2": "test", "P3": "test"}
-TILES = {"P0": 1, "P1": 2, "P2": 1, "P3": 1}
+COUNTS = {"P0": 1, "P1": 2, "P2": 1, "P3": 1}
 NUCLEI = {"P0": 6, "P1": 4, "P2": 9, "P3": 7}
 """In each tile."""
 NOISE = {"e": 12.0, "sqe": 6.0}
@@ -58,7 +58,7 @@ def tile_cohort(tmp_path_factory: pytest.TempPathFactory) -> TileCohort:
     folder = tmp_path_factory.mktemp("tiles")
     rows, tiles = [], {}
     for number, (patient, split) in enumerate(PATIENTS.items()):
-        pictures = [tissue(NUCLEI[patient], seed=10 * number + index) for index in range(TILES[patient])]
+        pictures = [tissue(NUCLEI[patient], seed=10 * number + index) for index in range(COUNTS[patient])]
         path = save(np.concatenate(pictures, axis=1), folder / "slides" / f"{patient}_A.png")
         for index, picture in enumerate(pictures):
             name = f"{patient}_A_x{index * SIZE}_y0"
@@ -86,5 +86,5 @@ def tile_cohort(tmp_path_factory: pytest.TempPathFactory) -> TileCohort:
             noisy = picture + random.normal(0, deviation, picture.shape)
             restored = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
             save(restored, folder / method / f"{name}_restored.png")
-    manifest = write_tile_manifest(pd.DataFrame(rows), folder / "manifest.csv")
+    manifest = TILES.write(pd.DataFrame(rows), folder / "manifest.csv")
     return TileCohort(folder, manifest, {method: folder / method for method in NOISE}, tiles)

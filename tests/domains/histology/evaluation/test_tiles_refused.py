@@ -17,7 +17,7 @@ from medrestore.domains.histology.evaluation import pictures
 from medrestore.domains.histology.evaluation.evaluate import evaluate_tiles
 from medrestore.domains.histology.evaluation.measures import TrueTile, measure_tile
 from medrestore.domains.histology.evaluation.pictures import TrueTiles, picture_problem, read_picture
-from medrestore.domains.histology.manifest import open_tile_slide, read_tile_manifest
+from medrestore.domains.histology.schema import TILES, open_tile_slide
 from medrestore.domains.histology.slides.reader import Slide
 from medrestore.evaluation.record import records_of
 
@@ -157,7 +157,7 @@ def test_a_thread_holds_one_slide_open_at_a_time(
 
     monkeypatch.setattr(pictures, "open_tile_slide", open_counted)
     monkeypatch.setattr(Slide, "close", close_counted)
-    rows = records_of(read_tile_manifest(tile_cohort.manifest))
+    rows = records_of(TILES.read(tile_cohort.manifest))
     rows = [row for row in rows if row["split"] == "test"]
     with TrueTiles() as trues:
         for row in rows:

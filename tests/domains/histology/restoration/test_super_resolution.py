@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from medrestore import __version__
 from medrestore.checks import InputError
-from medrestore.domains.histology.manifest import write_tile_manifest
 from medrestore.domains.histology.restoration import super_resolution
 from medrestore.domains.histology.restoration.super_resolution import (
     ImageFile,
@@ -28,6 +27,7 @@ from medrestore.domains.histology.restoration.super_resolution import (
     find_images,
 )
 from medrestore.domains.histology.restoration.super_resolver import SuperResolver
+from medrestore.domains.histology.schema import TILES
 from medrestore.files import sha256_file
 from medrestore.inference.restorer import load_restorer
 from medrestore.networks.super_resolution import SRResNet
@@ -86,7 +86,7 @@ def manifest(tmp_path: Path) -> Path:
             for x, y in places
         ]
     Image.fromarray(picture(100, 150, seed=2)).save(tmp_path / "slides" / "other.png")
-    return write_tile_manifest(pd.DataFrame(rows), tmp_path / "manifest.csv")
+    return TILES.write(pd.DataFrame(rows), tmp_path / "manifest.csv")
 
 
 def evaluator(
@@ -312,7 +312,7 @@ def test_tiles_outside_the_domain_are_restored_with_one_warning(
     weights: Path, manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = pd.read_csv(manifest).assign(microns_per_pixel=0.5, slide_microns_per_pixel=0.5)
-    found = find_images(write_tile_manifest(table, manifest), split="test")
+    found = find_images(TILES.write(table, manifest), split="test")
     with caplog.at_level(logging.WARNING):
         evaluator(found, weights, tmp_path / "out").run()
     assert caplog.text.count("outside the training domain") == 1
@@ -431,7 +431,7 @@ def test_real_tiles_come_out_where_they_were(
         "focus": 1.0,
         "slide_sha256": sha256_file(source),
     }
-    manifest = write_tile_manifest(pd.DataFrame([row]), tmp_path / "manifest.csv")
+    manifest = TILES.write(pd.DataFrame([row]), tmp_path / "manifest.csv")
     (written,) = evaluator(find_images(manifest), weights, tmp_path / "out").run()
     whole = np.asarray(Image.open(source).convert("RGB"), np.float64)
     restored = np.asarray(Image.open(written), np.float64)

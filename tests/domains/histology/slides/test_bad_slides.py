@@ -16,7 +16,7 @@ from command_line import Ended
 from PIL import Image
 
 from medrestore.checks import InputError
-from medrestore.domains.histology.manifest import check_tile_manifest, read_tile_manifest
+from medrestore.domains.histology.schema import TILES
 from medrestore.domains.histology.slides.tiles import make_tiles
 
 SMALL = {
@@ -108,9 +108,9 @@ def test_twelve_of_forty_slides_are_bad_in_twelve_ways(
     lines = cut.err.splitlines()
     for name, words in bad.items():
         assert any(name in line and words in line for line in lines), name
-    table = read_tile_manifest(output / "manifest.csv")
+    table = TILES.read(output / "manifest.csv")
     assert {Path(slide).name for slide in table["slide"]} == set(good)
-    assert check_tile_manifest(output / "manifest.csv") == []
+    assert TILES.check(output / "manifest.csv") == []
     assert "patients of 28 slides by accession number, as S19-1000 A1.png: S19-1000" in cut.out
     for split, rows in table.groupby("split"):
         patients, tiles = rows["subject_id"].nunique(), len(rows)
@@ -131,18 +131,18 @@ def test_mended_and_removed_slides_join_and_patients_keep_their_splits(tmp_path:
         (slides / name).write_text("no slide")
     with pytest.raises(InputError, match=r"^2 of 10 slides could not"):
         make_tiles(slides, output=output, **HALF)
-    before = read_tile_manifest(output / "manifest.csv")
+    before = TILES.read(output / "manifest.csv")
     records = {path: path.stat().st_mtime_ns for path in (output / "slides").iterdir()}
     (slides / "S19-3000 A.svs").unlink()
     (slides / "S19-3001 A.svs").unlink()
     Image.fromarray(tissue(80)).save(slides / "S19-3001 A.png")
     make_tiles(slides, output=output, **HALF)
-    after = read_tile_manifest(output / "manifest.csv")
+    after = TILES.read(output / "manifest.csv")
     assert {path: path.stat().st_mtime_ns for path in records} == records
     kept = after[after["subject_id"] != "S19-3001"].drop(columns="row").reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, before.drop(columns="row"))
     assert (after["subject_id"] == "S19-3001").sum() == 4
-    assert check_tile_manifest(output / "manifest.csv") == []
+    assert TILES.check(output / "manifest.csv") == []
     Image.fromarray(tissue(81)).save(slides / "S19-3002 A.png")
     with pytest.raises(InputError, match="holds tiles of other slides or settings"):
         make_tiles(slides, output=output, **HALF)  # it is complete now
@@ -194,10 +194,10 @@ def test_copies_are_one_entry_or_named(
     for one, other in (("S19-1001 A1.png", "S19-1002 wrong.png"), ("S19-1003 P.tiff", "S19-1004 P.tiff")):
         assert f"{one}: is the same slide as {slides / other}, which is of patient" in message
     assert "S19-1000 copy.png is the same slide as" in caplog.text
-    kept = set(read_tile_manifest(tmp_path / "tiles" / "manifest.csv")["slide"])
+    kept = set(TILES.read(tmp_path / "tiles" / "manifest.csv")["slide"])
     assert "../slides/S19-1000 A1.png" in kept
     assert len(kept) == 9
-    assert check_tile_manifest(tmp_path / "tiles" / "manifest.csv") == []
+    assert TILES.check(tmp_path / "tiles" / "manifest.csv") == []
 
 
 def test_a_dicom_series_is_cut_once_and_nothing_tells_where_it_lay(
@@ -212,11 +212,11 @@ def test_a_dicom_series_is_cut_once_and_nothing_tells_where_it_lay(
     thirds = {"train": 0.34, "validation": 0.33, "test": 0.33}
     settings = {**SMALL, "slide_microns_per_pixel": None, "fractions": thirds}
     manifest = make_tiles(tmp_path / "archive", output=tmp_path / "tiles", **settings)
-    table = read_tile_manifest(manifest)
+    table = TILES.read(manifest)
     assert len(table) == 3 * 4
     assert table.groupby("subject_id")["split"].nunique().tolist() == [1, 1, 1]
     assert all(name.startswith("patient-") for name in table["subject_id"])
-    assert check_tile_manifest(manifest) == []
+    assert TILES.check(manifest) == []
     for file in (tmp_path / "tiles").rglob("*"):
         if file.suffix in (".json", ".csv"):
             assert str(tmp_path) not in file.read_text()

@@ -13,12 +13,7 @@ import pytest
 from PIL import Image
 
 from medrestore.checks import InputError
-from medrestore.domains.histology.manifest import (
-    check_tile_manifest,
-    open_tile_slide,
-    read_tile,
-    read_tile_manifest,
-)
+from medrestore.domains.histology.schema import TILES, open_tile_slide, read_tile
 from medrestore.domains.histology.slides.example import EXAMPLE_TILES, write_example
 from medrestore.domains.histology.slides.tiles import make_tiles
 
@@ -44,8 +39,8 @@ def test_tiles_lie_where_the_tissue_is(slides: Path, tmp_path: Path) -> None:
     fractions = {"train": 0.5, "validation": 0.25, "test": 0.25}
     manifest = make_tiles(slides, output=tmp_path / "tiles", fractions=fractions, **SMALL)
     assert manifest == tmp_path / "tiles" / "manifest.csv"
-    assert check_tile_manifest(manifest) == []
-    table = read_tile_manifest(manifest)
+    assert TILES.check(manifest) == []
+    table = TILES.read(manifest)
     corners = [(x, y) for y in range(0, 256, 64) for x in (128, 192)]
     for _, rows in table.groupby("slide"):
         assert list(zip(rows["x"], rows["y"], strict=True)) == corners
@@ -88,15 +83,15 @@ def test_ink_and_blur_are_dropped_and_counted(tmp_path: Path, draw_slide: Callab
     manifest = make_tiles(path, output=tmp_path / "tiles", **ONE)
     row = pd.read_csv(tmp_path / "tiles" / "slides.csv").iloc[0]
     assert row[["tiles", "dropped_tissue", "dropped_pen", "dropped_focus"]].tolist() == [10, 0, 2, 4]
-    kept = set(read_tile_manifest(manifest)["tile"])
+    kept = set(TILES.read(manifest)["tile"])
     assert not {"p0_x0_y64", "p0_x64_y64", "p0_x128_y128", "p0_x192_y192"} & kept
     every = make_tiles(path, output=tmp_path / "all", check_pen=False, minimum_focus=0.0, **ONE)
-    assert len(read_tile_manifest(every)) == 16
+    assert len(TILES.read(every)) == 16
 
 
 def test_tiles_at_a_coarser_resolution(slides: Path, tmp_path: Path) -> None:
     settings = {**ONE, "tile_size": 32, "microns_per_pixel": 1.5, "stride": 16}
-    table = read_tile_manifest(make_tiles(slides / "p1_a.png", output=tmp_path / "tiles", **settings))
+    table = TILES.read(make_tiles(slides / "p1_a.png", output=tmp_path / "tiles", **settings))
     # A pixel spans three of level 0; tiles of 96 at steps of 48, half of them at least over 128 to 256.
     assert sorted(set(table["x"])) == [96, 144]
     assert sorted(set(table["y"])) == [0, 48, 96, 144]
@@ -109,7 +104,7 @@ def test_a_table_gives_patients_splits_and_resolutions(slides: Path, tmp_path: P
     table = slides / "slides.csv"
     table.write_text("slide,subject_id,split,microns_per_pixel\np0_a.png,A,train,0.5\np1_a.png,B,test,0.25\n")
     settings = {**SMALL, "slide_microns_per_pixel": None}
-    read = read_tile_manifest(make_tiles(table, output=tmp_path / "tiles", **settings))
+    read = TILES.read(make_tiles(table, output=tmp_path / "tiles", **settings))
     assert set(zip(read["subject_id"], read["split"], read["slide_microns_per_pixel"], strict=True)) == {
         ("A", "train", 0.5),
         ("B", "test", 0.25),
@@ -134,7 +129,7 @@ def test_a_slide_without_tissue_is_told_by_name(
     assert [record.getMessage() for record in caplog.records] == [
         "glass_1.png gives no tile: no tissue was found (see overview)"
     ]
-    assert "glass_1" not in set(read_tile_manifest(manifest)["subject_id"])
+    assert "glass_1" not in set(TILES.read(manifest)["subject_id"])
     assert (tmp_path / "tiles" / "overview" / "glass_1.png").exists()
 
 
@@ -175,7 +170,7 @@ def test_all_slides_that_cannot_serve_are_named_at_once(
     )
     assert "ink.jpg: is CMYK, expected RGB" in message
     assert "words.svs: is no slide" in message
-    table = read_tile_manifest(tmp_path / "tiles" / "manifest.csv")
+    table = TILES.read(tmp_path / "tiles" / "manifest.csv")
     assert set(table["slide"]) == {"../slides/fine.png"}
 
 
@@ -218,7 +213,7 @@ def test_a_folder_without_a_tile_takes_other_rules(tmp_path: Path, draw_slide: C
     with pytest.raises(InputError, match=r"no tile is left of 1 slide.*lower --minimum-tissue"):
         make_tiles(slide, output=tmp_path / "tiles", **ONE, minimum_focus=1e9)
     manifest = make_tiles(slide, output=tmp_path / "tiles", **ONE)
-    assert len(read_tile_manifest(manifest))
+    assert len(TILES.read(manifest))
     with pytest.raises(InputError, match=r"\(rules\.minimum_focus .* -> 0"):
         make_tiles(slide, output=tmp_path / "tiles", **ONE, minimum_focus=0)
 
@@ -239,8 +234,8 @@ def test_a_changed_slide_is_scanned_anew(
     (tmp_path / "tiles" / "manifest.csv").unlink()
     draw_slide(slides / "p1_a.png", tissue=(0, 0, 256, 256), seed=7)
     manifest = make_tiles(slides, output=tmp_path / "tiles", **ONE)
-    assert (read_tile_manifest(manifest)["subject_id"] == "p1").sum() == 16
-    assert check_tile_manifest(manifest) == []
+    assert (TILES.read(manifest)["subject_id"] == "p1").sum() == 16
+    assert TILES.check(manifest) == []
 
 
 @pytest.mark.parametrize("content", [None, "", "a;b\n1;2\n"])
@@ -306,8 +301,8 @@ def test_the_manifest_may_lie_elsewhere(slides: Path, tmp_path: Path) -> None:
     target = tmp_path / "tables" / "deep" / "cohort.csv"
     for _ in range(2):  # the second call keeps it
         assert make_tiles(slides, output=tmp_path / "tiles", manifest=target, **ONE) == target
-    assert read_tile_manifest(target)["slide"][0] == "../../slides/p0_a.png"
-    assert check_tile_manifest(target) == []
+    assert TILES.read(target)["slide"][0] == "../../slides/p0_a.png"
+    assert TILES.check(target) == []
     settings = json.loads((tmp_path / "tiles" / "tiles.json").read_text())
     assert settings["finished"] == ["../tables/deep/cohort.csv"]
     assert str(tmp_path) not in (tmp_path / "tiles" / "tiles.json").read_text()
@@ -340,8 +335,8 @@ def test_workers_do_not_change_the_tiles(slides: Path, tmp_path: Path) -> None:
 def test_example_gives_tiles_of_every_split(tmp_path: Path) -> None:
     table = write_example(tmp_path / "slides")
     manifest = make_tiles(table, output=tmp_path / "tiles", progress=False, workers=1, **EXAMPLE_TILES)
-    assert check_tile_manifest(manifest) == []
-    read = read_tile_manifest(manifest)
+    assert TILES.check(manifest) == []
+    read = TILES.read(manifest)
     assert read.groupby("split")["tile"].count().to_dict() == {"test": 11, "train": 36, "validation": 6}
 
 
@@ -370,7 +365,7 @@ def test_real_pictures_without_resolution(shared_data: Callable[[str], Path], tm
         progress=False,
         workers=1,
     )
-    table = read_tile_manifest(manifest)
+    table = TILES.read(manifest)
     assert len(table) == 4 * 9  # each picture is filled with tissue in focus
     assert set(table["subject_id"]) == {"TCGA-18-5592", "TCGA-38-6178", "TCGA-A7-A13E", "TCGA-AR-A1AS"}
 
@@ -384,4 +379,4 @@ def test_real_slide(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     total = (2220 // 513) * (2967 // 513)  # 256 pixels of 1 um are 513 of 0.499 um
     assert row[["tiles", "dropped_tissue", "dropped_pen", "dropped_focus"]].sum() == total
     assert 0.5 < row["tissue_area_mm2"] < 0.75  # by eye a third of 1.64 mm2, and its frayed border
-    assert check_tile_manifest(manifest) == []
+    assert TILES.check(manifest) == []

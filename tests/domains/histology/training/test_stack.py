@@ -12,12 +12,7 @@ import pytest
 from PIL import Image
 
 from medrestore.checks import InputError
-from medrestore.domains.histology.manifest import (
-    open_tile_slide,
-    read_tile,
-    read_tile_manifest,
-    write_tile_manifest,
-)
+from medrestore.domains.histology.schema import TILES, open_tile_slide, read_tile
 from medrestore.domains.histology.training import sources
 from medrestore.domains.histology.training.stack import TileStack
 from medrestore.files import sha256_file
@@ -54,7 +49,7 @@ def table(tmp_path: Path) -> pd.DataFrame:
             for x in range(0, SIDE, TILE * (index + 1))
         ]
     shuffled = pd.DataFrame(rows).sample(frac=1, random_state=0)
-    return read_tile_manifest(write_tile_manifest(shuffled, tmp_path / "manifest.csv"))
+    return TILES.read(TILES.write(shuffled, tmp_path / "manifest.csv"))
 
 
 def folders(cache: Path) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from medrestore.data.volumes import SourceGrid, write_channels, write_volume
-from medrestore.domains.multicontrast_mri.manifest import with_contrast_checksums, write_contrast_manifest
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.networks.segmenter import LesionSegmenter
 from medrestore.networks.tasks.contrast import ContrastClassifier
 from medrestore.networks.weights import describe, save_file
@@ -99,8 +99,8 @@ def contrast_cohort(tmp_path_factory: pytest.TempPathFactory) -> ContrastCohort:
                     file = folder / method / f"{name}_ses-01_{contrast}_restored.nii.gz"
                     write_volume(((number + 1) * restored).astype(np.float32), grid, file)
         rows.append(row)
-    table = with_contrast_checksums(pd.DataFrame(rows), folder, contrasts=CONTRASTS)
-    write_contrast_manifest(table, folder / "manifest.csv", contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).with_checksums(pd.DataFrame(rows), folder)
+    contrast_schema(CONTRASTS).write(table, folder / "manifest.csv")
     about = {"contrasts": list(CONTRASTS), "spatial_size": [48, 56]}
     for seed, name in ((1, "task"), (2, "observer")):
         network = ContrastClassifier(classes=3, channels=(4, 8, 8), strided_layers=2, seed=seed)

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from medrestore.data.manifest import split_rows
+from medrestore.data.schema import split_rows
 from medrestore.data.volumes import read_volume
 from medrestore.domains.multicontrast_mri.evaluation.evaluate import _choose
 from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase, draw_contrasts
-from medrestore.domains.multicontrast_mri.manifest import read_contrast_manifest
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.evaluation.measures import foreground_mask
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def rows(contrast_cohort: ContrastCohort) -> pd.DataFrame:
-    table = read_contrast_manifest(contrast_cohort.manifest, contrasts=contrast_cohort.contrasts)
+    table = contrast_schema(contrast_cohort.contrasts).read(contrast_cohort.manifest)
     return split_rows(table, "test")
 
 

@@ -18,13 +18,8 @@ from scipy.spatial.transform import Rotation
 from medrestore.checks import InputError
 from medrestore.data.volumes import SourceGrid, grid_difference, read_volume, write_volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
-from medrestore.domains.multicontrast_mri.manifest import (
-    check_contrast_manifest,
-    read_contrast_manifest,
-    with_contrast_checksums,
-    write_contrast_manifest,
-)
 from medrestore.domains.multicontrast_mri.registration.coregister import coregister_manifest
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 
 CONTRASTS = ("t1w", "t2w")
 SHAPE = (48, 56, 16)
@@ -92,8 +87,8 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "scanner": "B",
             }
         )
-    table = with_contrast_checksums(pd.DataFrame(rows), folder, contrasts=CONTRASTS)
-    return write_contrast_manifest(table, folder / "manifest.csv", contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).with_checksums(pd.DataFrame(rows), folder)
+    return contrast_schema(CONTRASTS).write(table, folder / "manifest.csv")
 
 
 def coregister(manifest: Path, output: Path, **changes: object) -> Path:
@@ -122,8 +117,8 @@ def change(manifest: Path, place: str, data: np.ndarray | bytes) -> None:
         grid = SourceGrid.from_affine(SHAPE, AFFINE)
         write_volume(grid.to_canonical(data), grid, path)
     table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
-    table = with_contrast_checksums(table, manifest.parent, contrasts=CONTRASTS)
-    write_contrast_manifest(table, manifest, contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).with_checksums(table, manifest.parent)
+    contrast_schema(CONTRASTS).write(table, manifest)
 
 
 def noise() -> np.ndarray:
@@ -145,8 +140,8 @@ class TestCohort:
             assert off < 0.4 * np.abs(moved - truth)[inner].mean()
 
     def test_manifest_is_whole_and_keeps_what_it_held(self, raw: Path, done: Path) -> None:
-        assert check_contrast_manifest(done, contrasts=CONTRASTS, acquisition=TWO_IN) == []
-        before, after = (read_contrast_manifest(path, contrasts=CONTRASTS) for path in (raw, done))
+        assert contrast_schema(CONTRASTS, acquisition=TWO_IN).check(done) == []
+        before, after = (contrast_schema(CONTRASTS).read(path) for path in (raw, done))
         kept = ["subject_id", "session_id", "split", "group", "scanner", "input_sha256", "lesions_sha256"]
         pd.testing.assert_frame_equal(before[kept], after[kept])
         assert after["t1w"].tolist() == [
@@ -228,7 +223,7 @@ class TestFailure:
         change(copy, "subjects/sub-0003/t1w.nii.gz", noise())
         with caplog.at_level(logging.WARNING):
             made = coregister(copy, tmp_path / "out")
-        table = read_contrast_manifest(made, contrasts=CONTRASTS)
+        table = contrast_schema(CONTRASTS).read(made)
         assert table["subject_id"].tolist() == ["sub-0001", "sub-0002"]
         left_out = pd.read_csv(made.parent / "left_out.csv")
         assert left_out[["subject_id", "contrast"]].to_numpy().tolist() == [["sub-0003", "t1w"]]
@@ -258,11 +253,11 @@ class TestFailure:
         left_out = pd.read_csv(tmp_path / "out" / "left_out.csv")
         assert left_out[["subject_id", "contrast"]].to_numpy().tolist() == [["sub-0001", column]]
         assert left_out["reason"].item().startswith(message)
-        table = read_contrast_manifest(tmp_path / "out" / "manifest.csv", contrasts=["t2w"])
+        table = contrast_schema(["t2w"]).read(tmp_path / "out" / "manifest.csv")
         assert table["subject_id"].tolist() == ["sub-0002", "sub-0003"]
         change(copy, place, content)
         made = coregister(copy, tmp_path / "out", contrasts=["t2w"])
-        assert len(read_contrast_manifest(made, contrasts=["t2w"])) == 3
+        assert len(contrast_schema(["t2w"]).read(made)) == 3
 
     def test_another_content_than_the_manifest_says_is_not_taken_over(
         self, copy: Path, tmp_path: Path
@@ -340,7 +335,7 @@ class TestContinued:
 
     def test_a_run_of_which_nothing_came_gives_way(self, copy: Path, tmp_path: Path) -> None:
         table = pd.read_csv(copy, dtype=str, keep_default_na=False).iloc[:1]
-        write_contrast_manifest(table, copy, contrasts=CONTRASTS)
+        contrast_schema(CONTRASTS).write(table, copy)
         with pytest.raises(InputError, match="no subject is left"):
             coregister(copy, tmp_path / "out", most_mm=1e-6)
         assert (tmp_path / "out" / "left_out.csv").exists()
@@ -369,8 +364,8 @@ def test_real_contrasts_of_one_patient(shared_data: Callable[[str], Path], tmp_p
         write_volume(volume.data, grid, folder / f"{name}.nii.gz")
     row = {"subject_id": "7294", "session_id": "01", "split": "test", "group": "patient", "lesions": ""}
     row |= {"input": "t1c.nii.gz", "t1w": "t1.nii.gz"}
-    table = with_contrast_checksums(pd.DataFrame([row]), folder, contrasts=["t1w"])
-    raw = write_contrast_manifest(table, folder / "manifest.csv", contrasts=["t1w"])
+    table = contrast_schema(["t1w"]).with_checksums(pd.DataFrame([row]), folder)
+    raw = contrast_schema(["t1w"]).write(table, folder / "manifest.csv")
     one = make_acquisition(component="any", channels=1)
     made = coregister(raw, tmp_path / "out", contrasts=["t1w"], acquisition=one)
     record = json.loads((made.parent / "subjects/7294_01/registration.json").read_text())

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from medrestore.checks import InputError
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition, read_channels
-from medrestore.domains.multicontrast_mri.manifest import read_contrast_manifest, with_contrast_checksums
 from medrestore.domains.multicontrast_mri.restoration import (
     ContrastFileRestorer,
     ContrastRestorer,
     InputFiles,
     find_inputs,
 )
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training.dataset import ContrastDataset
 from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
 
@@ -117,11 +117,11 @@ def test_network_sees_what_it_saw_in_training(write_mdme: Write, tmp_path: Path)
         write_mdme(tmp_path / f"{name}.nii.gz", grid="slices first, backwards", channel=channel)
     row = {"subject_id": "a", "session_id": "b", "split": "train", "group": "", "input": "in.nii.gz"}
     table = pd.DataFrame([{**row, **{name: f"{name}.nii.gz" for name in NAMES}, "lesions": ""}])
-    with_contrast_checksums(table, tmp_path, contrasts=NAMES).to_csv(tmp_path / "manifest.csv", index=False)
+    contrast_schema(NAMES).with_checksums(table, tmp_path).to_csv(tmp_path / "manifest.csv", index=False)
     x, y, z = read_channels([tmp_path / "in.nii.gz"], ACQUISITION).data.shape[1:]
     size = (-(-x // 8) * 8, -(-y // 8) * 8)
     stack = ContrastStack.build(
-        read_contrast_manifest(tmp_path / "manifest.csv", contrasts=NAMES),
+        contrast_schema(NAMES).read(tmp_path / "manifest.csv"),
         tmp_path / "cache",
         contrasts=NAMES,
         acquisition=ACQUISITION,

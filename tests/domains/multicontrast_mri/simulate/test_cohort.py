@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from medrestore.checks import InputError
-from medrestore.domains.multicontrast_mri.manifest import check_contrast_manifest, read_contrast_manifest
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.simulate import cohort as cohort_module
 from medrestore.domains.multicontrast_mri.simulate.cohort import simulate_mdme_cohort
 from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize, MriSubjectGroup
@@ -39,8 +39,8 @@ def load(folder: Path, name: str) -> np.ndarray:
 
 class TestFiles:
     def test_manifest_has_no_fault(self, tiny_mri_cohort: Path) -> None:
-        assert check_contrast_manifest(tiny_mri_cohort / "manifest.csv", contrasts=NAMES, workers=1) == []
-        table = read_contrast_manifest(tiny_mri_cohort / "manifest.csv", contrasts=NAMES)
+        assert contrast_schema(NAMES).check(tiny_mri_cohort / "manifest.csv", workers=1) == []
+        table = contrast_schema(NAMES).read(tiny_mri_cohort / "manifest.csv")
         columns = ["subject_id", "session_id", "split", "group", "input", *NAMES, "lesions"]
         columns += [f"{name}_sha256" for name in ("input", *NAMES, "lesions")]
         assert list(pd.read_csv(tiny_mri_cohort / "manifest.csv").columns) == columns

@@ -13,7 +13,7 @@ import torch
 from medrestore.checks import InputError
 from medrestore.data.slices import BalancedBatchSampler, make_sequential_loader, make_slice_loader
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
-from medrestore.domains.multicontrast_mri.manifest import read_contrast_manifest
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training.dataset import ContrastDataset, LesionDataset
 from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
 
@@ -24,7 +24,7 @@ HAS = ((0, 1, 2), (0, 1), (0, 1, 2), (1, 2))  # contrasts of each subject
 
 @pytest.fixture
 def stack(make_cohort: Callable[..., Path], acquisition: Acquisition, tmp_path: Path) -> ContrastStack:
-    table = read_contrast_manifest(make_cohort(), contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).read(make_cohort())
     return ContrastStack.build(
         table[table["split"] == "train"],
         tmp_path / "cache",

@@ -22,7 +22,7 @@ from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
     make_acquisition,
     read_channels,
 )
-from medrestore.domains.multicontrast_mri.manifest import read_contrast_manifest
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training import stack as stack_module
 from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
 
@@ -31,7 +31,7 @@ CONTRASTS = ("t1w", "t2w", "t2_flair")
 
 
 def rows_of(path: Path, split: str = "train") -> pd.DataFrame:
-    table = read_contrast_manifest(path, contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).read(path)
     return table[table["split"] == split]
 
 

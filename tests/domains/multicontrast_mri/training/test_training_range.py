@@ -12,7 +12,7 @@ import pytest
 from medrestore.data.training_range import domain_warnings, volume_features
 from medrestore.data.volumes import Volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, read_channels
-from medrestore.domains.multicontrast_mri.manifest import read_contrast_manifest
+from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training.training_range import model_information
 
 CONTRASTS = ("t1w", "t2w", "t2_flair")
@@ -21,7 +21,7 @@ CONTRASTS = ("t1w", "t2w", "t2_flair")
 def test_what_inference_must_know_is_plain(
     make_cohort: Callable[..., Path], acquisition: Acquisition
 ) -> None:
-    table = read_contrast_manifest(make_cohort(), contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).read(make_cohort())
     information = model_information(
         table, acquisition=acquisition, contrasts=CONTRASTS, neighbors=1, spatial_size=(16, 12)
     )

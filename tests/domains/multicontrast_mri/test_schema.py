@@ -20,15 +20,7 @@ from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
     make_acquisition,
     read_protocol,
 )
-from medrestore.domains.multicontrast_mri.manifest import (
-    availability,
-    check_contrast_manifest,
-    contrast_columns,
-    read_contrast_manifest,
-    require_contrasts,
-    with_contrast_checksums,
-    write_contrast_manifest,
-)
+from medrestore.domains.multicontrast_mri.schema import availability, contrast_schema, require_contrasts
 
 Make = Callable[..., Path]
 CONTRASTS = ("t1w", "t2w", "t2_flair")
@@ -53,8 +45,8 @@ def digest(file: Path) -> str:
 @pytest.fixture
 def shown(acquisition: Acquisition) -> Callable[..., list[str]]:
     def show(path: Path, **options: Any) -> list[str]:
-        options = {"contrasts": CONTRASTS, "acquisition": acquisition, **options}
-        return [str(problem) for problem in check_contrast_manifest(path, **options)]
+        schema = contrast_schema(options.pop("contrasts", CONTRASTS), options.pop("acquisition", acquisition))
+        return [str(problem) for problem in schema.check(path, **options)]
 
     return show
 
@@ -66,7 +58,7 @@ Shown = Callable[..., list[str]]
 def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort: Make, shown: Shown) -> None:
     path = make_cohort()
     assert shown(path) == []
-    table = read_contrast_manifest(path, contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).read(path)
     assert list(table["row"]) == list(range(2, 10))
     folder = path.parent.resolve() / "subjects/sub-0001"
     row = table.iloc[1]
@@ -77,7 +69,7 @@ def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort: Make, sh
 
 
 def test_missing_contrasts_are_counted(make_cohort: Make) -> None:
-    table = read_contrast_manifest(make_cohort(), contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).read(make_cohort())
     counts = availability(table, CONTRASTS)
     assert counts.index.tolist() == ["train", "validation", "test"]
     assert counts.to_dict("list") == {
@@ -94,13 +86,13 @@ def test_missing_contrasts_are_counted(make_cohort: Make) -> None:
 
 def test_written_manifest_is_what_was_read_and_keeps_unknown_columns(make_cohort: Make) -> None:
     path = make_cohort()
-    table = read_contrast_manifest(path, contrasts=CONTRASTS).assign(site="A")
-    copy = write_contrast_manifest(table, path.parent / "copy.csv", contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).read(path).assign(site="A")
+    copy = contrast_schema(CONTRASTS).write(table, path.parent / "copy.csv")
     assert copy.read_text().splitlines()[0] == (
         "subject_id,session_id,split,group,input,t1w,t2w,t2_flair,lesions,"
         "input_sha256,t1w_sha256,t2w_sha256,t2_flair_sha256,lesions_sha256,site"
     )
-    again = read_contrast_manifest(copy, contrasts=CONTRASTS)
+    again = contrast_schema(CONTRASTS).read(copy)
     assert again["site"].tolist() == ["A"] * 8
     pd.testing.assert_frame_equal(again[list(table.columns.drop("site"))], table.drop(columns="site"))
 
@@ -165,14 +157,14 @@ def test_table_without_groups_and_lesions_is_complete(make_cohort: Make, shown: 
     path = make_cohort()
     cells(path).drop(columns=["group", "lesions", "lesions_sha256"]).to_csv(path, index=False)
     assert shown(path) == []
-    table = read_contrast_manifest(path, contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).read(path)
     assert set(table["group"]) == set(table["lesions_path"]) == {""}
 
 
 def test_some_of_the_contrasts_can_be_read(make_cohort: Make, shown: Shown) -> None:
     path = make_cohort()
     assert shown(path, contrasts=["t2w"]) == []
-    table = read_contrast_manifest(path, contrasts=["t2w"])
+    table = contrast_schema(["t2w"]).read(path)
     assert "t2w_path" in table
     assert "t1w_path" not in table
     assert table["t1w"][0] == "subjects/sub-0000/t1w.nii.gz"
@@ -188,11 +180,11 @@ def test_input_may_be_a_list_of_files(make_cohort: Make, shown: Shown, tmp_path:
         nibabel.save(image, folder / f"mdme_{index}.nii.gz")
         names.append(f"subjects/sub-0000/mdme_{index}.nii.gz")
     edit(path, 2, input=";".join(names), input_sha256="")
-    table = with_contrast_checksums(cells(path), path.parent, contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).with_checksums(cells(path), path.parent)
     assert table["input_sha256"][0] == ";".join(digest(path.parent / name) for name in names)
-    write_contrast_manifest(table, path, contrasts=CONTRASTS)
+    contrast_schema(CONTRASTS).write(table, path)
     assert shown(path) == []
-    read = read_contrast_manifest(path, contrasts=CONTRASTS)["input_paths"][0]
+    read = contrast_schema(CONTRASTS).read(path)["input_paths"][0]
     assert read == tuple(str((path.parent / name).resolve()) for name in names)
 
     (path.parent / names[3]).unlink()
@@ -213,7 +205,7 @@ def test_input_may_be_a_list_of_files(make_cohort: Make, shown: Shown, tmp_path:
 
 
 def test_order_of_columns() -> None:
-    assert contrast_columns(["pdw"]) == (
+    assert contrast_schema(["pdw"]).order == (
         *("subject_id", "session_id", "split", "group", "input", "pdw", "lesions"),
         *("input_sha256", "pdw_sha256", "lesions_sha256"),
     )
@@ -236,11 +228,11 @@ def test_impossible_names_of_contrasts_are_refused(contrasts: list[Any], message
 
 
 def test_write_refuses_what_could_not_be_read(make_cohort: Make, tmp_path: Path) -> None:
-    table = read_contrast_manifest(make_cohort(), contrasts=CONTRASTS)
+    table = contrast_schema(CONTRASTS).read(make_cohort())
     with pytest.raises(InputError, match="lacks the columns stir, stir_sha256"):
-        write_contrast_manifest(table, tmp_path / "m.csv", contrasts=[*CONTRASTS, "stir"])
+        contrast_schema([*CONTRASTS, "stir"]).write(table, tmp_path / "m.csv")
     with pytest.raises(InputError, match=r"m.csv, row 2: input '../b.nii' leaves the manifest's folder"):
-        write_contrast_manifest(table.assign(input="a.nii;../b.nii"), tmp_path / "m.csv", contrasts=CONTRASTS)
+        contrast_schema(CONTRASTS).write(table.assign(input="a.nii;../b.nii"), tmp_path / "m.csv")
     assert not (tmp_path / "m.csv").exists()
 
 
@@ -254,7 +246,7 @@ def test_unknown_contrast_is_named_with_the_known_ones(make_cohort: Make, shown:
     ]
     assert shown(path, contrasts=["t1w", "stir"]) == expected
     with pytest.raises(InputError, match="stir: no such column; the manifest has the contrasts t1w, t2w"):
-        read_contrast_manifest(path, contrasts=["t1w", "stir"])
+        contrast_schema(["t1w", "stir"]).read(path)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +275,7 @@ def test_faulty_cell_is_reported(
     edit(path, row, **values)
     assert any(line.startswith(problem) for line in shown(path))
     with pytest.raises(InputError) as refused:
-        read_contrast_manifest(path, contrasts=CONTRASTS)
+        contrast_schema(CONTRASTS).read(path)
     assert problem in str(refused.value)
 
 
@@ -386,7 +378,7 @@ def test_sidecar_of_a_linked_file_is_the_one_beside_the_link(
     file.rename(store)
     file.symlink_to(store)
     assert shown(path) == []
-    (read,) = read_contrast_manifest(path, contrasts=CONTRASTS)["input_paths"][0]
+    (read,) = contrast_schema(CONTRASTS).read(path)["input_paths"][0]
     assert Path(read) == file
     assert read_protocol(read) is not None
 

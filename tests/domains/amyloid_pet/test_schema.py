@@ -7,8 +7,9 @@ import gzip
 import hashlib
 import shutil
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -16,17 +17,10 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.manifest import (
-    COLUMNS,
-    check_manifest,
-    read_manifest,
-    require_valid_manifest,
-    split_rows,
-    with_checksums,
-    write_manifest,
-)
+from medrestore.data.schema import SPLITS, split_rows
 from medrestore.data.tables import Problem, read_text_table
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
+from medrestore.domains.amyloid_pet.schema import COLUMNS, at_dose, pair_schema
 
 Make = Callable[..., Path]
 
@@ -47,15 +41,15 @@ def rewrite(path: Path, row: int, column: str, change: Callable[[np.ndarray], np
     edit(path, row, f"{column}_sha256", hashlib.sha256(file.read_bytes()).hexdigest())
 
 
-def shown(path: Path, **options: object) -> list[str]:
-    return [str(problem) for problem in check_manifest(path, **options)]  # type: ignore[arg-type]
+def shown(path: Path, require_splits: Sequence[str] = SPLITS, **options: Any) -> list[str]:
+    return [str(problem) for problem in pair_schema(**options).check(path, require_splits=require_splits)]
 
 
 # ---------------------------------------------------------------- reading and writing
 def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort: Make) -> None:
     path = make_cohort()
-    assert check_manifest(path) == []
-    table = require_valid_manifest(path)
+    assert pair_schema().check(path) == []
+    table = pair_schema().read(path)
     assert list(table["row"]) == list(range(2, 10))
     assert list(table["subject_id"]) == [f"{index:04}" for index in range(8)]  # text: zeros in front are kept
     assert table["amyloid_status"].tolist() == [0, 1] * 4
@@ -67,17 +61,17 @@ def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort: Make) ->
 
 def test_written_manifest_is_what_was_read(make_cohort: Make, tmp_path: Path) -> None:
     path = make_cohort()
-    table = read_manifest(path)
+    table = pair_schema().read(path)
     table["site"] = "A"
-    copy = write_manifest(table, path.parent / "copy.csv")
+    copy = pair_schema().write(table, path.parent / "copy.csv")
     assert copy.read_text().splitlines()[0] == ",".join([*COLUMNS, "site"])
-    again = read_manifest(copy)
+    again = pair_schema().read(copy)
     pd.testing.assert_frame_equal(again.drop(columns="site"), table.drop(columns="site"))
-    assert write_manifest(again, path.parent / "third.csv").read_bytes() == copy.read_bytes()
+    assert pair_schema().write(again, path.parent / "third.csv").read_bytes() == copy.read_bytes()
 
 
 def test_checksums_are_sha256(make_cohort: Make) -> None:
-    table = read_manifest(make_cohort())
+    table = pair_schema().read(make_cohort())
     digest = hashlib.sha256(Path(table["target_path"][3]).read_bytes()).hexdigest()
     assert table["target_sha256"][3] == digest
     assert table["regions_sha256"][0] == ""
@@ -86,8 +80,8 @@ def test_checksums_are_sha256(make_cohort: Make) -> None:
 def test_table_without_regions_is_complete(make_cohort: Make) -> None:
     path = make_cohort()
     pd.read_csv(path, dtype=str).drop(columns=["regions", "regions_sha256"]).to_csv(path, index=False)
-    assert check_manifest(path) == []
-    assert read_manifest(path)["regions_path"].tolist() == [""] * 8
+    assert pair_schema().check(path) == []
+    assert pair_schema().read(path)["regions_path"].tolist() == [""] * 8
 
 
 def test_other_label_column_and_values(make_cohort: Make) -> None:
@@ -96,7 +90,7 @@ def test_other_label_column_and_values(make_cohort: Make) -> None:
     table = table.rename(columns={"amyloid_status": "contrast"})
     table["contrast"] = ["1", "2", "3", "4"] * 2
     table.to_csv(path, index=False)
-    assert check_manifest(path, label_column="contrast", label_values=(1, 2, 3, 4)) == []
+    assert pair_schema(label_column="contrast", label_values=(1, 2, 3, 4)).check(path) == []
     assert shown(path, label_column="contrast", label_values=(1, 2, 3)) == [
         "row 5 contrast: label 4 is not one of 1, 2, 3",
         "row 9 contrast: label 4 is not one of 1, 2, 3",
@@ -109,33 +103,33 @@ def test_spreadsheet_byte_order_mark_and_blank_lines_do_no_harm(make_cohort: Mak
     lines.insert(3, "")
     lines += ["", "," * (len(COLUMNS) - 1)]
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
-    assert check_manifest(path) == []
-    assert list(read_manifest(path)["row"]) == [2, 3, 5, 6, 7, 8, 9, 10]  # row 4 is the blank one
+    assert pair_schema().check(path) == []
+    assert list(pair_schema().read(path)["row"]) == [2, 3, 5, 6, 7, 8, 9, 10]  # row 4 is the blank one
 
 
 def test_write_refuses_what_could_not_be_read(make_cohort: Make, tmp_path: Path) -> None:
-    table = read_manifest(make_cohort())
+    table = pair_schema().read(make_cohort())
     with pytest.raises(InputError, match="lacks the columns tracer, units"):
-        write_manifest(table.drop(columns=["tracer", "units"]), tmp_path / "m.csv")
+        pair_schema().write(table.drop(columns=["tracer", "units"]), tmp_path / "m.csv")
     absolute = table.assign(target=table["target_path"])
     with pytest.raises(InputError, match=r"m.csv, row 2: target .* is absolute"):
-        write_manifest(absolute, tmp_path / "m.csv")
+        pair_schema().write(absolute, tmp_path / "m.csv")
     assert not (tmp_path / "m.csv").exists()
 
 
 def test_columns_that_are_not_there_get_no_checksum(make_cohort: Make) -> None:
     path = make_cohort()
-    table = read_manifest(path)
-    bare = with_checksums(table.drop(columns=["regions", "regions_sha256"]), path.parent)
+    table = pair_schema().read(path)
+    bare = pair_schema().with_checksums(table.drop(columns=["regions", "regions_sha256"]), path.parent)
     assert "regions_sha256" not in bare
     assert bare["degraded_sha256"].tolist() == table["degraded_sha256"].tolist()
 
 
 def test_checksum_of_a_missing_file_is_refused(make_cohort: Make) -> None:
     path = make_cohort()
-    table = read_manifest(path)
+    table = pair_schema().read(path)
     with pytest.raises(InputError, match=r"degraded.nii.gz: no such file"):
-        with_checksums(table, path.parent / "elsewhere")
+        pair_schema().with_checksums(table, path.parent / "elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -149,35 +143,35 @@ def test_checksum_of_a_missing_file_is_refused(make_cohort: Make) -> None:
 def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "m.csv").write_bytes(content)
     with pytest.raises(InputError, match=rf"m.csv: {message}.*Remedy"):
-        check_manifest(tmp_path / "m.csv")
+        pair_schema().check(tmp_path / "m.csv")
 
 
 def test_missing_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"m.csv: no such file, expected a manifest"):
-        check_manifest(tmp_path / "m.csv")
+        pair_schema().check(tmp_path / "m.csv")
 
 
 def test_rows_of_a_split(make_cohort: Make) -> None:
-    table = read_manifest(make_cohort())
+    table = pair_schema().read(make_cohort())
     assert split_rows(table, "test")["subject_id"].tolist() == ["0006", "0007"]
     with pytest.raises(InputError, match="no row of split 'validation'; it holds test, train"):
         split_rows(table[table["split"] != "validation"], "validation")
 
 
 def test_rows_of_a_dose(make_cohort: Make) -> None:
-    table = read_manifest(make_cohort())
+    table = pair_schema().read(make_cohort())
     doses = pd.concat([table, table.assign(dose_fraction=0.05)])
-    assert split_rows(doses, "test", dose_fraction=0.05)["dose_fraction"].tolist() == [0.05, 0.05]
-    assert len(split_rows(doses, None, dose_fraction=0.01)) == 8
+    assert at_dose(split_rows(doses, "test"), 0.05)["dose_fraction"].tolist() == [0.05, 0.05]
+    assert len(at_dose(split_rows(doses, None), 0.01)) == 8
     with pytest.raises(InputError, match=r"no row of dose fraction 0.1; it holds 0.01, 0.05"):
-        split_rows(doses, "test", dose_fraction=0.1)
+        at_dose(split_rows(doses, "test"), 0.1)
 
 
 def test_scan_for_test_may_have_no_label(make_cohort: Make) -> None:
     path = make_cohort()
     edit(path, 8, "amyloid_status", "")
-    assert check_manifest(path) == []
-    assert np.isnan(read_manifest(path)["amyloid_status"][6])
+    assert pair_schema().check(path) == []
+    assert np.isnan(pair_schema().read(path)["amyloid_status"][6])
     edit(path, 6, "amyloid_status", "")
     assert shown(path) == ["row 6 amyloid_status: is empty"]  # validation
 
@@ -205,7 +199,7 @@ def test_faulty_cell_is_reported(make_cohort: Make, row: int, column: str, value
     edit(path, row, column, value)
     assert problem in shown(path)
     with pytest.raises(InputError) as refused:
-        read_manifest(path)
+        pair_schema().read(path)
     assert problem in str(refused.value)
 
 
@@ -216,14 +210,14 @@ def test_missing_columns_are_all_named(make_cohort: Make) -> None:
     )
     assert shown(path) == [f"row 1 {name}: no such column" for name in ("amyloid_status", "target", "tracer")]
     with pytest.raises(InputError, match="3 problems"):
-        read_manifest(path)
+        pair_schema().read(path)
 
 
 def test_semicolons_are_named_as_the_likely_cause(make_cohort: Make) -> None:
     path = make_cohort()
     path.write_text(path.read_text().replace(",", ";"))
     with pytest.raises(InputError, match=r"is separated by semicolons, expected commas\. Remedy: sep"):
-        check_manifest(path)
+        pair_schema().check(path)
 
 
 def test_empty_table_is_reported(make_cohort: Make) -> None:
@@ -231,7 +225,7 @@ def test_empty_table_is_reported(make_cohort: Make) -> None:
     path.write_text(path.read_text().splitlines()[0] + "\n")
     assert shown(path, require_splits=()) == ["there is no row below the header"]
     with pytest.raises(InputError, match="there is no row below the header"):
-        read_manifest(path)
+        pair_schema().read(path)
 
 
 def test_empty_splits_are_reported_where_they_are_required(make_cohort: Make) -> None:
@@ -402,7 +396,7 @@ def test_files_are_found_whose_names_look_the_same(make_cohort: Make) -> None:
     for column in ("degraded", "target"):
         edit(path, 2, column, f"subjects/Müller/{column}.nii.gz")
     assert shown(path) == []
-    assert Path(read_manifest(path)["degraded_path"][0]).parent == folder
+    assert Path(pair_schema().read(path)["degraded_path"][0]).parent == folder
 
 
 def test_composed_and_decomposed_ids_are_one(make_cohort: Make) -> None:
@@ -429,9 +423,9 @@ def test_labels_are_left_alone_where_none_is_needed(make_cohort: Make) -> None:
     path = make_cohort()
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table.rename(columns={"amyloid_status": "contrast"}).to_csv(path, index=False)
-    assert read_manifest(path, label_column=None)["contrast"].tolist() == ["0", "1"] * 4
+    assert pair_schema(label_column=None).read(path)["contrast"].tolist() == ["0", "1"] * 4
     with pytest.raises(InputError, match="row 1 amyloid_status: no such column"):
-        read_manifest(path)
+        pair_schema().read(path)
 
 
 def test_a_target_that_is_the_degraded_image_of_another_subject_is_reported(make_cohort: Make) -> None:
@@ -441,7 +435,7 @@ def test_a_target_that_is_the_degraded_image_of_another_subject_is_reported(make
         data = target.data if column == "degraded" else target.data * 2
         write_volume(data, target.source, path.parent / f"subjects/sub-0006/{column}.nii.gz")
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    with_checksums(table, path.parent).to_csv(path, index=False)
+    pair_schema().with_checksums(table, path.parent).to_csv(path, index=False)
     (found,) = shown(path)
     assert found.startswith(
         "row 8 degraded: subjects/sub-0006/degraded.nii.gz has the same voxels as subject"
@@ -532,7 +526,7 @@ def test_twelve_rows_broken_in_twelve_ways(make_cohort: Make) -> None:
     lines = path.read_text().splitlines()
     lines[35] += ",more"
     path.write_text("\n".join(lines) + "\n")
-    found = {problem.row for problem in check_manifest(path)}
+    found = {problem.row for problem in pair_schema().check(path)}
     assert found == {3, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 36}
 
 
@@ -640,7 +634,7 @@ def test_all_faults_are_reported_at_once(make_cohort: Make) -> None:
     edit(path, 5, "target_sha256", "0" * 64)
     edit(path, 7, "degraded", "none.nii.gz")
     edit(path, 8, "target", "/none.nii.gz")
-    problems = check_manifest(path, workers=2)
+    problems = pair_schema().check(path, workers=2)
     assert [(problem.row, problem.column) for problem in problems] == [
         (2, "amyloid_status"),
         (3, "dose_fraction"),
@@ -651,8 +645,8 @@ def test_all_faults_are_reported_at_once(make_cohort: Make) -> None:
         (8, "target"),
         (8, "target"),  # absolute, and not there
     ]
-    with pytest.raises(InputError, match=r"manifest.csv: 8 problems\n  row 2 amyloid_status: label 7 is not"):
-        require_valid_manifest(path)
+    with pytest.raises(InputError, match=r"manifest.csv: 4 problems\n  row 2 amyloid_status: label 7 is not"):
+        pair_schema().read(path)
 
 
 def test_long_lists_are_cut_short_in_the_error_alone(make_cohort: Make) -> None:
@@ -661,7 +655,7 @@ def test_long_lists_are_cut_short_in_the_error_alone(make_cohort: Make) -> None:
     table = pd.concat([table.assign(split="x", session_id=str(index)) for index in range(7)])
     table.to_csv(path, index=False)
     with pytest.raises(InputError, match=r"56 problems\n(.*\n)+  and 6 more$"):
-        read_manifest(path)
+        pair_schema().read(path)
 
 
 def test_every_file_is_read_once(make_cohort: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -674,16 +668,16 @@ def test_every_file_is_read_once(make_cohort: Make, monkeypatch: pytest.MonkeyPa
         reads.append(str(file))
         return read_volume(file)
 
-    monkeypatch.setattr("medrestore.data.manifest_checks.read_volume", counting)
-    assert check_manifest(path) == []
+    monkeypatch.setattr("medrestore.data.file_checks.read_volume", counting)
+    assert pair_schema().check(path) == []
     assert len(reads) == len(set(reads)) == 8 + 8 + 4
 
 
 def test_progress_is_shown_when_wanted(make_cohort: Make, capsys: pytest.CaptureFixture[str]) -> None:
     path = make_cohort()
-    check_manifest(path)
+    pair_schema().check(path)
     assert capsys.readouterr().err == ""
-    check_manifest(path, progress=True)
+    pair_schema().check(path, progress=True)
     assert "checking volumes: 100%" in capsys.readouterr().err
 
 

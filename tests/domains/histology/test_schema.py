@@ -11,14 +11,7 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.domains.histology.manifest import (
-    TILE_COLUMNS,
-    check_tile_manifest,
-    open_tile_slide,
-    read_tile,
-    read_tile_manifest,
-    write_tile_manifest,
-)
+from medrestore.domains.histology.schema import TILES, open_tile_slide, read_tile
 from medrestore.files import sha256_file
 
 
@@ -46,7 +39,7 @@ def cohort(tmp_path: Path, draw_slide: Callable[..., Path]) -> Path:
                 }
             )
     (tmp_path / "tables").mkdir()
-    return write_tile_manifest(pd.DataFrame(rows), tmp_path / "tables" / "manifest.csv")
+    return TILES.write(pd.DataFrame(rows), tmp_path / "tables" / "manifest.csv")
 
 
 def change(manifest: Path, row: int, **cells: Any) -> Path:
@@ -59,9 +52,9 @@ def change(manifest: Path, row: int, **cells: Any) -> Path:
 
 
 def test_a_sound_manifest(cohort: Path) -> None:
-    assert check_tile_manifest(cohort) == []
-    table = read_tile_manifest(cohort)
-    assert tuple(table.columns) == (*TILE_COLUMNS, "row", "slide_path")
+    assert TILES.check(cohort) == []
+    table = TILES.read(cohort)
+    assert tuple(table.columns) == (*TILES.order, "row", "slide_path")
     assert table["row"].tolist() == [2, 3, 4, 5]
     assert [table[name].dtype for name in ("x", "y", "tile_size")] == [np.int64] * 3
     assert [table[name].dtype for name in ("microns_per_pixel", "tissue_fraction", "focus")] == [
@@ -73,7 +66,7 @@ def test_a_sound_manifest(cohort: Path) -> None:
 def test_subjects_stay_text(cohort: Path) -> None:
     for row in (2, 3):
         change(cohort, row, subject_id="007")
-    assert read_tile_manifest(cohort)["subject_id"][0] == "007"
+    assert TILES.read(cohort)["subject_id"][0] == "007"
 
 
 def test_all_of_twelve_broken_rows_are_told_at_once(cohort: Path) -> None:
@@ -81,7 +74,7 @@ def test_all_of_twelve_broken_rows_are_told_at_once(cohort: Path) -> None:
     table["tile"] = [f"p0_a_x{number}_y0" for number in range(40)]
     table["x"] = [str(number) for number in range(40)]
     table.to_csv(cohort, index=False)
-    assert check_tile_manifest(cohort) == []
+    assert TILES.check(cohort) == []
     broken = {
         2: {"split": "Train"},
         5: {"subject_id": "P00"},
@@ -100,22 +93,22 @@ def test_all_of_twelve_broken_rows_are_told_at_once(cohort: Path) -> None:
         change(cohort, row, **cells)
     lines = cohort.read_text().splitlines()
     cohort.write_text("\n".join([*lines[:39], f"{lines[39]},more", *lines[40:]]) + "\n")
-    assert broken.keys() | {40} <= {problem.row for problem in check_tile_manifest(cohort)}
+    assert broken.keys() | {40} <= {problem.row for problem in TILES.check(cohort)}
 
 
 def test_what_is_read_is_written_again_alike(cohort: Path, tmp_path: Path) -> None:
-    again = write_tile_manifest(read_tile_manifest(cohort), tmp_path / "tables" / "again.csv")
+    again = TILES.write(TILES.read(cohort), tmp_path / "tables" / "again.csv")
     assert again.read_bytes() == cohort.read_bytes()
 
 
 def test_other_columns_are_kept(cohort: Path, tmp_path: Path) -> None:
-    table = read_tile_manifest(cohort).assign(hospital="A")
-    again = read_tile_manifest(write_tile_manifest(table, tmp_path / "tables" / "again.csv"))
+    table = TILES.read(cohort).assign(hospital="A")
+    again = TILES.read(TILES.write(table, tmp_path / "tables" / "again.csv"))
     assert again["hospital"].tolist() == ["A"] * 4
 
 
 def test_tiles_are_read_at_the_stated_resolution(cohort: Path) -> None:
-    row = read_tile_manifest(cohort).to_dict("records")[1]
+    row = TILES.read(cohort).to_dict("records")[1]
     with open_tile_slide(row) as slide:
         assert slide.microns_per_pixel == 0.25
         tile = read_tile(slide, row)
@@ -128,8 +121,8 @@ def test_slides_may_state_their_own_resolution(
 ) -> None:
     slide = write_pyramid(tmp_path / "slides" / "s.tiff", [np.full((256, 256, 3), 90, np.uint8)])
     change(cohort, 5, slide="../slides/s.tiff", slide_microns_per_pixel="", slide_sha256=sha256_file(slide))
-    assert check_tile_manifest(cohort) == []
-    row = read_tile_manifest(cohort).to_dict("records")[3]
+    assert TILES.check(cohort) == []
+    row = TILES.read(cohort).to_dict("records")[3]
     with open_tile_slide(row) as opened:
         assert opened.microns_per_pixel == pytest.approx(0.25, rel=1e-6)
 
@@ -137,8 +130,8 @@ def test_slides_may_state_their_own_resolution(
 def test_the_column_of_slide_resolutions_may_be_left_out(cohort: Path) -> None:
     table = pd.read_csv(cohort).drop(columns="slide_microns_per_pixel")
     table.to_csv(cohort, index=False)
-    assert read_tile_manifest(cohort)["slide_microns_per_pixel"].isna().all()
-    assert "has no resolution" in str(check_tile_manifest(cohort)[0])
+    assert TILES.read(cohort)["slide_microns_per_pixel"].isna().all()
+    assert "has no resolution" in str(TILES.check(cohort)[0])
 
 
 @pytest.mark.parametrize(
@@ -169,9 +162,9 @@ def test_the_column_of_slide_resolutions_may_be_left_out(cohort: Path) -> None:
 def test_faults_that_reading_refuses(cohort: Path, row: int, cells: dict[str, Any], expected: str) -> None:
     change(cohort, row, **cells)
     with pytest.raises(InputError) as caught:
-        read_tile_manifest(cohort)
+        TILES.read(cohort)
     assert expected in str(caught.value)
-    assert expected in "\n".join(map(str, check_tile_manifest(cohort)))
+    assert expected in "\n".join(map(str, TILES.check(cohort)))
 
 
 def test_one_slide_under_two_patients_is_a_leak(cohort: Path) -> None:
@@ -182,7 +175,7 @@ def test_one_slide_under_two_patients_is_a_leak(cohort: Path) -> None:
     with pytest.raises(
         InputError, match=r"row 5 subject_id: one slide under two patients, p0 \(row 2\) and p2"
     ):
-        read_tile_manifest(cohort)
+        TILES.read(cohort)
 
 
 @pytest.mark.parametrize("copied", ["link", "hardlink", "copy"])
@@ -200,11 +193,11 @@ def test_one_slide_under_two_names_is_found(
         (second.symlink_to if copied == "link" else second.hardlink_to)(first)
     for row, path in ((4, first), (5, second)):
         change(cohort, row, slide=f"../slides/{path.name}", slide_sha256=sha256_file(path))
-    found = "\n".join(map(str, check_tile_manifest(cohort)))
+    found = "\n".join(map(str, TILES.check(cohort)))
     assert "row 5 slide: ../slides/p2_b.tiff: is the same slide as ../slides/p1_b.tiff (row 4)" in found
     assert "in split validation, and this one in split test" in found
     change(cohort, 5, subject_id="p1", split="validation")
-    found = "\n".join(map(str, check_tile_manifest(cohort)))
+    found = "\n".join(map(str, TILES.check(cohort)))
     assert found == "row 5 slide: ../slides/p2_b.tiff: is the same slide as ../slides/p1_b.tiff (row 4)"
 
 
@@ -212,7 +205,7 @@ def test_one_slide_under_two_names_is_found(
 def test_a_patient_in_two_splits_is_found_in_any_writing(cohort: Path, subject: str) -> None:
     for row, name in ((2, "S19-1000 A1"), (3, "S19-1000 A1"), (4, "other"), (5, subject)):
         change(cohort, row, subject_id=name)
-    found = [str(problem) for problem in check_tile_manifest(cohort)]
+    found = [str(problem) for problem in TILES.check(cohort)]
     assert found == [
         f"row 5 subject_id: one patient in two splits: S19-1000 A1 in train (row 2) and {subject} in test"
     ]
@@ -231,25 +224,25 @@ def test_faults_that_only_the_slides_tell(
     cohort: Path, row: int, cells: dict[str, Any], expected: str
 ) -> None:
     change(cohort, row, **cells)
-    read_tile_manifest(cohort)  # does not open slides
-    problems = check_tile_manifest(cohort)
+    TILES.read(cohort)  # does not open slides
+    problems = TILES.check(cohort)
     assert len(problems) == 1
     assert expected in str(problems[0])
 
 
 def test_a_slide_that_changed(cohort: Path, draw_slide: Callable[..., Path]) -> None:
     draw_slide(cohort.parents[1] / "slides" / "p1_a.png", seed=9)
-    assert [str(problem) for problem in check_tile_manifest(cohort)] == [
+    assert [str(problem) for problem in TILES.check(cohort)] == [
         "row 4 slide_sha256: ../slides/p1_a.png: the file has changed"
     ]
 
 
 def test_tables_that_are_no_manifest(tmp_path: Path, cohort: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        read_tile_manifest(tmp_path / "none.csv")
+        TILES.read(tmp_path / "none.csv")
     (tmp_path / "other.csv").write_text("subject_id,slide\na,b.svs\n")
     with pytest.raises(InputError, match="row 1 split: no such column"):
-        read_tile_manifest(tmp_path / "other.csv")
-    table = read_tile_manifest(cohort)
+        TILES.read(tmp_path / "other.csv")
+    table = TILES.read(cohort)
     with pytest.raises(InputError, match="the table lacks the columns tile, focus"):
-        write_tile_manifest(table.drop(columns=["tile", "focus"]), tmp_path / "new.csv")
+        TILES.write(table.drop(columns=["tile", "focus"]), tmp_path / "new.csv")

@@ -1,12 +1,12 @@
-"""Manifests of tiles: one CSV row for each tile of a slide, and what can be wrong with them.
+"""The manifest of histology: a CSV row for each tile of a slide.
 
 The tiles themselves are not stored: a row says where a tile lies in its slide.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,51 +14,26 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from medrestore.checks import InputError, fail, one_line
+from medrestore.checks import InputError, one_line
+from medrestore.data.columns import Column, FileColumn
 from medrestore.data.identity import id_problems, likeness_problems
-from medrestore.data.manifest import SPLITS
-from medrestore.data.tables import (
-    Problem,
-    located,
-    meant,
-    no_number,
-    parse_text_table,
-    refuse,
-    table_problems,
-)
+from medrestore.data.row_checks import SPLITS
+from medrestore.data.schema import Schema
+from medrestore.data.tables import Problem, meant
 from medrestore.data.texts import alike
 from medrestore.domains.histology.slides.parts import slide_checksum, slide_identity
 from medrestore.domains.histology.slides.patients import patient_key
 from medrestore.domains.histology.slides.reader import Slide, open_slide
 from medrestore.domains.histology.slides.resolution import implausible
-from medrestore.files import atomic_path
 
-__all__ = [
-    "TILE_COLUMNS",
-    "check_tile_manifest",
-    "open_tile_slide",
-    "read_tile",
-    "read_tile_manifest",
-    "write_tile_manifest",
-]
+__all__ = ["TILES", "open_tile_slide", "read_tile"]
 
-TILE_COLUMNS = (
-    *("subject_id", "slide", "split", "tile", "x", "y", "tile_size", "microns_per_pixel"),
-    *("slide_microns_per_pixel", "tissue_fraction", "focus", "slide_sha256"),
-)
-"""Columns in the order in which :func:`write_tile_manifest` writes them; others follow."""
-
-_OPTIONAL = ("slide_microns_per_pixel",)
-_REQUIRED = tuple(name for name in TILE_COLUMNS if name not in _OPTIONAL)
-_DERIVED = ("row", "slide_path")
 _ROUNDING = 0.51  # pixels; corners of tiles are rounded to whole ones
 _FARTHEST = 2**31 - 1  # pixels, more than any slide has along a side
-_WHOLE = {"x": 0, "y": 0, "tile_size": 1}
-_FRACTIONAL = ("microns_per_pixel", "slide_microns_per_pixel", "tissue_fraction", "focus")
 
 
 def open_tile_slide(row: Mapping[Any, Any]) -> Slide:
-    """Open the slide of a row of :func:`read_tile_manifest`, at the resolution that the manifest states.
+    """Open the slide of a row of a manifest, at the resolution that the manifest states.
 
     Raises
     ------
@@ -83,119 +58,19 @@ def read_tile(slide: Slide, row: Mapping[Any, Any]) -> npt.NDArray[np.uint8]:
     return slide.read(int(row["x"]), int(row["y"]), width=size, height=size, microns_per_pixel=microns)
 
 
-def read_tile_manifest(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a manifest of tiles; the slides are not opened.
-
-    Parameters
-    ----------
-    path
-        CSV file, UTF-8, separated by commas. Paths in it are relative to its folder and may leave it: slides
-        are large and stay where they are.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of the file (:data:`TILE_COLUMNS` and others; names as text, the rest as numbers),
-        ``row``, the row of a spreadsheet, and ``slide_path``, absolute. ``slide_microns_per_pixel`` is NaN
-        where the slide's own resolution holds: open slides by :func:`open_tile_slide`.
-
-    Raises
-    ------
-    InputError
-        When the table has a fault; names all of them.
-    """
-    table, problems = _parse(Path(path))
-    if problems:
-        refuse(Path(path), problems)
-    return table
+def _whole_problem(number: float, text: str, *, least: int) -> str:
+    if number == round(number) and least <= number <= _FARTHEST:
+        return ""
+    most = f" and at most {_FARTHEST}" if number > _FARTHEST else ""
+    return f"must be a whole number, at least {least}{most}, got {text}"
 
 
-def check_tile_manifest(path: str | os.PathLike[str]) -> list[Problem]:
-    """Report all faults of a manifest of tiles and of its slides at once.
-
-    Returns
-    -------
-    list of Problem
-        By row; empty when all is well. Faults found: a missing or empty column, a number that is none, an
-        unknown split, a patient in two splits, one slide content under two patients, a duplicate tile or
-        position, tile sizes that differ, a slide that is there twice, a missing or unreadable slide,
-        another checksum, a tile outside of its slide or at a finer resolution than it has.
-
-    Raises
-    ------
-    InputError
-        When there is no such file or it is no CSV table.
-    """
-    table, problems = _parse(Path(path))
-    if "slide_path" in table:
-        for _, rows in table.groupby("slide_path", sort=False):
-            problems += _slide_problems(rows)
-        problems += _copy_problems(table.drop_duplicates("slide_path"))
-    return sorted(set(problems))
+def _resolution_problem(number: float, text: str) -> str:
+    return f"must be above 0, got {text}" if number <= 0 else implausible(number)
 
 
-def write_tile_manifest(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Write a manifest of tiles, whole or not at all: known columns first, then others.
-
-    Columns that :func:`read_tile_manifest` derives are left out.
-
-    Raises
-    ------
-    InputError
-        When a required column is missing.
-    """
-    path = Path(path)
-    missing = [name for name in _REQUIRED if name not in table]
-    if missing:
-        fail(f"the table lacks the columns {', '.join(missing)}", path=path)
-    first = [name for name in TILE_COLUMNS if name in table]
-    others = [name for name in table.columns if name not in (*TILE_COLUMNS, *_DERIVED)]
-    with atomic_path(path) as temporary:
-        table[first + others].to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
-    return path
-
-
-def _parse(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    table, faulty = parse_text_table(path)
-    problems = table_problems(table, required=_REQUIRED, optional=_OPTIONAL)
-    if problems:
-        return table, faulty + problems
-    problems = faulty + [
-        Problem(row, name, "is empty")
-        for name in _REQUIRED
-        for row, value in zip(table["row"], table[name], strict=True)
-        if value == ""
-    ]
-    problems += _number_problems(table)
-    problems += _row_problems(table)
-    paths = {slide: os.path.normpath(located(path.parent, slide)) for slide in set(table["slide"])}
-    table["slide_path"] = [paths[slide] for slide in table["slide"]]
-    return table, sorted(problems)
-
-
-def _number_problems(table: pd.DataFrame) -> list[Problem]:
-    """Turn the columns of numbers from text to numbers, in place; report what is none or not allowed."""
-    problems = []
-    for name in (*_WHOLE, *_FRACTIONAL):
-        numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
-        for row, text, number in zip(table["row"], table[name], numbers, strict=True):
-            if text == "":
-                continue
-            if not np.isfinite(number):
-                problems.append(Problem(row, name, no_number(text)))
-            elif name in _WHOLE and (number != round(number) or not _WHOLE[name] <= number <= _FARTHEST):
-                most = f" and at most {_FARTHEST}" if number > _FARTHEST else ""
-                message = f"must be a whole number, at least {_WHOLE[name]}{most}, got {text}"
-                problems.append(Problem(row, name, message))
-            elif name.endswith("microns_per_pixel") and number <= 0:
-                problems.append(Problem(row, name, f"must be above 0, got {text}"))
-            elif name.endswith("microns_per_pixel") and (reason := implausible(number)):
-                problems.append(Problem(row, name, reason))
-            elif name == "tissue_fraction" and not 0 <= number <= 1:
-                problems.append(Problem(row, name, f"must be in [0, 1], got {text}"))
-        whole = numbers.fillna(0).clip(-_FARTHEST, _FARTHEST).astype(np.int64)
-        table[name] = whole if name in _WHOLE else numbers
-    return problems
+def _fraction_problem(number: float, text: str) -> str:
+    return "" if 0 <= number <= 1 else f"must be in [0, 1], got {text}"
 
 
 def _row_problems(table: pd.DataFrame) -> list[Problem]:
@@ -309,3 +184,43 @@ def _slide_problems(rows: pd.DataFrame) -> list[Problem]:
         reason = error.strerror or one_line(error)
         problems.append(Problem(number, "slide", f"{first['slide']}: cannot be read ({reason})"))
     return problems
+
+
+def _all_slide_problems(table: pd.DataFrame, _splits: Sequence[str]) -> list[Problem]:
+    """Report what is wrong with each slide, with where its tiles lie, and slides that are there twice."""
+    if "slide_path" not in table:
+        return []
+    problems = [
+        problem for _, rows in table.groupby("slide_path", sort=False) for problem in _slide_problems(rows)
+    ]
+    return problems + _copy_problems(table.drop_duplicates("slide_path"))
+
+
+_COLUMNS = (
+    Column("subject_id"),
+    FileColumn("slide", anywhere=True),
+    *(Column("split"), Column("tile")),
+    *(Column(name, number=partial(_whole_problem, least=0), whole=True) for name in ("x", "y")),
+    Column("tile_size", number=partial(_whole_problem, least=1), whole=True),
+    Column("microns_per_pixel", number=_resolution_problem),
+    Column("slide_microns_per_pixel", required=False, number=_resolution_problem),
+    Column("tissue_fraction", number=_fraction_problem),
+    Column("focus", number=lambda _number, _text: ""),
+    Column("slide_sha256"),
+)
+
+TILES = Schema(
+    _COLUMNS,
+    order=tuple(column.name for column in _COLUMNS),
+    checks=(_row_problems,),
+    whole_checks=(_all_slide_problems,),
+    splits=(),
+)
+"""Manifests of tiles. Paths in them may leave their folder: slides are large and stay where they are.
+
+A row is found faulty for a patient in two splits, one slide content under two patients, a duplicate tile or
+position, tile sizes that differ, a slide that is there twice, a missing or unreadable slide, another
+checksum, a tile outside of its slide or at a finer resolution than it has. ``slide_microns_per_pixel`` is NaN
+where the slide's own resolution holds: open slides by :func:`open_tile_slide`. Checksums are those of
+:func:`~medrestore.domains.histology.slides.parts.slide_checksum`.
+"""

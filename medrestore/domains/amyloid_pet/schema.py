@@ -1,0 +1,144 @@
+"""The manifest of amyloid PET: a CSV row for each pair of degraded and target volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from medrestore.checks import InputError
+from medrestore.data.columns import Column, FileColumn
+from medrestore.data.file_checks import require_foreground, require_whole_numbers
+from medrestore.data.row_checks import class_problems, label_problem, row_problems, scan_problems
+from medrestore.data.schema import Schema
+from medrestore.data.tables import Problem
+from medrestore.data.volumes import Volume
+
+__all__ = ["COLUMNS", "at_dose", "pair_schema"]
+
+COLUMNS = (
+    *(
+        "subject_id",
+        "session_id",
+        "split",
+        "degraded",
+        "target",
+        "regions",
+        "amyloid_status",
+        "dose_fraction",
+    ),
+    *("tracer", "units", "degraded_sha256", "target_sha256", "regions_sha256"),
+)
+"""Order in which a manifest's columns are written; others follow."""
+
+_KEY = {"subject_id": "subject", "session_id": "session", "dose_fraction": "dose fraction"}
+
+
+def pair_schema(
+    *,
+    label_column: str | None = "amyloid_status",
+    label_values: Sequence[float] = (0, 1),
+    regions: Sequence[int] = (),
+) -> Schema:
+    """Return the schema of a manifest of pairs.
+
+    A row is found faulty for a dose fraction outside of (0, 1], a duplicate of subject, session and dose
+    fraction, a label or region map other than that of the same scan, an image without foreground, region
+    codes that are no whole numbers, negative, all zero or not those of ``regions``, a reference region
+    without uptake; a table also for a training split of one class.
+
+    Parameters
+    ----------
+    label_column
+        Column of the class label y; None where no label is needed, whatever the table has. A scan that is
+        restored only needs no label: what cannot be judged without one is left out of its evaluation.
+    label_values
+        Labels that may occur.
+    regions
+        Codes that every region map must hold, the reference region first; any when not given.
+    """
+    columns: list[Column] = [
+        *map(Column, ("subject_id", "session_id", "split")),
+        FileColumn("degraded", examine=require_foreground),
+        FileColumn("target", examine=require_foreground),
+        FileColumn(
+            "regions",
+            required=False,
+            examine=partial(_require_regions, wanted=regions),
+            checksum_required=True,
+            against="target" if regions else "",
+            compare=partial(_require_reference_uptake, reference=regions[0]) if regions else None,
+        ),
+        Column("dose_fraction", number=_dose_problem),
+        *map(Column, ("tracer", "units", "degraded_sha256", "target_sha256")),
+        Column("regions_sha256", required=False),
+    ]
+    same = ["regions_sha256"]
+    classes: tuple[partial[list[Problem]], ...] = ()
+    if label_column is not None:
+        label = partial(label_problem, values=label_values)
+        columns = [column for column in columns if column.name != label_column]
+        columns.append(Column(label_column, empty_in=("test",), number=label))
+        same.insert(0, label_column)
+        classes = (partial(class_problems, column=label_column, values=label_values),)
+    return Schema(
+        tuple(columns),
+        order=COLUMNS,
+        checks=(
+            partial(row_problems, key=_KEY, contents=("degraded", "target")),
+            partial(scan_problems, columns=same),
+        ),
+        whole_checks=classes,
+        grid="target",
+        contents=("degraded", "target"),
+    )
+
+
+def at_dose(rows: pd.DataFrame, dose_fraction: float | None) -> pd.DataFrame:
+    """Return the rows of a manifest at one dose fraction; None takes all.
+
+    Raises
+    ------
+    InputError
+        When there are none; names the dose fractions that there are.
+    """
+    if dose_fraction is None:
+        return rows
+    kept = rows[np.isclose(rows["dose_fraction"], dose_fraction)]
+    if kept.empty:
+        held = ", ".join(f"{value:g}" for value in sorted(set(rows["dose_fraction"])))
+        raise InputError(f"the manifest has no row of dose fraction {dose_fraction:g}; it holds {held}")
+    return kept.reset_index(drop=True)
+
+
+def _dose_problem(number: float, text: str) -> str:
+    return "" if 0 < number <= 1 else f"must be in (0, 1], got {text}"
+
+
+def _require_regions(volume: Volume, *, wanted: Sequence[int] = ()) -> None:
+    """Refuse a region map that names no region, or not those that are wanted."""
+    require_whole_numbers(volume)
+    held = np.unique(volume.data)
+    if not held.any():
+        raise InputError("the region map names no region: it is 0 everywhere")
+    limits = np.iinfo(np.int16)
+    if held[0] < 0 or held[-1] > limits.max:
+        raise InputError(f"region codes must be from 0 to {limits.max}, got {held[0]:g} to {held[-1]:g}")
+    lacking = [f"{code}" for code in wanted if code not in held]
+    if lacking:
+        shown = ", ".join(f"{code:g}" for code in held[:20]) + ", ..." * (len(held) > 20)
+        raise InputError(
+            f"the region map has no voxel of region {', '.join(lacking)}, which the composite SUVR needs; "
+            f"it holds {shown}. Remedy: leave regions empty for a scan without them"
+        )
+
+
+def _require_reference_uptake(regions: Volume, target: Volume, *, reference: int) -> None:
+    """Refuse a map whose reference region lies where the target shows no uptake: it would be divided by."""
+    uptake = float(target.data[regions.data == reference].mean(dtype=np.float64))
+    if not uptake > 0:
+        raise InputError(
+            f"the target's mean in the reference region {reference} is {uptake:.3g}, expected above 0"
+        )
