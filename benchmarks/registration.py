@@ -22,7 +22,8 @@ from timing import interleaved, machine
 from medrestore.data.registration import register_rigid, resample
 from medrestore.data.registration_images import BINS, LEVELS, FixedHead, Lattice, image_levels
 from medrestore.data.volumes import Volume, read_volume, write_volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition, read_channels
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 from medrestore.domains.multicontrast_mri.registration.subject_registration import (
     RegistrationRun,
     SubjectFiles,

@@ -20,7 +20,8 @@ from timing import interleaved, machine
 from torch import Tensor, nn
 
 from medrestore.data.volumes import SourceGrid, Volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import ChannelVolume, make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import ChannelVolume
 from medrestore.domains.multicontrast_mri.restoration import ContrastRestorer
 from medrestore.inference.slices import VolumeRestorer
 from medrestore.networks.unet import UNetGenerator

@@ -18,8 +18,8 @@ from medrestore.data.restorations import restored_name
 from medrestore.data.schema import split_rows
 from medrestore.data.tables import located, read_text_table, refuse
 from medrestore.data.training_range import domain_warnings
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
-    Acquisition,
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import (
     ChannelVolume,
     input_scale,
     read_channels,

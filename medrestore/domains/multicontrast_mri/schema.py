@@ -19,12 +19,9 @@ from medrestore.data.row_checks import SPLITS, row_problems
 from medrestore.data.schema import Schema
 from medrestore.data.tables import Problem
 from medrestore.data.volumes import Volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
-    Acquisition,
-    input_scale,
-    read_channels,
-)
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_files import read_files
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import input_scale, read_channels
 from medrestore.evaluation.titles import MEAN
 
 __all__ = ["SEPARATOR", "availability", "contrast_schema", "group_problems", "require_contrasts"]

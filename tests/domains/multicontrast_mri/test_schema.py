@@ -15,11 +15,8 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.data.volumes import read_series, read_volume, write_volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
-    Acquisition,
-    make_acquisition,
-    read_protocol,
-)
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_protocol
 from medrestore.domains.multicontrast_mri.schema import availability, contrast_schema, require_contrasts
 
 Make = Callable[..., Path]

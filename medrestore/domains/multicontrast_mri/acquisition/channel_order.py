@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import fail
 from medrestore.data.nifti import sidecar_path
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.acquisition.sidecar import Sidecar
-
-if TYPE_CHECKING:
-    from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 
 __all__ = ["RELATIVE_TOLERANCE", "TOLERANCE_MS", "channel_order", "require_falling_echoes"]
 

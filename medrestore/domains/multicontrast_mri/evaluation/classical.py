@@ -10,12 +10,8 @@ from numpy.typing import NDArray
 
 from medrestore.checks import about
 from medrestore.data.volumes import read_series
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
-    Acquisition,
-    make_acquisition,
-    read_channels,
-    read_protocol,
-)
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels, read_protocol
 from medrestore.domains.multicontrast_mri.acquisition.sidecar import read_sidecar
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.operators.mdme import MdmeProtocol
@@ -32,7 +28,7 @@ class MdmeInput:
     Parameters
     ----------
     paths
-        Of :func:`~medrestore.domains.multicontrast_mri.acquisition.acquisition.read_channels`.
+        Of :func:`~medrestore.domains.multicontrast_mri.acquisition.channel_volume.read_channels`.
     acquisition
         What the channels are.
     protocol

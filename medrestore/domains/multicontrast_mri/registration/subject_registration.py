@@ -19,7 +19,8 @@ from medrestore.data.nifti import sidecar_path
 from medrestore.data.registration import Registration, register_rigid, resample
 from medrestore.data.registration_images import FixedHead
 from medrestore.data.volumes import Volume, nifti_stem, read_volume, write_volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, read_channels
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 from medrestore.domains.multicontrast_mri.registration.picture import Pictured, draw_registrations
 from medrestore.files import atomic_path, sha256_file, write_json
 

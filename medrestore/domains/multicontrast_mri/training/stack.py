@@ -26,11 +26,8 @@ from medrestore.data.slice_maps import (
     stack_size,
 )
 from medrestore.data.volumes import Volume, grid_difference, read_grid, read_volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
-    Acquisition,
-    input_scale,
-    read_channels,
-)
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import input_scale, read_channels
 from medrestore.domains.multicontrast_mri.schema import SEPARATOR, require_contrasts
 from medrestore.files import sha256_file
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from medrestore.data.training_range import training_domain
 from medrestore.data.volumes import Volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, read_channels
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 
 if TYPE_CHECKING:
     import pandas as pd

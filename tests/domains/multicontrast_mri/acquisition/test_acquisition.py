@@ -13,11 +13,10 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import SourceGrid
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
-    Acquisition,
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import (
     ChannelVolume,
     input_scale,
-    make_acquisition,
     read_protocol,
 )
 from medrestore.domains.multicontrast_mri.acquisition.sidecar import read_sidecar, read_sidecars

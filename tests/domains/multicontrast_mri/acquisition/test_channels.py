@@ -12,11 +12,10 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
-    Acquisition,
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import (
     ChannelVolume,
     input_scale,
-    make_acquisition,
     read_channels,
 )
 

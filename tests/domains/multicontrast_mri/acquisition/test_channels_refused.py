@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
-    Acquisition,
-    make_acquisition,
-    read_channels,
-)
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 
 Signals = Callable[..., np.ndarray]
 Write = Callable[..., Path]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import read_channels
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 from medrestore.domains.multicontrast_mri.evaluation.classical import (
     input_channels,
     mdme_input,

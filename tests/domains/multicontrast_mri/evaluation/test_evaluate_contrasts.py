@@ -13,7 +13,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from medrestore.checks import InputError
 from medrestore.data.volumes import read_volume, write_volume
 from medrestore.domains.base import metrics_of
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition, read_channels
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 from medrestore.domains.multicontrast_mri.evaluation import comparison as comparison_module
 from medrestore.domains.multicontrast_mri.evaluation.evaluate import evaluate_contrasts
 from medrestore.evaluation.measures import foreground_mask

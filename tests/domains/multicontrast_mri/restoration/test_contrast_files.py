@@ -19,7 +19,8 @@ from medrestore import __version__
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import read_volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition, read_channels
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 from medrestore.domains.multicontrast_mri.restoration import (
     ContrastFileRestorer,
     ContrastRestorer,

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition, read_channels
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 from medrestore.domains.multicontrast_mri.restoration import (
     ContrastFileRestorer,
     ContrastRestorer,

@@ -13,11 +13,8 @@ from torch import Tensor, nn
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import SourceGrid
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
-    Acquisition,
-    ChannelVolume,
-    make_acquisition,
-)
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import ChannelVolume
 from medrestore.domains.multicontrast_mri.restoration import ContrastRestorer
 from medrestore.networks.unet import UNetGenerator
 

@@ -16,12 +16,8 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import read_volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import (
-    Acquisition,
-    input_scale,
-    make_acquisition,
-    read_channels,
-)
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import input_scale, read_channels
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training import stack as stack_module
 from medrestore.domains.multicontrast_mri.training.stack import ContrastStack

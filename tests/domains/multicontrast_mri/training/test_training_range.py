@@ -11,7 +11,8 @@ import pytest
 
 from medrestore.data.training_range import domain_warnings, volume_features
 from medrestore.data.volumes import Volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, read_channels
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
+from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training.training_range import model_information
 
