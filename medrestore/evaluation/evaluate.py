@@ -66,19 +66,17 @@ def run_evaluation(
     Parameters
     ----------
     rows
-        Of the manifest, those that are evaluated.
+        Of the manifest, those of the split that is evaluated.
     arms
         Path by image and method, of :func:`~medrestore.evaluation.arms.find_files`.
     output
         New or empty folder. One that holds this very evaluation is returned as it is.
     domain, metrics
         Name and metrics of the kind of image.
-    manifest, split
-        Where the rows are from.
-    methods
-        Names of those that restored the images of ``arms``.
+    manifest, split, methods
+        Where the rows are from, and names of those that restored the images of ``arms``.
     settings
-        What tells this evaluation from others of the same kind of image, beside what is recorded of all.
+        What tells this evaluation from others of its kind, beside what is recorded of all.
     prepare
         Does what has to be done before the first image, once the folder is claimed.
     notes

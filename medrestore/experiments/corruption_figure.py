@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medrestore.domains.histology.domain import DOMAIN
+from medrestore.evaluation.drawing import GRAY, SOFT, bare
 from medrestore.evaluation.titles import label_of
 from medrestore.experiments.corruption_results import REFERENCE, StudyResults
 from medrestore.files import atomic_path
@@ -33,7 +34,6 @@ STYLES = {
     "sqe": ("#009E73", "^"),
 }
 OTHERS = (("#CC79A7", "v"), ("#56B4E9", "P"), ("#000000", "X"), ("#8C6D31", "*"))
-GRAY = "#666666"
 
 FARTHEST = 1.5
 """The reference line is drawn where the panel becomes at most this much higher by it; else its value is
@@ -79,7 +79,7 @@ def corruption_figure(found: StudyResults, *, metrics: Sequence[str] = METRICS) 
     figure.legend(
         handles, labels, loc="upper center", ncols=len(labels), frameon=False, fontsize=11, handlelength=2.6
     )
-    figure.text(0.5, 0.015, _caption(found), ha="center", fontsize=9, color="#444444")
+    figure.text(0.5, 0.015, _caption(found), ha="center", fontsize=9, color=SOFT)
     figure.tight_layout(rect=(0, 0.045, 1, 0.92), w_pad=2.0)
     return figure
 
@@ -134,9 +134,7 @@ def _draw_panel(axes: Axes, found: StudyResults, metric: str) -> None:
     title = DOMAIN.metrics.title_of(metric).title
     axes.set_title(f"{title} ({BETTER[metric]})" if metric in BETTER else title, fontsize=12)
     axes.tick_params(labelsize=10)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    bare(axes, grid="y")
 
 
 def _limits(rows: pd.DataFrame, points: pd.DataFrame, reference: pd.Series[float]) -> _Limits:

@@ -58,14 +58,10 @@ def evaluate(
     methods
         Folder of restored volumes by the method's name: ``SUBJECT_SESSION_restored.nii.gz`` on the target's
         grid. Any software may have made them.
-    output
-        New or empty folder. One that holds this very evaluation is returned as it is.
     task
         ``model.pt`` with T.
     observers
         ``model.pt`` of independent classifiers, never seen by any method in training.
-    split
-        That is evaluated.
     dose_fraction
         Rows of this dose fraction are evaluated; all of the split when not given.
     dose_series
@@ -81,16 +77,10 @@ def evaluate(
     filters
         Parameters of the classical filters, ``gaussian`` (FWHM in mm) and ``nlm`` (strength); ``{}`` leaves
         them out. Tuned on the validation split when not given.
-    pairs
-        Methods whose paired differences are reported.
     device
         Where classifiers run.
-    workers
-        Threads, each with one scan; as many as cores, at most 4, when not given.
-    seed
-        Of the bootstrap.
-    progress
-        Show a progress bar.
+    output, split, pairs, seed, workers, progress
+        As in :func:`~medrestore.evaluation.evaluate.run_evaluation`.
 
     Returns
     -------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,17 @@ from numpy.typing import NDArray
 
 from medrestore.domains.amyloid_pet.evaluation.arms import STANDARD_DOSE
 from medrestore.domains.amyloid_pet.evaluation.measures import Reference
-from medrestore.evaluation.drawing import Page, head_box, show_slice
+from medrestore.evaluation.drawing import (
+    BLUE,
+    GRAY,
+    INK,
+    RED,
+    Page,
+    bare,
+    head_box,
+    show_slice,
+    wrapped,
+)
 from medrestore.evaluation.titles import label_of
 from medrestore.metrics.quantitative import bland_altman
 
@@ -26,8 +35,7 @@ __all__ = ["SubjectPanel", "choose_scans", "draw_evaluation"]
 DIFFERENCE_PART = 0.3
 """Window of difference images as a part of the images' window."""
 
-RIGHT, WRONG = "#222222", "#c0392b"
-POSITIVE, NEGATIVE, UNKNOWN = "#c0392b", "#2c6fbb", "#888888"
+POSITIVE, NEGATIVE, UNKNOWN = RED, BLUE, GRAY
 
 
 def choose_scans(per_subject: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -150,8 +158,6 @@ def draw_evaluation(
     path
         Of the file.
     """
-    from matplotlib.figure import Figure
-
     methods = list(panels[0].images)
     # Regions may be known of some scans only; one difference has no limits.
     agreement = "suvr_bias" in per_subject and bool(
@@ -161,23 +167,18 @@ def draw_evaluation(
     width = LEFT + len(methods) * (COLUMN + GAP) + SIDE
     height = HEADER + sum(TITLE + 2 * image + GAP + BETWEEN for image in heights) + CAPTION
     height += agreement * (TITLE + PLOT + 0.55)
-    page = Page(Figure(figsize=(width, height), dpi=130, facecolor="white"), width, height)
+    page = Page.blank(width, height)
     for column, method in enumerate(methods):
         middle = LEFT + column * (COLUMN + GAP) + COLUMN / 2
-        page.figure.text(
-            middle / width, 1 - 0.18 / height, label_of(method), ha="center", fontsize=12, fontweight="bold"
-        )
+        page.write(middle, 0.21, label_of(method), size=12, weight="bold")
     top = HEADER
     for panel, image in zip(panels, heights, strict=True):
         _draw_panel(page, panel, top=top + TITLE, height=image, methods=methods, unit=unit)
         top += TITLE + 2 * image + GAP + BETWEEN
     if agreement:
         _draw_agreement(page, per_subject, top=top + TITLE, methods=methods)
-    # 13 characters of this size fit an inch.
-    lines = [wrap(line, int(13 * width)) for line in _caption(panels, agreement=agreement).split("\n")]
-    caption = "\n".join("\n".join(line) for line in lines)
-    page.figure.text(0.5, 0.12 / height, caption, ha="center", fontsize=9, color="#444444")
-    page.figure.savefig(path, format="png")
+    page.write_caption(wrapped(_caption(panels, agreement=agreement), width))
+    page.save(path)
 
 
 def _aspect(panel: SubjectPanel) -> float:
@@ -243,10 +244,10 @@ def _numbers(panel: SubjectPanel, method: str) -> tuple[str, str]:
     measured = panel.measured.loc[method]
     parts = [f"{measured['psnr']:.1f} dB"] if method != STANDARD_DOSE else []
     score = _score_column(panel.measured)
-    color = RIGHT
+    color = INK
     if score:
         parts.append(f"p {measured[score]:.2f}")
-        color = WRONG if measured.get(score.replace("_score", "_error"), 0) > 0 else RIGHT
+        color = RED if measured.get(score.replace("_score", "_error"), 0) > 0 else INK
     return "  ·  ".join(parts), color
 
 
@@ -260,10 +261,10 @@ def _draw_agreement(page: Page, per_subject: pd.DataFrame, *, top: float, method
         left = LEFT + column * (COLUMN + GAP)
         axes = page.axes(left + 0.05, top, COLUMN - 0.1, PLOT, sharex=first, sharey=first)
         agreement = bland_altman(measured, measured - bias)
-        axes.axhline(0, color="#aaaaaa", linewidth=0.6)
-        axes.axhline(agreement.bias, color="#222222", linewidth=1.2)
+        axes.axhline(0, color=GRAY, linewidth=0.6)
+        axes.axhline(agreement.bias, color=INK, linewidth=1.2)
         for value in (agreement.lower, agreement.upper):
-            axes.axhline(value, color="#222222", linewidth=0.9, linestyle=(0, (4, 3)))
+            axes.axhline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
         for label, color in ((1, POSITIVE), (0, NEGATIVE), (-1, UNKNOWN)):
             same = (group["label"].fillna(-1) == label).to_numpy()
             x, y = (measured - bias / 2)[same], bias[same]
@@ -273,7 +274,7 @@ def _draw_agreement(page: Page, per_subject: pd.DataFrame, *, top: float, method
         )
         axes.tick_params(labelsize=8.5, length=2.5)
         axes.set_xlabel("Mean SUVR", fontsize=9.5)
-        axes.spines[["top", "right"]].set_visible(False)
+        bare(axes)
         if first is None:
             axes.set_ylabel("SUVR difference", fontsize=10)
             first = axes

@@ -63,24 +63,14 @@ def evaluate_tiles(
     methods
         Folder of restored tiles by the method's name: ``TILE_restored.png``, RGB with 8 bits a channel, of
         the true tile's size. Any software may have made them; none at all leaves the baselines.
-    output
-        New or empty folder. One that holds this very evaluation is returned as it is.
-    split
-        That is evaluated.
     scale
         High-resolution pixels per low-resolution pixel along each axis.
     sigma : float, high-resolution pixels
         Of the Gaussian with which the low-resolution tiles are made.
     baselines
         Interpolations that are rows too: ``bicubic``, ``lanczos``.
-    pairs
-        Methods whose paired differences are reported.
-    seed
-        Of the bootstrap.
-    workers
-        Threads, each with one tile; as many as cores when not given.
-    progress
-        Show a progress bar.
+    output, split, pairs, seed, workers, progress
+        As in :func:`~medrestore.evaluation.evaluate.run_evaluation`.
 
     Returns
     -------

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.domains.histology.evaluation.pictures import Place
-from medrestore.evaluation.drawing import Page
+from medrestore.evaluation.drawing import INK, Page, bare, colors_of, frame, wrapped
 from medrestore.evaluation.titles import label_of
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ ZOOM, MARGIN = 4, 8
 CHART = {"rrmse": "RRMSE ↓", "ms_mssim": "MS-mSSIM ↑", "qilv": "QILV ↑", "nuclei_f1": "Nuclei, F1 ↑"}
 """Metrics of the chart; arrows point to better."""
 
-MARK, INK, GRAY = "#ffd400", "#222222", "#8a8a8a"
-COLORS = ("#2c6fbb", "#d98c1f", "#4b8b3b", "#c0392b", "#7d4ba0", "#17868c")
+MARK = "#ffd400"
 
 # Inches. At 150 dots an inch a tile of 256 pixels is shown nearly one to one.
 COLUMN, GAP, LEFT, HEADER, NUMBER, BETWEEN, RIGHT = 1.72, 0.06, 0.52, 0.4, 0.26, 0.12, 0.12
@@ -160,8 +158,6 @@ def draw_tiles(panels: Sequence[TilePanel], summary: pd.DataFrame, *, path: str 
     path
         Of the file.
     """
-    from matplotlib.figure import Figure
-
     columns = list(panels[0].images)
     drawn = [name for name in dict.fromkeys(summary["method"]) if name != TRUE]
     metrics = [name for name in CHART if (summary["metric"] == name).any()]
@@ -171,17 +167,17 @@ def draw_tiles(panels: Sequence[TilePanel], summary: pd.DataFrame, *, path: str 
     width = max(images, LEAST_WIDTH)
     lefts = [(width - images) / 2 + LEFT + index * (COLUMN + GAP) for index in range(len(columns))]
     patients = int(summary["subjects"].max()) if len(summary) else 1
-    caption = wrap(_caption(patients=patients, chart=bool(chart)), int(15 * width))
+    caption = wrapped(_caption(patients=patients, chart=bool(chart)), width)
     height = HEADER + len(panels) * block + chart + CAPTION_LINE * len(caption) + 0.14
-    page = Page(Figure(figsize=(width, height), dpi=150, facecolor="white"), width, height)
+    page = Page.blank(width, height, dpi=150)
     for left, name in zip(lefts, columns, strict=True):
-        _write(page, left + COLUMN / 2, HEADER - 0.12, _title(name), size=12, weight="bold")
+        page.write(left + COLUMN / 2, HEADER - 0.12, _title(name), size=12, weight="bold")
     for number, panel in enumerate(panels):
         _draw_panel(page, panel, top=HEADER + number * block, lefts=lefts)
     if chart:
         _draw_chart(page, summary, metrics, drawn, top=HEADER + len(panels) * block + CHART_TITLE)
-    _write(page, width / 2, height - 0.08, "\n".join(caption), size=8.5, color="#444444")
-    page.figure.savefig(path, format="png")
+    page.write_caption(caption)
+    page.save(path)
 
 
 def _title(name: str) -> str:
@@ -206,13 +202,6 @@ def _caption(*, patients: int, chart: bool) -> str:
     return " ".join(parts)
 
 
-def _write(page: Page, x: float, top: float, text: str, *, size: float, **settings: Any) -> None:
-    settings.setdefault("color", INK)
-    page.figure.text(
-        x / page.width, 1 - top / page.height, text, ha="center", va="bottom", fontsize=size, **settings
-    )
-
-
 def _draw_panel(page: Page, panel: TilePanel, *, top: float, lefts: Sequence[float]) -> None:
     """Draw a tile by every method, below it the marked part enlarged, below that the error."""
     true = panel.images[TRUE]
@@ -231,8 +220,8 @@ def _draw_panel(page: Page, panel: TilePanel, *, top: float, lefts: Sequence[flo
         part.set_xlim(corner[1], corner[1] + size)
         part.set_ylim(corner[0] + size, corner[0])
         _mark(whole, corner, size)
-        _frame(whole, color="#bbbbbb", width=0.5)
-        _frame(part, color=MARK, width=1.6)
+        frame(whole)
+        frame(part, color=MARK, width=1.6)
         if left == lefts[0]:
             whole.set_ylabel(panel.title, fontsize=10.5, fontweight="bold", labelpad=6)
             part.set_ylabel(f"{size * panel.microns_per_pixel:.0f} µm wide", fontsize=9.5, labelpad=6)
@@ -243,7 +232,7 @@ def _draw_panel(page: Page, panel: TilePanel, *, top: float, lefts: Sequence[flo
             value = panel.rrmse[name]
             weight = "bold" if value == best and len(panel.rrmse) > 1 else "normal"
             below = top + 2 * COLUMN + GAP + NUMBER - 0.05
-            _write(page, left + COLUMN / 2, below, f"RRMSE {value:.4f}", size=10, weight=weight)
+            page.write(left + COLUMN / 2, below, f"RRMSE {value:.4f}", size=10, weight=weight)
 
 
 def _mark(axes: Axes, corner: tuple[int, int], size: int) -> None:
@@ -253,14 +242,6 @@ def _mark(axes: Axes, corner: tuple[int, int], size: int) -> None:
         axes.add_patch(
             Rectangle((corner[1], corner[0]), size, size, fill=False, edgecolor=color, linewidth=width)
         )
-
-
-def _frame(axes: Axes, *, color: str, width: float) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_edgecolor(color)
-        spine.set_linewidth(width)
 
 
 def _scale_bar(axes: Axes, side: int, microns_per_pixel: float, *, right: bool) -> None:
@@ -289,7 +270,7 @@ def _draw_chart(
 ) -> None:
     """Draw means and intervals, a row for each method, a column for each metric."""
     rows = {(row["method"], row["metric"]): row for row in summary.to_dict("records")}
-    colors = _colors(methods)
+    colors = colors_of(methods)
     each = (page.width - NAMES) / len(metrics)
     for number, metric in enumerate(metrics):
         axes = page.axes(NAMES + number * each, top, each - 0.25, CHART_ROW * len(methods))
@@ -304,15 +285,6 @@ def _draw_chart(
         axes.tick_params(axis="y", length=0, labelsize=10.5)
         axes.tick_params(axis="x", labelsize=8.5, length=2.5)
         axes.locator_params(axis="x", nbins=4)
-        axes.grid(axis="x", color="#e3e3e3", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
+        bare(axes, grid="x")
+        axes.spines["left"].set_visible(False)
         axes.set_title(CHART[metric], fontsize=11, fontweight="bold", pad=7)
-
-
-def _colors(methods: Sequence[str]) -> dict[str, str]:
-    """Return a color for each method; interpolation is gray."""
-    restored = [name for name in methods if name not in ("bicubic", "lanczos")]
-    return {
-        name: COLORS[restored.index(name) % len(COLORS)] if name in restored else GRAY for name in methods
-    }

@@ -68,8 +68,6 @@ def evaluate_contrasts(
     methods
         Folder of restored volumes by the method's name: ``SUBJECT_SESSION_CONTRAST_restored.nii.gz`` on the
         input's grid, in any unit. Any software may have made them.
-    output
-        New or empty folder. One that holds this very evaluation is returned as it is.
     contrasts
         That are evaluated; all of the manifest when not given. Contrasts that a subject lacks are left out
         and counted.
@@ -79,23 +77,15 @@ def evaluate_contrasts(
         ``model.pt`` of independent contrast classifiers, never seen by any method in training.
     segmenter
         ``model.pt`` of an independent lesion segmenter, trained on true images of one contrast.
-    split
-        That is evaluated.
     classical
         Add a row of synthetic MRI the classical way, where the input is an MDME acquisition whose sidecar
         gives the protocol.
-    pairs
-        Methods whose paired differences are reported.
     data_range_percentile
         Of the true image in the head: R of PSNR and SSIM.
     device
         Where judges run.
-    seed
-        Of the bootstrap.
-    workers
-        Threads, each with one subject; as many as cores, at most 4, when not given.
-    progress
-        Show a progress bar.
+    output, split, pairs, seed, workers, progress
+        As in :func:`~medrestore.evaluation.evaluate.run_evaluation`.
 
     Returns
     -------

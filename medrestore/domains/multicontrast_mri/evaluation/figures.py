@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore.domains.multicontrast_mri.domain import DOMAIN
-from medrestore.evaluation.drawing import Page, head_box, show_slice
+from medrestore.evaluation.drawing import Page, bare, colors_of, head_box, show_slice, wrapped
 from medrestore.evaluation.titles import MetricKey, label_of
 
 __all__ = ["Showcase", "draw_contrasts"]
@@ -22,8 +21,6 @@ STRATA = DOMAIN.metrics.strata
 TRUE = "true"
 DIFFERENCE_PART = 0.5
 """Window of differences as a part of the images' window."""
-
-COLORS = ("#7f7f7f", "#2c6fbb", "#d98c1f", "#c0392b", "#4b8b3b", "#7d4ba0", "#222222")
 
 # Inches.
 COLUMN, GAP, LEFT, HEADER, PLOT, BELOW, CAPTION = 1.45, 0.06, 0.95, 0.42, 2.3, 0.75, 0.5
@@ -84,8 +81,6 @@ def draw_contrasts(
     favorite
         Method whose difference to the true image is shown; the last one where it is not there.
     """
-    from matplotlib.figure import Figure
-
     contrasts = STRATA.in_order(showcase.images)
     held = dict.fromkeys(name for contrast in contrasts for name in showcase.images[contrast])
     methods = [name for name in held if name != TRUE]
@@ -96,14 +91,11 @@ def draw_contrasts(
     chart = bool(len(summary)) and bool(methods)
     width = max(LEFT + len(columns) * (COLUMN + GAP) + 0.1, 7.0)
     height = HEADER + len(contrasts) * (row + GAP) + CAPTION + chart * (PLOT + BELOW)
-    page = Page(Figure(figsize=(width, height), dpi=130, facecolor="white"), width, height)
+    page = Page.blank(width, height)
     for index, name in enumerate(columns):
         title = {"input": "Input channel", "difference": f"|{label_of(differing)} - true|"}.get(name)
         middle = LEFT + index * (COLUMN + GAP) + COLUMN / 2
-        text = title or label_of(name)
-        page.figure.text(
-            middle / width, 1 - 0.27 / height, text, ha="center", fontsize=10.5, fontweight="bold"
-        )
+        page.write(middle, 0.3, title or label_of(name), size=10.5, weight="bold")
     shown = _spread(list(showcase.channels), len(contrasts))
     for index, contrast in enumerate(contrasts):
         top = HEADER + index * (row + GAP)
@@ -120,9 +112,8 @@ def draw_contrasts(
     text = f"{chosen}; subject's right on the left; each contrast in one window, the difference in "
     text += f"{DIFFERENCE_PART:g} of it. Input: magnitudes of acquired channels, which belong to no row."
     text += " Below: mean PSNR over subjects, 95 % bootstrap intervals." * chart
-    caption = "\n".join(wrap(text, int(14 * width)))
-    page.figure.text(0.5, 0.1 / height, caption, ha="center", fontsize=8.5, color="#444444")
-    page.figure.savefig(path, format="png")
+    page.write_caption(wrapped(text, width))
+    page.save(path)
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:
@@ -174,8 +165,7 @@ def _draw_chart(
     axes = page.axes(LEFT, top, page.width - LEFT - 0.2, PLOT)
     rows = {(row["method"], row["metric"]): row for row in summary.to_dict("records")}
     step = 0.7 / max(len(methods), 1)
-    for number, method in enumerate(methods):
-        color = COLORS[number % len(COLORS)]
+    for number, (method, color) in enumerate(colors_of(methods).items()):
         label: str | None = label_of(method)
         for position, contrast in enumerate(contrasts):
             row = rows.get((method, str(MetricKey("psnr", contrast))))
@@ -190,6 +180,5 @@ def _draw_chart(
     axes.set_xlim(-0.5, len(contrasts) - 0.5)
     axes.set_ylabel("PSNR (dB)", fontsize=10)
     axes.tick_params(axis="y", labelsize=9)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    bare(axes, grid="y")
     axes.legend(fontsize=9, frameon=False, ncols=len(methods), loc="lower left", bbox_to_anchor=(0, 1.0))

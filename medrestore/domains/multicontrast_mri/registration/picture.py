@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from medrestore.data.registration import Registration
 from medrestore.data.registration_images import moved
 from medrestore.data.volumes import Volume
+from medrestore.evaluation.drawing import INK, RED, SOFT
 
 __all__ = ["Pictured", "draw_registrations"]
 
@@ -30,8 +31,6 @@ GAP = 4
 DPI = 100
 LEFT, HEADER, CAPTION = 1.9, 0.35, 0.4
 """Inches."""
-
-RIGHT, WRONG = "#222222", "#c0392b"
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,14 +144,14 @@ def draw_registrations(
     top = HEADER
     for pictured, row in zip(contrasts, rows, strict=True):
         middle = 1 - (top + row.shape[0] / 2 / DPI) / height
-        color = WRONG if pictured.registration.failure else RIGHT
+        color = RED if pictured.registration.failure else INK
         figure.text(0.1 / width, middle, _words(pictured), va="center", fontsize=9, color=color)
         top += (row.shape[0] + GAP) / DPI
     caption = (
         "Axial plane, subject's right on the left, and sagittal plane, before above after. Lines: edges of "
     )
     caption += "the input. Before: as the headers say. MI: mutual information, nats."
-    figure.text(0.1 / width, 0.14 / height, caption, fontsize=9, color="#444444")
+    figure.text(0.1 / width, 0.14 / height, caption, fontsize=9, color=SOFT)
     figure.savefig(path, format="png", pil_kwargs={"compress_level": 1})
 
 
