@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.data.grid import steps_in
+from medrestore.evaluation.titles import label_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -27,8 +29,10 @@ __all__ = [
     "Page",
     "bare",
     "colors_of",
+    "draw_intervals",
     "frame",
     "head_box",
+    "height_of_intervals",
     "show_slice",
     "wrapped",
 ]
@@ -39,6 +43,9 @@ INK, SOFT, GRAY, LINE, GRID = "#222222", "#444444", "#8a8a8a", "#bbbbbb", "#e3e3
 BLUE, ORANGE, GREEN, RED, VIOLET, TEAL = "#2c6fbb", "#d98c1f", "#4b8b3b", "#c0392b", "#7d4ba0", "#17868c"
 METHOD_COLORS = (BLUE, ORANGE, GREEN, RED, VIOLET, TEAL)
 UNTRAINED = ("input", "gaussian", "nlm", "classical", "bicubic", "lanczos")
+
+# Inches.
+CHART_TITLE, CHART_ROW, CHART_BELOW, CHART_NAMES = 0.45, 0.25, 0.3, 1.15
 
 MARGIN_MM = 12.0
 CAPTION_SIZE, CAPTION_PER_INCH = 8.5, 14
@@ -109,6 +116,36 @@ def bare(axes: Axes, *, grid: Literal["x", "y"] | None = None) -> None:
     if grid:
         axes.grid(axis=grid, color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
+
+
+def height_of_intervals(methods: Sequence[str]) -> float:
+    """Return how many inches :func:`draw_intervals` takes."""
+    return CHART_TITLE + CHART_ROW * len(methods) + CHART_BELOW
+
+
+def draw_intervals(
+    page: Page, summary: pd.DataFrame, titles: Mapping[str, str], methods: Sequence[str], *, top: float
+) -> None:
+    """Draw means and intervals of a summary: a row for each method, a column for each metric by its title."""
+    rows = {(row["method"], row["metric"]): row for row in summary.to_dict("records")}
+    each = (page.width - CHART_NAMES) / len(titles)
+    for number, (metric, title) in enumerate(titles.items()):
+        place = CHART_NAMES + number * each, top + CHART_TITLE, each - 0.25, CHART_ROW * len(methods)
+        axes = page.axes(*place)
+        for position, (method, color) in enumerate(colors_of(methods).items()):
+            row = rows.get((method, metric))
+            if row is None:
+                continue
+            axes.plot([row["low"], row["high"]], [position] * 2, color=color, linewidth=2.4)
+            axes.plot([row["mean"]], [position], "o", color=color, markersize=6)
+        axes.set_ylim(len(methods) - 0.5, -0.5)
+        axes.set_yticks(range(len(methods)), [label_of(name) for name in methods] if number == 0 else [])
+        axes.tick_params(axis="y", length=0, labelsize=10.5)
+        axes.tick_params(axis="x", labelsize=8.5, length=2.5)
+        axes.locator_params(axis="x", nbins=4 if each > 1.4 else 2)
+        bare(axes, grid="x")
+        axes.spines["left"].set_visible(False)
+        axes.set_title(title, fontsize=11, fontweight="bold", pad=7)
 
 
 def frame(axes: Axes, *, color: str = LINE, width: float = 0.5) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.domains.histology.evaluation.pictures import Place
-from medrestore.evaluation.drawing import INK, Page, bare, colors_of, frame, wrapped
+from medrestore.evaluation.drawing import INK, Page, draw_intervals, frame, height_of_intervals, wrapped
 from medrestore.evaluation.titles import label_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ MARK = "#ffd400"
 # Inches. At 150 dots an inch a tile of 256 pixels is shown nearly one to one.
 COLUMN, GAP, LEFT, HEADER, NUMBER, BETWEEN, RIGHT = 1.72, 0.06, 0.52, 0.4, 0.26, 0.12, 0.12
 LEAST_WIDTH = 7.6
-CHART_TITLE, CHART_ROW, CHART_BELOW, NAMES, CAPTION_LINE = 0.45, 0.25, 0.3, 1.15, 0.16
+CAPTION_LINE = 0.16
 
 
 def choose_tiles(per_subject: pd.DataFrame, *, place: Callable[[str], Place]) -> dict[str, str]:
@@ -160,9 +160,9 @@ def draw_tiles(panels: Sequence[TilePanel], summary: pd.DataFrame, *, path: str 
     """
     columns = list(panels[0].images)
     drawn = [name for name in dict.fromkeys(summary["method"]) if name != TRUE]
-    metrics = [name for name in CHART if (summary["metric"] == name).any()]
+    shown = {name: title for name, title in CHART.items() if (summary["metric"] == name).any()}
     block = 2 * COLUMN + GAP + NUMBER + BETWEEN
-    chart = CHART_TITLE + CHART_ROW * len(drawn) + CHART_BELOW if metrics and drawn else 0.0
+    chart = height_of_intervals(drawn) if shown and drawn else 0.0
     images = LEFT + len(columns) * (COLUMN + GAP) - GAP + RIGHT
     width = max(images, LEAST_WIDTH)
     lefts = [(width - images) / 2 + LEFT + index * (COLUMN + GAP) for index in range(len(columns))]
@@ -175,7 +175,7 @@ def draw_tiles(panels: Sequence[TilePanel], summary: pd.DataFrame, *, path: str 
     for number, panel in enumerate(panels):
         _draw_panel(page, panel, top=HEADER + number * block, lefts=lefts)
     if chart:
-        _draw_chart(page, summary, metrics, drawn, top=HEADER + len(panels) * block + CHART_TITLE)
+        draw_intervals(page, summary, shown, drawn, top=HEADER + len(panels) * block)
     page.write_caption(caption)
     page.save(path)
 
@@ -258,33 +258,3 @@ def _scale_bar(axes: Axes, side: int, microns_per_pixel: float, *, right: bool) 
     )
     axes.add_patch(Rectangle((left, bottom - 0.025 * side), pixels, 0.025 * side, facecolor="black"))
     axes.text(left + pixels / 2, bottom - 0.035 * side, f"{length} µm", ha="center", va="bottom", fontsize=8)
-
-
-def _draw_chart(
-    page: Page,
-    summary: pd.DataFrame,
-    metrics: Sequence[str],
-    methods: Sequence[str],
-    *,
-    top: float,
-) -> None:
-    """Draw means and intervals, a row for each method, a column for each metric."""
-    rows = {(row["method"], row["metric"]): row for row in summary.to_dict("records")}
-    colors = colors_of(methods)
-    each = (page.width - NAMES) / len(metrics)
-    for number, metric in enumerate(metrics):
-        axes = page.axes(NAMES + number * each, top, each - 0.25, CHART_ROW * len(methods))
-        for position, method in enumerate(methods):
-            row = rows.get((method, metric))
-            if row is None:
-                continue
-            axes.plot([row["low"], row["high"]], [position] * 2, color=colors[method], linewidth=2.4)
-            axes.plot([row["mean"]], [position], "o", color=colors[method], markersize=6)
-        axes.set_ylim(len(methods) - 0.5, -0.5)
-        axes.set_yticks(range(len(methods)), [label_of(name) for name in methods] if number == 0 else [])
-        axes.tick_params(axis="y", length=0, labelsize=10.5)
-        axes.tick_params(axis="x", labelsize=8.5, length=2.5)
-        axes.locator_params(axis="x", nbins=4)
-        bare(axes, grid="x")
-        axes.spines["left"].set_visible(False)
-        axes.set_title(CHART[metric], fontsize=11, fontweight="bold", pad=7)

@@ -12,7 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore.domains.multicontrast_mri.domain import DOMAIN
-from medrestore.evaluation.drawing import Page, bare, colors_of, head_box, show_slice, wrapped
+from medrestore.evaluation.drawing import (
+    Page,
+    draw_intervals,
+    head_box,
+    height_of_intervals,
+    show_slice,
+    wrapped,
+)
 from medrestore.evaluation.titles import MetricKey, label_of
 
 __all__ = ["Showcase", "draw_contrasts"]
@@ -23,7 +30,7 @@ DIFFERENCE_PART = 0.5
 """Window of differences as a part of the images' window."""
 
 # Inches.
-COLUMN, GAP, LEFT, HEADER, PLOT, BELOW, CAPTION = 1.45, 0.06, 0.95, 0.42, 2.3, 0.75, 0.5
+COLUMN, GAP, LEFT, HEADER, CAPTION = 1.45, 0.06, 0.95, 0.42, 0.5
 
 
 @dataclass(eq=False)
@@ -88,9 +95,11 @@ def draw_contrasts(
     columns = ["input", *methods, TRUE, *(["difference"] if differing else [])]
     x, y = next(iter(showcase.images[contrasts[0]].values())).shape
     row = COLUMN * y * showcase.voxel_size_mm[1] / (x * showcase.voxel_size_mm[0])
-    chart = bool(len(summary)) and bool(methods)
+    psnr = {str(MetricKey("psnr", name)): STRATA.title_of(name) for name in contrasts}
+    psnr = {key: title for key, title in psnr.items() if (summary["metric"] == key).any()}
+    chart = height_of_intervals(methods) if psnr and methods else 0.0
     width = max(LEFT + len(columns) * (COLUMN + GAP) + 0.1, 7.0)
-    height = HEADER + len(contrasts) * (row + GAP) + CAPTION + chart * (PLOT + BELOW)
+    height = HEADER + len(contrasts) * (row + GAP) + CAPTION + chart
     page = Page.blank(width, height)
     for index, name in enumerate(columns):
         title = {"input": "Input channel", "difference": f"|{label_of(differing)} - true|"}.get(name)
@@ -103,7 +112,7 @@ def draw_contrasts(
             page, showcase, contrast, columns, differing=differing, channel=shown[index], top=top, height=row
         )
     if chart:
-        _draw_chart(page, summary, contrasts, methods, top=HEADER + len(contrasts) * (row + GAP) + 0.3)
+        draw_intervals(page, summary, psnr, methods, top=HEADER + len(contrasts) * (row + GAP))
     chosen = (
         "Patient of median lesion volume, slice of its largest lesion area"
         if showcase.lesions
@@ -111,7 +120,7 @@ def draw_contrasts(
     )
     text = f"{chosen}; subject's right on the left; each contrast in one window, the difference in "
     text += f"{DIFFERENCE_PART:g} of it. Input: magnitudes of acquired channels, which belong to no row."
-    text += " Below: mean PSNR over subjects, 95 % bootstrap intervals." * chart
+    text += " Below: mean PSNR (dB) over subjects, 95 % bootstrap intervals." * bool(chart)
     page.write_caption(wrapped(text, width))
     page.save(path)
 
@@ -156,29 +165,3 @@ def _draw_row(
             axes.set_ylabel(STRATA.title_of(contrast), fontsize=11.5, fontweight="bold", labelpad=6)
             note = axes.text(0.03, 0.03, channel, transform=axes.transAxes, fontsize=6.5, color="white")
             note.set_bbox({"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1})
-
-
-def _draw_chart(
-    page: Page, summary: pd.DataFrame, contrasts: Sequence[str], methods: Sequence[str], *, top: float
-) -> None:
-    """Draw the mean PSNR of every contrast and method with its interval."""
-    axes = page.axes(LEFT, top, page.width - LEFT - 0.2, PLOT)
-    rows = {(row["method"], row["metric"]): row for row in summary.to_dict("records")}
-    step = 0.7 / max(len(methods), 1)
-    for number, (method, color) in enumerate(colors_of(methods).items()):
-        label: str | None = label_of(method)
-        for position, contrast in enumerate(contrasts):
-            row = rows.get((method, str(MetricKey("psnr", contrast))))
-            if row is None:
-                continue
-            x = position + (number - (len(methods) - 1) / 2) * step
-            if not np.isnan(row["low"]):
-                axes.plot([x, x], [row["low"], row["high"]], color=color, linewidth=2)
-            axes.plot([x], [row["mean"]], "o", color=color, markersize=5, label=label)
-            label = None
-    axes.set_xticks(range(len(contrasts)), [STRATA.title_of(name) for name in contrasts], fontsize=10)
-    axes.set_xlim(-0.5, len(contrasts) - 0.5)
-    axes.set_ylabel("PSNR (dB)", fontsize=10)
-    axes.tick_params(axis="y", labelsize=9)
-    bare(axes, grid="y")
-    axes.legend(fontsize=9, frameon=False, ncols=len(methods), loc="lower left", bbox_to_anchor=(0, 1.0))
