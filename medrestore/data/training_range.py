@@ -64,7 +64,7 @@ def training_domain(
     *,
     at_most: int = 16,
     read: Callable[[Mapping[Any, Any]], Volume] = _read_degraded,
-    words: Sequence[str] = ("tracer", "units", "dose_fraction"),
+    words: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Describe the training subjects of a manifest: range of every feature, and what columns of words hold.
 
@@ -92,7 +92,9 @@ def training_domain(
     return {"features": ranges, **held}
 
 
-def domain_warnings(volume: Volume, domain: Mapping[str, Any], *, tracer: str | None = None) -> list[str]:
+def domain_warnings(
+    volume: Volume, domain: Mapping[str, Any], *, words: Mapping[str, str | None] | None = None
+) -> list[str]:
     """Say in words where a volume lies outside of the domain that a network was trained on.
 
     Parameters
@@ -101,8 +103,8 @@ def domain_warnings(volume: Volume, domain: Mapping[str, Any], *, tracer: str | 
         The degraded volume.
     domain
         Of :func:`training_domain`, as kept in ``model.pt``.
-    tracer
-        As the manifest or sidecar names it; nothing is said of it when not known.
+    words
+        What the manifest or sidecar says of the volume, by column; nothing is said of what is not known.
     """
     found = []
     for name, value in volume_features(volume).items():
@@ -110,6 +112,8 @@ def domain_warnings(volume: Volume, domain: Mapping[str, Any], *, tracer: str | 
         factor = TOLERATED_FACTOR.get(name, TOLERATED_SIZE_FACTOR)
         if not low / factor <= value <= high * factor:
             found.append(f"{name.replace('_', ' ')} is {value:.3g}, trained on {low:.3g} to {high:.3g}")
-    if tracer and domain.get("tracer") and tracer not in domain["tracer"]:
-        found.append(f"tracer is {tracer}, trained on {', '.join(domain['tracer'])}")
-    return found
+    return found + [
+        f"{name} is {word}, trained on {', '.join(domain[name])}"
+        for name, word in (words or {}).items()
+        if word and domain.get(name) and word not in domain[name]
+    ]

@@ -12,7 +12,7 @@ from medrestore.data.training_range import (
 )
 from medrestore.data.volumes import SourceGrid, Volume, read_volume
 from medrestore.domains.amyloid_pet.schema import pair_schema
-from medrestore.domains.amyloid_pet.training_range import model_information
+from medrestore.domains.amyloid_pet.training_range import WORDS, model_information
 
 
 def sphere(
@@ -46,7 +46,7 @@ def test_features_do_not_depend_on_the_unit() -> None:
 
 def test_domain_holds_the_range_of_every_feature(tiny_cohort: Path) -> None:
     table = pair_schema().read(tiny_cohort / "manifest.csv")
-    domain = training_domain(table)
+    domain = training_domain(table, words=WORDS)
     noise = [volume_features(read_volume(path))["relative_noise"] for path in table["degraded_path"]]
     assert domain["features"]["relative_noise"] == [min(noise), max(noise)]
     # Tolerance: NIfTI keeps the affine as float32.
@@ -79,7 +79,7 @@ DOMAIN = {
 
 
 def test_nothing_is_said_inside_the_domain() -> None:
-    assert domain_warnings(sphere(0.2), DOMAIN, tracer="florbetaben") == []
+    assert domain_warnings(sphere(0.2), DOMAIN, words={"tracer": "florbetaben"}) == []
     assert domain_warnings(sphere(0.2), DOMAIN) == []
     assert domain_warnings(sphere(0.2, size_mm=(2.0, 2.0, 3.2)), DOMAIN) == []  # within a tenth
 
@@ -94,7 +94,7 @@ def test_nothing_is_said_inside_the_domain() -> None:
     ],
 )
 def test_what_lies_outside_is_named(volume: Volume, tracer: str | None, message: str) -> None:
-    (warning,) = domain_warnings(volume, DOMAIN, tracer=tracer)
+    (warning,) = domain_warnings(volume, DOMAIN, words={"tracer": tracer})
     assert warning.startswith(message)
 
 

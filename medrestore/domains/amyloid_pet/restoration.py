@@ -113,7 +113,7 @@ class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):
         """Read a volume and restore it."""
         volume = read_volume(item.path)
         with about(item.path):
-            notes = domain_warnings(volume, self.domain, tracer=item.tracer)
+            notes = domain_warnings(volume, self.domain, words={"tracer": item.tracer})
             restoration = self.inferer.restore(volume)
         found = {"intensity_scale": restoration.scale}
         return Restored(dict.fromkeys(wanted, restoration), volume.source, found, notes)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["model_information"]
 
+WORDS = ("tracer", "units", "dose_fraction")
+"""Columns whose values in training are listed."""
+
 
 def model_information(
     table: pd.DataFrame, *, neighbors: int, label_column: str, spatial_size: Sequence[int]
@@ -22,5 +25,5 @@ def model_information(
         "neighbors": neighbors,
         "label_column": label_column,
         "spatial_size": list(spatial_size),
-        "domain": training_domain(table),
+        "domain": training_domain(table, words=WORDS),
     }

@@ -56,5 +56,5 @@ def model_information(
         "spatial_size": list(spatial_size),
         "contrasts": list(contrasts),
         "acquisition": acquisition.as_plain(),
-        "domain": training_domain(table, read=reference, words=()),
+        "domain": training_domain(table, read=reference),
     }
