@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore import __version__
-from medrestore.claims import Claim, claimed
+from medrestore.checks import require_in_range, require_in_set
+from medrestore.claims import claimed
 from medrestore.data.grid import SourceGrid
 from medrestore.data.volumes import write_channels, write_volume
 from medrestore.data.workers import available_cores, run_tasks
@@ -23,10 +23,10 @@ __all__ = [
     "COHORT_NAME",
     "RECORD_NAME",
     "SubjectFolder",
-    "claimed_cohort",
     "is_finished",
+    "named_size",
     "read_record",
-    "simulate_waiting",
+    "simulated_cohort",
     "subject_folder",
     "write_participants",
 ]
@@ -50,6 +50,7 @@ class Planned(Protocol):
 
 
 Plan = TypeVar("Plan", bound=Planned)
+Size = TypeVar("Size")
 
 
 def subject_folder(folder: Path, plan: Planned) -> Path:
@@ -76,10 +77,32 @@ def is_finished(folder: Path, plan: Planned, fingerprint: str) -> bool:
         return False
 
 
-def claimed_cohort(
-    output: str | os.PathLike[str], description: Mapping[str, Any]
-) -> AbstractContextManager[Claim]:
-    """Keep a folder for one cohort.
+def named_size(size: str | Size, sizes: Mapping[str, Size]) -> Size:
+    """Return the size of a cohort that is given or named.
+
+    Raises
+    ------
+    InputError
+        When there is none of this name.
+    """
+    if not isinstance(size, str):
+        return size
+    require_in_set("size", size, tuple(sizes))
+    return sizes[size]
+
+
+def simulated_cohort(
+    output: str | os.PathLike[str],
+    description: Mapping[str, Any],
+    plans: Sequence[Plan],
+    *,
+    simulate: Callable[..., None],
+    shared: Callable[[], tuple[Any, ...]],
+    write_tables: Callable[[Path, Sequence[Plan]], Path],
+    workers: int | None,
+    progress: bool,
+) -> Path:
+    """Keep a folder for one cohort, simulate the subjects that are not finished in it, and write its tables.
 
     Parameters
     ----------
@@ -87,13 +110,30 @@ def claimed_cohort(
         New, empty, or of this cohort.
     description : mapping
         All that determines the cohort; what JSON can hold.
+    plans : sequence of plans
+        All subjects of the cohort.
+    simulate : callable
+        Makes one subject: called with its plan, its folder, what is shared and ``fingerprint``, in other
+        processes.
+    shared : callable
+        Returns what all subjects are made of; called where there is one to be made.
+    write_tables : callable
+        Writes the tables of the finished subjects into the cohort's folder; returns the manifest.
+    workers : int or None
+        Processes; one per core when None.
+    progress : bool
+        Show a progress bar with the time left.
 
     Raises
     ------
     InputError
         As :func:`~medrestore.claims.claimed`.
     """
-    return claimed(
+    from medrestore.progress import progress_bar
+
+    if workers is not None:
+        require_in_range("workers", workers, 1, 1024)
+    claim = claimed(
         output,
         {"simulated": True, "version": __version__, **description},
         record=COHORT_NAME,
@@ -102,53 +142,28 @@ def claimed_cohort(
         has_results=lambda folder: any(folder.glob(f"subjects/*/{RECORD_NAME}")),
         remains=("subjects",),
     )
+    with claim as held:
+        places = [(plan, subject_folder(held.folder, plan)) for plan in plans]
+        waiting = [(plan, place) for plan, place in places if not is_finished(place, plan, held.fingerprint)]
+        if waiting:
+            common = shared()
+            tasks = [(simulate, plan, place, held.fingerprint, common) for plan, place in waiting]
+            finished = run_tasks(_simulate, tasks, workers=workers or available_cores())
+            done = len(plans) - len(tasks)
+            with progress_bar(
+                total=len(plans), initial=done, desc="simulate", unit="subject", disable=not progress
+            ) as bar:
+                for subject_id in finished:
+                    bar.set_postfix_str(subject_id, refresh=False)
+                    bar.update()
+        return write_tables(held.folder, plans)
 
 
-def simulate_waiting(
-    simulate: Callable[..., str],
-    plans: Sequence[Plan],
-    folder: Path,
-    *,
-    fingerprint: str,
-    arguments: Callable[[Plan, Path], tuple[Any, ...]],
-    workers: int | None,
-    progress: bool,
-) -> None:
-    """Simulate the subjects whose folders are not finished, on several processes.
-
-    Parameters
-    ----------
-    simulate : callable
-        Of a module; makes one subject of its arguments and returns its name.
-    plans : sequence of plans
-        All subjects of the cohort.
-    folder : Path
-        The cohort's folder.
-    fingerprint : str
-        Of the cohort's settings.
-    arguments : callable
-        Makes the arguments of ``simulate`` from a plan and the subject's folder; called for what is to be
-        simulated alone.
-    workers : int or None
-        Processes; one per core when None.
-    progress : bool
-        Show a progress bar with the time left.
-    """
-    from medrestore.progress import progress_bar
-
-    places = [(plan, subject_folder(folder, plan)) for plan in plans]
-    waiting = [(plan, place) for plan, place in places if not is_finished(place, plan, fingerprint)]
-    if not waiting:
-        return
-    tasks = [arguments(plan, place) for plan, place in waiting]
-    done = len(plans) - len(tasks)
-    finished = run_tasks(simulate, tasks, workers=workers or available_cores())
-    with progress_bar(
-        total=len(plans), initial=done, desc="simulate", unit="subject", disable=not progress
-    ) as bar:
-        for subject_id in finished:
-            bar.set_postfix_str(subject_id, refresh=False)
-            bar.update()
+def _simulate(
+    simulate: Callable[..., None], plan: Planned, folder: Path, fingerprint: str, shared: tuple[Any, ...]
+) -> str:
+    simulate(plan, folder, *shared, fingerprint=fingerprint)
+    return plan.subject_id
 
 
 def write_participants(rows: Sequence[Mapping[str, Any]], folder: Path) -> Path:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medrestore.checks import require_in_range, require_in_set
-from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, Template, load_template
+from medrestore.checks import require_in_range
+from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, load_template
 from medrestore.data.phantoms.folder import (
-    claimed_cohort,
+    named_size,
     read_record,
-    simulate_waiting,
+    simulated_cohort,
     subject_folder,
     write_participants,
 )
@@ -82,34 +83,20 @@ def simulate_cohort(
     InputError
         When the folder holds other things or a cohort of other settings, or a parameter is out of its range.
     """
-    if isinstance(size, str):
-        require_in_set("size", size, tuple(SIZES))
-        size = SIZES[size]
+    size = named_size(size, SIZES)
     require_in_range("dose_fraction", dose_fraction, 0.0, 1.0, include_low=False, include_high=False)
-    if workers is not None:
-        require_in_range("workers", workers, 1, 1024)
     settings = settings or ScanSettings()
     grid = grid or CohortGrid()
-    with claimed_cohort(output, _description(size, seed, dose_fraction, settings, grid)) as claim:
-        plans = plan_cohort(size, seed=seed, dose_fraction=dose_fraction)
-        simulate_waiting(
-            _task,
-            plans,
-            claim.folder,
-            fingerprint=claim.fingerprint,
-            arguments=lambda plan, place: (
-                plan,
-                place,
-                load_template(),
-                grid,
-                settings,
-                seed,
-                claim.fingerprint,
-            ),
-            workers=workers,
-            progress=progress,
-        )
-        return _write_tables(claim.folder, plans, dose_fraction)
+    return simulated_cohort(
+        output,
+        _description(size, seed, dose_fraction, settings, grid),
+        plan_cohort(size, seed=seed, dose_fraction=dose_fraction),
+        simulate=partial(simulate_subject, seed=seed),
+        shared=lambda: (load_template(), grid, settings),
+        write_tables=partial(_write_tables, dose_fraction=dose_fraction),
+        workers=workers,
+        progress=progress,
+    )
 
 
 def _description(
@@ -139,20 +126,7 @@ def _description(
     }
 
 
-def _task(
-    plan: SubjectPlan,
-    folder: Path,
-    template: Template,
-    grid: CohortGrid,
-    settings: ScanSettings,
-    seed: int,
-    fingerprint: str,
-) -> str:
-    simulate_subject(plan, folder, template, grid, settings, seed=seed, fingerprint=fingerprint)
-    return plan.subject_id
-
-
-def _write_tables(folder: Path, plans: Sequence[SubjectPlan], dose_fraction: float) -> Path:
+def _write_tables(folder: Path, plans: Sequence[SubjectPlan], *, dose_fraction: float) -> Path:
     """Write manifest, dose series and participants, from the subjects' records; return the manifest."""
     import pandas as pd
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from medrestore.checks import require_in_range, require_in_set
-from medrestore.data.phantoms.anatomy import CohortGrid, Template, load_template
+from medrestore.data.phantoms.anatomy import load_template
 from medrestore.data.phantoms.folder import (
-    claimed_cohort,
+    named_size,
     read_record,
-    simulate_waiting,
+    simulated_cohort,
     subject_folder,
     write_participants,
 )
@@ -76,31 +72,24 @@ def simulate_mdme_cohort(
     InputError
         When the folder holds other things or a cohort of other settings, or a parameter is out of its range.
     """
-    if isinstance(size, str):
-        require_in_set("size", size, tuple(SIZES))
-        size = SIZES[size]
-    if workers is not None:
-        require_in_range("workers", workers, 1, 1024)
+    size = named_size(size, SIZES)
     settings = settings or MriSettings()
     grid = size.grid
-    with claimed_cohort(output, _description(size, seed, settings)) as claim:
-        plans = plan_mdme_cohort(size, seed=seed)
 
-        @lru_cache(maxsize=1)
-        def maps() -> tuple[Template, NDArray[np.float32]]:
-            template = load_template()
-            return template, ventricle_distance_mm(template)
+    def shared() -> tuple[Any, ...]:
+        template = load_template()
+        return template, ventricle_distance_mm(template), grid, settings
 
-        simulate_waiting(
-            _task,
-            plans,
-            claim.folder,
-            fingerprint=claim.fingerprint,
-            arguments=lambda plan, place: (plan, place, *maps(), grid, settings, seed, claim.fingerprint),
-            workers=workers,
-            progress=progress,
-        )
-        return _write_tables(claim.folder, plans)
+    return simulated_cohort(
+        output,
+        _description(size, seed, settings),
+        plan_mdme_cohort(size, seed=seed),
+        simulate=partial(simulate_mdme_subject, seed=seed),
+        shared=shared,
+        write_tables=_write_tables,
+        workers=workers,
+        progress=progress,
+    )
 
 
 def _description(size: MriCohortSize, seed: int, settings: MriSettings) -> dict[str, Any]:
@@ -117,22 +106,6 @@ def _description(size: MriCohortSize, seed: int, settings: MriSettings) -> dict[
         "smooth_log_sd": asdict(tissues.SMOOTH_LOG_SD),
         "sources": list(tissues.SOURCES),
     }
-
-
-def _task(
-    plan: MriSubjectPlan,
-    folder: Path,
-    template: Template,
-    ventricle_mm: NDArray[np.float32],
-    grid: CohortGrid,
-    settings: MriSettings,
-    seed: int,
-    fingerprint: str,
-) -> str:
-    simulate_mdme_subject(
-        plan, folder, template, ventricle_mm, grid, settings, seed=seed, fingerprint=fingerprint
-    )
-    return plan.subject_id
 
 
 def _write_tables(folder: Path, plans: Sequence[MriSubjectPlan]) -> Path:
