@@ -1,4 +1,4 @@
-"""The domain a network was trained on, and whether a volume lies in it."""
+"""The range of images that a network was trained on, and whether a volume lies in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medrestore.data.volumes import Volume, read_volume
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["domain_warnings", "training_domain", "volume_features"]
+__all__ = ["range_warnings", "training_range", "volume_features"]
 
 TOLERATED_FACTOR = {"relative_noise": 1.5}
 """A feature may leave the range seen in training by this factor before it counts as outside. Noise estimates
@@ -25,7 +25,7 @@ TOLERATED_SIZE_FACTOR = 1.1
 
 
 def volume_features(volume: Volume) -> dict[str, float]:
-    """Measure what tells a domain apart, on the degraded image alone.
+    """Measure what tells kinds of scans apart, on the degraded image alone.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def _read_degraded(row: Mapping[Any, Any]) -> Volume:
     return read_volume(row["degraded_path"])
 
 
-def training_domain(
+def training_range(
     table: pd.DataFrame,
     *,
     at_most: int = 16,
@@ -92,28 +92,28 @@ def training_domain(
     return {"features": ranges, **held}
 
 
-def domain_warnings(
-    volume: Volume, domain: Mapping[str, Any], *, words: Mapping[str, str | None] | None = None
+def range_warnings(
+    volume: Volume, seen: Mapping[str, Any], *, words: Mapping[str, str | None] | None = None
 ) -> list[str]:
-    """Say in words where a volume lies outside of the domain that a network was trained on.
+    """Say in words where a volume lies outside of what a network was trained on.
 
     Parameters
     ----------
     volume
         The degraded volume.
-    domain
-        Of :func:`training_domain`, as kept in ``model.pt``.
+    seen
+        Of :func:`training_range`, as kept in ``model.pt``.
     words
         What the manifest or sidecar says of the volume, by column; nothing is said of what is not known.
     """
     found = []
     for name, value in volume_features(volume).items():
-        low, high = domain.get("features", {}).get(name, (value, value))
+        low, high = seen.get("features", {}).get(name, (value, value))
         factor = TOLERATED_FACTOR.get(name, TOLERATED_SIZE_FACTOR)
         if not low / factor <= value <= high * factor:
             found.append(f"{name.replace('_', ' ')} is {value:.3g}, trained on {low:.3g} to {high:.3g}")
     return found + [
-        f"{name} is {word}, trained on {', '.join(domain[name])}"
+        f"{name} is {word}, trained on {', '.join(seen[name])}"
         for name, word in (words or {}).items()
-        if word and domain.get(name) and word not in domain[name]
+        if word and seen.get(name) and word not in seen[name]
     ]

@@ -95,7 +95,7 @@ class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
     inferer
         Of :func:`~medrestore.inference.restorer.load_restorer`, from the same weights.
     weights
-        ``model.pt``, for the provenance and the training domain.
+        ``model.pt``, for the provenance and the range of its training.
     output_dir
         Folder of the files of each output. A restoration that is there with the same provenance is kept; any
         other file of that name is refused.
@@ -149,7 +149,8 @@ class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
     ) -> None:
         model = load_model(weights, facts=facts)
         self.inferer = inferer
-        self.domain: Mapping[str, Any] = model["domain"]
+        # The key of weights that were written before domains had names.
+        self.training_range: Mapping[str, Any] = model.get("training_range") or model.get("domain", {})
         self.output_dir = require_folder(output_dir, belongs="restorations")
         common: dict[str, Any] = {
             "medrestore_version": __version__,
@@ -191,7 +192,7 @@ class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
         )
         self.logger.setLevel(logging.WARNING)
         leave_mistakes_to_caller(self.logger)
-        if todo and not self.domain:
+        if todo and not self.training_range:
             self.logger.warning(
                 f"{weights}: nothing is known of the images that it was trained on, so none is found to lie "
                 "outside of them"

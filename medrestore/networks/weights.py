@@ -48,7 +48,7 @@ def save_model(
     Parameters
     ----------
     information
-        Plain values that inference needs of the training: ``method``, ``domain`` and so on.
+        Plain values that inference needs of the training: ``method``, ``training_range`` and so on.
     networks
         Of :func:`describe`, by name. Each state is found a second time under the network's name at the top
         level, where the export of MONAI looks for it (``ckpt_export --key_in_ckpt generator``); a file holds
@@ -94,9 +94,9 @@ def load_model(
     path
         The file. Bundles of the model zoo hold plain state dicts.
     facts
-        What a plain state dict does not say and a ``model.pt`` says itself: ``method``, ``domain`` and so on,
-        and under ``name`` the ``class`` and ``architecture`` of the network. A plain state dict is refused
-        without.
+        What a plain state dict does not say and a ``model.pt`` says itself: ``method``, ``training_range``
+        and so on, and under ``name`` the ``class`` and ``architecture`` of the network. A plain state dict is
+        refused without.
     name
         Of the network that a plain state dict is of.
 
@@ -113,7 +113,7 @@ def load_model(
     payload = _load(path)
     if facts is None or not _is_plain_state(payload):
         return _ours(payload, path)
-    said = {"method": "unknown", "domain": {}, **facts}
+    said = {"method": "unknown", "training_range": {}, **facts}
     return {**said, "networks": {name: {**said.pop(name), "state": dict(payload)}}}
 
 

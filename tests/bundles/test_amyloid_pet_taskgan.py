@@ -56,7 +56,7 @@ def test_overlay_teaches_its_networks(overlay: str, tiny_training: Training) -> 
     assert learned(folder, before) == LEARN[overlay]
     model = load_file(folder / "model.pt")
     assert model["neighbors"] == 2
-    assert model["domain"]["tracer"] == ["florbetaben"]
+    assert model["training_range"]["tracer"] == ["florbetaben"]
 
 
 def test_pretrained_task_network_is_where_the_training_starts(tiny_training: Training) -> None:

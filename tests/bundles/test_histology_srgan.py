@@ -42,7 +42,7 @@ def test_overlay_teaches_its_networks(overlay: str, tiny_histology_training: Tra
     assert learned(folder, before) == LEARN[overlay]
     model = load_file(folder / "model.pt")
     assert (model["scale"], model["sigma"]) == (4, 2.0)
-    assert model["domain"]["microns_per_pixel"] == [2.0, 2.0]  # four times the example's
+    assert model["training_range"]["microns_per_pixel"] == [2.0, 2.0]  # four times the example's
 
 
 def test_terms_of_the_loss_are_those_of_the_variant(tiny_histology_training: Training) -> None:

@@ -199,7 +199,7 @@ def test_trained_weights_are_exported_and_restore_as_a_plain_state_dict(
     )
     workflow.initialize()
     workflow.run()
-    given = {**common, **tiny, "domain": model["domain"], "output_dir": tmp_path / "plain"}
+    given = {**common, **tiny, "training_range": model["training_range"], "output_dir": tmp_path / "plain"}
     monai_bundle(monkeypatch, "run", "--config_file", "configs/inference.yaml", *words(given))
     restored = sorted(path.name for path in (tmp_path / "trained").iterdir())
     assert restored == sorted(path.name for path in (tmp_path / "plain").iterdir())
@@ -236,7 +236,7 @@ def test_plain_state_dict_is_refused_where_nothing_describes_it(tmp_path: Path) 
     with pytest.raises(InputError, match=r"model\.pt: is a plain state dict.*Remedy: name the model\.pt"):
         load_file(path)
     facts = {"generator": {"class": "unet.UNetGenerator", "architecture": {"in_channels": 5}}, "neighbors": 2}
-    assert load_model(path, facts=facts)["domain"] == {}
+    assert load_model(path, facts=facts)["training_range"] == {}
     with pytest.raises(InputError, match=r"is the checkpoint of another generator .*is missing"):
         load_restorer(path, facts=facts)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from medrestore.data.training_range import (
-    domain_warnings,
-    training_domain,
+    range_warnings,
+    training_range,
     volume_features,
 )
 from medrestore.data.volumes import SourceGrid, Volume, read_volume
@@ -46,7 +46,7 @@ def test_features_do_not_depend_on_the_unit() -> None:
 
 def test_domain_holds_the_range_of_every_feature(tiny_cohort: Path) -> None:
     table = pair_schema().read(tiny_cohort / "manifest.csv")
-    domain = training_domain(table, words=WORDS)
+    domain = training_range(table, words=WORDS)
     noise = [volume_features(read_volume(path))["relative_noise"] for path in table["degraded_path"]]
     assert domain["features"]["relative_noise"] == [min(noise), max(noise)]
     # Tolerance: NIfTI keeps the affine as float32.
@@ -57,7 +57,7 @@ def test_domain_holds_the_range_of_every_feature(tiny_cohort: Path) -> None:
         ["SUV"],
         ["0.01"],
     )
-    first = training_domain(table, at_most=1)["features"]["relative_noise"]
+    first = training_range(table, at_most=1)["features"]["relative_noise"]
     assert first == [noise[0], noise[0]]
     information = model_information(table, neighbors=2, label_column="amyloid_status", spatial_size=(32, 32))
     assert information == {
@@ -65,7 +65,7 @@ def test_domain_holds_the_range_of_every_feature(tiny_cohort: Path) -> None:
         "neighbors": 2,
         "label_column": "amyloid_status",
         "spatial_size": [32, 32],
-        "domain": domain,
+        "training_range": domain,
     }
 
 
@@ -79,9 +79,9 @@ DOMAIN = {
 
 
 def test_nothing_is_said_inside_the_domain() -> None:
-    assert domain_warnings(sphere(0.2), DOMAIN, words={"tracer": "florbetaben"}) == []
-    assert domain_warnings(sphere(0.2), DOMAIN) == []
-    assert domain_warnings(sphere(0.2, size_mm=(2.0, 2.0, 3.2)), DOMAIN) == []  # within a tenth
+    assert range_warnings(sphere(0.2), DOMAIN, words={"tracer": "florbetaben"}) == []
+    assert range_warnings(sphere(0.2), DOMAIN) == []
+    assert range_warnings(sphere(0.2, size_mm=(2.0, 2.0, 3.2)), DOMAIN) == []  # within a tenth
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_nothing_is_said_inside_the_domain() -> None:
     ],
 )
 def test_what_lies_outside_is_named(volume: Volume, tracer: str | None, message: str) -> None:
-    (warning,) = domain_warnings(volume, DOMAIN, words={"tracer": tracer})
+    (warning,) = range_warnings(volume, DOMAIN, words={"tracer": tracer})
     assert warning.startswith(message)
 
 

@@ -14,7 +14,7 @@ from medrestore.checks import InputError, about, fail
 from medrestore.data.identity import scan_name
 from medrestore.data.nifti_search import nifti_files
 from medrestore.data.schema import split_rows
-from medrestore.data.training_range import domain_warnings
+from medrestore.data.training_range import range_warnings
 from medrestore.data.volumes import read_volume
 from medrestore.domains.amyloid_pet.schema import at_dose, pair_schema
 from medrestore.files import sha256_file
@@ -103,7 +103,7 @@ class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):
     def outputs(self, item: VolumeFile) -> dict[str, Output]:
         """Name the one restoration of a volume."""
         provenance = {
-            "training_dose_fraction": self.domain.get("dose_fraction", []),
+            "training_dose_fraction": self.training_range.get("dose_fraction", []),
             "source_sha256": sha256_file(item.path),
             "source_dose_fraction": item.dose_fraction,
         }
@@ -113,7 +113,7 @@ class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):
         """Read a volume and restore it."""
         volume = read_volume(item.path)
         with about(item.path):
-            notes = domain_warnings(volume, self.domain, words={"tracer": item.tracer})
+            notes = range_warnings(volume, self.training_range, words={"tracer": item.tracer})
             restoration = self.inferer.restore(volume)
         found = {"intensity_scale": restoration.scale}
         return Restored(dict.fromkeys(wanted, restoration), volume.source, found, notes)

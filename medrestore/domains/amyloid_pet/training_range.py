@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from medrestore.data.training_range import training_domain
+from medrestore.data.training_range import training_range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,5 +25,5 @@ def model_information(
         "neighbors": neighbors,
         "label_column": label_column,
         "spatial_size": list(spatial_size),
-        "domain": training_domain(table, words=WORDS),
+        "training_range": training_range(table, words=WORDS),
     }

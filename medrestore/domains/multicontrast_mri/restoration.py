@@ -17,7 +17,7 @@ from medrestore.data.nifti_search import nifti_files
 from medrestore.data.restorations import restored_name
 from medrestore.data.schema import split_rows
 from medrestore.data.tables import located, read_text_table, refuse
-from medrestore.data.training_range import domain_warnings
+from medrestore.data.training_range import range_warnings
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import (
     ChannelVolume,
@@ -251,7 +251,7 @@ class ContrastFileRestorer(NiftiRestorer[InputFiles, ContrastRestorer]):
         except InputError as error:
             raise InputError(f"{error}. (The weights were trained on {_in_words(acquisition)})") from error
         with about(*item.paths):
-            notes = domain_warnings(volume.reference(acquisition), self.domain)
+            notes = range_warnings(volume.reference(acquisition), self.training_range)
             restorations = self.inferer.restore(volume, contrasts=wanted)
         scales = next(iter(restorations.values())).input_scale
         found: Mapping[str, Any] = {"input_scale": list(scales), "intensity_unit": "mean over the head"}

@@ -90,7 +90,7 @@ def test_real_volumes_become_batches(glioma: Path, two_in: Acquisition, tmp_path
     information = model_information(
         table, acquisition=two_in, contrasts=CONTRASTS, neighbors=1, spatial_size=(192, 224)
     )
-    assert information["domain"]["features"]["voxel_size_x_mm"] == [1.0, 1.0]
+    assert information["training_range"]["features"]["voxel_size_x_mm"] == [1.0, 1.0]
 
 
 def test_real_volume_on_another_grid_is_sent_to_co_registration(

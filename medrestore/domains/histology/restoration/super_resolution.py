@@ -299,7 +299,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
         with item.open() as slide:
             for note in slide.notes:
                 self.logger.warning(f"{item.path}: {note}")
-            notes = resolution_warnings(slide.microns_per_pixel, self.domain)
+            notes = resolution_warnings(slide.microns_per_pixel, self.training_range)
             self.warn_outside(item.name, notes)
             stride = self.settings.stride(scale)
             windows = occupied_windows(slide, stride=stride, overlap=self.settings.overlap)
@@ -342,7 +342,8 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
             if pair[0].name in missing and pair[0].name not in self.setbacks.reasons
         ]
         notes = [
-            resolution_warnings(tile.row["microns_per_pixel"] * scale, self.domain) for tile, _ in wanted
+            resolution_warnings(tile.row["microns_per_pixel"] * scale, self.training_range)
+            for tile, _ in wanted
         ]
         for (tile, _), found in zip(wanted, notes, strict=True):
             if not self._warned.issuperset(found):  # once, not for each of thousands of tiles

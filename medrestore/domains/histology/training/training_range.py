@@ -1,4 +1,4 @@
-"""What inference must know of a training on tiles, and whether an image lies in its domain."""
+"""What inference must know of a training on tiles, and whether an image lies in its range."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def model_information(table: pd.DataFrame, *, scale: int, sigma: float) -> dict[
     Returns
     -------
     dict
-        ``restorer``, ``scale``, ``sigma`` and ``domain``: ``microns_per_pixel``, range [low, high] of the
-        low-resolution images, for :func:`resolution_warnings`.
+        ``restorer``, ``scale``, ``sigma`` and ``training_range``: ``microns_per_pixel``, range
+        [low, high] of the low-resolution images, for :func:`resolution_warnings`.
 
     Raises
     ------
@@ -49,18 +49,18 @@ def model_information(table: pd.DataFrame, *, scale: int, sigma: float) -> dict[
         "restorer": "histology.ImageFileRestorer",
         "scale": int(scale),
         "sigma": float(sigma),
-        "domain": {"microns_per_pixel": [low, high]},
+        "training_range": {"microns_per_pixel": [low, high]},
     }
 
 
-def resolution_warnings(microns_per_pixel: float | None, domain: Mapping[str, Any]) -> list[str]:
+def resolution_warnings(microns_per_pixel: float | None, seen: Mapping[str, Any]) -> list[str]:
     """Say in words where an image's resolution lies outside of what a network was trained on.
 
     Parameters
     ----------
     microns_per_pixel : float or None, um
         Of the low-resolution image; None when not known.
-    domain
+    seen
         Of :func:`model_information`, as kept in ``model.pt``.
 
     Returns
@@ -73,9 +73,9 @@ def resolution_warnings(microns_per_pixel: float | None, domain: Mapping[str, An
     >>> resolution_warnings(2.0, {"microns_per_pixel": [1.0, 1.0]})
     ['resolution is 2 um per pixel, trained on 1 to 1']
     """
-    if "microns_per_pixel" not in domain:
+    if "microns_per_pixel" not in seen:
         return []
-    low, high = domain["microns_per_pixel"]
+    low, high = seen["microns_per_pixel"]
     if microns_per_pixel is None:
         return [f"resolution is not known, trained on {low:.3g} to {high:.3g} um per pixel"]
     if low / TOLERATED_SIZE_FACTOR <= microns_per_pixel <= high * TOLERATED_SIZE_FACTOR:

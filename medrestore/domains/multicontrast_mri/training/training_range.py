@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from medrestore.data.training_range import training_domain
+from medrestore.data.training_range import training_range
 from medrestore.data.volumes import Volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
@@ -42,8 +42,8 @@ def model_information(
     Returns
     -------
     dict
-        ``domain`` is measured on the magnitude of the reference channel: voxel sizes and relative noise, for
-        :func:`~medrestore.data.training_range.domain_warnings`.
+        ``training_range`` is measured on the magnitude of the reference channel: voxel sizes and relative
+        noise, for :func:`~medrestore.data.training_range.range_warnings`.
     """
 
     def reference(row: Mapping[Any, Any]) -> Volume:
@@ -56,5 +56,5 @@ def model_information(
         "spatial_size": list(spatial_size),
         "contrasts": list(contrasts),
         "acquisition": acquisition.as_plain(),
-        "domain": training_domain(table, read=reference),
+        "training_range": training_range(table, read=reference),
     }

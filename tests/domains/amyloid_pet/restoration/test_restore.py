@@ -16,7 +16,7 @@ import pytest
 
 from medrestore import __version__
 from medrestore.checks import InputError, OutputError
-from medrestore.data.training_range import training_domain
+from medrestore.data.training_range import training_range
 from medrestore.data.volumes import read_volume
 from medrestore.domains.amyloid_pet.restoration import (
     VolumeFile,
@@ -37,7 +37,7 @@ def weights(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Write a model.pt with random weights and the tiny cohort's domain."""
     path = tmp_path_factory.mktemp("weights") / "model.pt"
     networks = {"generator": describe(UNetGenerator(3, channels=(4, 8), dropout_levels=1))}
-    domain = training_domain(pair_schema().read(tiny_cohort / "manifest.csv"), words=WORDS)
+    domain = training_range(pair_schema().read(tiny_cohort / "manifest.csv"), words=WORDS)
     save_file({"method": "taskgan", "neighbors": 1, "domain": domain, "networks": networks}, path)
     return path
 

@@ -16,7 +16,7 @@ def test_resolution_is_that_of_the_low_resolution_images() -> None:
     table = pd.DataFrame({"microns_per_pixel": [0.25, 0.5, 0.25]})
     information = model_information(table, scale=4, sigma=2.0)
     assert information.pop("restorer") == "histology.ImageFileRestorer"
-    assert information == {"scale": 4, "sigma": 2.0, "domain": {"microns_per_pixel": [1.0, 2.0]}}
+    assert information == {"scale": 4, "sigma": 2.0, "training_range": {"microns_per_pixel": [1.0, 2.0]}}
     assert json.loads(json.dumps(information)) == information
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medrestore.data.training_range import domain_warnings, volume_features
+from medrestore.data.training_range import range_warnings, volume_features
 from medrestore.data.volumes import Volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
@@ -28,7 +28,7 @@ def test_what_inference_must_know_is_plain(
     )
     assert json.loads(json.dumps(information)) == information
     assert Acquisition.from_plain(information.pop("acquisition")) == acquisition
-    domain = information.pop("domain")
+    domain = information.pop("training_range")
     assert information == {
         "restorer": "multicontrast_mri.ContrastFileRestorer",
         "neighbors": 1,
@@ -42,6 +42,6 @@ def test_what_inference_must_know_is_plain(
     # Tolerance: NIfTI keeps the affine as float32.
     assert domain["features"]["voxel_size_z_mm"] == pytest.approx([5.0, 5.0], rel=1e-6)
 
-    assert domain_warnings(references[0], domain) == []
+    assert range_warnings(references[0], domain) == []
     coarse = Volume(references[0].data, np.diag([4.0, 4.0, 8.0, 1.0]), references[0].source)
-    assert "voxel size z mm is 8, trained on 5 to 5" in domain_warnings(coarse, domain)
+    assert "voxel size z mm is 8, trained on 5 to 5" in range_warnings(coarse, domain)
