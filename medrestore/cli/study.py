@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from medrestore.checks import InputError, counted, fail
 from medrestore.cli.options import TrackingUri
+from medrestore.study.measures import COVARIANCES, MEASURES
 
 __all__ = ["study_app"]
 
@@ -18,15 +20,18 @@ study_app = typer.Typer(
     epilog="Start with: medrestore study create plan.yaml --output study",
 )
 
+
+def _one_of(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
+
+
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of a study that was made with 'study create'.")]
-Metric = Annotated[
-    str,
-    typer.Option(help="auc, error_rate, accuracy, sensitivity, specificity, mean_rating or share_at_least."),
-]
+Metric = Annotated[str, typer.Option(help=f"{_one_of(MEASURES)}.")]
 PositiveFrom = Annotated[
     float | None, typer.Option(help="A rating of this or more is positive (or counts as the share).")
 ]
-Covariance = Annotated[str, typer.Option(help="Of the figures of merit: jackknife, delong or unbiased.")]
+Covariance = Annotated[str, typer.Option(help=f"Of the figures of merit: {_one_of(COVARIANCES)}.")]
 
 
 @study_app.command()
@@ -134,13 +139,7 @@ def analyze(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results; STUDY/analysis by default.")
     ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a CSV file: auc, error_rate, accuracy, sensitivity, specificity, mean_rating or "
-            "share_at_least."
-        ),
-    ] = None,
+    metric: Annotated[str | None, typer.Option(help=f"Of a CSV file: {_one_of(MEASURES)}.")] = None,
     positive_from: PositiveFrom = None,
     covariance: Covariance = "jackknife",
     reference: Annotated[str | None, typer.Option(help="Method that others are compared with.")] = None,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medrestore.study.analysis.analyze import StudyAnalysis
-from medrestore.study.analysis.measures import arm_label, reader_label
 from medrestore.study.analysis.reader_group import ReaderGroup
 from medrestore.study.analysis.tables import ALL, records
 from medrestore.study.analysis.unblinded import MODEL
+from medrestore.study.labels import arm_label, reader_label
 from medrestore.study.report.report import PRIVATE_FILES, RECORD, analysis_record
 from medrestore.tracking.environment import flatten
 from medrestore.tracking.recording import (

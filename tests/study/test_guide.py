@@ -11,8 +11,8 @@ import yaml
 
 from medrestore.domains.amyloid_pet.schema import COLUMNS
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING
+from medrestore.study.measures import MEASURES
 from medrestore.study.planning.plan import KEYS, read_plan
-from medrestore.study.planning.sections import METRICS
 from medrestore.study.questions import TYPES, Protocol
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_what_is_commented_out_is_accepted_too(line: str, place: Path) -> None:
 def test_all_keys_and_metrics_of_a_plan_are_explained() -> None:
     commented = {line.partition(":")[0] for line in re.findall(r"^# (\w+:)", YAML[0], re.MULTILINE)}
     assert set(yaml.safe_load(YAML[0])) | commented == set(KEYS)
-    assert [metric for metric in METRICS if f"`{metric}`" not in GUIDE] == []
+    assert [metric for metric in MEASURES if f"`{metric}`" not in GUIDE] == []
 
 
 def test_own_questions_are_accepted() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.study.analysis.analyze import StudyAnalysis, analyze_study
-from medrestore.study.analysis.measures import arm_label
+from medrestore.study.labels import arm_label
 from medrestore.study.report.report import PRIVATE_FILES, RECORD, write_report
 from medrestore.tracking.store import open_client
 from medrestore.tracking.studies import log_study

@@ -11,12 +11,11 @@ import pandas as pd
 
 from medrestore.checks import InputError, require_in_set
 from medrestore.study.analysis import tables
-from medrestore.study.analysis.measures import measure_of_metric
 from medrestore.study.analysis.reader_group import ReaderGroup, Settings, analyze_group, reference_of
 from medrestore.study.analysis.unblinded import MODEL, Unblinded, unblind
 from medrestore.study.layout import Study, open_study
+from medrestore.study.measures import MEASURES
 from medrestore.study.report.wording import summary_text
-from medrestore.study.statistics.merit import METRICS
 
 if TYPE_CHECKING:
     from medrestore.study.analysis.suvr_agreement import SuvrAgreement
@@ -116,8 +115,8 @@ def study_reads(
     held = unblind(study)
     protocol = study.protocol
     if question is None and metric is not None:
-        require_in_set("metric", metric, tuple(METRICS))
-        measure = measure_of_metric(metric)
+        require_in_set("metric", metric, tuple(MEASURES))
+        measure = MEASURES[metric]
         question = measure.question(protocol)
         if not question:
             raise InputError(
@@ -183,7 +182,7 @@ def analyze_study(
 def _main_question(study: Study) -> str:
     plan, protocol = study.plan.get("primary"), study.protocol
     if plan:
-        return measure_of_metric(plan["metric"]).question(protocol)
+        return MEASURES[plan["metric"]].question(protocol)
     question = protocol.decision or protocol.score or protocol.quality
     if not question:
         names = ", ".join(item.name for item in protocol.questions)

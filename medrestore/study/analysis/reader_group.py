@@ -12,14 +12,13 @@ from medrestore.checks import InputError, require_in_range, require_in_set
 from medrestore.study.analysis import tables
 from medrestore.study.analysis.consistency import between_readers, within_readers
 from medrestore.study.analysis.guessed import GuessedArms, guessed_arms
-from medrestore.study.analysis.measures import Measure, measure_of_metric, measures_of
 from medrestore.study.analysis.roc import RocCurve, roc_curves
 from medrestore.study.analysis.unblinded import Unblinded
 from medrestore.study.analysis.verdict import Verdict, verdict_of
 from medrestore.study.layout import Study
+from medrestore.study.measures import COVARIANCES, MEASURES, Measure, measures_in_order
 from medrestore.study.questions import GUESS
 from medrestore.study.statistics.analyze import READERS, Analysis, analyze_table
-from medrestore.study.statistics.merit import COVARIANCES
 from medrestore.study.statistics.reads import read_table
 from medrestore.study.statistics.sections import CORRECTIONS
 
@@ -45,7 +44,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         require_in_set("readers", self.readers, READERS)
-        require_in_set("covariance", self.covariance, COVARIANCES)
+        require_in_set("covariance", self.covariance, tuple(COVARIANCES))
         require_in_set("correction", self.correction, CORRECTIONS)
         require_in_range("alpha", self.alpha, 0, 1, include_low=False, include_high=False)
 
@@ -101,6 +100,11 @@ class ReaderGroup:
     taken_as: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def measured(self) -> list[Measure]:
+        """The measures that were analyzed, in the order of the report."""
+        return [measure for measure in measures_in_order() if measure.name in self.measures]
+
     def table(self, name: str) -> pd.DataFrame:
         """Return a table, empty when there is nothing in it."""
         return self.tables.get(name, pd.DataFrame())
@@ -135,8 +139,8 @@ def analyze_group(held: Unblinded, kind: str, settings: Settings) -> ReaderGroup
             "alone (readers fixed, cases random)."
         )
     measures: dict[str, Analysis] = {}
-    for measure in measures_of(protocol):
-        if measure.judged and not held.truth:
+    for measure in measures_in_order():
+        if not measure.question(protocol) or (measure.judged and not held.truth):
             continue
         try:
             measures[measure.name] = _analyze_measure(held, kind, measure, settings)
@@ -208,7 +212,7 @@ def _analyze_measure(
         table,
         metric=measure.metric,
         positive_from=measure.positive_from,
-        covariance=settings.covariance if measure.metric == "auc" else "jackknife",
+        covariance=settings.covariance if measure.counts is None else "jackknife",
         reference=reference if reference in table.methods and len(table.methods) > 1 else None,
         margin=margin,
         alpha=settings.alpha,
@@ -225,7 +229,7 @@ def _primary(
     if not plan:
         notes.append("The plan names no primary endpoint: all results are exploratory.")
         return None, None
-    measure = measure_of_metric(plan["metric"])
+    measure = MEASURES[plan["metric"]]
     if measure.judged and held.truth_arm in (plan["arm"], plan["reference"]):
         notes.append(
             "The primary endpoint cannot be tested: it compares with the arm whose consensus read is the "

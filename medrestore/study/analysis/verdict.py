@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medrestore.study.analysis.measures import Measure, arm_label
+from medrestore.study.labels import arm_label
+from medrestore.study.measures import Measure
 from medrestore.study.statistics.analyze import Analysis
 
 __all__ = ["Verdict", "listed", "p_text", "verdict_of"]

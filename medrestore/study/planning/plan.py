@@ -16,10 +16,10 @@ import pandas as pd
 from medrestore.checks import InputError, counted, require_known_keys
 from medrestore.data.texts import read_text
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING
+from medrestore.study.measures import MEASURES
 from medrestore.study.planning import sections
 from medrestore.study.planning.design import least_sessions
 from medrestore.study.planning.protocols import find_protocol, read_yaml, require_neutral, with_guess
-from medrestore.study.planning.sections import METRICS
 from medrestore.study.planning.sources import (
     ArmImages,
     find_images,
@@ -30,7 +30,7 @@ from medrestore.study.planning.sources import (
 )
 from medrestore.study.questions import Protocol
 
-__all__ = ["METRICS", "SOURCE_COLUMNS", "Plan", "read_plan"]
+__all__ = ["SOURCE_COLUMNS", "Plan", "read_plan"]
 
 KEYS = (
     *("title", "seed", "arms", "truth", "cases", "subjects", "readers", "questions", "sessions"),
@@ -215,7 +215,7 @@ def _sections(
                     f"the truth by file, or leave {phase} out",
                 )
         primary, arm = entry["primary"], entry["truth"]["consensus_of"]
-        if primary and arm in (primary["arm"], primary["reference"]) and primary["metric"] in sections.JUDGED:
+        if primary and arm in (primary["arm"], primary["reference"]) and MEASURES[primary["metric"]].judged:
             faults.add(
                 "primary",
                 f"{primary['metric']} cannot be compared with arm {arm!r}, whose consensus is the truth: "
@@ -390,8 +390,7 @@ def _notes(cases: list[str], truth: Mapping[str, int], entry: Mapping[str, Any])
     """Tell what is allowed but will hurt."""
     primary = entry["primary"]
     counts = Counter(truth[case] for case in cases if case in truth)
-    needs = {"auc": (0, 1), "sensitivity": (1,), "specificity": (0,)}
-    for label in needs.get(primary["metric"], ()) if primary and truth else ():
+    for label in MEASURES[primary["metric"]].classes if primary and truth else ():
         if counts[label] < LEAST_OF_CLASS:
             yield (
                 f"primary.metric {primary['metric']} needs {LEAST_OF_CLASS} cases or more with truth "

@@ -11,12 +11,11 @@ from typing import Any
 
 from medrestore.checks import InputError, require_in_range, require_in_set, require_known_keys
 from medrestore.data.texts import plain_text
+from medrestore.study.measures import COVARIANCES, MEASURES
 from medrestore.study.protocol_checks import is_number
 from medrestore.study.questions import CANNOT_TELL, Protocol
 
 __all__ = [
-    "JUDGED",
-    "METRICS",
     "ONE_PER_CASE",
     "arm_section",
     "cases_section",
@@ -35,21 +34,6 @@ __all__ = [
     "whole",
 ]
 
-METRICS = {
-    "auc": "score",
-    "error_rate": "decision",
-    "accuracy": "decision",
-    "sensitivity": "decision",
-    "specificity": "decision",
-    "mean_rating": "quality",
-    "share_at_least": "quality",
-}
-"""Primary endpoints, and the part of a protocol that each is computed from."""
-
-JUDGED = tuple(metric for metric, part in METRICS.items() if part != "quality")
-"""Primary endpoints that compare reads with the truth."""
-
-COVARIANCES = ("jackknife", "delong", "unbiased")
 TIES = ("refuse", "exclude", "positive", "negative")
 KINDS = ("human", "model")
 ONE_PER_CASE = "one_per_case"
@@ -214,18 +198,19 @@ def primary_section(value: object, arms: Collection[str], protocol: Protocol | N
         raise InputError(f"must be a mapping, got {value!r}")
     require_known_keys("it", value, ("metric", "arm", "reference", "margin", "alpha", "covariance"))
     metric = value.get("metric")
-    require_in_set("metric", metric, tuple(METRICS))
+    require_in_set("metric", metric, tuple(MEASURES))
+    measure = MEASURES[str(metric)]
     for key in ("arm", "reference"):
         require_arm(key, value.get(key), arms)
     if value["arm"] == value["reference"]:
         raise InputError(f"arm and reference are both {value['arm']!r}")
-    if protocol is not None and not getattr(protocol, METRICS[str(metric)]):
-        raise InputError(f"metric {metric} needs questions that name a {METRICS[str(metric)]}")
+    if protocol is not None and not measure.question(protocol):
+        raise InputError(f"metric {metric} needs questions that name a {measure.role}")
     margin, covariance = value.get("margin"), value.get("covariance", "jackknife")
     if margin is not None:
-        margin = number("margin", margin, 0, math.inf if metric == "mean_rating" else 1, open_low=True)
-    require_in_set("covariance", covariance, COVARIANCES)
-    if covariance != "jackknife" and metric != "auc":
+        margin = number("margin", margin, 0, math.inf if measure.bounds is None else 1, open_low=True)
+    require_in_set("covariance", covariance, tuple(COVARIANCES))
+    if covariance != "jackknife" and measure.counts is not None:
         raise InputError(f"covariance {covariance} is for metric auc; {metric} takes jackknife")
     return {
         "metric": metric,

@@ -9,8 +9,8 @@ import pandas as pd
 
 from medrestore.study.analysis.guessed import BANG_LIMIT
 from medrestore.study.analysis.guessed import UNKNOWN as NOT_TOLD
-from medrestore.study.analysis.measures import arm_label, reader_label
 from medrestore.study.analysis.tables import ALL, records
+from medrestore.study.labels import arm_label, reader_label
 from medrestore.study.report.figure_style import DARK, GRAY, WIDTH, clean_axis, new_figure, svg_of, wrapped
 
 if TYPE_CHECKING:

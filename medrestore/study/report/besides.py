@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from medrestore.study.analysis.analyze import StudyAnalysis
-from medrestore.study.analysis.measures import arm_label, reader_label
 from medrestore.study.analysis.reader_group import ReaderGroup
 from medrestore.study.analysis.tables import ALL, records
+from medrestore.study.labels import arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.cells import NONE, absent, interval_cell, number_cell, p_cell, share_cell
 from medrestore.study.report.page import ReportPage, Row, paragraph

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medrestore.study.analysis.measures import arm_label
 from medrestore.study.analysis.roc import RocCurve, mean_roc
+from medrestore.study.labels import arm_label
 from medrestore.study.report.figure_style import (
     DARK,
     LIGHT,

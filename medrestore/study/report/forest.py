@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from medrestore.study.analysis.measures import MEASURES, Measure, arm_label, reader_label
 from medrestore.study.analysis.tables import ALL
+from medrestore.study.labels import arm_label, reader_label
+from medrestore.study.measures import Measure
 from medrestore.study.report.figure_style import (
     DARK,
     GRAY,
@@ -24,7 +25,6 @@ from medrestore.study.report.figure_style import (
     svg_of,
     wrapped,
 )
-from medrestore.study.statistics.merit import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +87,7 @@ class _Block:
 
     @property
     def better(self) -> str:
-        return f"{'higher' if HIGHER_IS_BETTER[self.measure.metric] else 'lower'} is better"
+        return f"{self.measure.direction} is better"
 
     @property
     def scale(self) -> str:
@@ -99,12 +99,12 @@ def _blocks(group: ReaderGroup) -> list[_Block]:
     verdict = group.verdict
     if verdict is not None and group.primary is not None and verdict.difference["low"] is not None:
         bound = group.primary.entry["margin"]
-        if bound is not None and HIGHER_IS_BETTER[verdict.measure.metric]:
+        if bound is not None and verdict.measure.higher_is_better:
             bound = -bound
         rows = [verdict.difference]
         blocks.append(_Block(verdict.measure, rows, verdict.reference, primary=True, bound=bound, p="p"))
-    for measure in MEASURES:
-        if measure.name in group.measures and measure.name != "accuracy":
+    for measure in group.measured:
+        if not measure.complement_of:
             entry = group.measures[measure.name].entry
             rows = entry["differences_from_reference"] or entry["differences"]
             shown = [row for row in rows if row["low"] is not None]
@@ -174,20 +174,19 @@ def _difference_axes(axes: Axes, blocks: Sequence[_Block], reference: str) -> No
     axes.set_yticks([])
     axes.locator_params(axis="x", nbins=6)
     clean_axis(axes)
-    axes.set_xlabel("Difference in rating" if blocks[0].measure.metric == "mean_rating" else "Difference")
+    axes.set_xlabel("Difference in rating" if blocks[0].measure.bounds is None else "Difference")
 
 
-def draw_readers(group: ReaderGroup, names: Sequence[str]) -> bytes | None:
+def draw_readers(group: ReaderGroup, measures: Sequence[Measure]) -> bytes | None:
     """Draw the estimates of each reader and of all together, one panel a measure; None when there is none.
 
     Parameters
     ----------
     group
         Of the readers.
-    names
-        Measures; those that were not analyzed are left out.
+    measures
+        Of those that were analyzed.
     """
-    measures = [measure for measure in MEASURES if measure.name in names and measure.name in group.measures]
     if not measures:
         return None
     arms = [arm for arm in group.arms if any(arm in _methods(group, measure) for measure in measures)]

@@ -16,9 +16,9 @@ from medrestore.checks import InputError, counted, fail
 from medrestore.files import atomic_path, require_empty_folder
 from medrestore.progress import progress_bar
 from medrestore.study.analysis.analyze import StudyAnalysis
-from medrestore.study.analysis.measures import arm_label, reader_label
 from medrestore.study.analysis.tables import records
 from medrestore.study.analysis.verdict import listed
+from medrestore.study.labels import arm_label, reader_label
 from medrestore.study.layout import canonical_json
 from medrestore.study.report import figures
 from medrestore.study.report.page import ReportPage, paragraph, typeset

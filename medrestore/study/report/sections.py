@@ -7,9 +7,9 @@ from typing import Any
 
 from medrestore.checks import counted
 from medrestore.study.analysis.analyze import StudyAnalysis
-from medrestore.study.analysis.measures import MEASURES, arm_label, reader_label
 from medrestore.study.analysis.reader_group import ReaderGroup
 from medrestore.study.analysis.tables import ALL, records
+from medrestore.study.labels import arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.besides import agreement_parts, answer_parts, blinding_parts, time_parts
 from medrestore.study.report.cells import NONE, interval_cell, number_cell, p_cell, share_cell
@@ -167,7 +167,7 @@ COMPONENTS = {
 
 
 def _measures(page: ReportPage, group: ReaderGroup) -> str:
-    held = [measure for measure in MEASURES if measure.name in group.measures]
+    held = group.measured
     if not held:
         return ""
     alpha = group.measures[held[0].name].entry["alpha"]
@@ -196,8 +196,8 @@ def _differences(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
         "endpoint as it was pre-registered."
     )
     rows: list[Sequence[str] | Row] = []
-    for measure in MEASURES:
-        if measure.name not in group.measures or measure.name == "accuracy":
+    for measure in group.measured:
+        if measure.complement_of:
             continue
         section = group.measures[measure.name].entry["differences"]
         if not section:
@@ -224,10 +224,9 @@ def _differences(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
 
 
 def _readers(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
-    decisions, rest = (
-        ("error_rate", "sensitivity", "specificity"),
-        ("auc", "mean_quality", "share_quality_at_least_3"),
-    )
+    shown = [measure for measure in group.measured if not measure.complement_of]
+    decisions = [measure for measure in shown if measure.role == "decision"]
+    rest = [measure for measure in shown if measure.role != "decision"]
     caption = "Estimates of each reader (proportions: Wilson intervals) and means over all readers"
     parts = [
         page.figure(

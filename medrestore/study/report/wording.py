@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import medrestore
 from medrestore.checks import counted
-from medrestore.study.analysis.measures import MEASURES, arm_label, measure_of_metric
 from medrestore.study.analysis.tables import ALL
 from medrestore.study.analysis.verdict import listed
+from medrestore.study.labels import arm_label
+from medrestore.study.measures import COVARIANCES, MEASURES
 from medrestore.study.report.references import Citations
 
 if TYPE_CHECKING:
@@ -24,11 +25,6 @@ CORRECTIONS = {
     "bonferroni": ("Bonferroni's correction", ""),
     "sidak": ("Šidák's correction", "sidak"),
     "fdr_bh": ("the false discovery rate of Benjamini and Hochberg", "fdr_bh"),
-}
-COVARIANCES = {
-    "jackknife": ("the jackknife", ()),
-    "delong": ("DeLong's method", ("delong",)),
-    "unbiased": ("unbiased one-shot estimates", ("gallas",)),
 }
 PACKAGES = ("numpy", "scipy", "statsmodels", "scikit-learn")
 
@@ -51,9 +47,7 @@ def _group_lines(group: ReaderGroup) -> list[str]:
     title = KIND_TITLES[group.kind].lower()
     lines = [f"{counted(len(group.readers), title[:-1])}, {counted(group.cases, 'case')}"]
     width = max(len(arm_label(arm)) for arm in group.arms)
-    for measure in MEASURES:
-        if measure.name not in group.measures:
-            continue
+    for measure in group.measured:
         lines.append(f"  {measure.title}")
         for row in group.measures[measure.name].entry["methods"]:
             digits = measure.digits
@@ -157,12 +151,12 @@ def _primary(analysis: StudyAnalysis, cite: Citations) -> str:
     )
     if not plan:
         return f"{text} There was no pre-registered primary endpoint."
-    measure = measure_of_metric(plan["metric"])
-    how, keys = COVARIANCES[plan["covariance"]]
+    measure = MEASURES[plan["metric"]]
+    covariance = COVARIANCES[plan["covariance"]]
     text += (
         f" The pre-registered primary endpoint was the {measure.noun} with {arm_label(plan['arm'])} against "
         f"{arm_label(plan['reference'])}, two-sided alpha {plan['alpha']:g}, with the covariance over cases "
-        f"by {how}{' ' + cite(*keys) if keys else ''}."
+        f"by {covariance.phrase}{' ' + cite(*covariance.sources) if covariance.sources else ''}."
     )
     if plan["margin"] is not None:
         text += (
@@ -175,17 +169,17 @@ def _primary(analysis: StudyAnalysis, cite: Citations) -> str:
 def _secondary(analysis: StudyAnalysis, cite: Citations) -> str:
     main, settings = analysis.main, analysis.settings
     plan = analysis.study.plan.get("primary")
-    first = measure_of_metric(plan["metric"]).name if plan else ""
-    others = [measure.noun for measure in MEASURES if measure.name in main.measures and measure.name != first]
+    first = MEASURES[plan["metric"]].name if plan else ""
+    others = [measure.noun for measure in main.measured if measure.name != first]
     text = f"Secondary measures were {listed(others)}." if others else ""
     if "auc" in main.measures:
-        how, keys = COVARIANCES[settings.covariance]
-        source = f" {cite(*keys)}" if keys else ""
-        text += f" The area is that under the empirical curve, its covariance by {how}{source};"
+        covariance = COVARIANCES[settings.covariance]
+        source = f" {cite(*covariance.sources)}" if covariance.sources else ""
+        text += f" The area is that under the empirical curve, its covariance by {covariance.phrase}{source};"
         text += f" mean curves average readers along lines of constant sum of both rates {cite('chen_2014')}."
     level = f"{100 * (1 - settings.alpha):g} %"
     text += f" Intervals are {level}"
-    if any(measure.is_proportion for measure in MEASURES if measure.name in main.measures):
+    if any(measure.is_proportion for measure in main.measured):
         text += f"; proportions of single readers have Wilson intervals {cite('wilson', 'newcombe')}"
     text += "."
     if len(main.arms) == 1:

@@ -15,8 +15,9 @@ import pandas as pd
 import medrestore
 from medrestore.checks import InputError, require_in_range, require_in_set
 from medrestore.files import atomic_path, require_empty_folder
+from medrestore.study.measures import MEASURES
 from medrestore.study.statistics.between_readers import agreement_between_readers
-from medrestore.study.statistics.merit import METRICS, figure_of_merit
+from medrestore.study.statistics.merit import figure_of_merit
 from medrestore.study.statistics.notes import notes_on
 from medrestore.study.statistics.obuchowski_rockette import ANALYSES, FIXED_READERS, RANDOM
 from medrestore.study.statistics.reads import MISSING, ReadTable, read_table
@@ -103,7 +104,7 @@ def analyze_table(
     table
         Reads, of :func:`read_table`.
     metric
-        A key of :data:`METRICS`.
+        A key of :data:`~medrestore.study.measures.MEASURES`.
     positive_from
         Ratings of this or more are positive.
     covariance
@@ -138,7 +139,7 @@ def analyze_table(
     Obuchowski & Rockette 1995 with the degrees of freedom of Hillis 2007; see
     :mod:`medrestore.study.statistics.obuchowski_rockette`.
     """
-    require_in_set("metric", metric, tuple(METRICS))
+    require_in_set("metric", metric, tuple(MEASURES))
     require_in_set("readers", readers, READERS)
     require_in_set("missing", missing, MISSING)
     require_in_set("correction", correction, CORRECTIONS)
@@ -151,7 +152,7 @@ def analyze_table(
         )
     used = table.resolve(missing)
     merit = figure_of_merit(used, metric, positive_from=positive_from, covariance=covariance)
-    found = Findings(merit, METRICS[metric], used.methods, used.readers, alpha, correction)
+    found = Findings(merit, MEASURES[metric], used.methods, used.readers, alpha, correction)
     headline = RANDOM if readers == "random" else FIXED_READERS
     sections = {name: found.analysis(name) for name in ANALYSES}
     several = len(used.methods) > 1
@@ -159,7 +160,7 @@ def analyze_table(
         "metric": metric,
         "covariance": covariance,
         "positive_from": positive_from,
-        "higher_is_better": METRICS[metric].higher_is_better,
+        "higher_is_better": MEASURES[metric].higher_is_better,
         "conclusions_from": headline,
         "alpha": alpha,
         "correction": correction,
@@ -225,9 +226,9 @@ def analyze_file(
     InputError
         As :func:`read_table`, :func:`analyze_table` and :meth:`Analysis.write`.
     """
-    require_in_set("metric", metric, tuple(METRICS))
+    require_in_set("metric", metric, tuple(MEASURES))
     analysis = analyze_table(
-        read_table(path, needs_truth=METRICS[metric].needs_truth),
+        read_table(path, needs_truth=MEASURES[metric].judged),
         metric=metric,
         positive_from=positive_from,
         covariance=covariance,

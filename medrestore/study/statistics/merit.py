@@ -4,70 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from medrestore.checks import InputError, fail, require_in_set
+from medrestore.study.measures import COVARIANCES, MEASURES, Measure
 from medrestore.study.statistics import auc
 from medrestore.study.statistics.exact import as_integers, left_out_products
 from medrestore.study.statistics.reads import ReadTable
 
-__all__ = ["COVARIANCES", "HIGHER_IS_BETTER", "METRICS", "Merit", "Metric", "figure_of_merit"]
+__all__ = ["Merit", "figure_of_merit"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
 LEAST_RATING, LARGEST_RATING = 1e-50, 1e50
-
-COVARIANCES = ("jackknife", "delong", "unbiased")
-"""How the covariance over cases is estimated."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a figure of merit is.
-
-    Parameters
-    ----------
-    title
-        As it stands in a sentence.
-    higher_is_better
-        Which direction is good; decides the sign of a non-inferiority margin.
-    threshold
-        Whether ``positive_from`` must be given, may be left out when all ratings are 0 or 1, or has no
-        meaning.
-    entering
-        Truth of the cases that enter; None for all.
-    needs_truth
-        Whether cases must have a truth.
-    bounds
-        Range that intervals are clipped to; None where the scale is the reader's own.
-    """
-
-    title: str
-    higher_is_better: bool = True
-    threshold: Literal["needed", "unless binary", "refused"] = "unless binary"
-    entering: int | None = None
-    needs_truth: bool = True
-    bounds: tuple[float, float] | None = (0.0, 1.0)
-
-
-METRICS = {
-    "auc": Metric("area under the empirical ROC curve", threshold="refused"),
-    "error_rate": Metric("error rate", higher_is_better=False),
-    "accuracy": Metric("accuracy"),
-    "sensitivity": Metric("sensitivity", entering=1),
-    "specificity": Metric("specificity", entering=0),
-    "mean_rating": Metric("mean rating", threshold="refused", needs_truth=False, bounds=None),
-    "share_at_least": Metric(
-        "share of ratings at or above the threshold", threshold="needed", needs_truth=False
-    ),
-}
-"""All figures of merit by name."""
-
-HIGHER_IS_BETTER = {name: metric.higher_is_better for name, metric in METRICS.items()}
-"""Whether more of a metric is better."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +71,12 @@ def figure_of_merit(
     table
         Reads, resolved (:meth:`ReadTable.resolve`).
     metric
-        A key of :data:`METRICS`.
+        A key of :data:`~medrestore.study.measures.MEASURES`.
     positive_from
         Ratings of this or more are positive.
     covariance
-        One of :data:`COVARIANCES`. They coincide for means over cases, that is for all metrics but the AUC.
+        One of :data:`~medrestore.study.measures.COVARIANCES`.
+        They coincide for means over cases, that is for all metrics but the AUC.
 
     Raises
     ------
@@ -136,17 +89,17 @@ def figure_of_merit(
     A mean over n cases has the covariance ``cov / n`` with the divisor n - 1 in all three ways: the
     jackknife's leave-one-out means differ from the mean by ``(mean - x_k) / (n - 1)``.
     """
-    require_in_set("metric", metric, tuple(METRICS))
-    require_in_set("covariance", covariance, COVARIANCES)
+    require_in_set("metric", metric, tuple(MEASURES))
+    require_in_set("covariance", covariance, tuple(COVARIANCES))
     if table.policy == "available" and covariance != "jackknife" and np.isnan(table.ratings).any():
         raise InputError(
             f"covariance {covariance!r} needs complete reads. Remedy: use jackknife with --missing available"
         )
-    kind = METRICS[metric]
-    ratings = _thresholded(table, metric, positive_from)
+    measure = MEASURES[metric]
+    ratings = _thresholded(table, measure, positive_from)
     t, r, _ = ratings.shape
     rows = ratings.reshape(t * r, -1)
-    if metric == "auc":
+    if measure.counts is None:
         truth = _truth(table)
         _require_two(table, ~np.isnan(ratings), truth, (1, 0), metric)
         placed = auc.placements(rows, truth)
@@ -159,16 +112,12 @@ def figure_of_merit(
         theta = np.array(placed.areas, dtype=object).reshape(t, r)
         counts = np.add(*placed.counts).reshape(t, r)
         return Merit(theta, products.reshape(t, r, t, r), unit, len(truth), counts)
-    if kind.needs_truth:
-        truth = _truth(table)
-        if kind.entering is None:
-            agrees = metric == "accuracy"
-            rows = np.where(np.isnan(rows), np.nan, (rows == truth) == agrees)
-        else:
-            _require_two(table, ~np.isnan(ratings), truth, (kind.entering,), metric)
-            rows = rows[:, truth == kind.entering]
-            rows = rows if kind.entering == 1 else 1 - rows
-    return _mean(rows, (t, r), table, proportion=metric != "mean_rating")
+    if measure.classes:
+        _require_two(table, ~np.isnan(ratings), _truth(table), measure.classes, metric)
+    rows = np.where(np.isnan(rows), np.nan, measure.counts(rows, _truth(table) if measure.judged else None))
+    if measure.classes:
+        rows = rows[:, np.isin(_truth(table), measure.classes)]
+    return _mean(rows, (t, r), table, proportion=measure.is_proportion)
 
 
 def _mean(rows: Array, shape: tuple[int, int], table: ReadTable, *, proportion: bool) -> Merit:
@@ -202,12 +151,11 @@ def _mean(rows: Array, shape: tuple[int, int], table: ReadTable, *, proportion: 
     )
 
 
-def _thresholded(table: ReadTable, metric: str, positive_from: float | None) -> Array:
-    need = METRICS[metric].threshold
-    if need == "refused":
+def _thresholded(table: ReadTable, measure: Measure, positive_from: float | None) -> Array:
+    if measure.threshold == "refused":
         if positive_from is not None:
             raise InputError(
-                f"metric {metric!r} takes ratings as they are, got positive_from {positive_from}. "
+                f"metric {measure.metric!r} takes ratings as they are, got positive_from {positive_from}. "
                 "Remedy: leave --positive-from out, or choose a metric of decisions"
             )
         return table.ratings
@@ -216,10 +164,10 @@ def _thresholded(table: ReadTable, metric: str, positive_from: float | None) -> 
         if not np.isfinite(positive_from):
             raise InputError(f"positive_from must be a finite number, got {positive_from}")
         return np.where(there, table.ratings >= positive_from, np.nan)
-    if need == "needed" or not np.isin(table.ratings[there], (0, 1)).all():
+    if measure.threshold == "needed" or not np.isin(table.ratings[there], (0, 1)).all():
         seen = np.unique(table.ratings[there])
         raise InputError(
-            f"{table.source}: metric {metric!r} needs positive_from: ratings run from {seen[0]:g} to "
+            f"{table.source}: metric {measure.metric!r} needs positive_from: ratings run from {seen[0]:g} to "
             f"{seen[-1]:g}. Remedy: say from which rating on a read counts, such as --positive-from "
             f"{seen[len(seen) // 2]:g}"
         )

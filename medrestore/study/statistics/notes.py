@@ -30,7 +30,7 @@ STILL = {
 def notes_on(entry: Mapping[str, Any], found: Findings, table: ReadTable) -> list[str]:
     """Return the sentences that belong to an analysis."""
     return [
-        *_declared(entry, table),
+        *_declared(entry, found, table),
         *_design(found),
         *_components(entry, found),
         *_tests(found),
@@ -38,9 +38,9 @@ def notes_on(entry: Mapping[str, Any], found: Findings, table: ReadTable) -> lis
     ]
 
 
-def _declared(entry: Mapping[str, Any], table: ReadTable) -> list[str]:
+def _declared(entry: Mapping[str, Any], found: Findings, table: ReadTable) -> list[str]:
     notes = []
-    if entry["metric"] != "auc" and entry["covariance"] != "jackknife":
+    if found.measure.counts is not None and entry["covariance"] != "jackknife":
         notes.append(
             f"{entry['metric']} is a mean over cases: its covariance is the same by jackknife, DeLong and "
             "the unbiased estimate."
@@ -72,7 +72,7 @@ def _design(found: Findings) -> list[str]:
             f"There is one reader, {found.readers[0]!r}: conclusions hold for this reader alone; analyses "
             "of random readers and of fixed cases need two readers or more."
         )
-    if found.metric.bounds is None:
+    if found.measure.bounds is None:
         notes.append("Higher ratings are taken as better; intervals are not clipped to the scale.")
     return notes
 
@@ -134,7 +134,7 @@ def _readers_without_variance(entry: Mapping[str, Any], found: Findings) -> list
     perfect = [row for row in flat if row["se"] == 0 and row["estimate"] in (0.0, 1.0)]
     constant = [row for row in flat if row["se"] == 0 and row["estimate"] not in (0.0, 1.0)]
     notes = []
-    auc = entry["metric"] == "auc"
+    auc = found.measure.counts is None
 
     def named(rows: list[dict[str, Any]]) -> str:
         return listing(f"reader {row['reader']} with {row['method']}" for row in rows)
@@ -152,7 +152,7 @@ def _readers_without_variance(entry: Mapping[str, Any], found: Findings) -> list
             + f"{named(perfect)}. Its variance over cases is 0 by the estimate, not in truth: no interval "
             "is given for that reader."
         )
-    elif perfect and found.metric.bounds is not None:
+    elif perfect and found.measure.bounds is not None:
         notes.append(
             f"All or none of the reads counted for {named(perfect)}: the standard error is 0 by the "
             "estimate, the Wilson interval is not."

@@ -18,7 +18,8 @@ import pandas as pd
 import medrestore
 from medrestore.checks import InputError, counted, require_in_range, require_in_set
 from medrestore.files import atomic_path, require_empty_folder
-from medrestore.study.statistics.merit import METRICS, figure_of_merit
+from medrestore.study.measures import MEASURES
+from medrestore.study.statistics.merit import figure_of_merit
 from medrestore.study.statistics.obuchowski_rockette import Components, components
 from medrestore.study.statistics.reads import ReadTable, read_table
 from medrestore.study.statistics.summary import aligned
@@ -176,7 +177,7 @@ class Power:
         """Power by readers and cases, and the smallest sizes, as text."""
         entry = self.entry
         wide = self.table.pivot_table(index="readers", columns="cases", values="power")
-        kind = METRICS[entry["metric"]]
+        kind = MEASURES[entry["metric"]]
         noun = {None: "case", 1: "positive case", 0: "negative case"}[kind.entering]
         size = {row["readers"]: row["cases"] for row in entry["sizes"]}
         header = (
@@ -327,7 +328,7 @@ def power_of_pilot(
     InputError
         As :func:`read_table`, :func:`power_of_table` and :meth:`Power.write`.
     """
-    require_in_set("metric", metric, tuple(METRICS))
+    require_in_set("metric", metric, tuple(MEASURES))
     source: str | os.PathLike[str] | pd.DataFrame = pilot
     if not isinstance(pilot, pd.DataFrame) and Path(pilot).is_dir():
         from medrestore.study.analysis.analyze import study_reads
@@ -335,7 +336,7 @@ def power_of_pilot(
 
         source = study_reads(open_study(pilot), metric=metric)
     found = power_of_table(
-        read_table(source, needs_truth=METRICS[metric].needs_truth),
+        read_table(source, needs_truth=MEASURES[metric].judged),
         difference=difference,
         metric=metric,
         positive_from=positive_from,
@@ -354,8 +355,8 @@ def _notes(
     parts: Components, metric: str, needed: Sequence[Mapping[str, Any]], target: float, methods: int
 ) -> list[str]:
     notes = []
-    entering = METRICS[metric].entering
-    if metric == "auc":
+    entering = MEASURES[metric].entering
+    if MEASURES[metric].counts is None:
         notes.append("The planned cases are taken to have the pilot's share of positives.")
     elif entering is not None:
         notes.append(f"Cases are {'positive' if entering else 'negative'} ones: only those enter {metric}.")

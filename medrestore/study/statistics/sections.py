@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from medrestore.checks import require_in_set
+from medrestore.study.measures import Measure
 from medrestore.study.statistics import obuchowski_rockette as engine
-from medrestore.study.statistics.merit import Merit, Metric
+from medrestore.study.statistics.merit import Merit
 
 __all__ = ["CORRECTIONS", "Findings", "adjusted", "listing", "number", "wilson"]
 
@@ -30,7 +31,7 @@ class Findings:
     ----------
     merit
         Figures of merit and their covariance.
-    metric
+    measure
         What the figure is.
     methods, readers
         Names.
@@ -41,7 +42,7 @@ class Findings:
     """
 
     merit: Merit
-    metric: Metric
+    measure: Measure
     methods: Sequence[str]
     readers: Sequence[str]
     alpha: float
@@ -102,7 +103,7 @@ class Findings:
                 nothing = dict.fromkeys(("se", "df", "low", "high", "distribution"))
                 rows.append({"method": method, "mean": number(self.means[i]), **nothing})
                 continue
-            found = engine.estimate(self.means[i], term, alpha=self.alpha, bounds=self.metric.bounds)
+            found = engine.estimate(self.means[i], term, alpha=self.alpha, bounds=self.measure.bounds)
             rows.append({"method": method, **_plain(found), "distribution": _distribution(term.df)})
         return rows
 
@@ -112,7 +113,7 @@ class Findings:
         if term is None:
             return []
         second = self.methods.index(reference)
-        better = self.metric.higher_is_better
+        better = self.measure.higher_is_better
         side, other = ("lower", "above") if better else ("upper", "below")
         rows: list[Section] = []
         for a, method in enumerate(self.methods):
@@ -157,13 +158,13 @@ class Findings:
                     ends = dict(zip(("low", "high"), wilson(events, n, alpha=self.alpha), strict=True))
                     rows.append({**row, **ends, "interval": "wilson", "events": events})
                     continue
-                df = math.inf if self.metric.bounds else n - 1
-                kind = "normal" if self.metric.bounds else "t"
+                df = math.inf if self.measure.bounds else n - 1
+                kind = "normal" if self.measure.bounds else "t"
                 low: float | None = None
                 high: float | None = None
                 if se:
                     half = float(stats.t.ppf(1 - self.alpha / 2, df)) * se
-                    least, most = self.metric.bounds or (-math.inf, math.inf)
+                    least, most = self.measure.bounds or (-math.inf, math.inf)
                     low, high = max(theta - half, least), min(theta + half, most)
                 rows.append({**row, "low": low, "high": high, "interval": kind, "events": None})
         return rows

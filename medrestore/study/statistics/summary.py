@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medrestore.checks import counted
+from medrestore.study.measures import COVARIANCES, MEASURES
 from medrestore.study.statistics import obuchowski_rockette as engine
-from medrestore.study.statistics.merit import METRICS
 
 __all__ = ["aligned", "p_text", "summarize"]
 
 WIDTH = 100
 NONE = "-"
-COVARIANCES = {"jackknife": "the jackknife", "delong": "DeLong", "unbiased": "Gallas' unbiased estimate"}
 CONDITIONS = {
     engine.RANDOM: "other readers and cases like these, if both are random samples of those meant",
     engine.FIXED_READERS: "these readers alone, and other cases like these; not for other readers",
@@ -38,11 +37,12 @@ def summarize(entry: Mapping[str, Any]) -> str:
 
 
 def _heading(entry: Mapping[str, Any]) -> str:
-    metric, cases, readers = METRICS[entry["metric"]], entry["cases"], entry["readers"]
-    title = metric.title[0].upper() + metric.title[1:]
+    measure, cases, readers = MEASURES[entry["metric"]], entry["cases"], entry["readers"]
+    phrase = measure.phrase or measure.noun
+    title = phrase[0].upper() + phrase[1:]
     if entry["positive_from"] is not None:
         title += f", positive from {entry['positive_from']:g}"
-    title += f" ({'higher' if metric.higher_is_better else 'lower'} is better)"
+    title += f" ({measure.direction} is better)"
     classes = ""
     if cases["positive"] is not None:
         classes = f" ({cases['positive']} positive, {cases['negative']} negative)"
@@ -58,7 +58,7 @@ def _heading(entry: Mapping[str, Any]) -> str:
         f"Design      {counted(len(entry['methods']), 'method')} x {counted(readers['count'], 'reader')} x "
         f"{counted(cases['total'], 'case')}{classes}, fully crossed; {state}",
         "Analysis    Obuchowski-Rockette, degrees of freedom by Hillis; covariance over cases by "
-        + COVARIANCES[entry["covariance"]],
+        + COVARIANCES[entry["covariance"]].title,
         f"Holds for   {CONDITIONS[entry['conclusions_from']]}",
         f"Level       {entry['alpha']:g} two-sided; correction of p values for several differences: "
         f"{entry['correction']}",

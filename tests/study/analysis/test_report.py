@@ -12,8 +12,8 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.study.analysis.analyze import StudyAnalysis, analyze_study
-from medrestore.study.analysis.measures import arm_label
 from medrestore.study.analysis.unblinded import unblind
+from medrestore.study.labels import arm_label
 from medrestore.study.layout import Study
 from medrestore.study.report import report
 from medrestore.study.report.report import PRIVATE_FILES, RECORD, render_report, write_report

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from medrestore.study.analysis.measures import measure_of_metric
 from medrestore.study.analysis.verdict import verdict_of
+from medrestore.study.measures import MEASURES
 from medrestore.study.statistics.analyze import Analysis
 
 
@@ -36,7 +36,7 @@ def found(
 
 
 def text(analysis: Analysis) -> str:
-    return verdict_of(analysis, measure_of_metric("error_rate"), arm="taskgan", reference="standard").text
+    return verdict_of(analysis, MEASURES["error_rate"], arm="taskgan", reference="standard").text
 
 
 @pytest.mark.parametrize(

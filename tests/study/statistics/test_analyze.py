@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from medrestore.checks import InputError
 from medrestore.cli import app
+from medrestore.study.measures import COVARIANCES, MEASURES
 from medrestore.study.statistics.analyze import analyze_file, analyze_table
-from medrestore.study.statistics.merit import COVARIANCES, METRICS
 from medrestore.study.statistics.reads import read_table
 from medrestore.study.statistics.sections import wilson
 
@@ -91,18 +91,18 @@ def test_nothing_else_is_overwritten(make_reads: Callable[..., pd.DataFrame], tm
     assert [item.name for item in tmp_path.iterdir()] == ["reads.csv"]
 
 
-@pytest.mark.parametrize("metric", list(METRICS))
+@pytest.mark.parametrize("metric", list(MEASURES))
 @pytest.mark.parametrize("levels", [2, 5, None])
 def test_the_order_of_rows_changes_names_order_alone(
     make_reads: Callable[..., pd.DataFrame], metric: str, levels: int | None
 ) -> None:
     """Bit for bit: all sums are exact."""
     reads = make_reads(3, methods=("a", "b", "c"), levels=levels)
-    cut = None if METRICS[metric].threshold == "refused" else 1.5
+    cut = None if MEASURES[metric].threshold == "refused" else 1.5
     covariance = "unbiased" if metric == "auc" else "jackknife"
 
     def found(rows: pd.DataFrame) -> dict[str, Any]:
-        table = read_table(rows, needs_truth=METRICS[metric].needs_truth)
+        table = read_table(rows, needs_truth=MEASURES[metric].judged)
         return analyze_table(table, metric=metric, positive_from=cut, covariance=covariance).as_dict()
 
     one, other = found(reads), found(reads.sample(frac=1, random_state=8))
@@ -314,7 +314,7 @@ def test_any_study_gives_numbers_or_words(seed: int, covariance: str) -> None:
         for k in range(n)
     ]
     table = read_table(pd.DataFrame(rows))
-    for metric, kind in METRICS.items():
+    for metric, kind in MEASURES.items():
         analysis = analyze_table(
             table,
             metric=metric,

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from medrestore.study.measures import COVARIANCES, MEASURES
 from medrestore.study.statistics import obuchowski_rockette as engine
 from medrestore.study.statistics.analyze import analyze_table
-from medrestore.study.statistics.merit import COVARIANCES, METRICS, figure_of_merit
+from medrestore.study.statistics.merit import figure_of_merit
 from medrestore.study.statistics.reads import ReadTable, read_table
 
 ROUNDING = 1e-9
@@ -141,7 +142,7 @@ def slow_analysis(theta: np.ndarray, v: np.ndarray) -> dict[str, float]:
 @pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize(
     ("metric", "covariance"),
-    [*(("auc", name) for name in COVARIANCES), *((name, "jackknife") for name in METRICS if name != "auc")],
+    [*(("auc", name) for name in COVARIANCES), *((name, "jackknife") for name in MEASURES if name != "auc")],
 )
 def test_the_engine_agrees_with_loops(
     make_reads: Callable[..., pd.DataFrame], design: str, metric: str, covariance: str
@@ -156,7 +157,7 @@ def test_the_engine_agrees_with_loops(
     v = slow_jackknife(table, metric, cut)
     if covariance != "jackknife":
         v = slow_auc_covariance(table, covariance)
-    given = None if METRICS[metric].threshold == "refused" else cut
+    given = None if MEASURES[metric].threshold == "refused" else cut
     merit = figure_of_merit(table, metric, positive_from=given, covariance=covariance)
     assert merit.estimates == pytest.approx(theta, rel=ROUNDING)
     scale = float(np.abs(v).max())
@@ -190,17 +191,17 @@ def test_the_engine_agrees_with_loops(
         term = ms + r * max(cov2, 0)
         df = term**2 / (ms**2 / (r - 1)) if ms else math.inf
         half = stats.t.ppf(0.975, df) * math.sqrt(term / r)
-        low, high = METRICS[metric].bounds or (-math.inf, math.inf)
+        low, high = MEASURES[metric].bounds or (-math.inf, math.inf)
         ends = max(theta[i].mean() - half, low), min(theta[i].mean() + half, high)
         assert row["mean"] == pytest.approx(theta[i].mean(), rel=ROUNDING)
         assert (row["low"], row["high"]) == pytest.approx(ends, rel=1e-6, abs=1e-12)
 
 
-@pytest.mark.parametrize("metric", [name for name in METRICS if name != "auc"])
+@pytest.mark.parametrize("metric", [name for name in MEASURES if name != "auc"])
 def test_all_covariances_of_a_mean_coincide(make_reads: Callable[..., pd.DataFrame], metric: str) -> None:
     """A mean is a U-statistic of one case: all three covariances are cov / n."""
     table = read_table(make_reads(5))
-    cut = None if METRICS[metric].threshold == "refused" else POSITIVE_FROM
+    cut = None if MEASURES[metric].threshold == "refused" else POSITIVE_FROM
     values, entering = decided(table, metric, POSITIVE_FROM)
     rows = values.reshape(-1, len(table.cases))[:, entering]
     expected = np.cov(rows) / entering.sum()

@@ -1,0 +1,29 @@
+"""How arms and readers of a study are called in tables and figures."""
+
+from __future__ import annotations
+
+from medrestore.evaluation.titles import label_of
+
+__all__ = ["arm_label", "reader_label"]
+
+ARM_LABELS = {"standard": "Standard dose", "low_dose": "Low dose"}
+
+
+def arm_label(arm: str) -> str:
+    """Return an arm's name as tables and figures show it.
+
+    >>> arm_label("taskgan"), arm_label("low_dose"), arm_label("my_arm")
+    ('Task-GAN', 'Low dose', 'My arm')
+    """
+    known = ARM_LABELS.get(arm, label_of(arm))
+    return f"{arm[:1].upper()}{arm[1:]}".replace("_", " ") if known == arm else known
+
+
+def reader_label(reader: str, kind: str) -> str:
+    """Return a reader's pseudonym as tables and figures show it; a model is marked as one.
+
+    >>> reader_label("reader_1", "human"), reader_label("suvr", "model")
+    ('reader 1', 'suvr (model)')
+    """
+    name = reader.replace("_", " ")
+    return f"{name} (model)" if kind == "model" and "model" not in name else name
