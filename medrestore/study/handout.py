@@ -15,7 +15,8 @@ from medrestore.checks import InputError, counted, fail, no_room, require_in_set
 from medrestore.files import beside, require_empty_folder, sha256_file
 from medrestore.study.images.blinding import set_file_time
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING, Study, open_study
-from medrestore.study.questions import Protocol, Question
+from medrestore.study.protocol import Protocol
+from medrestore.study.questions import Question
 
 __all__ = ["write_handout"]
 

@@ -28,7 +28,7 @@ import pandas as pd
 
 from medrestore.checks import InputError, fail, one_line
 from medrestore.files import sha256_file
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol import Protocol
 
 __all__ = [
     "KEY_COLUMNS",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from medrestore.study.questions import Protocol
+    from medrestore.study.protocol import Protocol
 
     Array: TypeAlias = npt.NDArray[Any]
 

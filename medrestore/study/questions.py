@@ -1,4 +1,4 @@
-"""What a reader is asked: the protocol of a study, and the check of the answers to it."""
+"""One question that a reader is asked, and the check of an answer to it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medrestore.checks import InputError, require_in_set, require_known_keys
-from medrestore.study.protocol_checks import is_number, require_coherent, require_mapping
 
-__all__ = ["CANNOT_TELL", "GUESS", "TYPES", "Protocol", "Question", "answer_key"]
+__all__ = ["TYPES", "Question", "answer_key", "is_number", "require_mapping"]
 
 TYPES = ("choice", "yes_no", "integer", "number", "text", "point", "derived")
 """Types of answer: a numbered option, true or false, a number, free text, a place in the image in mm, or a
 value computed from other answers."""
-
-GUESS = "guess"
-"""The question that asks which kind of image it was, where the plan wants to know if the blinding held."""
-
-CANNOT_TELL = "I cannot tell"
-"""The last option of that question."""
 
 LONGEST_TEXT = 2000
 """Characters of a free text."""
@@ -32,10 +25,6 @@ RULES = {"maximum_of": (1, math.inf), "signed_confidence": (2, 2)}
 """Rules of derived values, and of how many answers they are made."""
 
 QUESTION_KEYS = ("name", "text", "help", "type", "options", "range", "required", "when", "rule")
-PROTOCOL_KEYS = (
-    *("name", "title", "modality", "dimensions", "instructions", "display", "questions"),
-    *("decision", "score", "quality", "consistent"),
-)
 
 
 @dataclass(frozen=True)
@@ -154,151 +143,6 @@ class Question:
         }
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """All that a reader is told and asked.
-
-    Parameters
-    ----------
-    name, title, modality, dimensions, instructions, display
-        What the page shows; ``dimensions`` is 3 for volumes and 2 for single images. ``display``:
-        ``colormap``, ``colormaps`` (on choice), ``planes`` (``axial`` first).
-    questions
-        In the order in which they are asked.
-    decision
-        The yes/no question that is compared with the truth.
-    score
-        The ordered answer for ROC analysis; empty where there is none.
-    quality
-        The choice whose mean and share >= 3 are reported; empty where there is none.
-    consistent
-        ``{decision: [other, least]}``: the page asks again when the decision is not ``other >= least``.
-    """
-
-    name: str
-    title: str
-    modality: str
-    dimensions: int
-    instructions: str
-    display: Mapping[str, Any]
-    questions: tuple[Question, ...]
-    decision: str = ""
-    score: str = ""
-    quality: str = ""
-    consistent: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, entry: Mapping[str, Any], *, where: str) -> Protocol:
-        """Build a protocol from a preset or from the plan's own questions.
-
-        Raises
-        ------
-        InputError
-            When a key or a reference between questions is wrong; names the file and the question.
-        """
-        require_known_keys(where, entry, PROTOCOL_KEYS)
-        given = entry.get("questions")
-        if not isinstance(given, Sequence) or isinstance(given, str) or not given:
-            raise InputError(f"{where}: questions must be a list of at least one question")
-        questions = tuple(Question.load(item, where=where) for item in given)
-        require_in_set(f"{where}: dimensions", entry.get("dimensions", 3), (2, 3))
-        texts = {"name": "own", "title": "Reader study", "modality": "", "instructions": ""}
-        texts |= {"decision": "", "score": "", "quality": ""}
-        for key, default in texts.items():
-            texts[key] = entry.get(key, default)
-            if not isinstance(texts[key], str):
-                raise InputError(f"{where}: {key} must be a text, got {texts[key]!r}")
-        consistent = require_mapping(f"{where}: consistent", entry.get("consistent"))
-        for key, rule in consistent.items():
-            if not isinstance(rule, (list, tuple)):
-                raise InputError(f"{where}: consistent: {key} must be a list, got {rule!r}")
-        protocol = cls(
-            **texts,
-            dimensions=int(entry.get("dimensions", 3)),
-            display=require_mapping(f"{where}: display", entry.get("display")),
-            questions=questions,
-            consistent={key: tuple(rule) for key, rule in consistent.items()},
-        )
-        require_coherent(protocol, where)
-        return protocol
-
-    def __getitem__(self, name: str) -> Question:
-        """Return the question of this name."""
-        for question in self.questions:
-            if question.name == name:
-                return question
-        raise InputError(
-            f"no question is called {name!r}; there are {', '.join(q.name for q in self.questions)}"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the protocol ready for JSON: what the page is served."""
-        return {
-            "name": self.name,
-            "title": self.title,
-            "modality": self.modality,
-            "dimensions": self.dimensions,
-            "instructions": self.instructions,
-            "display": dict(self.display),
-            "questions": [question.as_dict() for question in self.questions],
-            "decision": self.decision,
-            "score": self.score,
-            "quality": self.quality,
-            "consistent": {key: list(value) for key, value in self.consistent.items()},
-        }
-
-    @classmethod
-    def from_dict(cls, entry: Mapping[str, Any]) -> Protocol:
-        """Build a protocol from what :meth:`as_dict` gave."""
-        questions = [{**question, "options": dict(question["options"])} for question in entry["questions"]]
-        return cls.load({**entry, "questions": questions}, where="protocol")
-
-    def check_answers(self, answers: Mapping[str, Any], *, complete: bool = True) -> dict[str, Any]:
-        """Check the answers of one read and add the derived values.
-
-        Parameters
-        ----------
-        answers
-            Question name -> value. Derived values may be given and must then be the derived ones.
-        complete
-            Whether every required question must be answered; a model reader answers what it can.
-
-        Returns
-        -------
-        dict
-            In the order of the questions; questions that are not asked are left out.
-
-        Raises
-        ------
-        InputError
-            When an answer is wrong, missing, or to no question.
-        """
-        require_known_keys("answers", answers, [question.name for question in self.questions])
-        checked: dict[str, Any] = {}
-        for question in self.questions:
-            value = answers.get(question.name)
-            if question.type == "text" and isinstance(value, str) and not value.strip():
-                value = None  # blanks answer nothing
-            if question.type == "derived":
-                derived = _derive(question, checked, self)
-                if value is not None and (isinstance(value, bool) or value != derived):
-                    raise InputError(
-                        f"answer {question.name!r} follows from others as {derived}, got {value!r}"
-                    )
-                if derived is not None:
-                    checked[question.name] = derived
-            elif any(checked.get(other) != wanted for other, wanted in question.when.items()):
-                if value is not None:
-                    raise InputError(f"answer {question.name!r} is asked only when {dict(question.when)}")
-            elif value is not None:
-                checked[question.name] = question.check(value)
-            elif complete and question.required:
-                raise InputError(f"answer {question.name!r} is missing")
-        if not checked:
-            raise InputError("a read needs at least one answer")
-        return checked
-
-
 def answer_key(value: Any) -> float:
     """Return an answer as a number: false 0, true 1; NaN where it is none.
 
@@ -308,18 +152,27 @@ def answer_key(value: Any) -> float:
     return float(value) if isinstance(value, (bool, int, float)) else math.nan
 
 
-def _derive(question: Question, checked: Mapping[str, Any], protocol: Protocol) -> int | float | None:
-    ((rule, names),) = question.rule.items()
-    values = [checked.get(name) for name in names]
-    if any(value is None for value in values):
-        return None
-    if rule == "maximum_of":
-        highest: int | float = max(values)  # type: ignore[type-var,assignment]
-        return highest
-    decision, confidence = values
-    levels = len(protocol[names[1]].options)
-    assert isinstance(confidence, int)  # noqa: S101
-    return levels + confidence if decision else levels + 1 - confidence
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite number; true and false are none.
+
+    >>> is_number(3), is_number(True), is_number(10**400)
+    (True, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return False
+
+
+def require_mapping(what: str, value: object) -> dict[Any, Any]:
+    """Return a mapping, empty for None; refuse anything else."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InputError(f"{what} must be a mapping of keys to values, got {value!r}")
+    return dict(value)
 
 
 def _options(value: Any, kind: str, where: str) -> dict[int, str]:

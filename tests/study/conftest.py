@@ -32,7 +32,7 @@ from medrestore.study.layout import (
     open_study,
     sha256_text,
 )
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol import Protocol
 from medrestore.study.record.store import ReadStore
 
 ARMS = ("armstandardzz", "armlowdosezz", "armtaskganzz")

@@ -13,7 +13,8 @@ from medrestore.domains.amyloid_pet.schema import COLUMNS
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING
 from medrestore.study.measures import MEASURES
 from medrestore.study.planning.plan import KEYS, read_plan
-from medrestore.study.questions import TYPES, Protocol
+from medrestore.study.protocol import Protocol
+from medrestore.study.questions import TYPES
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "reader_studies.md").read_text(encoding="utf-8")

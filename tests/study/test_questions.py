@@ -11,7 +11,8 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.study.layout import canonical_json
-from medrestore.study.questions import Protocol, Question, answer_key
+from medrestore.study.protocol import Protocol
+from medrestore.study.questions import Question, answer_key
 
 LEVELS = {1: "none", 2: "some", 3: "much"}
 PROTOCOL: dict[str, Any] = {

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medrestore.checks import InputError
 from medrestore.study.analysis.verdict import listed, p_text
-from medrestore.study.questions import CANNOT_TELL
+from medrestore.study.protocol import CANNOT_TELL
 
 __all__ = ["BANG_LIMIT", "BlindingIndex", "GuessedArms", "blinding_index", "guessed_arms"]
 

@@ -17,7 +17,7 @@ from medrestore.study.analysis.unblinded import Unblinded
 from medrestore.study.analysis.verdict import Verdict, verdict_of
 from medrestore.study.layout import Study
 from medrestore.study.measures import COVARIANCES, MEASURES, Measure, measures_in_order
-from medrestore.study.questions import GUESS
+from medrestore.study.protocol import GUESS
 from medrestore.study.statistics.analyze import READERS, Analysis, analyze_table
 from medrestore.study.statistics.reads import read_table
 from medrestore.study.statistics.sections import CORRECTIONS

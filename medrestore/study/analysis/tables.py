@@ -9,7 +9,8 @@ import pandas as pd
 
 from medrestore.study.analysis.unblinded import Unblinded
 from medrestore.study.layout import QUALIFICATION, Study
-from medrestore.study.questions import GUESS, Question, answer_key
+from medrestore.study.protocol import GUESS
+from medrestore.study.questions import Question, answer_key
 from medrestore.study.statistics.sections import wilson
 
 __all__ = [

@@ -28,7 +28,7 @@ from medrestore.study.images.blinding import (
 )
 from medrestore.study.images.window import display_window
 from medrestore.study.layout import KEY_COLUMNS
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol import Protocol
 
 NAMES = KEY_COLUMNS[:5]
 """Columns of the key that name an image; attributes of :class:`ImageSource`."""

@@ -23,7 +23,7 @@ from medrestore.files import require_file, sha256_file
 from medrestore.rng import generator
 from medrestore.study.layout import READING, Study, canonical_json, open_study, sha256_text
 from medrestore.study.models.scores import image_scores, suvr_cohort
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol import Protocol
 
 __all__ = ["answers_of", "simulate"]
 

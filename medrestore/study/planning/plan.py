@@ -28,7 +28,7 @@ from medrestore.study.planning.sources import (
     read_truth,
     subjects_of,
 )
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol import Protocol
 
 __all__ = ["SOURCE_COLUMNS", "Plan", "read_plan"]
 

@@ -16,7 +16,8 @@ from medrestore.checks import InputError, fail, one_line
 from medrestore.data.texts import read_text
 from medrestore.files import is_file
 from medrestore.study.planning.sections import contains, path_of
-from medrestore.study.questions import CANNOT_TELL, GUESS, Protocol, Question
+from medrestore.study.protocol import CANNOT_TELL, GUESS, Protocol
+from medrestore.study.questions import Question
 
 __all__ = ["find_protocol", "presets", "read_yaml", "require_neutral", "with_guess"]
 

@@ -12,8 +12,8 @@ from typing import Any
 from medrestore.checks import InputError, require_in_range, require_in_set, require_known_keys
 from medrestore.data.texts import plain_text
 from medrestore.study.measures import COVARIANCES, MEASURES
-from medrestore.study.protocol_checks import is_number
-from medrestore.study.questions import CANNOT_TELL, Protocol
+from medrestore.study.protocol import CANNOT_TELL, Protocol
+from medrestore.study.questions import is_number
 
 __all__ = [
     "ONE_PER_CASE",

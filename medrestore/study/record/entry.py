@@ -9,7 +9,7 @@ from typing import Any
 
 from medrestore.checks import InputError, require_in_set
 from medrestore.study.layout import canonical_json
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol import Protocol
 
 __all__ = ["ORIGINS", "ReadConflictError", "UnknownReadError", "checked_entry"]
 

@@ -15,7 +15,8 @@ from medrestore.checks import InputError, counted, fail, require_known_keys
 from medrestore.data.tables import parse_text_table, refuse
 from medrestore.files import atomic_path, require_file_place
 from medrestore.study.layout import PHASES, READING, Study, canonical_json, open_study
-from medrestore.study.questions import Protocol, Question
+from medrestore.study.protocol import Protocol
+from medrestore.study.questions import Question
 from medrestore.study.record.store import CurrentRead, ReadStore
 
 __all__ = [

@@ -21,7 +21,7 @@ from medrestore.study.images import deface, package
 from medrestore.study.images.blinding import FILE_TIME, read_picture
 from medrestore.study.images.package import package_images
 from medrestore.study.layout import KEY_COLUMNS
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol import Protocol
 
 SHAPE = (20, 24, 10)
 LAS = np.array([[-2.0, 0.1, 0, 18], [0.1, 2.0, 0, -20], [0, 0, 3.0, 5], [0, 0, 0, 1]])

@@ -27,7 +27,7 @@ from medrestore.study.layout import Study, open_study
 from medrestore.study.models import scores as model_scores
 from medrestore.study.models.readers import answers_of, simulate
 from medrestore.study.models.scores import best_threshold
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol import Protocol
 from medrestore.study.record.store import ReadStore
 
 SHAPE = (24, 26, 8)

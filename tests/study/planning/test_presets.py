@@ -10,7 +10,7 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.study.planning.protocols import find_protocol, presets, read_yaml, require_neutral, with_guess
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol import Protocol
 
 REGIONS = (
     "rctu_lateral_temporal",
