@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from medrestore.evaluation.titles import label_of
 
-__all__ = ["arm_label", "reader_label"]
+__all__ = ["KIND_TITLES", "arm_label", "reader_label"]
+
+KIND_TITLES = {"human": "Human readers", "model": "Model readers"}
+"""Title of the readers of a kind."""
 
 ARM_LABELS = {"standard": "Standard dose", "low_dose": "Low dose"}
 

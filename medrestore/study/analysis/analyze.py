@@ -15,7 +15,6 @@ from medrestore.study.analysis.reader_group import ReaderGroup, Settings, analyz
 from medrestore.study.analysis.unblinded import MODEL, Unblinded, unblind
 from medrestore.study.layout import Study, open_study
 from medrestore.study.measures import MEASURES
-from medrestore.study.report.wording import summary_text
 
 if TYPE_CHECKING:
     from medrestore.study.analysis.suvr_agreement import SuvrAgreement
@@ -80,7 +79,15 @@ class StudyAnalysis:
     @property
     def summary(self) -> str:
         """The analysis in a few lines of text."""
-        return summary_text(self)
+        lines = [f"study {self.study.design['study_id']}: {self.study.plan['title']}"]
+        if self.is_rehearsal:
+            lines.append("REHEARSAL WITH MODEL READERS: no human has read yet")
+        lines += [*self.notes, *self.main.notes]
+        if self.main.verdict is not None:
+            lines += ["", f"primary endpoint: {self.main.verdict.text}"]
+        for group in self.groups:
+            lines += ["", group.summary]
+        return "\n".join(lines)
 
 
 def study_reads(

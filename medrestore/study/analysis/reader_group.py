@@ -8,13 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.checks import InputError, counted, require_in_range, require_in_set
 from medrestore.study.analysis import tables
 from medrestore.study.analysis.consistency import between_readers, within_readers
 from medrestore.study.analysis.guessed import GuessedArms, guessed_arms
 from medrestore.study.analysis.roc import RocCurve, roc_curves
 from medrestore.study.analysis.unblinded import Unblinded
 from medrestore.study.analysis.verdict import Verdict, verdict_of
+from medrestore.study.labels import KIND_TITLES, arm_label
 from medrestore.study.layout import Study
 from medrestore.study.measures import COVARIANCES, MEASURES, Measure, measures_in_order
 from medrestore.study.protocol import GUESS
@@ -104,6 +105,24 @@ class ReaderGroup:
     def measured(self) -> list[Measure]:
         """The measures that were analyzed, in the order of the report."""
         return [measure for measure in measures_in_order() if measure.name in self.measures]
+
+    @property
+    def summary(self) -> str:
+        """The means over readers of every measure, in a few lines of text."""
+        title = KIND_TITLES[self.kind].lower()
+        lines = [f"{counted(len(self.readers), title[:-1])}, {counted(self.cases, 'case')}"]
+        width = max(len(arm_label(arm)) for arm in self.arms)
+        for measure in self.measured:
+            lines.append(f"  {measure.title}")
+            for row in self.measures[measure.name].entry["methods"]:
+                digits = measure.digits
+                interval = (
+                    "" if row["low"] is None else f"  ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+                )
+                lines.append(f"    {arm_label(row['method']):{width}s}  {row['mean']:.{digits}f}{interval}")
+        if self.guessed is not None:
+            lines.append(f"  {self.guessed.sentence}")
+        return "\n".join(lines)
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a table, empty when there is nothing in it."""

@@ -18,12 +18,12 @@ from medrestore.progress import progress_bar
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.tables import records
 from medrestore.study.analysis.verdict import listed
-from medrestore.study.labels import arm_label, reader_label
+from medrestore.study.labels import KIND_TITLES, arm_label, reader_label
 from medrestore.study.layout import canonical_json
 from medrestore.study.report import figures
 from medrestore.study.report.page import ReportPage, paragraph, typeset
 from medrestore.study.report.sections import add_group, error_section
-from medrestore.study.report.wording import KIND_TITLES, methods_text
+from medrestore.study.report.wording import methods_text
 
 __all__ = ["PRIVATE_FILES", "RECORD", "analysis_record", "render_report", "write_report"]
 

@@ -1,25 +1,20 @@
-"""A study in words: the summary on the terminal, and the methods paragraph of a paper."""
+"""A study in words: the methods paragraph of a paper."""
 
 from __future__ import annotations
 
 from importlib import metadata
-from typing import TYPE_CHECKING
 
 import medrestore
 from medrestore.checks import counted
+from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.tables import ALL
 from medrestore.study.analysis.verdict import listed
 from medrestore.study.labels import arm_label
 from medrestore.study.measures import COVARIANCES, MEASURES
 from medrestore.study.report.references import Citations
 
-if TYPE_CHECKING:
-    from medrestore.study.analysis.analyze import StudyAnalysis
-    from medrestore.study.analysis.reader_group import ReaderGroup
+__all__ = ["methods_text"]
 
-__all__ = ["KIND_TITLES", "methods_text", "summary_text"]
-
-KIND_TITLES = {"human": "Human readers", "model": "Model readers"}
 CORRECTIONS = {
     "holm": ("Holm's correction", "holm"),
     "bonferroni": ("Bonferroni's correction", ""),
@@ -27,37 +22,6 @@ CORRECTIONS = {
     "fdr_bh": ("the false discovery rate of Benjamini and Hochberg", "fdr_bh"),
 }
 PACKAGES = ("numpy", "scipy", "statsmodels", "scikit-learn")
-
-
-def summary_text(analysis: StudyAnalysis) -> str:
-    """Return the analysis in a few lines."""
-    study, main = analysis.study, analysis.main
-    lines = [f"study {study.design['study_id']}: {study.plan['title']}"]
-    if analysis.is_rehearsal:
-        lines.append("REHEARSAL WITH MODEL READERS: no human has read yet")
-    lines += [*analysis.notes, *main.notes]
-    if main.verdict is not None:
-        lines += ["", f"primary endpoint: {main.verdict.text}"]
-    for group in analysis.groups:
-        lines += ["", *_group_lines(group)]
-    return "\n".join(lines)
-
-
-def _group_lines(group: ReaderGroup) -> list[str]:
-    title = KIND_TITLES[group.kind].lower()
-    lines = [f"{counted(len(group.readers), title[:-1])}, {counted(group.cases, 'case')}"]
-    width = max(len(arm_label(arm)) for arm in group.arms)
-    for measure in group.measured:
-        lines.append(f"  {measure.title}")
-        for row in group.measures[measure.name].entry["methods"]:
-            digits = measure.digits
-            interval = (
-                "" if row["low"] is None else f"  ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
-            )
-            lines.append(f"    {arm_label(row['method']):{width}s}  {row['mean']:.{digits}f}{interval}")
-    if group.guessed is not None:
-        lines.append(f"  {group.guessed.sentence}")
-    return lines
 
 
 def methods_text(analysis: StudyAnalysis) -> tuple[list[str], list[str]]:
