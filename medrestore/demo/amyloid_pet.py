@@ -193,7 +193,7 @@ def _rehearse(
     simulate(study.folder, weights=weights, manifest=manifest, seed=seed)
     analysis = analyze_study(study.folder, manifest=manifest)
     report = write_report(analysis, study.folder / "analysis")
-    errors = analysis.main.table("errors")
+    errors = analysis.main.tables.errors
     errors["wrong"] = [f"{row.errors} of {row.reads}" for row in errors.itertuples()]
     by_reader = errors.pivot_table(index="reader", columns="arm", values="wrong", aggfunc="first", sort=False)
     typer.echo(f"{analysis.summary}\n\nWrong decisions\n{by_reader.rename_axis(index=None, columns=None)}")

@@ -111,7 +111,7 @@ def _cells(analysis: StudyAnalysis) -> list[_Cell]:
         for name, result in group.measures.items():
             for row in result.entry["per_reader"]:
                 found.setdefault((row["reader"], row["method"]), {})[name] = float(row["estimate"])
-        for row in records(group.table("reading_times")):
+        for row in records(group.tables.reading_times):
             if row["reader"] != ALL:
                 values = found.setdefault((row["reader"], row["arm"]), {})
                 values["reading_seconds_median"] = float(row["median"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -23,7 +23,7 @@ from medrestore.study.statistics.analyze import READERS, Analysis, analyze_table
 from medrestore.study.statistics.reads import read_table
 from medrestore.study.statistics.sections import CORRECTIONS
 
-__all__ = ["ReaderGroup", "Settings", "analyze_group", "reference_of"]
+__all__ = ["GroupTables", "ReaderGroup", "Settings", "analyze_group", "reference_of"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,27 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
+class GroupTables:
+    """Tables of one kind of readers, in the files of their names; empty where there is nothing in one."""
+
+    measures: pd.DataFrame = field(default_factory=pd.DataFrame)
+    differences: pd.DataFrame = field(default_factory=pd.DataFrame)
+    differences_from_reference: pd.DataFrame = field(default_factory=pd.DataFrame)
+    per_reader: pd.DataFrame = field(default_factory=pd.DataFrame)
+    agreement_between_readers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    agreement_within_readers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    errors: pd.DataFrame = field(default_factory=pd.DataFrame)
+    quality: pd.DataFrame = field(default_factory=pd.DataFrame)
+    reading_times: pd.DataFrame = field(default_factory=pd.DataFrame)
+    learning: pd.DataFrame = field(default_factory=pd.DataFrame)
+    answers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    corrections: pd.DataFrame = field(default_factory=pd.DataFrame)
+    guesses: pd.DataFrame = field(default_factory=pd.DataFrame)
+    blinding: pd.DataFrame = field(default_factory=pd.DataFrame)
+    guesses_by_reader: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+@dataclass(frozen=True, eq=False)
 class ReaderGroup:
     """All that was found in the reads of one kind of readers; humans and models are never pooled.
 
@@ -73,7 +94,7 @@ class ReaderGroup:
     verdict
         What the primary endpoint says.
     tables
-        Name -> table, those that have rows.
+        What was counted and measured, row by row.
     guessed
         What images were taken for; None where nobody was asked.
     curves
@@ -94,7 +115,7 @@ class ReaderGroup:
     measures: Mapping[str, Analysis]
     primary: Analysis | None
     verdict: Verdict | None
-    tables: Mapping[str, pd.DataFrame]
+    tables: GroupTables
     guessed: GuessedArms | None
     curves: Mapping[str, Mapping[str, RocCurve]]
     times: pd.DataFrame
@@ -123,10 +144,6 @@ class ReaderGroup:
         if self.guessed is not None:
             lines.append(f"  {self.guessed.sentence}")
         return "\n".join(lines)
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Return a table, empty when there is nothing in it."""
-        return self.tables.get(name, pd.DataFrame())
 
 
 def analyze_group(held: Unblinded, kind: str, settings: Settings) -> ReaderGroup:
@@ -204,7 +221,7 @@ def analyze_group(held: Unblinded, kind: str, settings: Settings) -> ReaderGroup
         measures=measures,
         primary=primary,
         verdict=verdict,
-        tables={name: table for name, table in found.items() if len(table)},
+        tables=GroupTables(**found),
         guessed=guessed,
         curves=curves,
         times=times[times["repeat"] == 0].dropna(subset=["seconds"]),

@@ -29,7 +29,7 @@ NOT_TOLD_COLOR = "#dddddd"
 
 def draw_quality(group: ReaderGroup) -> bytes | None:
     """Draw how often each arm got each rating, all readers together and each by themselves."""
-    table = group.table("quality")
+    table = group.tables.quality
     if table.empty:
         return None
     arms = [arm for arm in group.arms if arm in set(table["arm"])]

@@ -30,7 +30,7 @@ def agreement_parts(page: ReportPage, group: ReaderGroup, analysis: StudyAnalysi
             "Agreement between all readers under each condition.",
         )
     ]
-    between = group.table("agreement_between_readers")
+    between = group.tables.agreement_between_readers
     if len(between):
         rows: list[Sequence[str] | Row] = []
         for question, held in between.groupby("question", sort=False):
@@ -50,7 +50,7 @@ def agreement_parts(page: ReportPage, group: ReaderGroup, analysis: StudyAnalysi
                 )
         header = ["Between readers", *(arm_label(arm) for arm in group.arms)]
         parts.append(page.table(header, rows, "Agreement between readers, with intervals."))
-    within = group.table("agreement_within_readers")
+    within = group.tables.agreement_within_readers
     if len(within):
         rows = []
         for question, held in within.groupby("question", sort=False):
@@ -89,7 +89,7 @@ def _kappa(row: Mapping[str, Any]) -> str:
 
 def time_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
     """Return figure and tables of reading times."""
-    table, learning = group.table("reading_times"), group.table("learning")
+    table, learning = group.tables.reading_times, group.tables.learning
     if table.empty:
         return []
     cells = {(row["reader"], row["arm"]): row for row in records(table)}
@@ -191,7 +191,7 @@ def blinding_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[str]
 
 def answer_parts(page: ReportPage, group: ReaderGroup) -> str:
     """Return the table of how often each answer was given."""
-    table = group.table("answers")
+    table = group.tables.answers
     if table.empty:
         return ""
     rows: list[Sequence[str] | Row] = []

@@ -258,7 +258,7 @@ def draw_agreement(group: ReaderGroup, titles: Mapping[str, str]) -> bytes | Non
     titles
         Question -> title of its panel.
     """
-    table = group.table("agreement_between_readers")
+    table = group.tables.agreement_between_readers
     if table.empty:
         return None
     table = table[(table["readers"] == "all") & table["value"].notna()]

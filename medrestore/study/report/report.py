@@ -111,7 +111,7 @@ def render_report(analysis: StudyAnalysis) -> dict[str, bytes]:
     if analysis.suvr is not None:
         tables |= {"suvr_agreement": analysis.suvr.agreement, "suvr_per_case": analysis.suvr.per_case}
     for group in analysis.groups:
-        for name, table in group.tables.items():
+        for name, table in vars(group.tables).items():
             tables[f"{group.kind}/{name}"] = table
         for name, found in group.measures.items():
             files[f"{group.kind}/analysis_{name}.json"] = _json(found.as_dict())
@@ -247,7 +247,7 @@ def _record(page: ReportPage, analysis: StudyAnalysis) -> list[str]:
     ]
     reasons = []
     for group in analysis.groups:
-        table = group.table("corrections")
+        table = group.tables.corrections
         if len(table):
             totals = table.groupby(["reader", "reason"])["corrections"].sum().reset_index()
             reasons += [

@@ -25,7 +25,7 @@ def error_section(page: ReportPage, analysis: StudyAnalysis) -> str:
     header = ["Error rate (errors/reads)", *(_truth_title(arm, truth_arm) for arm in arms)]
     rows: list[Sequence[str] | Row] = []
     for group in analysis.groups:
-        table = group.table("errors")
+        table = group.tables.errors
         if table.empty:
             continue
         cells = {(row["reader"], row["arm"]): row for row in records(table)}

@@ -160,7 +160,7 @@ def _secondary(analysis: StudyAnalysis, cite: Citations) -> str:
 def _besides(analysis: StudyAnalysis, cite: Citations) -> str:
     main = analysis.main
     parts = []
-    between = main.table("agreement_between_readers")
+    between = main.tables.agreement_between_readers
     if len(between):
         keys = {
             "Fleiss": "fleiss",
@@ -189,7 +189,7 @@ def _besides(analysis: StudyAnalysis, cite: Citations) -> str:
             + listed([f"{names[key]} {cite(key)}" for key in used])
             + f", with bootstrap intervals over cases{f' ({other})' if other else ''}."
         )
-    within = main.table("agreement_within_readers")
+    within = main.tables.agreement_within_readers
     if len(within):
         pairs = int(within.loc[within["reader"] == ALL, "pairs"].iloc[0])
         parts.append(

@@ -128,7 +128,7 @@ def test_humans_and_models_are_never_pooled(
     assert not analysis.is_rehearsal
     for group, rate in zip(analysis.groups, (0.0, 1.0), strict=True):
         assert {row["mean"] for row in group.measures["error_rate"].entry["methods"]} == {rate}
-        assert set(group.table("errors")["reader"]) == {"all", *group.readers}
+        assert set(group.tables.errors["reader"]) == {"all", *group.readers}
     assert analysis.main.readers == ("anna", "bert")
 
 
@@ -167,7 +167,7 @@ def test_the_arm_that_is_the_truth_has_no_errors_and_no_comparison(
     )
     fill(study, noisy_answer)
     group = analyze_study(study).main
-    assert set(group.table("errors")["arm"]) == {LOW, RESTORED}
+    assert set(group.tables.errors["arm"]) == {LOW, RESTORED}
     assert group.arms[0] == STANDARD
     assert [row["method"] for row in group.measures["auc"].entry["methods"]] == [LOW, RESTORED]
     assert [row["method"] for row in group.measures["mean_quality"].entry["methods"]] == study.arms
