@@ -13,17 +13,19 @@ from medrestore.study.analysis.tables import ALL, records
 from medrestore.study.labels import arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.cells import NONE, absent, interval_cell, number_cell, p_cell, share_cell
-from medrestore.study.report.page import ReportPage, Row, paragraph
+from medrestore.study.report.page import Block, Paragraphs, ReportPage, Row, Table
 
 __all__ = ["agreement_parts", "answer_parts", "blinding_parts", "time_parts"]
 
 
-def agreement_parts(page: ReportPage, group: ReaderGroup, analysis: StudyAnalysis, name: str) -> list[str]:
+def agreement_parts(
+    page: ReportPage, group: ReaderGroup, analysis: StudyAnalysis, name: str
+) -> list[Block | None]:
     """Return figure and tables of the agreement between readers, and of each with themselves."""
     protocol = analysis.study.protocol
     titles = {protocol.decision: "Decision", protocol.quality: "Image quality"}
     titles = {question: title for question, title in titles.items() if question}
-    parts = [
+    parts: list[Block | None] = [
         page.figure(
             f"{name}agreement",
             forest.draw_agreement(group, titles),
@@ -87,7 +89,7 @@ def _kappa(row: Mapping[str, Any]) -> str:
     return f"{number_cell(row['kappa'], 2)} {interval}".strip()
 
 
-def time_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
+def time_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | None]:
     """Return figure and tables of reading times."""
     table, learning = group.tables.reading_times, group.tables.learning
     if table.empty:
@@ -136,7 +138,7 @@ def time_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
     ]
 
 
-def blinding_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
+def blinding_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | None]:
     """Return what readers took the images for, and whether the blinding was kept."""
     if group.guessed is None:
         return []
@@ -173,7 +175,7 @@ def blinding_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[str]
     )
     foot = "Reads count as independent: with few readers the intervals are too narrow rather than too wide."
     return [
-        paragraph(found.sentence),
+        Paragraphs([found.sentence]),
         page.figure(f"{name}guesses", bars.draw_guesses(group), caption),
         page.table(
             ["Kind of image", "Right", "Wrong", "Cannot tell", "Bang's index", "Blinding"],
@@ -189,11 +191,11 @@ def blinding_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[str]
     ]
 
 
-def answer_parts(page: ReportPage, group: ReaderGroup) -> str:
+def answer_parts(page: ReportPage, group: ReaderGroup) -> Table | None:
     """Return the table of how often each answer was given."""
     table = group.tables.answers
     if table.empty:
-        return ""
+        return None
     rows: list[Sequence[str] | Row] = []
     for text, held in table.groupby("text", sort=False):
         rows.append(Row((str(text),), "group"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from medrestore.study.analysis.verdict import listed
 from medrestore.study.labels import KIND_TITLES, arm_label, reader_label
 from medrestore.study.layout import canonical_json
 from medrestore.study.report import figures
-from medrestore.study.report.page import ReportPage, paragraph, typeset
+from medrestore.study.report.page import Block, Box, Facts, Methods, Notes, Paragraphs, ReportPage
 from medrestore.study.report.sections import add_group, error_section
 from medrestore.study.report.wording import methods_text
 
@@ -140,18 +139,20 @@ def _page(analysis: StudyAnalysis) -> ReportPage:
         f"{when}; study {study.design['study_id']}",
     )
     if analysis.is_rehearsal:
-        page.lead(
-            '<div class="model"><b>Rehearsal with model readers.</b> No human has read these images. The '
-            "numbers show "
-            "how the study would be analyzed; they say nothing of what radiologists would see.</div>"
+        page.lead.append(
+            Box(
+                "model",
+                " No human has read these images. The numbers show how the study would be analyzed; they say "
+                "nothing of what radiologists would see.",
+                bold="Rehearsal with model readers.",
+            )
         )
     if main.verdict is not None:
         estimates, conclusion = main.verdict.sentences
-        page.lead(f'<div class="key"><b>{typeset(conclusion)}</b>{typeset(estimates)}</div>')
+        page.lead.append(Box("key", estimates, bold=conclusion))
     notes = [*analysis.notes, *main.notes]
     if notes:
-        items = "".join(f"<li>{typeset(note)}</li>" for note in notes)
-        page.lead(f'<div class="notes"><ul>{items}</ul></div>')
+        page.lead.append(Notes(notes))
     page.section("errors", "Errors", error_section(page, analysis))
     add_group(page, main, analysis)
     if analysis.suvr is not None:
@@ -160,25 +161,19 @@ def _page(analysis: StudyAnalysis) -> ReportPage:
         page.section(
             "models",
             "Model readers",
-            '<div class="model">What follows was read by models, not by humans; nothing of it enters the '
-            "results "
-            "above.</div>",
-            "".join(paragraph(note) for note in group.notes),
+            Box(
+                "model",
+                "What follows was read by models, not by humans; nothing of it enters the results above.",
+            ),
+            Paragraphs(group.notes) if group.notes else None,
         )
         add_group(page, group, analysis)
     page.section("record", "Completeness and integrity", *_record(page, analysis))
-    paragraphs, references = methods_text(analysis)
-    listing = "".join(f"<li>{typeset(text)}</li>" for text in references)
-    page.section(
-        "methods",
-        "Methods",
-        f'<div class="methods">{"".join(paragraph(text) for text in paragraphs)}</div>',
-        f'<h3>References</h3><ul class="references">{listing}</ul>',
-    )
+    page.section("methods", "Methods", Methods(*methods_text(analysis)))
     return page
 
 
-def _suvr(page: ReportPage, analysis: StudyAnalysis) -> list[str]:
+def _suvr(page: ReportPage, analysis: StudyAnalysis) -> list[Block | None]:
     suvr = analysis.suvr
     assert suvr is not None  # noqa: S101
     reference = arm_label(suvr.reference)
@@ -206,7 +201,7 @@ def _suvr(page: ReportPage, analysis: StudyAnalysis) -> list[str]:
     ]
 
 
-def _record(page: ReportPage, analysis: StudyAnalysis) -> list[str]:
+def _record(page: ReportPage, analysis: StudyAnalysis) -> list[Block | None]:
     study, rows = analysis.study, analysis.unblinded.rows
     kinds = study.readers
     washout = float(study.plan["washout_days"] or 0)
@@ -275,15 +270,12 @@ def _record(page: ReportPage, analysis: StudyAnalysis) -> list[str]:
         "Analyzed with": f"medrestore {medrestore.__version__}",
         "Random order": f"{study.design['generator']['name']} {study.design['generator']['version']}",
     }
-    listing = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
-    )
     foot = "* less than the washout of the plan." if any(row[-2].endswith("*") for row in reads) else ""
     return [
         page.table(header, reads, "What each reader has read.", foot=foot),
         page.table(["Reader", "Attempt", "Right", "Passed"], attempts, "Qualification."),
         page.table(["Reader", "Reason", "Corrections"], reasons, "Corrections; the last one counts.", left=2),
-        f"<dl>{listing}</dl>",
+        Facts(facts),
     ]
 
 

@@ -13,12 +13,12 @@ from medrestore.study.labels import KIND_TITLES, arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.besides import agreement_parts, answer_parts, blinding_parts, time_parts
 from medrestore.study.report.cells import NONE, interval_cell, number_cell, p_cell, share_cell
-from medrestore.study.report.page import ReportPage, Row, paragraph, typeset
+from medrestore.study.report.page import Block, Notes, Paragraphs, ReportPage, Row, Table
 
 __all__ = ["add_group", "error_section"]
 
 
-def error_section(page: ReportPage, analysis: StudyAnalysis) -> str:
+def error_section(page: ReportPage, analysis: StudyAnalysis) -> Table | None:
     """Return the table of errors as the paper has it: readers by row, arms by column, the truth first."""
     arms = analysis.main.arms
     truth_arm = analysis.main.truth_arm
@@ -60,7 +60,7 @@ def add_group(page: ReportPage, group: ReaderGroup, analysis: StudyAnalysis) -> 
     apart = group is not analysis.main
     mark, behind = (f"{group.kind}-", f" ({KIND_TITLES[group.kind].lower()})") if apart else ("", "")
 
-    def section(anchor: str, title: str, *parts: str) -> None:
+    def section(anchor: str, title: str, *parts: Block | None) -> None:
         page.section(f"{mark}{anchor}", f"{title}{behind}", *parts, listed=not apart)
 
     name = f"{group.kind}_"
@@ -88,7 +88,7 @@ QUALITY_CAPTION = (
 )
 
 
-def _primary(page: ReportPage, group: ReaderGroup) -> list[str]:
+def _primary(page: ReportPage, group: ReaderGroup) -> list[Block | None]:
     verdict, analysis = group.verdict, group.primary
     if verdict is None or analysis is None:
         return []
@@ -113,8 +113,8 @@ def _primary(page: ReportPage, group: ReaderGroup) -> list[str]:
         rows.append(
             (f"Non-inferiority, margin {entry['margin']:g}", verb, "", f"{p_cell(tested['p'])} (one-sided)")
         )
-    parts = [
-        "".join(paragraph(text) for text in verdict.sentences),
+    parts: list[Block | None] = [
+        Paragraphs(verdict.sentences),
         page.table(
             ["", verdict.measure.title, level, "p"], rows, f"Primary endpoint: {verdict.measure.noun}."
         ),
@@ -122,13 +122,11 @@ def _primary(page: ReportPage, group: ReaderGroup) -> list[str]:
     ]
     notes = [note for note in entry["notes"] if note]
     if notes:
-        parts.append(
-            '<div class="notes"><ul>' + "".join(f"<li>{typeset(note)}</li>" for note in notes) + "</ul></div>"
-        )
+        parts.append(Notes(notes))
     return parts
 
 
-def _tests(page: ReportPage, entry: Mapping[str, Any]) -> str:
+def _tests(page: ReportPage, entry: Mapping[str, Any]) -> Table | None:
     titles = {
         "random_readers_random_cases": "Random readers, random cases",
         "fixed_readers": "Fixed readers, random cases",
@@ -165,10 +163,10 @@ COMPONENTS = {
 }
 
 
-def _measures(page: ReportPage, group: ReaderGroup) -> str:
+def _measures(page: ReportPage, group: ReaderGroup) -> Table | None:
     held = group.measured
     if not held:
-        return ""
+        return None
     alpha = group.measures[held[0].name].entry["alpha"]
     rows = []
     for arm in group.arms:
@@ -189,7 +187,7 @@ def _measures(page: ReportPage, group: ReaderGroup) -> str:
     )
 
 
-def _differences(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
+def _differences(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | None]:
     caption = (
         "Differences between conditions with intervals. p: adjusted within each measure; of the primary "
         "endpoint as it was pre-registered."
@@ -222,12 +220,12 @@ def _differences(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
     ]
 
 
-def _readers(page: ReportPage, group: ReaderGroup, name: str) -> list[str]:
+def _readers(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | None]:
     shown = [measure for measure in group.measured if not measure.complement_of]
     decisions = [measure for measure in shown if measure.role == "decision"]
     rest = [measure for measure in shown if measure.role != "decision"]
     caption = "Estimates of each reader (proportions: Wilson intervals) and means over all readers"
-    parts = [
+    parts: list[Block | None] = [
         page.figure(
             f"{name}readers_decisions", forest.draw_readers(group, decisions), f"{caption}: decisions."
         ),

@@ -10,7 +10,7 @@ import pytest
 
 from medrestore.metrics.quantitative import bland_altman
 from medrestore.study.analysis.analyze import analyze_study
-from medrestore.study.analysis.reader_group import ReaderGroup
+from medrestore.study.analysis.reader_group import GroupTables, ReaderGroup
 from medrestore.study.analysis.suvr_agreement import SuvrAgreement
 from medrestore.study.layout import Study
 from medrestore.study.report import bars, figures, forest
@@ -20,7 +20,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 QUESTIONS = {"positive": "Decision", "quality": "Image quality"}
 DRAWINGS: dict[str, Callable[[ReaderGroup], bytes | None]] = {
     "differences": forest.draw_differences,
-    "readers": lambda group: forest.draw_readers(group, ["error_rate", "auc", "mean_quality"]),
+    "readers": lambda group: forest.draw_readers(group, group.measured[:3]),
     "agreement": lambda group: forest.draw_agreement(group, QUESTIONS),
     "roc": figures.draw_roc,
     "times": figures.draw_times,
@@ -51,7 +51,7 @@ def test_what_is_not_there_is_not_drawn(name: str, group: ReaderGroup) -> None:
         measures={},
         primary=None,
         verdict=None,
-        tables={},
+        tables=GroupTables(),
         curves={},
         guessed=None,
         times=group.times.iloc[:0],

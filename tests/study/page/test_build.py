@@ -176,6 +176,8 @@ def test_a_wheel_holds_page_viewer_license_and_presets(tmp_path: Path) -> None:
         assert f"{inside}vendor/niivue.json" in names
         assert any(name.endswith(f"dist-info/licenses/{inside}NOTICES.txt") for name in names)
         assert "medrestore/study/planning/presets/florbetaben.yaml" in names
+        for name in ("report.html.jinja", "report.css", "references.yaml"):
+            assert f"medrestore/study/report/{name}" in names
 
 
 def test_git_does_not_hold_the_viewer() -> None:
