@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from medrestore import domains
 from medrestore.checks import InputError
 from medrestore.evaluation.titles import Metrics
 
-__all__ = ["Domain", "domain_called", "metrics_of"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medrestore.data.volumes import Volume
+    from medrestore.evaluation.observers import Observer
+
+__all__ = ["Domain", "Quantity", "domain_called", "metrics_of", "quantities"]
 
 GROUP = "medrestore.domains"
 """Of entry points: a package of its own adds a kind of image by ``NAME = "package.module:DOMAIN"``."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What reader studies measure in the regions of an image, beside the reads.
+
+    Parameters
+    ----------
+    name
+        Of its column and its files.
+    title, phrase
+        On axes, and within a sentence.
+    label_column
+        Of a manifest: the class that the quantity rises with, where a plan names none.
+    measure
+        From an image and the region code of each voxel to the number.
+    scans
+        From a manifest and its label column, or None, to its rows and the region map of each scan.
+    look
+        From a volume and observers to what each makes of it: ``NAME_score``.
+    """
+
+    name: str
+    title: str
+    phrase: str
+    label_column: str
+    measure: Callable[[NDArray[Any], NDArray[Any]], float]
+    scans: Callable[[Path, str | None], tuple[pd.DataFrame, dict[str, Path]]]
+    look: Callable[[Volume, Sequence[Observer]], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -28,10 +68,13 @@ class Domain:
         Of its folder; records of its evaluations hold it.
     metrics
         What evaluations measure of it, and how tables show it.
+    quantity
+        What studies measure in regions of it.
     """
 
     name: str
     metrics: Metrics
+    quantity: Quantity | None = None
 
 
 @cache
@@ -65,3 +108,8 @@ def domain_called(name: str) -> Domain:
 def metrics_of(name: str) -> Metrics:
     """Return the metrics of the kind of image of a name, as records of evaluations hold it."""
     return domain_called(name).metrics
+
+
+def quantities() -> tuple[Quantity, ...]:
+    """Return what studies can measure in regions: manifests with region maps are of the first such kind."""
+    return tuple(domain.quantity for domain in _found().values() if domain.quantity is not None)

@@ -25,8 +25,8 @@ def arm_label(arm: str) -> str:
 def reader_label(reader: str, kind: str) -> str:
     """Return a reader's pseudonym as tables and figures show it; a model is marked as one.
 
-    >>> reader_label("reader_1", "human"), reader_label("suvr", "model")
-    ('reader 1', 'suvr (model)')
+    >>> reader_label("reader_1", "human"), reader_label("net", "model")
+    ('reader 1', 'net (model)')
     """
     name = reader.replace("_", " ")
     return f"{name} (model)" if kind == "model" and "model" not in name else name

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from medrestore.domains.amyloid_pet.study import SUVR
 from medrestore.domains.base import Domain
 from medrestore.evaluation.titles import FIDELITY, QUALITY, QUANTIFICATION, Metrics, MetricTitle
 from medrestore.metrics.quantitative import bland_altman
@@ -39,4 +40,5 @@ DOMAIN = Domain(
         summaries=_limits_of_agreement,
         alike=("dose_fractions",),
     ),
+    quantity=SUVR,
 )

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from medrestore.checks import InputError, require_in_set
+from medrestore.domains.base import quantities
 from medrestore.study.analysis import tables
+from medrestore.study.analysis.quantified import Quantified, quantified
 from medrestore.study.analysis.reader_group import ReaderGroup, Settings, analyze_group, reference_of
 from medrestore.study.analysis.unblinded import MODEL, Unblinded, unblind
 from medrestore.study.layout import Study, open_study
 from medrestore.study.measures import MEASURES
-
-if TYPE_CHECKING:
-    from medrestore.study.analysis.suvr_agreement import SuvrAgreement
 
 __all__ = ["StudyAnalysis", "analyze_study", "study_reads"]
 
@@ -34,7 +32,7 @@ class StudyAnalysis:
         How.
     groups
         Humans first; models are a part by themselves.
-    suvr
+    quantified
         Regional quantification beside the reads; None without region maps.
     notes
         On the study as a whole.
@@ -43,7 +41,7 @@ class StudyAnalysis:
     unblinded: Unblinded
     settings: Settings
     groups: tuple[ReaderGroup, ...]
-    suvr: SuvrAgreement | None = None
+    quantified: Quantified | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -151,7 +149,7 @@ def analyze_study(
     study
         The study or its folder.
     manifest
-        Has a region map for every case: the SUVR of all arms is then compared with that of the reference arm.
+        Has a region map for every case: regions of all arms are then compared with those of the reference.
     readers
         ``random``: conclusions hold for readers like these; ``fixed``: for these alone.
     covariance
@@ -177,13 +175,16 @@ def analyze_study(
     opened = study if isinstance(study, Study) else open_study(study)
     held = unblind(opened, missing=missing)
     groups = tuple(analyze_group(held, kind, settings) for kind in held.kinds)
-    suvr = None
+    measured = None
     if manifest is not None:
-        from medrestore.study.analysis.suvr_agreement import suvr_agreement
-
-        reference = reference_of(opened)
-        suvr = suvr_agreement(opened, manifest, reference=reference, truth=dict(held.truth))
-    return StudyAnalysis(held, settings, groups, suvr, _notes(held))
+        measured = quantified(
+            opened,
+            manifest,
+            quantity=quantities()[0],
+            reference=reference_of(opened),
+            truth=dict(held.truth),
+        )
+    return StudyAnalysis(held, settings, groups, measured, _notes(held))
 
 
 def _main_question(study: Study) -> str:

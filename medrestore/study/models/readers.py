@@ -1,9 +1,10 @@
-"""Model readers: task networks and SUVR thresholds that read a study, to rehearse it before people do.
+"""Model readers: task networks and thresholds that read a study, to rehearse it before people do.
 
 A model reader sees what a person would: the blinded image of ``public/images``, alone. Its latent score is
-the log odds of a task network over the middle slices, or the composite SUVR; each presentation adds internal
-noise to it, so hidden duplicates differ. The side of the reader's criterion is the decision, the distance
-from it the confidence. What a model cannot judge (image quality, artifacts, regional ratings) is left out.
+the log odds of a task network over the middle slices, or what its regions measure; each presentation adds
+internal noise to it, so hidden duplicates differ. The side of the reader's criterion is the decision, the
+distance from it the confidence. What a model cannot judge (image quality, artifacts, regional ratings) is
+left out.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from typing import Any
 import pandas as pd
 
 from medrestore.checks import InputError, counted, fail, require_in_range
+from medrestore.domains.base import quantities
 from medrestore.files import require_file, sha256_file
 from medrestore.rng import generator
 from medrestore.study.layout import READING, Study, canonical_json, open_study, sha256_text
-from medrestore.study.models.scores import image_scores, suvr_cohort
+from medrestore.study.models.scores import image_scores, quantified_cohort
 from medrestore.study.protocol import Protocol
 
 __all__ = ["answers_of", "simulate"]
 
 CRITERION_SPREAD = 0.5
-"""Standard deviation over readers by SUVR of where each puts its threshold, in units of the internal noise:
-readers of one kind differ less from each other than from themselves."""
+"""Standard deviation over readers of where each puts its threshold, in units of the internal noise: readers
+of one kind differ less from each other than from themselves."""
 
 CERTAIN = 1.25
 """Distance from the criterion, in standard deviations of the score over cases, from which on a reader is
@@ -64,7 +66,7 @@ def simulate(
         ``model.pt`` of task networks, one a reader: they go to the first model readers by name. None of them
         may have taken part in training what is compared.
     manifest
-        With region maps, for the remaining model readers: they read by a threshold on the composite SUVR,
+        With region maps, for the remaining model readers: they read by a threshold on what regions measure,
         fitted to standard-dose scans of its training and validation splits that are not in the study.
     noise
         Standard deviation of the internal noise of each presentation, in standard deviations of the reader's
@@ -97,8 +99,8 @@ def simulate(
     _require_fitting(study, readers, weights, manifest)
     identities = dict(zip(readers, map(sha256_file, map(Path, weights)), strict=False))
     if manifest is not None:
-        by_suvr = f"suvr {sha256_file(Path(manifest))}"
-        identities |= {reader: by_suvr for reader in readers if reader not in identities}
+        by_threshold = f"{quantities()[0].name} {sha256_file(Path(manifest))}"
+        identities |= {reader: by_threshold for reader in readers if reader not in identities}
     settings = {reader: (seed, float(noise), identity) for reader, identity in identities.items()}
     with ReadStore(study) as store:
         todo = _unread(study, settings, store.rows())
@@ -238,13 +240,16 @@ def _scored(
     from medrestore.evaluation.observers import load_observer
 
     observers = [load_observer(path, name=name) for name, path in zip(readers, weights, strict=False)]
-    by_suvr = readers[len(observers) :]
-    regions, threshold = ({}, math.nan) if manifest is None or not by_suvr else suvr_cohort(study, manifest)
-    scores = image_scores(study, observers, regions)
+    by_threshold, quantity = readers[len(observers) :], quantities()[0]
+    regions: dict[str, Path] = {}
+    threshold = math.nan
+    if manifest is not None and by_threshold:
+        regions, threshold = quantified_cohort(study, manifest, quantity)
+    scores = image_scores(study, observers, regions, quantity)
     criteria = {observer.name: (f"{observer.name}_score", 0.0, 0.0) for observer in observers}
-    for reader in by_suvr:
+    for reader in by_threshold:
         shift = CRITERION_SPREAD * noise * generator(seed, "model reader criterion", reader).standard_normal()
-        criteria[reader] = ("suvr", threshold, shift)
+        criteria[reader] = (quantity.name, threshold, shift)
     found = {}
     for reader, (column, criterion, shift) in criteria.items():
         spread = math.sqrt(scores.groupby("arm")[column].var(ddof=0).mean())

@@ -1,4 +1,4 @@
-"""What model readers measure in images: log odds of task networks, composite SUVR, and the SUVR threshold."""
+"""What model readers measure: log odds of task networks, a quantity of regions, and its threshold."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from medrestore.checks import about, fail
+from medrestore.domains.base import Quantity
 from medrestore.files import sha256_file
 from medrestore.study.layout import READING, Study
 
 if TYPE_CHECKING:
     from medrestore.evaluation.observers import Observer
 
-__all__ = ["best_threshold", "image_scores", "suvr_cohort"]
+__all__ = ["best_threshold", "image_scores", "quantified_cohort"]
 
 SURE = 1e-4
 """Probabilities nearer than this to 0 or 1 are cut off: the log odds of 1 are infinite."""
 
-LABEL_COLUMN = "amyloid_status"
 FITTING_SPLITS = ("train", "validation")
 
 _logger = logging.getLogger(__name__)
 
 
-def image_scores(study: Study, observers: Sequence[Observer], regions: Mapping[str, Path]) -> pd.DataFrame:
+def image_scores(
+    study: Study, observers: Sequence[Observer], regions: Mapping[str, Path], quantity: Quantity
+) -> pd.DataFrame:
     """Read every image of the study proper once, as an evaluation does, but each by itself.
 
     Parameters
@@ -41,13 +42,15 @@ def image_scores(study: Study, observers: Sequence[Observer], regions: Mapping[s
     observers
         Task networks, each with another name.
     regions
-        Region map of each case, for the SUVR; may be empty.
+        Region map of each case, for the quantity; may be empty.
+    quantity
+        What is measured in them.
 
     Returns
     -------
     pandas.DataFrame
-        One row an image: ``image_id``, ``arm``, log odds ``NAME_score`` of each network, and ``suvr`` with
-        regions.
+        One row an image: ``image_id``, ``arm``, log odds ``NAME_score`` of each network, and the
+        quantity with regions.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def image_scores(study: Study, observers: Sequence[Observer], regions: Mapping[s
         path = study.image_path(image.image_id)
         if not path.is_file() or sha256_file(path) != image.sha256_served:
             fail("is not the image that was frozen", path=path, remedy="restore it from a backup")
-        measured = _measured(path, observers, regions.get(image.case))
+        measured = _measured(path, observers, regions.get(image.case), quantity)
         for observer in observers:
             name = f"{observer.name}_score"
             share = min(max(measured[name], SURE), 1 - SURE)
@@ -72,40 +75,26 @@ def image_scores(study: Study, observers: Sequence[Observer], regions: Mapping[s
     return pd.DataFrame(rows)
 
 
-def _measured(path: Path, observers: Sequence[Observer], regions: Path | None) -> dict[str, float]:
+def _measured(
+    path: Path, observers: Sequence[Observer], regions: Path | None, quantity: Quantity
+) -> dict[str, float]:
     """Read one image as an evaluation does, by the image alone."""
-    from medrestore.data.intensity import foreground_scale
-    from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
     from medrestore.data.volumes import read_volume
-    from medrestore.domains.amyloid_pet.evaluation.measures import Reference, reading
     from medrestore.evaluation.arms import read_on_grid
-    from medrestore.evaluation.measures import foreground_mask
 
     volume = read_volume(path)
     with about(path):
-        alone = Reference(
-            target=volume.data,
-            foreground=foreground_mask(volume.data, voxel_size_mm=volume.voxel_size_mm),
-            data_range=math.nan,
-            scale=foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm),
-            label=math.nan,
-            regions=None if regions is None else _codes(read_on_grid(regions, volume).data),
-        )
-        return reading(
-            volume.data,
-            alone,
-            observers,
-            target_labels=COMPOSITE_REGIONS,
-            reference_labels=(REFERENCE_REGION,),
-        )
+        codes = None if regions is None else np.rint(read_on_grid(regions, volume).data).astype(np.int16)
+        measured = dict(quantity.look(volume, observers))
+        if codes is not None:
+            measured[quantity.name] = quantity.measure(volume.data, codes)
+        return measured
 
 
-def _codes(regions: NDArray[np.float32]) -> NDArray[np.int16]:
-    return np.rint(regions).astype(np.int16)
-
-
-def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[str, Path], float]:
-    """Return the region map of each case of a study, and an SUVR threshold that none of them has shaped.
+def quantified_cohort(
+    study: Study, manifest: str | os.PathLike[str], quantity: Quantity
+) -> tuple[dict[str, Path], float]:
+    """Return the region map of each case of a study, and a threshold that none of them has shaped.
 
     Parameters
     ----------
@@ -114,6 +103,8 @@ def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[st
     manifest
         Holds the cases, and standard-dose scans (``target``) of its training and validation splits, with
         regions and a class, of subjects that are in no phase of the study: the threshold is fitted to these.
+    quantity
+        That the threshold is of.
 
     Raises
     ------
@@ -121,22 +112,19 @@ def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[st
         When a case has no region map, or there are no such scans of both classes.
     """
     from medrestore.data.identity import scan_name
-    from medrestore.domains.amyloid_pet.evaluation.arms import region_maps
-    from medrestore.domains.amyloid_pet.schema import pair_schema
 
     path = Path(manifest)
-    column = str((study.plan["truth"] or {}).get("column") or LABEL_COLUMN)
-    table = pair_schema(label_column=column).read(path)
+    column = str((study.plan["truth"] or {}).get("column") or quantity.label_column)
+    table, maps = quantity.scans(path, column)
     table["case"] = [scan_name(row.subject_id, row.session_id) for row in table.itertuples()]
     # A scan has a row for each of its dose fractions; regions and standard dose are the same in all.
     table = table[table["regions_path"] != ""].drop_duplicates("case")
-    maps = region_maps(table)
     cases = list(dict.fromkeys(study.key.loc[study.key["phase"] == READING, "case"]))
     missing = [case for case in cases if case not in maps]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         fail(
-            f"has no region map of {shown}; readers by SUVR need one of every case",
+            f"has no region map of {shown}; readers by {quantity.title} need one of every case",
             path=path,
             remedy="add them to the manifest, or give weights for all model readers",
         )
@@ -145,21 +133,23 @@ def suvr_cohort(study: Study, manifest: str | os.PathLike[str]) -> tuple[dict[st
     if rows[column].nunique() < 2:
         fail(
             "has no standard-dose scans of both classes, with regions, in its training and validation splits "
-            "that are not in the study: there is nothing to fit the SUVR threshold to",
+            f"that are not in the study: there is nothing to fit the {quantity.title} threshold to",
             path=path,
             remedy="add such scans, or give weights for all model readers",
         )
-    threshold = best_threshold(_standard_dose_suvr(rows), rows[column].astype(int).tolist())
-    _logger.info("SUVR threshold %.4f, fitted to %d scans", threshold, len(rows))
+    threshold = best_threshold(_of_standard(rows, quantity), rows[column].astype(int).tolist())
+    _logger.info("%s threshold %.4f, fitted to %d scans", quantity.title, threshold, len(rows))
     return {case: maps[case] for case in cases}, threshold
 
 
-def _standard_dose_suvr(rows: pd.DataFrame) -> list[float]:
+def _of_standard(rows: pd.DataFrame, quantity: Quantity) -> list[float]:
     from medrestore.progress import progress_bar
 
     return [
-        _measured(Path(row.target_path), (), Path(row.regions_path))["suvr"]
-        for row in progress_bar(list(rows.itertuples()), desc="fitting the SUVR threshold", unit="scan")
+        _measured(Path(row.target_path), (), Path(row.regions_path), quantity)[quantity.name]
+        for row in progress_bar(
+            list(rows.itertuples()), desc=f"fitting the {quantity.title} threshold", unit="scan"
+        )
     ]
 
 

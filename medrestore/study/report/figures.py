@@ -1,4 +1,4 @@
-"""Curves, boxes and points of a study: ROC curves, reading times, SUVR."""
+"""Curves, boxes and points of a study: ROC curves, reading times, quantification."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from medrestore.study.report.figure_style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from medrestore.study.analysis.quantified import Quantified
     from medrestore.study.analysis.reader_group import ReaderGroup
-    from medrestore.study.analysis.suvr_agreement import SuvrAgreement
 
-__all__ = ["draw_roc", "draw_suvr", "draw_times"]
+__all__ = ["draw_quantified", "draw_roc", "draw_times"]
 
 COLUMNS = 3
 
@@ -163,20 +163,20 @@ def _seconds(axes: Axes, which: str, values: np.ndarray) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def draw_suvr(suvr: SuvrAgreement) -> bytes | None:
-    """Draw Bland-Altman plots of the composite SUVR, one panel an arm, all on the same axes."""
-    if suvr.agreement.empty:
+def draw_quantified(found: Quantified) -> bytes | None:
+    """Draw Bland-Altman plots of a quantity, one panel an arm, all on the same axes."""
+    if found.agreement.empty:
         return None
-    rows = suvr.agreement.to_dict("records")
+    rows = found.agreement.to_dict("records")
     columns = min(COLUMNS, len(rows))
     lines = math.ceil(len(rows) / columns)
     side, tall = (WIDTH - 0.65 - 0.2 * COLUMNS) / COLUMNS, 1.75
     width, height = 0.65 + columns * (side + 0.2), lines * (tall + 0.62) + 0.42
-    held = suvr.per_case.dropna(subset=["difference"])
-    middle = held["suvr"] - held["difference"] / 2
+    held = found.per_case.dropna(subset=["difference"])
+    middle = held[found.quantity.name] - held["difference"] / 2
     reach = max(
         1.15 * float(held["difference"].abs().max()),
-        float(suvr.agreement[["lower", "upper"]].abs().max().max()) * 1.2,
+        float(found.agreement[["lower", "upper"]].abs().max().max()) * 1.2,
     )
     reach = reach or 0.1  # images that are all the same
     kinds = [
@@ -220,9 +220,9 @@ def draw_suvr(suvr: SuvrAgreement) -> bytes | None:
             axes.set_xlim(float(middle.min()) - 0.03, float(middle.max()) + 0.03)
             axes.tick_params(labelleft=column == 0)
             if column == 0:
-                axes.set_ylabel("Difference in SUVR")
+                axes.set_ylabel(f"Difference in {found.quantity.title}")
             if number + columns >= len(rows):
-                axes.set_xlabel("Mean SUVR")
+                axes.set_xlabel(f"Mean {found.quantity.title}")
         handles = [_dot(color, marker, name) for _, color, marker, name in shown]
         figure.legend(
             handles=handles,

@@ -12,9 +12,11 @@ import pandas as pd
 
 import medrestore
 from medrestore.checks import InputError, counted, fail
+from medrestore.domains.base import quantities
 from medrestore.files import atomic_path, require_empty_folder
 from medrestore.progress import progress_bar
 from medrestore.study.analysis.analyze import StudyAnalysis
+from medrestore.study.analysis.quantified import Quantified
 from medrestore.study.analysis.tables import records
 from medrestore.study.analysis.verdict import listed
 from medrestore.study.labels import KIND_TITLES, arm_label, reader_label
@@ -29,7 +31,7 @@ __all__ = ["PRIVATE_FILES", "RECORD", "analysis_record", "render_report", "write
 RECORD = "study_analysis.json"
 """What was analyzed and how, and which files came of it: a folder that holds it belongs to a study."""
 
-PRIVATE_FILES = ("reads.csv", "suvr_per_case.csv", "left_out_cases.csv")
+PRIVATE_FILES = ("reads.csv", *(f"{one.name}_per_case.csv" for one in quantities()), "left_out_cases.csv")
 """Files that name cases: they stay in the folder and are recorded nowhere else."""
 
 
@@ -92,7 +94,7 @@ def analysis_record(analysis: StudyAnalysis) -> dict[str, Any]:
         "rows": len(analysis.unblinded.rows),
         "chain_head": analysis.chain_head,
         "settings": dict(vars(settings)),
-        "suvr": analysis.suvr is not None,
+        **{one.name: analysis.quantified is not None for one in quantities()},
         "software": f"medrestore {medrestore.__version__}",
     }
 
@@ -107,8 +109,10 @@ def render_report(analysis: StudyAnalysis) -> dict[str, bytes]:
     if analysis.main.primary is not None:
         files["analysis.json"] = _json(analysis.main.primary.as_dict())
     tables = {"completeness": analysis.completeness, "qualification": analysis.qualification}
-    if analysis.suvr is not None:
-        tables |= {"suvr_agreement": analysis.suvr.agreement, "suvr_per_case": analysis.suvr.per_case}
+    if analysis.quantified is not None:
+        name = analysis.quantified.quantity.name
+        tables[f"{name}_agreement"] = analysis.quantified.agreement
+        tables[f"{name}_per_case"] = analysis.quantified.per_case
     for group in analysis.groups:
         for name, table in vars(group.tables).items():
             tables[f"{group.kind}/{name}"] = table
@@ -155,8 +159,9 @@ def _page(analysis: StudyAnalysis) -> ReportPage:
         page.lead.append(Notes(notes))
     page.section("errors", "Errors", error_section(page, analysis))
     add_group(page, main, analysis)
-    if analysis.suvr is not None:
-        page.section("suvr", "Regional quantification", *_suvr(page, analysis))
+    if analysis.quantified is not None:
+        anchor = analysis.quantified.quantity.name
+        page.section(anchor, "Regional quantification", *_quantified(page, analysis.quantified))
     for group in analysis.groups[1:]:
         page.section(
             "models",
@@ -173,10 +178,8 @@ def _page(analysis: StudyAnalysis) -> ReportPage:
     return page
 
 
-def _suvr(page: ReportPage, analysis: StudyAnalysis) -> list[Block | None]:
-    suvr = analysis.suvr
-    assert suvr is not None  # noqa: S101
-    reference = arm_label(suvr.reference)
+def _quantified(page: ReportPage, found: Quantified) -> list[Block | None]:
+    phrase, reference = found.quantity.phrase, arm_label(found.reference)
     rows = [
         (
             arm_label(row["arm"]),
@@ -185,18 +188,18 @@ def _suvr(page: ReportPage, analysis: StudyAnalysis) -> list[Block | None]:
             f"{row['sd']:.3f}",
             f"{row['lower']:+.3f} to {row['upper']:+.3f}",
         )
-        for row in records(suvr.agreement)
+        for row in records(found.agreement)
     ]
     caption = (
-        f"Composite SUVR of each condition against {reference}: bias (line) and 95 % limits of agreement "
-        "(dashed)."
+        f"{phrase[0].upper()}{phrase[1:]} of each condition against {reference}: bias (line) and 95 % limits "
+        "of agreement (dashed)."
     )
     return [
-        page.figure("suvr", figures.draw_suvr(suvr), caption),
+        page.figure(found.quantity.name, figures.draw_quantified(found), caption),
         page.table(
             ["Condition", "Cases", "Bias", "SD", "Limits of agreement"],
             rows,
-            f"Agreement of the composite SUVR with {reference} (Bland and Altman).",
+            f"Agreement of the {phrase} with {reference} (Bland and Altman).",
         ),
     ]
 

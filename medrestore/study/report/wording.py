@@ -201,10 +201,11 @@ def _besides(analysis: StudyAnalysis, cite: Citations) -> str:
             "Readers were asked what kind of image they saw; blinding was judged by Bang's index "
             f"{cite('bang')}, extended to more than two kinds by weighting wrong guesses by 1/(K - 1)."
         )
-    if analysis.suvr is not None:
+    if analysis.quantified is not None:
         parts.append(
-            "The composite SUVR of every image was compared with that of the "
-            f"{arm_label(analysis.suvr.reference)} image by 95 % limits of agreement {cite('bland_altman')}."
+            f"The {analysis.quantified.quantity.phrase} of every image was compared with that of the "
+            f"{arm_label(analysis.quantified.reference)} image by 95 % limits of agreement "
+            f"{cite('bland_altman')}."
         )
     held = analysis.unblinded
     dropped = len(held.dropped[main.kind])

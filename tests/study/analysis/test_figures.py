@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medrestore.domains.amyloid_pet.study import SUVR
 from medrestore.metrics.quantitative import bland_altman
 from medrestore.study.analysis.analyze import analyze_study
+from medrestore.study.analysis.quantified import Quantified
 from medrestore.study.analysis.reader_group import GroupTables, ReaderGroup
-from medrestore.study.analysis.suvr_agreement import SuvrAgreement
 from medrestore.study.layout import Study
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.figure_style import arm_styles
@@ -113,11 +114,11 @@ def test_suvr_has_a_panel_for_every_arm_but_the_reference() -> None:
         own = table[table["arm"] == arm]
         limits = bland_altman(own["suvr"].to_numpy(), (own["suvr"] - own["difference"]).to_numpy())
         agreement.append({"arm": arm, "cases": 10, **limits._asdict()})
-    drawing = figures.draw_suvr(SuvrAgreement("standard", table, pd.DataFrame(agreement)))
+    drawing = figures.draw_quantified(Quantified(SUVR, "standard", table, pd.DataFrame(agreement)))
     assert drawing is not None
     assert drawing.count(b'id="axes_') == 2
     assert b"sub-zz" not in drawing
-    nothing = SuvrAgreement(
-        "standard", table, pd.DataFrame(columns=["arm", "cases", "bias", "sd", "lower", "upper"])
+    nothing = Quantified(
+        SUVR, "standard", table, pd.DataFrame(columns=["arm", "cases", "bias", "sd", "lower", "upper"])
     )
-    assert figures.draw_suvr(nothing) is None
+    assert figures.draw_quantified(nothing) is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +14,22 @@ from medrestore.checks import InputError
 from medrestore.data.identity import scan_name
 from medrestore.data.volumes import read_volume, write_volume
 from medrestore.domains.amyloid_pet.schema import pair_schema
-from medrestore.metrics.quantitative import bland_altman
+from medrestore.domains.amyloid_pet.study import SUVR
+from medrestore.metrics.quantitative import bland_altman, composite_suvr
+from medrestore.study.analysis import analyze
 from medrestore.study.analysis.analyze import analyze_study
-from medrestore.study.analysis.suvr_agreement import suvr_agreement
+from medrestore.study.analysis.quantified import quantified
 from medrestore.study.create import create_study
 from medrestore.study.layout import Study
 from medrestore.study.report.report import PRIVATE_FILES, render_report
 
 CORTEX, CEREBELLUM = 2, 7
+QUANTITY = dataclasses.replace(
+    SUVR,
+    measure=lambda image, codes: composite_suvr(
+        image, codes, target_labels=(CORTEX,), reference_labels=(CEREBELLUM,)
+    ),
+)
 PLAN = """
 title: Brain PET
 seed: 3
@@ -61,8 +70,7 @@ def created(cohort: Path, tmp_path: Path) -> Study:
 
 
 def test_suvr_of_every_image_by_a_slow_loop(created: Study, cohort: Path) -> None:
-    labels = {"target_labels": (CORTEX,), "reference_labels": (CEREBELLUM,)}
-    found = suvr_agreement(created, cohort, reference="fulldosezz", workers=1, **labels)
+    found = quantified(created, cohort, quantity=QUANTITY, reference="fulldosezz", workers=1)
     rows = pair_schema().read(cohort)
     expected = {}
     for row in rows[rows["split"] == "train"].to_dict("records"):
@@ -84,7 +92,6 @@ def test_suvr_of_every_image_by_a_slow_loop(created: Study, cohort: Path) -> Non
 
 
 def test_what_is_gone_is_named(created: Study, cohort: Path, tmp_path: Path) -> None:
-    labels: dict[str, Any] = {"target_labels": (CORTEX,), "reference_labels": (CEREBELLUM,)}
     table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
     case = created.plan["cases"][0]
     table.loc[table["subject_id"] == case.partition("_")[0], ["regions", "regions_sha256"]] = ""
@@ -93,23 +100,17 @@ def test_what_is_gone_is_named(created: Study, cohort: Path, tmp_path: Path) -> 
     with pytest.raises(
         InputError, match=rf"1 of 4 cases are not in it or have no region map, such as '{case}'"
     ):
-        suvr_agreement(created, bare, reference="fulldosezz", **labels)
+        quantified(created, bare, quantity=QUANTITY, reference="fulldosezz")
     gone = Path(created.key["source"].iloc[-1])
     shutil.move(gone, tmp_path / "elsewhere.nii.gz")
     with pytest.raises(InputError, match=r"the image of arm '.*' is gone"):
-        suvr_agreement(created, cohort, reference="fulldosezz", **labels)
+        quantified(created, cohort, quantity=QUANTITY, reference="fulldosezz")
 
 
 def test_the_report_shows_it_beside_the_reads(
     created: Study, cohort: Path, monkeypatch: pytest.MonkeyPatch, fill: Any
 ) -> None:
-    from medrestore.study.analysis import suvr_agreement as module
-
-    def measured(*args: Any, **settings: Any) -> Any:
-        labels = {"target_labels": (CORTEX,), "reference_labels": (CEREBELLUM,)}
-        return suvr_agreement(*args, **settings, **labels)
-
-    monkeypatch.setattr(module, "suvr_agreement", measured)
+    monkeypatch.setattr(analyze, "quantities", lambda: (QUANTITY,))
     regions = ("lateral_temporal", "frontal", "posterior_cingulate_precuneus", "parietal")
 
     def answer(row: Any) -> Any:

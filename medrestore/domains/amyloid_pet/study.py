@@ -1,0 +1,54 @@
+"""What reader studies of amyloid PET measure beside the reads, and how model readers look at an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
+from medrestore.domains.base import Quantity
+from medrestore.metrics.quantitative import composite_suvr
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medrestore.data.volumes import Volume
+    from medrestore.evaluation.observers import Observer
+
+__all__ = ["SUVR"]
+
+
+def _composite(image: NDArray[Any], regions: NDArray[Any]) -> float:
+    return composite_suvr(
+        image, regions, target_labels=COMPOSITE_REGIONS, reference_labels=(REFERENCE_REGION,)
+    )
+
+
+def _scans(manifest: Path, label_column: str | None) -> tuple[pd.DataFrame, dict[str, Path]]:
+    from medrestore.domains.amyloid_pet.evaluation.arms import region_maps
+    from medrestore.domains.amyloid_pet.schema import pair_schema
+
+    table = pair_schema(label_column=label_column).read(manifest)
+    return table, region_maps(table)
+
+
+def _look(volume: Volume, observers: Sequence[Observer]) -> dict[str, float]:
+    from medrestore.data.intensity import foreground_scale
+    from medrestore.domains.amyloid_pet.evaluation.measures import Reference, reading
+    from medrestore.evaluation.measures import foreground_mask
+
+    alone = Reference(
+        target=volume.data,
+        foreground=foreground_mask(volume.data, voxel_size_mm=volume.voxel_size_mm),
+        data_range=math.nan,
+        scale=foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm),
+        label=math.nan,
+    )
+    return reading(volume.data, alone, observers, target_labels=(), reference_labels=())
+
+
+SUVR = Quantity("suvr", "SUVR", "composite SUVR", "amyloid_status", _composite, _scans, _look)
