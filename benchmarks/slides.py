@@ -32,6 +32,7 @@ from medrestore.domains.histology.slides.pyramid import PyramidWriter
 from medrestore.domains.histology.slides.reader import open_slide
 from medrestore.domains.histology.slides.reduce import reduce_slide
 from medrestore.networks.super_resolution import SRResNet
+from medrestore.operators.resampling import GaussianSubsampling
 
 TARGET_GB = 2.0
 TILE = 512
@@ -101,7 +102,7 @@ def main() -> None:
         if job == "restore":
             restore(source, output, channels=options.channels, blocks=options.blocks)
         else:
-            reduce_slide(source, output=output, scale=SCALE, progress=False)
+            reduce_slide(source, output=output, degradation=GaussianSubsampling(scale=SCALE), progress=False)
         return
     network = ["--channels", str(options.channels), "--blocks", str(options.blocks)]
     print(machine(torch.get_num_threads()))

@@ -25,7 +25,7 @@ from medrestore.domains.histology.training.dataset import TileDataset
 from medrestore.domains.histology.training.stack import TileStack
 from medrestore.files import sha256_file
 from medrestore.operators.corruption import Corruption
-from medrestore.operators.resampling import reduce_image
+from medrestore.operators.resampling import GaussianSubsampling
 
 SIDE = 256
 BATCH = 16
@@ -82,7 +82,7 @@ def main() -> None:
         report_augmentation(stacks["clean"], options.repetitions)
         tile = np.moveaxis(stacks["clean"].targets([0])[0], 0, -1)
         seconds = interleaved(
-            {"reduce": lambda: [reduce_image(tile, scale=4, sigma=2.0) for _ in range(20)]},
+            {"reduce": lambda: [GaussianSubsampling(scale=4, sigma=2.0).picture(tile) for _ in range(20)]},
             repetitions=options.repetitions,
         )
         print(f"a tile reduced to {SIDE // 4} x {SIDE // 4}: {1e3 * seconds['reduce'] / 20:.2f} ms")

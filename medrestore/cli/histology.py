@@ -201,12 +201,12 @@ def reduce(
 ) -> None:
     """Make a slide of low resolution from one of high resolution, as training tiles are made."""
     from medrestore.domains.histology.slides.reduce import reduce_slide
+    from medrestore.operators.resampling import GaussianSubsampling
 
     written = reduce_slide(
         slide,
         output=output,
-        scale=scale,
-        sigma=sigma,
+        degradation=GaussianSubsampling(scale=scale, sigma=sigma),
         microns_per_pixel=microns_per_pixel,
         override_microns_per_pixel=override_microns_per_pixel,
         compression=compression,

@@ -1,39 +1,55 @@
-"""Validation during a training: image quality, T, and the observer that the generator never sees."""
+"""Validation during a training: numbers of a kind of image, T, and the observer that no generator sees."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from monai.engines.evaluator import SupervisedEvaluator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medrestore.checks import require_in_range
+from medrestore.checks import InputError, require_in_range
 from medrestore.engines.trainer import RestorationTrainer
 from medrestore.networks.weights import load_network
-from medrestore.progress import leave_mistakes_to_caller
 
-__all__ = ["Validation"]
+__all__ = ["Measures", "Pair", "Validation"]
+
+Pair = tuple[Mapping[str, Tensor], Tensor]
+"""A batch, and what the network made of its ``image``, float32; both on the trainer's device."""
+
+
+class Measures(Protocol):
+    """What a kind of image has measured and shown of its validation."""
+
+    caption: str
+    """Ends the panel's title."""
+
+    def measure(self, pairs: Iterable[Pair]) -> dict[str, float]:
+        """Return numbers by name; none of no pairs at all."""
+        ...
+
+    def draw(self, data_loader: Any, restore: Callable[[Tensor], Tensor]) -> Any:
+        """Return a figure of matplotlib; ``restore`` says what the network makes of images, on the CPU."""
+        ...
 
 
 class Validation:
-    """Restore the validation slices with the averaged generator after every ``interval`` epochs and the last.
+    """Run the averaged network on validation images after every ``interval`` epochs and the last.
 
-    Adds to the trainer's ``state.metrics``: ``validation_psnr`` (dB, over each volume's slices together,
-    data range = maximum of the volume's target, mean over volumes), ``validation_l1``, and the mean of the
-    ``error`` per slice of T and of the observer, ``validation_task_mae`` and ``validation_observer_mae``.
+    Adds to the trainer's ``state.metrics``, each after ``validation_``: the numbers of ``measures`` in epochs
+    in which that network learns, and the mean of the ``error`` per image of T, where a stage trains it, and
+    of the observer, ``task_mae`` and ``observer_mae``; with ``_target`` at the end, of the targets.
 
     Parameters
     ----------
     data_loader
-        Validation slices: ``image``, ``label``, ``volume_index`` and the label column; for a panel, its
-        dataset's ``labels``, ``volume`` (of each slice) and ``shown_channel`` (of ``image``).
+        Validation images: ``image``, ``label``, the label column, and what ``measures`` needs.
+    measures
+        Of the kind of image.
     label_column
-        Key of y.
+        Key of y; without it, neither T nor an observer is asked.
     interval
         Epochs between two validations; there is one after the last epoch in any case.
     observer
@@ -42,36 +58,39 @@ class Validation:
     tolerated_gap
         Warn when, relative to what each says of the targets, the observer's error exceeds T's by more. T then
         finds in the restorations what an outsider does not: G has learned to please T.
-    colors
-        Of the panel's images: a color map of matplotlib.
+    full_precision
+        Networks compute in float32, whatever the training's precision.
 
     Raises
     ------
     InputError
-        For an interval below 1 or an observer that cannot be loaded.
+        For an interval below 1, or an observer that cannot be loaded or has no label column.
     """
 
     def __init__(
         self,
         data_loader: Iterable[Mapping[str, Tensor]],
         *,
-        label_column: str,
+        measures: Measures,
+        label_column: str | None = None,
         interval: int = 1,
         observer: str | os.PathLike[str] | None = None,
         tolerated_gap: float = 0.1,
-        colors: str = "gray_r",
+        full_precision: bool = False,
     ) -> None:
         require_in_range("interval", interval, 1, 10**6)
+        if observer and label_column is None:
+            raise InputError("an observer is given without label_column. Remedy: name the key of y")
         self.data_loader = data_loader
+        self.measures = measures
         self.label_column = label_column
         self.interval = interval
         self.observer = load_network(observer, "task") if observer else None
         self.tolerated_gap = tolerated_gap
-        self.colors = colors
-        self._observer_on_target: float | None = None
+        self.full_precision = full_precision
 
     def attach(self, trainer: RestorationTrainer) -> None:
-        """Validate ``trainer`` at the end of epochs in which its generator learns."""
+        """Validate ``trainer`` at the end of epochs."""
         if self.observer is not None:
             self.observer.to(trainer.state.device)
         trainer.add_event_handler(trainer.every(self.interval), self._validate)
@@ -79,103 +98,81 @@ class Validation:
     def _validate(self, trainer: RestorationTrainer) -> None:
         if trainer.state.rank != 0:
             return
-        taught = any("task" in stage.train for stage in trainer.stages)
-        judges = {"task": trainer.step.bare("task")} if taught else {}
+        judges: dict[str, Any] = {}
+        if self.label_column is not None and any("task" in stage.train for stage in trainer.stages):
+            judges["task"] = trainer.step.bare("task")
         if self.observer is not None:
             judges["observer"] = self.observer
-        generator = trainer.averaged.module if trainer.step.learns("generator") else None
-        sums = self._run(trainer, generator, judges)
-        trainer.state.metrics.update(sums)
-        self._warn(trainer, sums)
+        metrics = self._run(trainer, self._network(trainer), judges)
+        trainer.state.metrics.update(metrics)
+        self._warn(trainer, metrics)
+
+    def _network(self, trainer: RestorationTrainer) -> nn.Module | None:
+        """Return the averaged network where it learns."""
+        return trainer.averaged.module if trainer.step.learns(trainer.step.averaged) else None
 
     def _run(
-        self, trainer: RestorationTrainer, generator: nn.Module | None, judges: Mapping[str, nn.Module]
+        self, trainer: RestorationTrainer, network: nn.Module | None, judges: Mapping[str, Any]
     ) -> dict[str, float]:
-        squared: dict[int, list[float]] = {}
-        total: dict[str, float] = {}
-        used = [*judges.values(), *([generator] if generator is not None else [])]
-        modes = {network: network.training for network in used}
-        for network in used:
-            network.eval()  # an evaluator with an update of its own leaves that to it, and the gradients
+        used = [*judges.values(), *([network] if network is not None else [])]
+        if not used:
+            return {}
+        modes = {each: each.training for each in used}
+        for each in used:
+            each.eval()
+        errors: dict[str, float] = {}
+        pairs = self._pairs(trainer, network, judges, errors)
+        numbers = self.measures.measure(pairs)
+        for each, training in modes.items():
+            each.train(training)
+        return {f"validation_{name}": value for name, value in (errors | numbers).items()}
 
-        def restore(_: Any, batch: Mapping[str, Tensor]) -> dict[str, float]:
-            batch = {key: value.to(trainer.state.device) for key, value in batch.items()}
-            target, labels = batch["label"].float(), batch[self.label_column]
-            with torch.inference_mode(), trainer.mixed_precision():
-                restored = generator(batch["image"]).float() if generator is not None else None
+    def _pairs(
+        self,
+        trainer: RestorationTrainer,
+        network: nn.Module | None,
+        judges: Mapping[str, Any],
+        errors: dict[str, float],
+    ) -> Iterator[Pair]:
+        """Yield what the network makes of each batch; note the judges' mean errors when all is read."""
+        total: dict[str, float] = {}
+        count = 0
+        for given in self.data_loader:
+            batch = {key: value.to(trainer.state.device) for key, value in given.items()}
+            target = batch["label"].float()
+            with torch.inference_mode(), self._precision(trainer):
+                restored = network(batch["image"]).float() if network is not None else None
                 for name, judge in judges.items():
                     for image, of in ((restored, ""), (target, "_target")):
                         if image is not None:
-                            error = judge.error(image, labels).sum()  # type: ignore[operator]
-                            total[f"{name}_mae{of}"] = total.get(f"{name}_mae{of}", 0.0) + error.item()
-            total["slices"] = total.get("slices", 0) + len(target)
+                            error = judge.error(image, batch[str(self.label_column)]).sum().item()
+                            total[f"{name}_mae{of}"] = total.get(f"{name}_mae{of}", 0.0) + error
+            count += len(target)
             if restored is not None:
-                error = (restored - target).flatten(1)
-                total["l1"] = total.get("l1", 0.0) + error.abs().mean(1).sum().item()
-                rows = zip(
-                    batch["volume_index"].tolist(),
-                    error.square().sum(1).tolist(),
-                    target.flatten(1).amax(1).tolist(),
-                    strict=True,
-                )
-                for volume, square, peak in rows:
-                    entry = squared.setdefault(volume, [0.0, 0.0, 0.0])
-                    entry[0] += square
-                    entry[1] += error.shape[1]
-                    entry[2] = max(entry[2], peak)
-            return {}
+                yield batch, restored
+        errors.update({name: value / count for name, value in total.items()})
 
-        evaluator = SupervisedEvaluator(
-            device=trainer.state.device,
-            val_data_loader=self.data_loader,
-            network=generator if generator is not None else nn.Identity(),
-            iteration_update=restore,
-            decollate=False,
-        )
-        evaluator.logger.setLevel("WARNING")
-        leave_mistakes_to_caller(evaluator.logger)
-        evaluator.run()
-        for network, training in modes.items():
-            network.train(training)
-        count = total.pop("slices")
-        metrics = {f"validation_{name}": value / count for name, value in total.items()}
-        if squared:
-            psnr = [
-                10 * torch.log10(torch.tensor(n * peak**2 / square)).item()
-                for square, n, peak in squared.values()
-            ]
-            metrics["validation_psnr"] = sum(psnr) / len(psnr)
-        return metrics
+    def _precision(self, trainer: RestorationTrainer) -> Any:
+        return nullcontext() if self.full_precision else trainer.mixed_precision()
 
     def panel(self, trainer: RestorationTrainer) -> Any:
-        """Draw degraded, restored, target and difference of a slice of each class, as a matplotlib figure.
+        """Draw some validation images and what is made of them, as a matplotlib figure.
 
-        Returns None in an epoch without validation or without a generator that learns.
+        Returns None in an epoch without validation or in which the network does not learn.
         """
-        if not trainer.is_due(self.interval) or not trainer.step.learns("generator"):
+        network = self._network(trainer)
+        if network is None or not trainer.is_due(self.interval):
             return None
-        from matplotlib.figure import Figure
+        network.eval()
 
-        dataset: Any = self.data_loader.dataset  # type: ignore[attr-defined]
-        batch = dataset.__getitems__(_one_of_each_class(dataset.labels, dataset.volume))
-        generator = trainer.averaged.module.eval()
-        with torch.inference_mode():
-            restored = generator(batch["image"].to(trainer.state.device)).float().cpu()
-        figure = Figure(figsize=(8, 0.5 + 1.9 * len(restored)), layout="constrained")
-        axes = figure.subplots(len(restored), 4, squeeze=False)
-        for row, target, image, degraded in zip(axes, batch["label"], restored, batch["image"], strict=True):
-            peak = float(target.max())
-            shown = (degraded[dataset.shown_channel], image[0], target[0], image[0] - target[0])
-            for axis, picture, title in zip(
-                row, shown, ("degraded", "restored", "target", "difference"), strict=True
-            ):
-                low, colors = (-peak / 2, "RdBu_r") if title == "difference" else (0, self.colors)
-                axis.imshow(
-                    picture.numpy().T, origin="lower", cmap=colors, vmin=low, vmax=peak / 2 if low else peak
-                )
-                axis.set_title(title if axis in axes[0] else "", fontsize=10)
-                axis.set_axis_off()
-        figure.suptitle(f"validation, epoch {trainer.state.epoch}", fontsize=10)
+        def restore(images: Tensor) -> Tensor:
+            with torch.inference_mode(), self._precision(trainer):
+                restored: Tensor = network(images.to(trainer.state.device))
+            return restored.float().cpu()
+
+        figure = self.measures.draw(self.data_loader, restore)
+        title = f"validation, epoch {trainer.state.epoch}{self.measures.caption}"
+        figure.suptitle(title, fontsize=10)
         return figure
 
     def _warn(self, trainer: RestorationTrainer, metrics: Mapping[str, float]) -> None:
@@ -192,14 +189,3 @@ class Validation:
                 "slice. The generator is learning to please T. "
                 "Remedy: lower task_weight, or set task_update to real_only"
             )
-
-
-def _one_of_each_class(labels: NDArray[Any], volume: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return, for each class, the middle slice of one of its volumes; another volume for the next class."""
-    chosen = []
-    for number, kind in enumerate(np.unique(labels)):
-        members = np.flatnonzero(labels == kind)
-        volumes = np.unique(volume[members])
-        own = members[volume[members] == volumes[number % len(volumes)]]
-        chosen.append(own[len(own) // 2])
-    return np.array(chosen)

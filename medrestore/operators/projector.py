@@ -7,15 +7,17 @@ the image in (image unit) x mm, averaged over the width of the bin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from math import erf, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from medrestore.checks import fail, require_in_range
+from medrestore.operators.base import LinearDegradation
 
 __all__ = ["ParallelProjector", "ProjectionGeometry", "gaussian_blur_matrix", "system_matrix"]
 
@@ -154,7 +156,7 @@ def system_matrix(pixels: int, angles: int) -> sparse.csr_matrix:
     )
 
 
-class ParallelProjector:
+class ParallelProjector(LinearDegradation):
     r"""Line integrals of a stack of slices under the scanner's resolution: y = B_z B_r P x.
 
     P is the strip-integral matrix of :func:`system_matrix`; B_r and B_z are Gaussian blurs along the bins and
@@ -196,6 +198,11 @@ class ParallelProjector:
         self._axial_blur = gaussian_blur_matrix(
             geometry.slices, fwhm=geometry.fwhm_mm / geometry.slice_mm
         ).toarray()
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The geometry and the angles."""
+        return {**asdict(self.geometry), "angle_indices": list(self.angle_indices)}
 
     @property
     def domain_shape(self) -> tuple[int, int, int]:

@@ -7,25 +7,21 @@ pixels, at ``scale * i + (scale - 1) / 2`` in their indices. Enlargement by Pill
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from medrestore.checks import InputError, require_in_range, require_in_set, require_same_shape
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.operators.base import LinearDegradation
 
 __all__ = [
     "ENLARGEMENTS",
     "GaussianSubsampling",
     "enlarge",
-    "reduce_image",
-    "require_sigma",
     "subsampling_matrix",
 ]
 
@@ -75,7 +71,7 @@ def subsampling_matrix(size: int, *, scale: int, sigma: float) -> sparse.csr_mat
     [0.5, 0.491, 0.009, 0.0]
     """
     require_in_range("scale", scale, 1, 64)
-    require_sigma(sigma)
+    require_in_range("sigma", sigma, *_SIGMAS)
     if size < scale or size % scale:
         raise InputError(f"the size must be a multiple of the scale {scale}, got {size}")
     offset = (scale - 1) / 2
@@ -93,13 +89,12 @@ def subsampling_matrix(size: int, *, scale: int, sigma: float) -> sparse.csr_mat
     return matrix.astype(np.float32)
 
 
-class GaussianSubsampling:
+@dataclass(frozen=True)
+class GaussianSubsampling(LinearDegradation):
     """y = S x: Gaussian smoothing and subsampling of the last two axes, as a low-resolution image is made.
 
     Parameters
     ----------
-    shape : (..., H, W)
-        Of the high-resolution arrays; H and W are multiples of ``scale``.
     scale
         High-resolution pixels per low-resolution pixel along each axis.
     sigma : float, high-resolution pixels
@@ -109,7 +104,7 @@ class GaussianSubsampling:
     Raises
     ------
     InputError
-        When H or W is no multiple of ``scale``, or a number is out of range.
+        When a number is out of range.
 
     Notes
     -----
@@ -118,95 +113,76 @@ class GaussianSubsampling:
 
     Examples
     --------
-    >>> GaussianSubsampling((3, 8, 8)).forward(np.ones((3, 8, 8), np.float32)).shape
+    >>> GaussianSubsampling(scale=4).forward(np.ones((3, 8, 8), np.float32)).shape
     (3, 2, 2)
     """
 
-    def __init__(self, shape: Sequence[int], *, scale: int = 4, sigma: float = 2.0) -> None:
-        if len(shape) < 2:
-            raise InputError(f"shape must end with height and width, got {tuple(shape)}")
-        self._shape = tuple(int(length) for length in shape)
-        self.scale = int(scale)
-        self.sigma = float(sigma)
-        height, width = self._shape[-2:]
-        self._rows = subsampling_matrix(height, scale=self.scale, sigma=self.sigma)
-        self._columns = subsampling_matrix(width, scale=self.scale, sigma=self.sigma)
+    scale: int = 4
+    sigma: float = 2.0
+
+    def __post_init__(self) -> None:
+        require_in_range("scale", self.scale, 1, 64)
+        require_in_range("sigma", self.sigma, *_SIGMAS)
 
     @property
-    def domain_shape(self) -> tuple[int, ...]:
-        """Shape (..., H, W) of the high-resolution arrays."""
-        return self._shape
+    def key(self) -> dict[str, float]:
+        """Scale and sigma."""
+        return {"scale": int(self.scale), "sigma": float(self.sigma)}
 
     @property
-    def range_shape(self) -> tuple[int, ...]:
-        """Shape (..., H / scale, W / scale) of the low-resolution arrays."""
-        return (*self._shape[:-2], self._rows.shape[0], self._columns.shape[0])
+    def halo(self) -> int:
+        """Low-resolution pixels around a part of an image that it depends on."""
+        return math.ceil(REACH * self.sigma / self.scale) + 1
 
     def forward(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the low-resolution array (..., h, w) float32 of a high-resolution one (..., H, W)."""
-        require_same_shape(image=image.shape, domain=self.domain_shape)
-        return _separable(image, self._rows, self._columns)
+        """Return the low-resolution array (..., H / scale, W / scale) float32 of (..., H, W)."""
+        moved = np.moveaxis(image, (-2, -1), (0, 1))
+        return np.ascontiguousarray(np.moveaxis(self._reduced(moved), (0, 1), (-2, -1)))
 
     def adjoint(self, data: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return S^T y (..., H, W) float32 of a low-resolution array (..., h, w)."""
-        require_same_shape(data=data.shape, range=self.range_shape)
-        return _separable(data, self._rows.T, self._columns.T)
+        """Return S^T y (..., scale h, scale w) float32 of a low-resolution array (..., h, w)."""
+        rows, columns = (self._matrix(self.scale * size) for size in data.shape[-2:])
+        spread = _separable(np.moveaxis(data, (-2, -1), (0, 1)), rows.T, columns.T)
+        return np.ascontiguousarray(np.moveaxis(spread, (0, 1), (-2, -1)))
 
-    def apply(self, images: Tensor) -> Tensor:
-        """Return the low-resolution images (..., h, w) of a tensor (..., H, W), on its device.
+    def picture(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the low-resolution image of a high-resolution one, in 8 bits as a scanner gives it.
 
-        Differentiable. The leading axes may differ from those of ``shape``.
+        Parameters
+        ----------
+        image : (H, W, C) uint8
+            H and W are multiples of ``scale``.
+
+        Returns
+        -------
+        (H / scale, W / scale, C) uint8
+            Rounded to the nearest gray level.
+
+        Raises
+        ------
+        InputError
+            When the image is not (H, W, C) uint8, or its size is no multiple of the scale.
         """
-        import torch
+        _require_picture(image)
+        return np.ascontiguousarray(np.clip(np.rint(self._reduced(image)), 0, 255).astype(np.uint8))
 
-        require_same_shape(images=images.shape[-2:], domain=self._shape[-2:])
-        rows, columns = (
-            torch.from_numpy(matrix.toarray()).to(images) for matrix in (self._rows, self._columns)
-        )
-        return rows @ images @ columns.T
+    def _reduced(self, images: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Reduce arrays (H, W, ...), in the order of axes in which a picture needs no copy."""
+        return _separable(images, *(self._matrix(size) for size in images.shape[:2]))
+
+    def _matrix(self, size: int) -> sparse.csr_matrix:
+        return subsampling_matrix(size, scale=self.scale, sigma=self.sigma)
 
 
 def _separable(
-    images: NDArray[np.float32], rows: sparse.spmatrix, columns: sparse.spmatrix
+    images: NDArray[np.generic], rows: sparse.spmatrix, columns: sparse.spmatrix
 ) -> NDArray[np.float32]:
-    """Apply one matrix along the last axis but one and another along the last."""
-    flat = np.moveaxis(np.asarray(images, dtype=np.float32), -2, 0)  # (H, ..., W)
-    less = (rows @ flat.reshape(flat.shape[0], -1)).reshape(rows.shape[0], *flat.shape[1:])
-    turned = np.moveaxis(less, -1, 0)  # (W, h, ...)
-    done = (columns @ turned.reshape(turned.shape[0], -1)).reshape(columns.shape[0], *turned.shape[1:])
-    return np.ascontiguousarray(np.moveaxis(done, (1, 0), (-2, -1)), dtype=np.float32)
-
-
-def reduce_image(image: NDArray[np.uint8], *, scale: int, sigma: float) -> NDArray[np.uint8]:
-    """Return the low-resolution image of a high-resolution one, in 8 bits as a scanner gives it.
-
-    Parameters
-    ----------
-    image : (H, W, C) uint8
-        H and W are multiples of ``scale``.
-    scale
-        High-resolution pixels per low-resolution pixel.
-    sigma : float, high-resolution pixels
-        Standard deviation of the Gaussian.
-
-    Returns
-    -------
-    (H / scale, W / scale, C) uint8
-        Rounded to the nearest gray level.
-
-    Raises
-    ------
-    InputError
-        When the image is not (H, W, C) uint8, or its size is no multiple of the scale.
-    """
-    _require_picture(image)
-    height, width, channels = image.shape
-    rows = subsampling_matrix(height, scale=scale, sigma=sigma)
-    columns = subsampling_matrix(width, scale=scale, sigma=sigma)
-    less = rows @ image.reshape(height, -1).astype(np.float32)  # (h, W * C)
-    turned = less.reshape(-1, width, channels).swapaxes(0, 1).reshape(width, -1)  # (W, h * C)
-    done = (columns @ turned).reshape(columns.shape[0], -1, channels).swapaxes(0, 1)
-    return np.ascontiguousarray(np.clip(np.rint(done), 0, 255).astype(np.uint8))
+    """Apply one matrix along the first axis (H, W, ...) and another along the second."""
+    height, width, *rest = images.shape
+    less = rows @ images.reshape(height, -1).astype(np.float32, copy=False)
+    turned = less.reshape(-1, width, math.prod(rest)).swapaxes(0, 1).reshape(width, -1)  # (W, h * ...)
+    done = (columns @ turned).reshape(columns.shape[0], rows.shape[0], *rest)
+    return np.asarray(done.swapaxes(0, 1))
 
 
 def enlarge(image: NDArray[np.uint8], *, scale: int, method: str = "bicubic") -> NDArray[np.uint8]:
@@ -242,17 +218,6 @@ def enlarge(image: NDArray[np.uint8], *, scale: int, method: str = "bicubic") ->
     kernel = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}[method]
     resized = Image.fromarray(np.ascontiguousarray(image)).resize((width * scale, height * scale), kernel)
     return np.asarray(resized).copy()
-
-
-def require_sigma(sigma: float) -> None:
-    """Require a standard deviation of the Gaussian that samples can hold.
-
-    Raises
-    ------
-    InputError
-        When it is out of range.
-    """
-    require_in_range("sigma", sigma, *_SIGMAS)
 
 
 def _require_picture(image: NDArray[np.uint8]) -> None:

@@ -1,64 +1,90 @@
-"""One contract over all linear operators: shapes, types, linearity, and the adjoint by the dot test."""
+"""One contract over all degradations, those that are found in the package."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable
 
-import numpy as np
 import pytest
+import torch
 
-from medrestore.operators.base import LinearOperator
+from medrestore import operators
+from medrestore.operators.base import Degradation, LinearDegradation
 from medrestore.operators.projector import ParallelProjector, ProjectionGeometry
 from medrestore.operators.resampling import GaussianSubsampling
+from medrestore.testing import check_degradation
 
 GEOMETRY = ProjectionGeometry(pixels=24, slices=5, pixel_mm=4.0, slice_mm=6.0, angles=12, fwhm_mm=7.0)
+UNBLURRED = ProjectionGeometry(pixels=25, slices=3, angles=7, fwhm_mm=0.0)
 
-OPERATORS: dict[str, Callable[[], LinearOperator]] = {
-    "projector": lambda: ParallelProjector(GEOMETRY),
-    "projector without blur": lambda: ParallelProjector(
-        ProjectionGeometry(pixels=25, slices=3, angles=7, fwhm_mm=0.0)
-    ),
-    "subset of the projector": lambda: ParallelProjector(GEOMETRY).subset(1, 3),
-    "subsampling": lambda: GaussianSubsampling((3, 16, 24), scale=4, sigma=2.0),
-    "subsampling by an odd scale": lambda: GaussianSubsampling((2, 3, 9, 6), scale=3, sigma=0.7),
+CASES: dict[str, tuple[Callable[[], Degradation], tuple[int, ...]]] = {
+    "projector": (lambda: ParallelProjector(GEOMETRY), (24, 24, 5)),
+    "projector without blur": (lambda: ParallelProjector(UNBLURRED), (25, 25, 3)),
+    "subset of the projector": (lambda: ParallelProjector(GEOMETRY).subset(1, 3), (24, 24, 5)),
+    "subsampling": (lambda: GaussianSubsampling(scale=4, sigma=2.0), (3, 16, 24)),
+    "subsampling by an odd scale": (lambda: GaussianSubsampling(scale=3, sigma=0.7), (2, 3, 9, 6)),
 }
 
 
-@pytest.fixture(params=OPERATORS.values(), ids=OPERATORS.keys())
-def operator(request: pytest.FixtureRequest) -> LinearOperator:
-    return request.param()  # type: ignore[no-any-return]
+@pytest.mark.parametrize(("build", "shape"), CASES.values(), ids=CASES.keys())
+def test_degradation_keeps_the_contract(build: Callable[[], Degradation], shape: tuple[int, ...]) -> None:
+    check_degradation(build(), torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
 
-def drawn(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+def test_every_degradation_of_the_package_has_a_case() -> None:
+    modules = [
+        importlib.import_module(f"medrestore.operators.{m.name}")
+        for m in pkgutil.iter_modules(operators.__path__)
+    ]
+    found = {
+        member
+        for module in modules
+        for _, member in inspect.getmembers(module, inspect.isclass)
+        if issubclass(member, Degradation) and not inspect.isabstract(member)
+    }
+    assert found == {type(build()) for build, _ in CASES.values()}
 
 
-def test_follows_the_protocol(operator: LinearOperator) -> None:
-    assert isinstance(operator, LinearOperator)
+class Doubling(LinearDegradation):
+    """Twice the image; what is broken of it, a subclass says."""
+
+    key = {}  # noqa: RUF012
+
+    def forward(self, image):
+        return 2 * image
+
+    def adjoint(self, data):
+        return 2 * data
 
 
-def test_shapes_and_types(operator: LinearOperator) -> None:
-    data = operator.forward(drawn(operator.domain_shape, 0))
-    image = operator.adjoint(drawn(operator.range_shape, 1))
-    assert data.shape == operator.range_shape
-    assert image.shape == operator.domain_shape
-    assert data.dtype == image.dtype == np.float32
+class Shifting(Doubling):
+    def forward(self, image):
+        return image + 1
 
 
-def test_adjoint_by_the_dot_test(operator: LinearOperator) -> None:
-    x, y = drawn(operator.domain_shape, 2), drawn(operator.range_shape, 3)
-    ax, aty = operator.forward(x).astype(np.float64), operator.adjoint(y).astype(np.float64)
-    # Sums of float32 products: their error grows with the norms of what is multiplied, not with the sum.
-    bound = 1e-5 * np.linalg.norm(ax) * np.linalg.norm(y)
-    assert abs(np.vdot(ax, y) - np.vdot(x, aty)) < bound
+class Unmatched(Doubling):
+    def adjoint(self, data):
+        return data
 
 
-def test_linear_and_input_untouched(operator: LinearOperator) -> None:
-    x, y = drawn(operator.domain_shape, 4), drawn(operator.domain_shape, 5)
-    before = x.copy()
-    sum_of_both = operator.forward(2 * x - y)
-    np.testing.assert_array_equal(x, before)
-    # float32 rounding of sums of some hundred terms.
-    np.testing.assert_allclose(
-        sum_of_both, 2 * operator.forward(x) - operator.forward(y), atol=1e-4 * np.abs(sum_of_both).max()
-    )
+class Overwriting(Doubling):
+    def forward(self, image):
+        image *= 2
+        return image
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (Shifting, "fails the dot test|not linear"),
+        (Unmatched, "dot test"),
+        (Overwriting, "changes what it is"),
+    ],
+)
+def test_what_breaks_the_contract_is_told(broken: type[Doubling], reason: str) -> None:
+    target = torch.ones(3, 4)
+    check_degradation(Doubling(), target)
+    with pytest.raises(AssertionError, match=reason):
+        check_degradation(broken(), target)

@@ -33,7 +33,7 @@ from medrestore.evaluation.arms import find_files, raise_all
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.record import Evaluation, records_of
 from medrestore.metrics.fidelity import rrmse
-from medrestore.operators.resampling import ENLARGEMENTS, enlarge, reduce_image, require_sigma
+from medrestore.operators.resampling import ENLARGEMENTS, GaussianSubsampling, enlarge
 
 __all__ = ["evaluate_tiles"]
 
@@ -84,7 +84,7 @@ def evaluate_tiles(
         scale, or an output folder that holds other results.
     """
     require_in_range("scale", scale, 2, 64)
-    require_sigma(sigma)
+    degradation = GaussianSubsampling(scale=scale, sigma=sigma)
     for name in baselines:
         require_in_set("baselines", name, ENLARGEMENTS)
     rows = split_rows(table := TILES.read(manifest), split)
@@ -96,7 +96,7 @@ def evaluate_tiles(
     @contextmanager
     def prepare() -> Iterator[TileComparison]:
         with TrueTiles() as trues:
-            yield TileComparison(rows, trues, arms, scale=scale, sigma=sigma, baselines=tuple(baselines))
+            yield TileComparison(rows, trues, arms, degradation, baselines=tuple(baselines))
 
     return run_evaluation(
         rows,
@@ -109,8 +109,7 @@ def evaluate_tiles(
         methods=methods,
         settings={
             "baselines": list(baselines),
-            "scale": scale,
-            "sigma": float(sigma),
+            **degradation.key,
             "data_range": "255, 8 bits",
         },
         prepare=prepare,
@@ -155,15 +154,16 @@ class TileComparison:
         Reads the true tiles.
     arms
         Path of the restored tile by tile and method.
-    scale, sigma, baselines
+    degradation
+        Makes the low-resolution tiles.
+    baselines
         Of :func:`evaluate_tiles`.
     """
 
     rows: pd.DataFrame
     trues: TrueTiles
     arms: Mapping[str, Mapping[str, Path]]
-    scale: int
-    sigma: float
+    degradation: GaussianSubsampling
     baselines: tuple[str, ...]
 
     def measure(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -217,8 +217,9 @@ class TileComparison:
         self, row: Mapping[str, Any], true: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.uint8]]]:
         """Return the low-resolution tile, and every method's image of it."""
-        low = reduce_image(true, scale=self.scale, sigma=self.sigma)
-        images = {name: enlarge(low, scale=self.scale, method=name) for name in self.baselines}
+        low = self.degradation.picture(true)
+        scale = self.degradation.scale
+        images = {name: enlarge(low, scale=scale, method=name) for name in self.baselines}
         for method, path in self.arms[str(row["tile"])].items():
             images[method] = read_picture(path, size=true.shape[0])
         return low, images

@@ -32,7 +32,6 @@ from medrestore.domains.histology.training.training_range import resolution_warn
 from medrestore.files import atomic_path
 from medrestore.inference.file_restorer import FileRestorer, Output, RunSettings
 from medrestore.inference.network import SampledSettings
-from medrestore.operators.resampling import reduce_image
 
 __all__ = [
     "ImageFile",
@@ -331,8 +330,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
 
     def _make_tiles(self, batch: TileBatch, missing: Mapping[str, Output]) -> None:
         targets = [self._target(tile) for tile in batch.tiles]
-        scale, sigma = self.inferer.scale, self.inferer.sigma
-        reduced = self._pool.map(lambda target: reduce_image(target, scale=scale, sigma=sigma), targets)
+        reduced = self._pool.map(self.inferer.degradation.picture, targets)
         # All of the batch, also where some are there: the same batch gives the same bits.
         restored = self.inferer.restore(np.stack(list(reduced)))
 
@@ -342,7 +340,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
             if pair[0].name in missing and pair[0].name not in self.setbacks.reasons
         ]
         notes = [
-            resolution_warnings(tile.row["microns_per_pixel"] * scale, self.training_range)
+            resolution_warnings(tile.row["microns_per_pixel"] * self.inferer.scale, self.training_range)
             for tile, _ in wanted
         ]
         for (tile, _), found in zip(wanted, notes, strict=True):

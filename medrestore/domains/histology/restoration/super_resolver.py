@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medrestore.checks import InputError, require_in_range
+from medrestore.checks import InputError
 from medrestore.inference.network import NetworkRestorer, RunningSettings
-from medrestore.operators.resampling import require_sigma
+from medrestore.operators.resampling import GaussianSubsampling
 
 __all__ = ["SuperResolver"]
 
@@ -40,8 +40,7 @@ class SuperResolver(NetworkRestorer):
     def __init__(
         self, generator: nn.Module, *, scale: int, sigma: float, **running: Unpack[RunningSettings]
     ) -> None:
-        require_in_range("scale", scale, 1, 64)
-        require_sigma(sigma)
+        self.degradation = GaussianSubsampling(scale=scale, sigma=sigma)
         for name, expected in (("in_channels", 3), ("scale", scale)):
             found = getattr(generator, name, expected)
             if found != expected:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medrestore.checks import fail, require_in_range
+from medrestore.checks import fail
 from medrestore.domains.histology.slides.parts import slide_checksum
 from medrestore.domains.histology.slides.pyramid import PyramidWriter
 from medrestore.domains.histology.slides.reader import Slide, open_slide
 from medrestore.domains.histology.slides.resolution import require_given
 from medrestore.files import require_file_place
-from medrestore.operators.resampling import REACH, reduce_image, require_sigma
+from medrestore.operators.resampling import GaussianSubsampling
 from medrestore.progress import progress_bar
 
 __all__ = ["reduce_slide"]
@@ -35,8 +34,7 @@ def reduce_slide(
     path: str | os.PathLike[str],
     *,
     output: str | os.PathLike[str],
-    scale: int = 4,
-    sigma: float = 2.0,
+    degradation: GaussianSubsampling,
     microns_per_pixel: float | None = None,
     override_microns_per_pixel: bool = False,
     compression: str = "jpeg",
@@ -51,10 +49,8 @@ def reduce_slide(
         A slide or picture.
     output
         The reduced slide, ``.tif`` or ``.tiff``.
-    scale
-        Pixels of the slide per pixel of the reduced one, along a side.
-    sigma : float, pixels of the slide
-        Standard deviation of the Gaussian before subsampling.
+    degradation
+        From the slide to the reduced one.
     microns_per_pixel : float or None, um
         Resolution of a slide that states none. Where neither is known, the reduced slide has none.
     override_microns_per_pixel
@@ -78,7 +74,7 @@ def reduce_slide(
     Notes
     -----
     Blocks are read with a halo as wide as the Gaussian, so the pixels are those of
-    :func:`~medrestore.operators.resampling.reduce_image` on the whole image, before their compression.
+    :meth:`~medrestore.operators.resampling.GaussianSubsampling.picture` of the whole, before compression.
     Columns on the right and rows below that fill no pixel are left out, and so is what was not scanned around
     :attr:`~medrestore.domains.histology.slides.reader.Slide.bounds`. A run that was interrupted is
     continued.
@@ -90,8 +86,7 @@ def reduce_slide(
     if target.exists():
         fail("is there already; nothing is overwritten", path=target, remedy="name another file")
     require_given(microns_per_pixel, override=override_microns_per_pixel)
-    require_in_range("scale", scale, 1, 64)
-    require_sigma(sigma)
+    scale = degradation.scale
     with open_slide(path, microns_per_pixel=microns_per_pixel, override=override_microns_per_pixel) as slide:
         for note in slide.notes:
             _logger.warning("%s: %s", path, note)
@@ -104,7 +99,7 @@ def reduce_slide(
             width=width,
             height=height,
             microns_per_pixel=None if microns is None else microns * scale,
-            settings={"source": slide_checksum(path), "scale": scale, "sigma": sigma},
+            settings={"source": slide_checksum(path), **degradation.key},
             tile=TILE,
             compression=compression,
             quality=quality,
@@ -115,15 +110,15 @@ def reduce_slide(
             )
             with bar:
                 for row in range(writer.finished_rows, writer.rows):
-                    writer.write_row(_tiles(slide, row, scale=scale, sigma=sigma))
+                    writer.write_row(_tiles(slide, row, degradation))
                     bar.update()
             return writer.finish()
 
 
-def _tiles(slide: Slide, row: int, *, scale: int, sigma: float) -> Iterator[NDArray[np.uint8]]:
+def _tiles(slide: Slide, row: int, degradation: GaussianSubsampling) -> Iterator[NDArray[np.uint8]]:
     """Return a row of reduced tiles, each the part that lies in the image."""
-    width, height = (length // scale for length in slide.bounds[2:])
-    step = max(1, BLOCK // scale)
+    width, height = (length // degradation.scale for length in slide.bounds[2:])
+    step = max(1, BLOCK // degradation.scale)
     top, bottom = row * TILE, min((row + 1) * TILE, height)
     for left in range(0, width, TILE):
         right = min(left + TILE, width)
@@ -131,14 +126,16 @@ def _tiles(slide: Slide, row: int, *, scale: int, sigma: float) -> Iterator[NDAr
         for y in range(top, bottom, step):
             for x in range(left, right, step):
                 box = (x, y, min(x + step, right), min(y + step, bottom))
-                part = _reduced(slide, box, scale=scale, sigma=sigma)
+                part = _reduced(slide, box, degradation)
                 tile[y - top : y - top + part.shape[0], x - left : x - left + part.shape[1]] = part
         yield tile
 
 
-def _reduced(slide: Slide, box: tuple[int, int, int, int], *, scale: int, sigma: float) -> NDArray[np.uint8]:
+def _reduced(
+    slide: Slide, box: tuple[int, int, int, int], degradation: GaussianSubsampling
+) -> NDArray[np.uint8]:
     """Return reduced pixels (left, top, right, bottom) of a slide."""
-    halo = math.ceil(REACH * sigma / scale) + 1
+    scale, halo = degradation.scale, degradation.halo
     left, top = max(box[0] - halo, 0), max(box[1] - halo, 0)
     x, y, width, height = slide.bounds
     right, bottom = min(box[2] + halo, width // scale), min(box[3] + halo, height // scale)
@@ -147,4 +144,4 @@ def _reduced(slide: Slide, box: tuple[int, int, int, int], *, scale: int, sigma:
     inside = (slice(box[1] - top, box[3] - top), slice(box[0] - left, box[2] - left))
     if (block == block[0, 0]).all():  # glass: the weights sum to 1
         return np.broadcast_to(block[0, 0], (box[3] - box[1], box[2] - box[0], 3)).copy()
-    return reduce_image(block, scale=scale, sigma=sigma)[inside]
+    return degradation.picture(block)[inside]

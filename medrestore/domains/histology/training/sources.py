@@ -19,7 +19,7 @@ from medrestore.domains.histology.schema import open_tile_slide, read_tile
 from medrestore.domains.histology.slides.parts import slide_checksum
 from medrestore.domains.histology.slides.reader import Slide
 from medrestore.operators.corruption import Corruption, PlannedCorruption
-from medrestore.operators.resampling import reduce_image
+from medrestore.operators.resampling import GaussianSubsampling
 
 __all__ = ["MappedTiles", "SlideTiles", "TileSource"]
 
@@ -89,15 +89,14 @@ class MappedTiles:
         rows: Sequence[Row],
         cache_dir: str | os.PathLike[str],
         *,
-        scale: int,
-        sigma: float,
+        degradation: GaussianSubsampling,
         corruption: Corruption | None,
         planned: Sequence[PlannedCorruption],
         workers: int | None,
         progress: bool,
     ) -> MappedTiles:
         """Open the maps of a manifest's rows, made first where no earlier call has."""
-        clean = _build_clean(rows, cache_dir, scale, sigma, workers=workers, progress=progress)
+        clean = _build_clean(rows, cache_dir, degradation, workers=workers, progress=progress)
         corrupted = _build_corrupted(
             clean, rows, cache_dir, corruption, planned, workers=workers, progress=progress
         )
@@ -128,8 +127,8 @@ class SlideTiles:
     ----------
     rows
         Of the manifest.
-    scale, sigma
-        As :func:`~medrestore.operators.resampling.reduce_image` takes them.
+    degradation
+        Makes the low-resolution tiles.
     corruption, planned
         What is done to the targets, and the plan of it.
 
@@ -143,15 +142,14 @@ class SlideTiles:
         self,
         rows: Sequence[Row],
         *,
-        scale: int,
-        sigma: float,
+        degradation: GaussianSubsampling,
         corruption: Corruption | None,
         planned: Sequence[PlannedCorruption],
     ) -> None:
         for path in dict.fromkeys(str(row["slide_path"]) for row in rows):
             if not Path(path).is_file():
                 fail("no such file", path=path)
-        self._rows, self._scale, self._sigma = rows, scale, sigma
+        self._rows, self._degradation = rows, degradation
         self._corruption, self._planned = corruption, planned
         self._slides: dict[str, Slide] = {}
 
@@ -181,8 +179,7 @@ class SlideTiles:
         return read_tile(self._slides[path], row)
 
     def _reduced(self, clean: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        reduced = [reduce_image(tile, scale=self._scale, sigma=self._sigma) for tile in clean]
-        return np.stack([_channels_first(tile) for tile in reduced])
+        return np.stack([_channels_first(self._degradation.picture(tile)) for tile in clean])
 
     def _corrupted(self, tiles: NDArray[np.int64], clean: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         targets = list(clean)
@@ -224,14 +221,14 @@ def _count(block: Sequence[Any] | _Block) -> int:
 def _build_clean(
     rows: Sequence[Row],
     cache_dir: str | os.PathLike[str],
-    scale: int,
-    sigma: float,
+    degradation: GaussianSubsampling,
     *,
     workers: int | None,
     progress: bool,
 ) -> _CleanMaps:
     blocks = list(_blocks(rows))
     size = int(rows[0]["tile_size"])
+    small = size // degradation.scale
     places = [
         [block.checksum, *(None if row[name] != row[name] else row[name] for name in _PLACE)]
         for block in blocks
@@ -240,11 +237,11 @@ def _build_clean(
     folder, index = build_maps(
         cache_dir,
         blocks,
-        key={"format": _FORMAT, "tiles": places, "scale": int(scale), "sigma": float(sigma)},
+        key={"format": _FORMAT, "tiles": places, **degradation.key},
         prefix="tiles",
         depth=_count,
-        decode=partial(_decode_block, size, scale, sigma),
-        shapes={"image": ((3, size // scale, size // scale), "|u1"), "target": ((3, size, size), "|u1")},
+        decode=partial(_decode_block, size, degradation),
+        shapes={"image": ((3, small, small), "|u1"), "target": ((3, size, size), "|u1")},
         unit="block",
         workers=workers,
         progress=progress,
@@ -252,17 +249,20 @@ def _build_clean(
     return _CleanMaps(folder, pd.DataFrame(index=range(len(blocks))), np.array(index["first_slice"]))
 
 
-def _decode_block(size: int, scale: int, sigma: float, block: _Block, writer: MapWriter) -> dict[str, Any]:
+def _decode_block(
+    size: int, degradation: GaussianSubsampling, block: _Block, writer: MapWriter
+) -> dict[str, Any]:
     """Write the tiles of a block at their place."""
     if block.verify:
         require_checksum(block.rows[0]["slide_path"], block.checksum, checksum=slide_checksum)
     targets = np.empty((writer.depth, 3, size, size), dtype=np.uint8)
-    images = np.empty((writer.depth, 3, size // scale, size // scale), dtype=np.uint8)
+    small = size // degradation.scale
+    images = np.empty((writer.depth, 3, small, small), dtype=np.uint8)
     with open_tile_slide(block.rows[0]) as slide:
         for place, row in enumerate(block.rows):
             tile = read_tile(slide, row)
             targets[place] = _channels_first(tile)
-            images[place] = _channels_first(reduce_image(tile, scale=scale, sigma=sigma))
+            images[place] = _channels_first(degradation.picture(tile))
     writer.write("target", targets)
     writer.write("image", images)
     return {}

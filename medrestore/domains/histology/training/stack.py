@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, require_in_range
+from medrestore.checks import InputError
 from medrestore.domains.histology.training.sources import MappedTiles, SlideTiles, TileSource
 from medrestore.operators.corruption import Corruption, PlannedCorruption
-from medrestore.operators.resampling import require_sigma
+from medrestore.operators.resampling import GaussianSubsampling
 
 __all__ = ["TileStack"]
 
@@ -28,8 +28,6 @@ class TileStack:
     ----------
     volumes
         Rows of the manifest in the order of the tiles, numbered from 0: those of a patient together.
-    scale
-        High-resolution pixels per low-resolution pixel.
     tile_size : pixels
         Side of the high-resolution tiles.
     planned : (N,)
@@ -48,7 +46,6 @@ class TileStack:
     """
 
     volumes: pd.DataFrame
-    scale: int
     tile_size: int
     planned: tuple[PlannedCorruption, ...]
     source: TileSource = field(repr=False)
@@ -71,8 +68,7 @@ class TileStack:
         table: pd.DataFrame,
         *,
         cache_dir: str | os.PathLike[str] | None,
-        scale: int = 4,
-        sigma: float = 2.0,
+        degradation: GaussianSubsampling | None = None,
         corruption: Corruption | None = None,
         workers: int | None = None,
         progress: bool = True,
@@ -84,13 +80,11 @@ class TileStack:
         table
             Rows of a manifest, usually of one split.
         cache_dir
-            Folder of memory maps. Each is named by the slides' checksums, the tiles, scale, sigma and plan of
-            corruption, so one that was built of other things is never taken for this one. When None, nothing
-            is stored: tiles are read from the slides whenever they are drawn.
-        scale
-            High-resolution pixels per low-resolution pixel.
-        sigma : float, high-resolution pixels
-            Standard deviation of the Gaussian that smooths before subsampling.
+            Folder of memory maps. Each is named by the slides' checksums, the tiles, the degradation's key
+            and the plan of corruption, so one that was built of other things is never taken for this one.
+            When None, nothing is stored: tiles are read from the slides whenever they are drawn.
+        degradation
+            Makes the low-resolution tiles; scale 4 and sigma 2 when not given.
         corruption
             What is done to the targets; nothing when None.
         workers
@@ -109,29 +103,28 @@ class TileStack:
         Raises
         ------
         InputError
-            When the table is empty, tiles differ in size or are no multiple of ``scale``, a slide is missing,
+            When the table is empty, tiles differ in size or are no multiple of the scale, a slide is missing,
             damaged or not the one that the manifest's checksum names, or the disk is full.
         """
-        rows, size = _ordered_rows(table, scale)
-        require_sigma(sigma)
+        degradation = degradation or GaussianSubsampling()
+        rows, size = _ordered_rows(table, degradation.scale)
         names = [str(name) for name in rows["tile"]]
         planned = corruption.plan(names) if corruption else (PlannedCorruption(),) * len(rows)
         records = rows.to_dict("records")
         source: TileSource
         if cache_dir is None:
-            source = SlideTiles(records, scale=scale, sigma=sigma, corruption=corruption, planned=planned)
+            source = SlideTiles(records, degradation=degradation, corruption=corruption, planned=planned)
         else:
             source = MappedTiles.build(
                 records,
                 cache_dir,
-                scale=scale,
-                sigma=sigma,
+                degradation=degradation,
                 corruption=corruption,
                 planned=planned,
                 workers=workers,
                 progress=progress,
             )
-        return cls(volumes=rows, scale=int(scale), tile_size=size, planned=planned, source=source)
+        return cls(volumes=rows, tile_size=size, planned=planned, source=source)
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -162,7 +155,6 @@ def _ordered_rows(table: pd.DataFrame, scale: int) -> tuple[pd.DataFrame, int]:
         raise InputError(
             "the split is empty: no row of the manifest has it. Remedy: name a split that has rows"
         )
-    require_in_range("scale", scale, 1, 64)
     sizes = sorted({int(size) for size in table["tile_size"]})
     if len(sizes) > 1:
         raise InputError(f"tiles must be of one size, got {sizes[0]} and {sizes[-1]} pixels")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from medrestore.checks import InputError, require_in_range
+from medrestore.checks import InputError
 from medrestore.data.training_range import TOLERATED_SIZE_FACTOR
-from medrestore.operators.resampling import require_sigma
+from medrestore.operators.resampling import GaussianSubsampling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,17 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["model_information", "resolution_warnings"]
 
 
-def model_information(table: pd.DataFrame, *, scale: int, sigma: float) -> dict[str, Any]:
+def model_information(table: pd.DataFrame, *, degradation: GaussianSubsampling) -> dict[str, Any]:
     """Return what inference must know of a training: kept in ``model.pt`` as plain values.
 
     Parameters
     ----------
     table
         Training rows of a manifest.
-    scale
-        High-resolution pixels per low-resolution pixel.
-    sigma : float, high-resolution pixels
-        Standard deviation of the Gaussian before subsampling.
+    degradation
+        Makes the low-resolution tiles.
 
     Returns
     -------
@@ -36,19 +34,16 @@ def model_information(table: pd.DataFrame, *, scale: int, sigma: float) -> dict[
     Raises
     ------
     InputError
-        When the table is empty or has a tile without resolution, or a number is out of range.
+        When the table is empty or has a tile without resolution.
     """
-    require_in_range("scale", scale, 1, 64)
-    require_sigma(sigma)
     if table.empty:
         raise InputError("the training split is empty. Remedy: name a split that has rows")
     if not (table["microns_per_pixel"] > 0).all():
         raise InputError("microns_per_pixel must be given for every tile of the manifest")
-    low, high = (scale * float(value) for value in table["microns_per_pixel"].agg(["min", "max"]))
+    low, high = (degradation.scale * float(value) for value in table["microns_per_pixel"].agg(["min", "max"]))
     return {
         "restorer": "histology.ImageFileRestorer",
-        "scale": int(scale),
-        "sigma": float(sigma),
+        **degradation.key,
         "training_range": {"microns_per_pixel": [low, high]},
     }
 

@@ -22,7 +22,7 @@ from medrestore.domains.histology.evaluation.measures import TrueTile, measure_t
 from medrestore.evaluation.pool import pool_evaluations
 from medrestore.evaluation.record import Evaluation, load_evaluation
 from medrestore.metrics.structure import qilv
-from medrestore.operators.resampling import reduce_image
+from medrestore.operators.resampling import GaussianSubsampling
 
 if TYPE_CHECKING:
     from conftest import TileCohort
@@ -103,7 +103,7 @@ def test_fidelity_and_structure_are_those_of_scikit_image(
 
 def test_baselines_enlarge_the_reduced_tile(tile_cohort: TileCohort, evaluation: Evaluation) -> None:
     true = tile_cohort.tiles[TILE]
-    low = Image.fromarray(reduce_image(true, scale=4, sigma=2.0))
+    low = Image.fromarray(GaussianSubsampling(scale=4, sigma=2.0).picture(true))
     for method, kernel in (("bicubic", Image.Resampling.BICUBIC), ("lanczos", Image.Resampling.LANCZOS)):
         image = np.asarray(low.resize((176, 176), kernel))
         row = pick(evaluation.per_subject, session_id=TILE, method=method)

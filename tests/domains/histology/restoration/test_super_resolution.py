@@ -32,7 +32,7 @@ from medrestore.files import sha256_file
 from medrestore.inference.restorer import load_restorer
 from medrestore.networks.super_resolution import SRResNet
 from medrestore.networks.weights import describe, save_file
-from medrestore.operators.resampling import reduce_image
+from medrestore.operators.resampling import GaussianSubsampling
 
 SIZE = 48
 
@@ -229,7 +229,9 @@ def test_tiles_are_reduced_and_restored_with_their_provenance(
     whole = picture(100, 150)
     resolver = SuperResolver(network(), scale=4, sigma=1.5, batch_size=4)
     places = [(0, 0), (48, 0), (96, 0), (0, 48), (48, 48), (96, 48)]
-    reduced = [reduce_image(whole[y : y + SIZE, x : x + SIZE], scale=4, sigma=1.5) for x, y in places]
+    reduced = [
+        GaussianSubsampling(scale=4, sigma=1.5).picture(whole[y : y + SIZE, x : x + SIZE]) for x, y in places
+    ]
     expected = resolver.restore(np.stack(reduced))
     for path, image in zip(written, expected, strict=True):
         np.testing.assert_array_equal(np.asarray(Image.open(path)), image)

@@ -25,7 +25,7 @@ from medrestore.domains.histology.slides.formats import _plane_notes
 from medrestore.domains.histology.slides.reader import open_slide
 from medrestore.domains.histology.slides.reduce import reduce_slide
 from medrestore.domains.histology.slides.tiles import make_tiles
-from medrestore.operators.resampling import reduce_image
+from medrestore.operators.resampling import GaussianSubsampling
 
 RGB = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 GRAY = RGB[..., 0]
@@ -287,10 +287,16 @@ def test_tiles_lie_in_what_was_scanned(tmp_path: Path) -> None:
 def test_reduced_slide_is_what_was_scanned(tmp_path: Path) -> None:
     pixels = tissue(200, 256)
     path = write_leica(tmp_path / "a.scn", pixels, corner=(100, 80), canvas=(512, 384))
-    low = reduce_slide(path, output=tmp_path / "low.tiff", compression="deflate", progress=False)
+    low = reduce_slide(
+        path,
+        output=tmp_path / "low.tiff",
+        degradation=GaussianSubsampling(),
+        compression="deflate",
+        progress=False,
+    )
     with open_slide(path) as slide:
         scanned = slide.read(100, 80, width=256, height=200)
-    np.testing.assert_array_equal(read(low), reduce_image(scanned, scale=4, sigma=2.0))
+    np.testing.assert_array_equal(read(low), GaussianSubsampling(scale=4, sigma=2.0).picture(scanned))
 
 
 # ---------------------------------------------------------------------------- damage

@@ -17,7 +17,7 @@ from medrestore.domains.histology.training import sources
 from medrestore.domains.histology.training.stack import TileStack
 from medrestore.files import sha256_file
 from medrestore.operators.corruption import Corruption
-from medrestore.operators.resampling import reduce_image
+from medrestore.operators.resampling import GaussianSubsampling
 
 SIDE, TILE = 48, 16
 
@@ -66,7 +66,7 @@ def build(table: pd.DataFrame, cache: Path | None, **options: object) -> TileSta
 
 @pytest.mark.parametrize("mapped", [True, False])
 def test_stack_holds_every_tile_and_its_reduction(table: pd.DataFrame, tmp_path: Path, mapped: bool) -> None:
-    stack = build(table, tmp_path / "cache" if mapped else None, scale=2, sigma=1.2)
+    stack = build(table, tmp_path / "cache" if mapped else None, degradation=GaussianSubsampling(2, 1.2))
     assert len(stack) == len(table) == 9 + 6 + 3
     assert sorted(stack.volumes["tile"]) == sorted(table["tile"])
     images, targets = everything(stack)
@@ -78,7 +78,7 @@ def test_stack_holds_every_tile_and_its_reduction(table: pd.DataFrame, tmp_path:
         tile = whole[row["y"] : row["y"] + TILE, row["x"] : row["x"] + TILE]
         np.testing.assert_array_equal(np.moveaxis(targets[index], 0, -1), tile)
         np.testing.assert_array_equal(
-            np.moveaxis(images[index], 0, -1), reduce_image(tile, scale=2, sigma=1.2)
+            np.moveaxis(images[index], 0, -1), GaussianSubsampling(scale=2, sigma=1.2).picture(tile)
         )
     np.testing.assert_array_equal(stack.images([3, 1]), images[[3, 1]])
     np.testing.assert_array_equal(stack.targets([3, 1]), targets[[3, 1]])
@@ -171,8 +171,8 @@ def renamed(table: pd.DataFrame) -> pd.DataFrame:
         (renamed, {}),
         (lambda table: table.iloc[1:], {}),
         (lambda table: table.assign(microns_per_pixel=1.0, x=0, y=0).drop_duplicates("slide"), {}),
-        (lambda table: table, {"scale": 2}),
-        (lambda table: table, {"sigma": 2.5}),
+        (lambda table: table, {"degradation": GaussianSubsampling(2, 2.0)}),
+        (lambda table: table, {"degradation": GaussianSubsampling(4, 2.5)}),
         (lambda table: table, {"corruption": Corruption(0.6, seed=0)}),
         (lambda table: table, {"corruption": Corruption(0.5, seed=1)}),
         (lambda table: table, {"corruption": Corruption(0.5, ["blur"], seed=0)}),
@@ -249,9 +249,7 @@ def test_wrong_tables_are_refused(table: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the split is empty"):
         build(table.iloc[:0], cache)
     with pytest.raises(InputError, match="multiple of the scale 3, got 16"):
-        build(table, cache, scale=3)
-    with pytest.raises(InputError, match=r"sigma must be in \[0.1, 1000.0\]"):
-        build(table, cache, sigma=0)
+        build(table, cache, degradation=GaussianSubsampling(3, 2.0))
     sizes = table.assign(tile_size=[8, *[16] * (len(table) - 1)])
     with pytest.raises(InputError, match="one size, got 8 and 16 pixels"):
         build(sizes, cache)

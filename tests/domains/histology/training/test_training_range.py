@@ -10,11 +10,12 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.domains.histology.training.training_range import model_information, resolution_warnings
+from medrestore.operators.resampling import GaussianSubsampling
 
 
 def test_resolution_is_that_of_the_low_resolution_images() -> None:
     table = pd.DataFrame({"microns_per_pixel": [0.25, 0.5, 0.25]})
-    information = model_information(table, scale=4, sigma=2.0)
+    information = model_information(table, degradation=GaussianSubsampling())
     assert information.pop("restorer") == "histology.ImageFileRestorer"
     assert information == {"scale": 4, "sigma": 2.0, "training_range": {"microns_per_pixel": [1.0, 2.0]}}
     assert json.loads(json.dumps(information)) == information
@@ -22,9 +23,11 @@ def test_resolution_is_that_of_the_low_resolution_images() -> None:
 
 def test_what_cannot_be_told_is_refused() -> None:
     with pytest.raises(InputError, match="for every tile"):
-        model_information(pd.DataFrame({"microns_per_pixel": [0.25, np.nan]}), scale=4, sigma=2.0)
+        model_information(
+            pd.DataFrame({"microns_per_pixel": [0.25, np.nan]}), degradation=GaussianSubsampling()
+        )
     with pytest.raises(InputError, match="the training split is empty"):
-        model_information(pd.DataFrame({"microns_per_pixel": []}), scale=4, sigma=2.0)
+        model_information(pd.DataFrame({"microns_per_pixel": []}), degradation=GaussianSubsampling())
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from training_case import Batches, build_trainer
 
-from medrestore.checks import InputError
-from medrestore.domains.histology.training.validation import SuperResolutionValidation
+from medrestore.domains.histology.training.validation import TileMeasures
+from medrestore.engines.validation import Validation
 from medrestore.methods.srgan import SRGAN
 from medrestore.networks.autoencoder import TextureAutoencoder
 from medrestore.networks.discriminators import ImageDiscriminator
@@ -65,7 +65,7 @@ STAGE = {"name": "adversarial", "epochs": 2, "train": ["generator", "discriminat
 
 
 def test_metrics_are_those_of_a_plain_loop(tmp_path: Path) -> None:
-    validation = SuperResolutionValidation(Tiles(), interval=2)
+    validation = Validation(Tiles(), measures=TileMeasures(), interval=2)
     trainer = build_trainer(
         tmp_path, step=build_step(), batches=Tiles(), stages=[STAGE], handlers=[validation], ema_decay=0.5
     )
@@ -92,7 +92,7 @@ def test_metrics_are_those_of_a_plain_loop(tmp_path: Path) -> None:
 
 
 def test_stage_without_generator_restores_nothing(tmp_path: Path) -> None:
-    validation = SuperResolutionValidation(Tiles())
+    validation = Validation(Tiles(), measures=TileMeasures())
     stage = {"name": "autoencoder", "epochs": 1, "train": ["encoder"]}
     trainer = build_trainer(
         tmp_path, step=build_step(), batches=Tiles(), stages=[stage], handlers=[validation]
@@ -103,7 +103,7 @@ def test_stage_without_generator_restores_nothing(tmp_path: Path) -> None:
 
 
 def test_panel_shows_a_tile_of_each_patient(tmp_path: Path) -> None:
-    validation = SuperResolutionValidation(Tiles(), interval=2)
+    validation = Validation(Tiles(), measures=TileMeasures(), interval=2)
     trainer = build_trainer(tmp_path, step=build_step(), batches=Tiles(), stages=[STAGE])
     trainer.run()
     figure = validation.panel(trainer)
@@ -115,8 +115,3 @@ def test_panel_shows_a_tile_of_each_patient(tmp_path: Path) -> None:
     np.testing.assert_allclose(shown[3], np.abs(shown[1] - shown[2]).mean(2), atol=1e-6)  # float32
     trainer.state.epoch = 1
     assert validation.panel(trainer) is None
-
-
-def test_interval_out_of_range_is_refused() -> None:
-    with pytest.raises(InputError, match="interval must be in"):
-        SuperResolutionValidation(Tiles(), interval=0)

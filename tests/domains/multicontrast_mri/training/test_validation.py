@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from training_case import Batches, build_trainer
 
-from medrestore.checks import InputError
-from medrestore.domains.multicontrast_mri.training.validation import SegmentationValidation
+from medrestore.domains.multicontrast_mri.training.validation import LesionMeasures
+from medrestore.engines.validation import Validation
 from medrestore.methods.supervised import Supervised
 from medrestore.networks.segmenter import LesionSegmenter
 
@@ -36,7 +36,7 @@ def build_step() -> Supervised:
 
 
 def test_dice_is_that_of_a_plain_count(tmp_path: Path) -> None:
-    validation = SegmentationValidation(Masks(), interval=2)
+    validation = Validation(Masks(), measures=LesionMeasures(), interval=2)
     stage = {**STAGE, "epochs": 10}
     trainer = build_trainer(
         tmp_path, step=build_step(), batches=Masks(), stages=[stage], handlers=[validation], ema_decay=0.5
@@ -72,14 +72,14 @@ def test_volumes_without_lesions_alone_have_no_dice(tmp_path: Path) -> None:
         step=build_step(),
         batches=Masks(),
         stages=[STAGE],
-        handlers=[SegmentationValidation(Healthy())],
+        handlers=[Validation(Healthy(), measures=LesionMeasures())],
     )
     trainer.run()
     assert set(trainer.state.metrics) == {"validation_false_positive_pixels"}
 
 
 def test_panel_shows_the_largest_lesions(tmp_path: Path) -> None:
-    validation = SegmentationValidation(Masks(), interval=2)
+    validation = Validation(Masks(), measures=LesionMeasures(), interval=2)
     trainer = build_trainer(tmp_path, step=build_step(), batches=Masks(), stages=[STAGE])
     trainer.run()
     slices = [
@@ -94,8 +94,3 @@ def test_panel_shows_the_largest_lesions(tmp_path: Path) -> None:
         np.testing.assert_array_equal(axis.images[0].get_array(), image)
     trainer.state.epoch = 1
     assert validation.panel(trainer) is None
-
-
-def test_interval_out_of_range_is_refused() -> None:
-    with pytest.raises(InputError, match="interval must be in"):
-        SegmentationValidation(Masks(), interval=0)
