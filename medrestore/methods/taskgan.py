@@ -148,7 +148,7 @@ class TaskGAN(Step):
     def _discriminator(
         self, engine: Minimizer, restored: Tensor | None, real: DiscriminatorOutput | None
     ) -> dict[str, Tensor]:
-        if restored is None or real is None:
+        if restored is None or real is None or not self.learns("discriminator"):
             return {}
         fake = self.networks["discriminator"](restored.detach())
         loss = discriminator_loss(real.logits, fake.logits, criterion=self.criterion)

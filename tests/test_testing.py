@@ -1,0 +1,124 @@
+"""Contracts over all methods and task networks, those that are found in the package."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+from training_case import Batches, build_step
+
+from medrestore import methods
+from medrestore.methods.base import Stage, Step
+from medrestore.methods.srgan import SRGAN
+from medrestore.methods.supervised import Supervised
+from medrestore.networks import tasks
+from medrestore.networks.autoencoder import TextureAutoencoder
+from medrestore.networks.discriminators import ImageDiscriminator
+from medrestore.networks.segmenter import LesionSegmenter
+from medrestore.networks.super_resolution import SRResNet
+from medrestore.networks.tasks.amyloid import AmyloidClassifier
+from medrestore.networks.tasks.contrast import ContrastClassifier
+from medrestore.testing import check_step, check_task_network
+
+
+def random(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def adam(networks: dict[str, nn.Module]) -> dict[str, torch.optim.Optimizer]:
+    return {name: torch.optim.Adam(network.parameters(), lr=0.01) for name, network in networks.items()}
+
+
+def srgan() -> SRGAN:
+    networks = {
+        "generator": SRResNet(channels=4, blocks=1, norm="none"),
+        "discriminator": ImageDiscriminator(3, channels=(4, 4)),
+        "encoder": TextureAutoencoder(channels=(4, 4), blocks=0),
+    }
+    weights = dict.fromkeys(("adversarial_weight", "manifold_weight", "structure_weight"), 0.1)
+    return SRGAN(networks=networks, optimizers=adam(networks), exponent=0.5, epsilon=1e-4, **weights)
+
+
+def supervised() -> Supervised:
+    networks = {"segmenter": LesionSegmenter(channels=(2, 4), residual_units=0)}
+    return Supervised(networks=networks, optimizers=adam(networks), loss=nn.BCEWithLogitsLoss())
+
+
+SLICES = next(iter(Batches()))
+TILES = {"image": random(2, 3, 8, 8), "label": random(2, 3, 32, 32)}
+MASKS = {"image": random(2, 1, 16, 16), "label": random(2, 1, 16, 16).round()}
+
+STEPS = [
+    (build_step, SLICES, ("task",)),
+    (build_step, SLICES, ("generator",)),
+    (build_step, SLICES, ("generator", "discriminator", "task")),
+    (srgan, TILES, ("encoder",)),
+    (srgan, TILES, ("generator",)),
+    (srgan, TILES, ("generator", "discriminator")),
+    (supervised, MASKS, ("segmenter",)),
+]
+
+TASKS = [
+    (AmyloidClassifier(widen_factor=0.125), random(3, 1, 32, 32), torch.tensor([0.0, 1.0, 1.0])),
+    (
+        ContrastClassifier(classes=3, channels=(4, 8), strided_layers=2),
+        random(3, 1, 32, 32),
+        torch.tensor([0, 1, 2]),
+    ),
+]
+
+
+def classes(package: ModuleType, base: type) -> set[type]:
+    """Return the concrete classes that a package's modules define."""
+    modules = [
+        importlib.import_module(f"{package.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(package.__path__)
+    ]
+    return {
+        member
+        for module in modules
+        for _, member in inspect.getmembers(module, inspect.isclass)
+        if member.__module__ == module.__name__ and issubclass(member, base)
+        if not inspect.isabstract(member)
+    }
+
+
+@pytest.mark.parametrize(("build", "batch", "train"), STEPS)
+def test_step_keeps_the_contract(build, batch, train) -> None:
+    losses = check_step(build(), Stage("stage", 1, train), batch)
+    assert losses
+
+
+@pytest.mark.parametrize(("network", "images", "labels"), TASKS)
+def test_task_network_keeps_the_contract(network, images, labels) -> None:
+    check_task_network(network, images, labels)
+
+
+def test_everything_in_the_package_has_a_case() -> None:
+    assert classes(methods, Step) == {type(build()) for build, _, _ in STEPS}
+    assert classes(tasks, nn.Module) == {type(network) for network, _, _ in TASKS}
+
+
+def test_what_breaks_a_contract_is_told() -> None:
+    class Unfrozen(Supervised):
+        def step(self, engine, batch):
+            other = self.networks["other"](batch["image"]).mean()
+            engine.minimize("segmenter", self.networks["segmenter"](batch["image"]).mean() + other)
+            return {}
+
+    step = supervised()
+    step.__class__ = Unfrozen
+    step.networks["other"] = nn.Conv2d(1, 1, 1)
+    step.enter = lambda stage: setattr(step, "stage", stage)
+    with pytest.raises(AssertionError, match=r"the loss of the segmenter reaches \['other', 'segmenter'\]"):
+        check_step(step, Stage("stage", 1, ("segmenter",)), MASKS)
+    network, images, labels = TASKS[0]
+    network.error = lambda x, y: 2 + (network.probability(x) - y).abs()
+    with pytest.raises(AssertionError, match=r"its error lies outside of \[0, 1\]"):
+        check_task_network(network, images, labels)
+    del network.error
