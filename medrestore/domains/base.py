@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medrestore import domains
 from medrestore.checks import InputError
-from medrestore.evaluation.titles import Metrics
+from medrestore.evaluation.titles import MetricKey, Metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,9 +105,25 @@ def domain_called(name: str) -> Domain:
     return _found()[name]
 
 
-def metrics_of(name: str) -> Metrics:
-    """Return the metrics of the kind of image of a name, as records of evaluations hold it."""
-    return domain_called(name).metrics
+def metrics_of(name: str, measured: Iterable[str]) -> Metrics:
+    """Return the metrics of the kind of image of an evaluation.
+
+    Parameters
+    ----------
+    name
+        As the evaluation's record holds it; empty in records that were written before they named it.
+    measured
+        Keys of its metrics. They tell the kind where the record does not: that which has most of them.
+
+    Examples
+    --------
+    >>> metrics_of("", ["psnr", "patient/t1w/lesion_dice"]) == metrics_of("multicontrast_mri", [])
+    True
+    """
+    if name:
+        return domain_called(name).metrics
+    names = {MetricKey.parse(key).name for key in measured}
+    return max(_found().values(), key=lambda domain: len(names & domain.metrics.titles.keys())).metrics
 
 
 def quantities() -> tuple[Quantity, ...]:

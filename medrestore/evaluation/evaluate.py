@@ -95,7 +95,6 @@ def run_evaluation(
     """
     record: dict[str, Any] = {
         "medrestore_version": __version__,
-        "domain": domain,
         "manifest_sha256": sha256_file(manifest),
         "split": split,
         "methods": {name: files_checksum([arms[image][name] for image in sorted(arms)]) for name in methods},
@@ -105,7 +104,8 @@ def run_evaluation(
     }
     with claimed_evaluation(output, record) as claim:
         if claim.finished:
-            return load_evaluation(claim.folder, metrics_of=lambda _: metrics)
+            return load_evaluation(claim.folder, metrics_of=lambda *_: metrics)
+        record["domain"] = domain  # no setting: what was measured tells it, and older records do not hold it
         with prepare() as comparison:
             measured = measure_scans(rows, comparison.measure, workers=workers, progress=progress, unit=unit)
             per_subject = pd.DataFrame(list(measured))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
@@ -15,14 +15,14 @@ from medrestore.evaluation.titles import Metrics
 
 __all__ = ["pool_evaluations"]
 
-ALIKE = ("domain", "manifest_sha256", "split", "data_range")
+ALIKE = ("manifest_sha256", "split", "data_range")
 """Keys of their records that evaluations taken together must have in common, whatever they are of."""
 
 
 def pool_evaluations(
     folders: Sequence[str | os.PathLike[str]],
     *,
-    metrics_of: Callable[[str], Metrics],
+    metrics_of: Callable[[str, Iterable[str]], Metrics],
     pairs: Sequence[tuple[str, str]] | None = None,
     seed: int = 0,
 ) -> str:

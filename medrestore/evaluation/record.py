@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -161,7 +161,9 @@ def claimed_evaluation(
     )
 
 
-def load_evaluation(folder: str | os.PathLike[str], *, metrics_of: Callable[[str], Metrics]) -> Evaluation:
+def load_evaluation(
+    folder: str | os.PathLike[str], *, metrics_of: Callable[[str, Iterable[str]], Metrics]
+) -> Evaluation:
     """Read a finished evaluation back from its folder.
 
     Parameters
@@ -169,7 +171,7 @@ def load_evaluation(folder: str | os.PathLike[str], *, metrics_of: Callable[[str
     folder
         Of the evaluation.
     metrics_of
-        From the name of a kind of image to its metrics.
+        From the name of a kind of image, and columns that tell it where the record has no name, to metrics.
 
     Raises
     ------
@@ -181,8 +183,10 @@ def load_evaluation(folder: str | os.PathLike[str], *, metrics_of: Callable[[str
     written = record.pop("tables_sha256", {})
     if not record.pop("finished", False) or not _has_tables(path):
         raise InputError(f"{path}: holds no finished evaluation. Remedy: run it again")
+    name = str(record.get("domain", ""))
+    columns = () if name else _read_table(path / "per_subject.csv", (), (), None).columns
     with about(path / RECORD):
-        metrics = metrics_of(str(record.get("domain", "")))
+        metrics = metrics_of(name, columns)
     texts = [*metrics.text_columns, "method", "first", "second"]
     tables = zip(TABLES, (("subject_id", "method"), ("method",), ()), strict=True)
     per_subject, summary, differences = (

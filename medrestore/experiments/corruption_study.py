@@ -185,7 +185,7 @@ def _run(
         )
         cells = {
             cell: load_evaluation(
-                evaluation_folder(folder, *cell), metrics_of=lambda _: DOMAIN.metrics
+                evaluation_folder(folder, *cell), metrics_of=lambda *_: DOMAIN.metrics
             ).per_subject
             for cell in plan.cells()
         }

@@ -90,7 +90,9 @@ def render(table: pd.DataFrame) -> str:
     for (name, domain), group in table.groupby(["evaluation", "domain"], sort=False):
         summary = group[group["second"] == ""]
         differences = group[group["second"] != ""].rename(columns={"method": "first"})
-        parts.append(f"## {name}\n\n{render_tables(summary, differences, metrics_of(str(domain)))}")
+        parts.append(
+            f"## {name}\n\n{render_tables(summary, differences, metrics_of(str(domain), group['metric']))}"
+        )
     return "\n".join(parts)
 
 

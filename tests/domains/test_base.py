@@ -27,7 +27,7 @@ def test_folders_and_entry_points_are_found(added: base.Domain) -> None:
     assert base.domain_called("ct") is added
     for name in ("amyloid_pet", "histology", "multicontrast_mri"):
         assert base.domain_called(name).name == name
-    assert base.metrics_of("ct").title_of("psnr").title == "PSNR (dB)"
+    assert base.metrics_of("ct", ()).title_of("psnr").title == "PSNR (dB)"
 
 
 def test_a_kind_of_image_that_is_not_there_is_named_with_those_that_are() -> None:

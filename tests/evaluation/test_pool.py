@@ -48,6 +48,12 @@ def test_mean_over_seeds_and_pairs(tmp_path: Path) -> None:
     assert "L1" not in text  # not in every evaluation
 
 
+def test_records_that_name_no_kind_of_image_are_read(tmp_path: Path) -> None:
+    a, b = (evaluation(tmp_path / name, {"gan": [30.0, 32.0]}) for name in "ab")
+    (b / RECORD).write_text(json.dumps({"finished": True, "split": "test"}))
+    assert pool_evaluations([a, b], metrics_of=metrics_of) == pool_evaluations([a], metrics_of=metrics_of)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

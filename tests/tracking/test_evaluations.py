@@ -43,9 +43,9 @@ def make_evaluation(folder: Path, *, shift: float = 0.0) -> Evaluation:
     return Evaluation(
         output=folder,
         per_subject=table,
-        summary=summary_table(table, metrics=metrics_of("amyloid_pet"), seed=0),
-        differences=difference_table(table, metrics=metrics_of("amyloid_pet"), seed=0),
-        metrics=metrics_of("amyloid_pet"),
+        summary=summary_table(table, metrics=metrics_of("amyloid_pet", ()), seed=0),
+        differences=difference_table(table, metrics=metrics_of("amyloid_pet", ()), seed=0),
+        metrics=metrics_of("amyloid_pet", ()),
         record={
             "domain": "amyloid_pet",
             "manifest_sha256": f"{shift}",
@@ -123,12 +123,11 @@ def test_tables_of_contrasts_and_groups_come_back_too(tmp_path: Path, tracking_u
     evaluation = Evaluation(
         output=tmp_path / "evaluation",
         per_subject=table,
-        summary=summary_table(table, metrics=metrics_of("multicontrast_mri"), seed=0),
-        differences=difference_table(table, metrics=metrics_of("multicontrast_mri"), seed=0),
-        metrics=metrics_of("multicontrast_mri"),
+        summary=summary_table(table, metrics=metrics_of("multicontrast_mri", ()), seed=0),
+        differences=difference_table(table, metrics=metrics_of("multicontrast_mri", ()), seed=0),
+        metrics=metrics_of("multicontrast_mri", ()),
         record={
-            "domain": "multicontrast_mri",
-            "manifest_sha256": "c",
+            "manifest_sha256": "c",  # no domain: a record of before is read too
             "contrasts": ["t2_flair", "pdw", "t1w", "dwi"],
             "seed": 0,
         },
@@ -164,11 +163,11 @@ def test_an_evaluation_of_tiles_is_compared_as_any(tmp_path: Path, tracking_uri:
     evaluation = Evaluation(
         output=tmp_path / "evaluation",
         per_subject=table,
-        summary=summary_table(table, metrics=metrics_of("histology"), seed=0),
+        summary=summary_table(table, metrics=metrics_of("histology", ()), seed=0),
         differences=difference_table(
-            table, metrics=metrics_of("histology"), pairs=[("sqe", "e"), ("sqe", "bicubic")], seed=0
+            table, metrics=metrics_of("histology", ()), pairs=[("sqe", "e"), ("sqe", "bicubic")], seed=0
         ),
-        metrics=metrics_of("histology"),
+        metrics=metrics_of("histology", ()),
         record={
             "domain": "histology",
             "manifest_sha256": "t",
