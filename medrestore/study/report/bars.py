@@ -122,17 +122,8 @@ def draw_guesses(group: ReaderGroup) -> bytes | None:
         return None
     counts, indices = group.guessed.counts, group.guessed.indices
     kinds = [name for name in counts.columns if name not in ("arm", "kind", "reads")]
-    colors = dict(
-        zip(
-            kinds,
-            [
-                *("#4b4b4b", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")[: len(kinds) - 1],
-                "#dddddd",
-            ],
-            strict=False,
-        )
-    )
-    colors[NOT_TOLD] = "#dddddd"
+    colors = dict(zip(kinds, [*KINDS[: len(kinds) - 1], NOT_TOLD_COLOR], strict=False))
+    colors[NOT_TOLD] = NOT_TOLD_COLOR
     height = 0.85 + 0.27 * max(len(counts), len(indices))
     with new_figure(WIDTH, height) as figure:
         left = figure.add_axes((0.135, 0.45 / height, 0.4, 1 - 0.8 / height))
