@@ -24,8 +24,8 @@ from threadpoolctl import threadpool_limits
 from timing import interleaved, machine
 
 from medrestore import rng
+from medrestore.study.measures import COVARIANCES, MEASURES
 from medrestore.study.statistics.analyze import analyze_table
-from medrestore.study.statistics.merit import COVARIANCES, METRICS
 from medrestore.study.statistics.reads import read_table
 
 POSITIVE_FROM = 3.0
@@ -72,8 +72,8 @@ def jobs_of(path: Path) -> dict[str, Callable[[], object]]:
         return [[roc_auc_score(truth[keep], row[keep]) for row in rows] for keep in kept]
 
     jobs: dict[str, Callable[[], object]] = {"floor": floor, "peer": peer}
-    for metric, kind in METRICS.items():
-        for covariance in COVARIANCES if metric == "auc" else COVARIANCES[:1]:
+    for metric, kind in MEASURES.items():
+        for covariance in COVARIANCES if metric == "auc" else ["jackknife"]:
             cut = None if kind.threshold == "refused" else POSITIVE_FROM
 
             def analysis(

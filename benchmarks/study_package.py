@@ -27,7 +27,7 @@ from timing import machine
 from medrestore.data.volumes import SourceGrid, write_volume
 from medrestore.data.workers import run_tasks
 from medrestore.study.images.package import package_images
-from medrestore.study.questions import Protocol
+from medrestore.study.protocol import Protocol
 
 SHAPE = (256, 256, 89)
 ARMS = ("standard", "low_dose", "gan", "taskgan")

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from medrestore import domains
-from medrestore.checks import InputError
+from medrestore.checks import InputError, one_line
 from medrestore.evaluation.titles import MetricKey, Metrics
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Domain", "Quantity", "domain_called", "metrics_of", "quantities"]
 
 GROUP = "medrestore.domains"
-"""Of entry points: a package of its own adds a kind of image by ``NAME = "package.module:DOMAIN"``."""
+"""Of entry points: a package of its own adds a kind of image by ``NAME = "package.module:DOMAIN"``.
+
+What restores files lies beside that module, in ``package.restoration``.
+"""
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,18 @@ def _found() -> dict[str, Domain]:
         for folder in pkgutil.iter_modules(domains.__path__)
         if folder.ispkg
     ]
-    added = [point.load() for point in entry_points(group=GROUP)]
-    return {domain.name: domain for domain in [*here, *added]}
+    return {domain.name: domain for domain in [*here, *map(_loaded, entry_points(group=GROUP))]}
+
+
+def _loaded(point: EntryPoint) -> Domain:
+    try:
+        domain: Domain = point.load()
+    except Exception as error:  # of a package that is not ours: whatever goes wrong in it
+        raise InputError(
+            f"the kind of image {point.name!r} cannot be loaded from {point.value} "
+            f"({type(error).__name__}: {one_line(error)}). Remedy: repair or uninstall that package"
+        ) from error
+    return domain
 
 
 def domain_called(name: str) -> Domain:

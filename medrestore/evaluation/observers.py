@@ -55,6 +55,10 @@ class Judge:
     weights_sha256: str = ""
     batch_size: int = 40
 
+    def __post_init__(self) -> None:
+        # Once and for all: several threads ask one network.
+        self.network.register_forward_hook(lambda _network, _given, output: self._require_finite(output))
+
     def window(self, shape: Sequence[int]) -> tuple[tuple[int, int], tuple[slice, ...], tuple[slice, ...]]:
         """Return the size that the network sees, and where a slice of a shape (X, Y) and it overlap."""
         size = self.spatial_size or (int(shape[0]), int(shape[1]))
@@ -78,7 +82,8 @@ class Judge:
         Raises
         ------
         InputError
-            When the slices are not a stack, or an output is not finite.
+            When the slices are not a stack, or an output is not finite. An infinite logit is found too, whose
+            probability is finite.
         """
         if slices.ndim != 3 or len(slices) == 0:
             raise InputError(f"slices must be of shape (N, X, Y) with N of 1 or more, got {slices.shape}")
@@ -92,9 +97,12 @@ class Judge:
                 for batch in torch.from_numpy(centered).split(self.batch_size)
             ]
         found = torch.cat(parts)
-        if not torch.isfinite(found).all():
-            raise InputError(f"{self.name} gave an output that is not finite. Remedy: check its weights")
+        self._require_finite(found)
         return found
+
+    def _require_finite(self, output: Tensor) -> None:
+        if not torch.isfinite(output).all():
+            raise InputError(f"{self.name} gave an output that is not finite. Remedy: check its weights")
 
 
 @dataclass(frozen=True, eq=False)

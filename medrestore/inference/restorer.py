@@ -180,9 +180,15 @@ def _taken(what: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _domains() -> dict[str, str]:
-    """Return the modules of the domains by name: in the folder of domains, and of other packages."""
+    """Return the packages of the domains by name: in the folder of domains, and those of entry points.
+
+    An entry point names a module of its domain, as each folder here has its ``domain``.
+    """
     own = import_module("medrestore.domains")
-    found = {entry.name: entry.value for entry in entry_points(group=own.__name__)}
+    found = {
+        entry.name: entry.module.rpartition(".")[0] or entry.module
+        for entry in entry_points(group=own.__name__)
+    }
     return found | {
         domain.name: f"{own.__name__}.{domain.name}"
         for domain in pkgutil.iter_modules(own.__path__)

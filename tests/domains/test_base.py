@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
 import pytest
@@ -28,6 +29,14 @@ def test_folders_and_entry_points_are_found(added: base.Domain) -> None:
     for name in ("amyloid_pet", "histology", "multicontrast_mri"):
         assert base.domain_called(name).name == name
     assert base.metrics_of("ct", ()).title_of("psnr").title == "PSNR (dB)"
+
+
+def test_packages_that_do_not_load_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("ct", "site_ct.domain:DOMAIN", "medrestore.domains")
+    monkeypatch.setattr(base, "entry_points", lambda group: [point] if group == "medrestore.domains" else [])
+    base._found.cache_clear()
+    with pytest.raises(InputError, match=r"'ct' cannot be loaded from site_ct\.domain:DOMAIN \(Mod.*Remedy"):
+        base.quantities()
 
 
 def test_a_kind_of_image_that_is_not_there_is_named_with_those_that_are() -> None:

@@ -72,6 +72,12 @@ def test_probabilities_that_are_not_finite_are_refused() -> None:
         Observer("observer", MeanLogit()).probabilities(np.full((1, 2, 2), np.nan))
 
 
+@pytest.mark.parametrize("logit", [np.inf, -np.inf])
+def test_infinite_logits_are_refused_though_their_probability_is_finite(logit: float) -> None:
+    with pytest.raises(InputError, match="observer gave an output that is not finite"):
+        Observer("observer", MeanLogit()).probabilities(np.full((1, 2, 2), logit))
+
+
 @pytest.mark.parametrize("names", [("task",), ("task", "observer")])
 def test_load_observer_rebuilds_the_classifier(tmp_path: Path, names: tuple[str, ...]) -> None:
     networks: dict[str, Any] = {

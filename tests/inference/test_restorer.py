@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_domain_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     module.__dict__["ScanRestorer"] = ScanRestorer
     monkeypatch.setitem(sys.modules, "site_ct", ModuleType("site_ct"))
     monkeypatch.setitem(sys.modules, "site_ct.restoration", module)
-    entries = [SimpleNamespace(name="ct", value="site_ct")]
+    entries = [EntryPoint("ct", "site_ct.domain:DOMAIN", "medrestore.domains")]
     monkeypatch.setattr(
         restorer, "entry_points", lambda group: entries if group == "medrestore.domains" else []
     )
