@@ -737,6 +737,7 @@ def test_results_are_printed_before_they_are_recorded(
     """A store that is out of reach costs the record, not the table."""
     import pandas as pd
 
+    from medrestore.domains.base import metrics_of
     from medrestore.evaluation.record import Evaluation
 
     class Done(Evaluation):
@@ -748,6 +749,7 @@ def test_results_are_printed_before_they_are_recorded(
         summary=pd.DataFrame(),
         differences=pd.DataFrame(),
         record={},
+        metrics=metrics_of("amyloid_pet", ()),
     )
     for name in (
         "amyloid_pet.evaluation.evaluate.evaluate",
