@@ -136,7 +136,7 @@ class Schema:
         problems += empty_split_problems(table, splits)
         for check in self.whole_checks:
             problems += check(table, splits)
-        if f"{self.grid}_path" in table:
+        if self.grid and f"{self.grid}_path" in table:
             problems += file_problems(
                 table,
                 columns=self.files,

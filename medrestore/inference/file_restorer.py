@@ -260,7 +260,7 @@ class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
         return self.written
 
     def warn_outside(self, name: str, notes: Sequence[str]) -> None:
-        """Log where a source lies outside the training domain, when it does."""
+        """Log where a source lies outside the range of the training, when it does."""
         if notes:
             self.logger.warning(
                 f"{name}: outside the training domain: {'; '.join(notes)}. Do not rely on this restoration"

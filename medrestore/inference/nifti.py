@@ -30,7 +30,7 @@ class Restored(NamedTuple):
     found
         Plain values for the sidecar that were not known before.
     notes
-        On what lies outside the training domain, in words.
+        On what lies outside the range of the training, in words.
     """
 
     restorations: Mapping[str, Restoration]

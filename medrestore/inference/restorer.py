@@ -198,10 +198,11 @@ def _domains() -> dict[str, str]:
 
 def _restorers(domain: str) -> dict[str, _Kind]:
     """Return the classes by which a domain restores files, by name."""
+    wanted = f"{domain}.restoration"
     try:
-        module = import_module(f"{domain}.restoration")
+        module = import_module(wanted)
     except ModuleNotFoundError as error:
-        if error.name != f"{domain}.restoration":
+        if not f"{wanted}.".startswith(f"{error.name}."):  # it is there, and what it needs is not
             raise
         return {}
     return {

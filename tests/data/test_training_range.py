@@ -1,4 +1,4 @@
-"""The training domain: measured on degraded images, and what lies outside is said in words."""
+"""The training range: measured on degraded images, and what lies outside is said in words."""
 
 from pathlib import Path
 

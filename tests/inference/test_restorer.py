@@ -98,6 +98,14 @@ def test_domain_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> 
         assert file_restorer_of(said, weights="model.pt") is ScanRestorer
 
 
+def test_domain_that_is_gone_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [EntryPoint("ct", "site_ct.domain:DOMAIN", "medrestore.domains")]
+    monkeypatch.setattr(restorer, "entry_points", lambda group: entries)
+    assert file_restorer_of({"neighbors": 1}, weights="model.pt") is VolumeFileRestorer
+    with pytest.raises(InputError, match=r"'ct\.ScanRestorer', which is not installed here"):
+        file_restorer_of({"restorer": "ct.ScanRestorer"}, weights="model.pt")
+
+
 def test_options_that_mean_nothing_to_the_weights_are_refused(
     write: Callable[..., Path], tmp_path: Path
 ) -> None:

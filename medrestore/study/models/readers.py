@@ -87,9 +87,9 @@ def simulate(
 
     Notes
     -----
-    The path from volume to score is that of :func:`medrestore.evaluation.measures.reading`, except that
-    foreground and scale are the image's own: a blinded reader has no other image of the case. Only readings
-    of the study itself are answered, no training or qualification.
+    The path from volume to score is that of evaluations of the kind of image, except that foreground and
+    scale are the image's own: a blinded reader has no other image of the case. Only readings of the study
+    itself are answered, no training or qualification.
     """
     from medrestore.study.record.store import ReadStore
 

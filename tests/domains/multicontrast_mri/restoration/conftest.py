@@ -87,7 +87,7 @@ def mdme(write_mdme: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def mri_weights(mdme: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a model.pt of three contrasts with random weights, whose training domain is that acquisition."""
+    """Write a model.pt of three contrasts with random weights, whose training range is that acquisition."""
     information = model_information(
         pd.DataFrame({"input_paths": [(str(mdme),)]}),
         acquisition=make_acquisition(

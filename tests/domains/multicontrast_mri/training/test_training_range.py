@@ -1,4 +1,4 @@
-"""The training domain of multi-contrast MRI: measured on the reference channel."""
+"""The training range of multi-contrast MRI: measured on the reference channel."""
 
 from __future__ import annotations
 
