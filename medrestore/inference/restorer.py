@@ -62,6 +62,13 @@ def load_restorer(
     model = load_model(weights, facts=facts)
     kind = file_restorer_of(facts if facts and "restorer" in facts else model, weights=weights)
     kind.require(model, weights=weights)
+    held, wanted = model.get("restorer"), (facts or {}).get("restorer")
+    if held and wanted and held != wanted:
+        fail(
+            f"is for the restorer {held!r}, not for {wanted!r}",
+            path=weights,
+            remedy="restore without a bundle, or with the one that it was trained with",
+        )
     return kind.build(
         build_network(model, "generator", path=weights),
         model,

@@ -98,6 +98,14 @@ def test_domain_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> 
         assert file_restorer_of(said, weights="model.pt") is ScanRestorer
 
 
+def test_weights_of_another_restorer_than_a_bundle_names_are_refused(write: Callable[..., Path]) -> None:
+    facts = {"restorer": "amyloid_pet.VolumeFileRestorer"}
+    with pytest.raises(InputError, match=r"'ct\.ScanRestorer', not for 'amyloid_pet\.Vol.*Remedy"):
+        load_restorer(write(*VOLUMES, restorer="ct.ScanRestorer"), facts=facts, device="cpu")
+    for said in ({}, facts):
+        assert type(load_restorer(write(*VOLUMES, **said), facts=facts, device="cpu")) is VolumeRestorer
+
+
 def test_domain_that_is_gone_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [EntryPoint("ct", "site_ct.domain:DOMAIN", "medrestore.domains")]
     monkeypatch.setattr(restorer, "entry_points", lambda group: entries)
