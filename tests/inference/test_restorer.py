@@ -145,6 +145,7 @@ def test_volumes_are_restored_without_a_bundle_as_with_one(
             assert records[0] == records[1]
         else:
             assert first.read_bytes() == second.read_bytes()
+    assert call("restore", manifest, *more, "--output", tmp_path / "b").code == 0  # begun with a bundle named
 
 
 def test_slides_are_restored_without_a_bundle(
