@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from pydoc import locate
 from typing import TYPE_CHECKING, Any
 
 from medrestore.checks import InputError, fail, require_known_keys
-from medrestore.engines.shelf import find_bundle
+from medrestore.engines.shelf import bundles_on_shelf, find_bundle
 from medrestore.engines.values import (
     SUFFIXES,
     as_literal,
@@ -136,6 +138,7 @@ def open_bundle(
     merged = _overlaid(base, overlays, config)
     merged["bundle_root"] = as_literal(str(folder))
     _merge(merged, base, overrides or {}, where=file, code=False)
+    _require_places(merged, files=[file, *overlays])
     if "device" in (overrides or {}):
         require_device(merged["device"])  # before the data are decoded
     logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # which logging.conf it has found
@@ -186,6 +189,33 @@ def _merge(
         except InputError as error:
             raise InputError(f"{where} {error}" if code else str(error)) from error
         merge_kv(parser, f"+{key}" if adds else key, fitted if code else as_literal(fitted))
+
+
+def _require_places(configuration: Any, *, files: Sequence[str], key: str = "") -> None:
+    """Require that what ``_target_`` names of this package is there: a bundle may be of another version."""
+    if isinstance(configuration, list):
+        configuration = dict(enumerate(configuration))
+    if not isinstance(configuration, Mapping):
+        return
+    target = configuration.get("_target_", "")
+    if isinstance(target, str) and target.startswith("medrestore.") and locate(target) is None:
+        name = ".".join(
+            part for part in target.split(".")[-2:] if part[:1].isupper() or target.endswith(f".{part}")
+        )
+        written = [path.read_text(encoding="utf-8") for path in _shipped_files()]
+        place = re.compile(rf"\bmedrestore\.[\w.]+\.{re.escape(name)}(?![\w.])")
+        places = sorted({found for text in written for found in place.findall(text)})
+        fail(
+            f"{key} names {target}, which this version of medrestore does not have",
+            path=next((file for file in files if target in Path(file).read_text(encoding="utf-8")), files[0]),
+            remedy=f"it is {' or '.join(places)} now" if places else "see the bundles that ship with it",
+        )
+    for part, value in configuration.items():
+        _require_places(value, files=files, key=f"{key}::{part}" if key else str(part))
+
+
+def _shipped_files() -> list[Path]:
+    return [path for bundle in bundles_on_shelf() for path in sorted(bundle.rglob("*.yaml"))]
 
 
 def _require_known_path(where: str, key: str, configuration: Any) -> None:

@@ -75,3 +75,19 @@ def test_unknown_nested_key_is_refused(key: str, message: str) -> None:
 def test_known_key_in_a_list_is_accepted() -> None:
     parser = open_bundle(BUNDLE, "train", overrides={"train::handlers::0::interval": 9}).parser
     assert parser["train"]["handlers"][0]["interval"] == 9
+
+
+@pytest.mark.parametrize(
+    ("target", "remedy"),
+    [
+        ("medrestore.inference.restore.load_restorer", "medrestore.inference.restorer.load_restorer now"),
+        ("medrestore.gone.nobody", "see the bundles that ship with it"),
+    ],
+)
+def test_a_component_that_is_elsewhere_is_named_with_its_place(
+    target: str, remedy: str, tmp_path: Path
+) -> None:
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(f"inferer: {{_target_: {target}}}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"mine.yaml: inferer names {target}.* Remedy: .*{remedy}"):
+        open_bundle("amyloid_pet_taskgan", "inference", variants=[str(overlay)])
