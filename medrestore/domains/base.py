@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from medrestore import domains
 from medrestore.checks import InputError, one_line
 from medrestore.evaluation.titles import MetricKey, Metrics
+from medrestore.kinds import added_kinds, own_kinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +22,6 @@ if TYPE_CHECKING:
     from medrestore.evaluation.observers import Observer
 
 __all__ = ["Domain", "Quantity", "domain_called", "metrics_of", "quantities"]
-
-GROUP = "medrestore.domains"
-"""Of entry points: a package of its own adds a kind of image by ``NAME = "package.module:DOMAIN"``.
-
-What restores files lies beside that module, in ``package.restoration``.
-"""
 
 
 @dataclass(frozen=True)
@@ -83,12 +75,8 @@ class Domain:
 @cache
 def _found() -> dict[str, Domain]:
     """Return all kinds of image: those of the folders here, and those that installed packages add."""
-    here = [
-        import_module(f"{domains.__name__}.{folder.name}.domain").DOMAIN
-        for folder in pkgutil.iter_modules(domains.__path__)
-        if folder.ispkg
-    ]
-    return {domain.name: domain for domain in [*here, *map(_loaded, entry_points(group=GROUP))]}
+    here = [point.load() for point in own_kinds()]
+    return {domain.name: domain for domain in [*here, *map(_loaded, added_kinds())]}
 
 
 def _loaded(point: EntryPoint) -> Domain:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-import pkgutil
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 
 from medrestore.checks import fail
 from medrestore.inference.file_restorer import FileRestorer
+from medrestore.kinds import added_kinds, own_kinds
 from medrestore.networks.device import require_device
 from medrestore.networks.weights import build_network, load_model
 
@@ -187,19 +186,10 @@ def _taken(what: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _domains() -> dict[str, str]:
-    """Return the packages of the domains by name: in the folder of domains, and those of entry points.
-
-    An entry point names a module of its domain, as each folder here has its ``domain``.
-    """
-    own = import_module("medrestore.domains")
-    found = {
-        entry.name: entry.module.rpartition(".")[0] or entry.module
-        for entry in entry_points(group=own.__name__)
-    }
-    return found | {
-        domain.name: f"{own.__name__}.{domain.name}"
-        for domain in pkgutil.iter_modules(own.__path__)
-        if domain.ispkg
+    """Return the packages of the kinds of image by name: those that hold the module of an entry point."""
+    return {
+        point.name: point.module.rpartition(".")[0] or point.module
+        for point in [*own_kinds(), *added_kinds()]
     }
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from medrestore import kinds
 from medrestore.checks import InputError
 from medrestore.domains import base
 from medrestore.evaluation.titles import FIDELITY, Metrics
@@ -17,8 +18,8 @@ from medrestore.evaluation.titles import FIDELITY, Metrics
 def added(monkeypatch: pytest.MonkeyPatch) -> Iterator[base.Domain]:
     """A kind of image that an installed package brings by its entry point."""
     ct = base.Domain("ct", Metrics(FIDELITY))
-    point = SimpleNamespace(load=lambda: ct)
-    monkeypatch.setattr(base, "entry_points", lambda group: [point] if group == "medrestore.domains" else [])
+    point = SimpleNamespace(name="ct", load=lambda: ct)
+    monkeypatch.setattr(kinds, "entry_points", lambda group: [point] if group == "medrestore.domains" else [])
     base._found.cache_clear()
     yield ct
     base._found.cache_clear()
@@ -33,7 +34,7 @@ def test_folders_and_entry_points_are_found(added: base.Domain) -> None:
 
 def test_packages_that_do_not_load_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("ct", "site_ct.domain:DOMAIN", "medrestore.domains")
-    monkeypatch.setattr(base, "entry_points", lambda group: [point] if group == "medrestore.domains" else [])
+    monkeypatch.setattr(kinds, "entry_points", lambda group: [point] if group == "medrestore.domains" else [])
     base._found.cache_clear()
     with pytest.raises(InputError, match=r"'ct' cannot be loaded from site_ct\.domain:DOMAIN \(Mod.*Remedy"):
         base.quantities()

@@ -15,13 +15,13 @@ import pytest
 from command_line import Ended
 from PIL import Image
 
+from medrestore import kinds
 from medrestore.checks import InputError
 from medrestore.domains.amyloid_pet.restoration import VolumeFileRestorer
 from medrestore.domains.histology.restoration import ImageFileRestorer
 from medrestore.domains.histology.restoration.super_resolver import SuperResolver
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
 from medrestore.domains.multicontrast_mri.restoration import ContrastFileRestorer, ContrastRestorer
-from medrestore.inference import restorer
 from medrestore.inference.restorer import file_restorer_of, load_restorer, restore_files
 from medrestore.inference.slices import VolumeRestorer
 from medrestore.networks.super_resolution import SRResNet
@@ -91,9 +91,7 @@ def test_domain_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "site_ct", ModuleType("site_ct"))
     monkeypatch.setitem(sys.modules, "site_ct.restoration", module)
     entries = [EntryPoint("ct", "site_ct.domain:DOMAIN", "medrestore.domains")]
-    monkeypatch.setattr(
-        restorer, "entry_points", lambda group: entries if group == "medrestore.domains" else []
-    )
+    monkeypatch.setattr(kinds, "entry_points", lambda group: entries if group == "medrestore.domains" else [])
     for said in ({"restorer": "ct.ScanRestorer"}, {"neighbors": 1, "window": [0, 80]}):
         assert file_restorer_of(said, weights="model.pt") is ScanRestorer
 
@@ -108,7 +106,7 @@ def test_weights_of_another_restorer_than_a_bundle_names_are_refused(write: Call
 
 def test_domain_that_is_gone_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [EntryPoint("ct", "site_ct.domain:DOMAIN", "medrestore.domains")]
-    monkeypatch.setattr(restorer, "entry_points", lambda group: entries)
+    monkeypatch.setattr(kinds, "entry_points", lambda group: entries)
     assert file_restorer_of({"neighbors": 1}, weights="model.pt") is VolumeFileRestorer
     with pytest.raises(InputError, match=r"'ct\.ScanRestorer', which is not installed here"):
         file_restorer_of({"restorer": "ct.ScanRestorer"}, weights="model.pt")
