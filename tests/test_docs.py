@@ -165,6 +165,41 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors_of(place), f"{target}: there is no such heading"
 
 
+def rows_of(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table below a heading, without the table's own header."""
+    section = (ROOT / page).read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines[2:]]
+
+
+METHODS = rows_of("README.md", "Methods")
+
+
+@pytest.mark.parametrize("cells", METHODS, ids=[cells[0].split(",")[0] for cells in METHODS])
+def test_method_has_its_code_its_keys_and_its_result(cells: list[str]) -> None:
+    """That files and headings exist, the test of links says."""
+    _, equation, code, keys, result = cells
+    links = re.findall(r"\[`(\w+)`\]\(([^)]+)\)", code)
+    assert links
+    for name, path in links:
+        assert re.search(rf"^(def|class) {name}\b", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+    assert result
+    if keys:
+        assert equation
+        bundle, *named = re.findall(r"`(\w+)`", keys)
+        known = yaml.safe_load((ROOT / "bundles" / bundle / "configs" / "train.yaml").read_text())
+        assert set(named) <= {*known, *known["parameters"]}
+
+
+def test_floor_plan_names_all_rooms_and_no_other() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    plan = page.split("```")[1].partition("\nmedrestore/\n")[2].partition("\nbundles/")[0]
+    rooms = set(re.findall(r"^  (\w+)(?:/|\.py) ", plan, re.MULTILINE))
+    hidden = {"__init__", "__main__"}
+    there = {path.stem for path in (ROOT / "medrestore").iterdir() if path.suffix in ("", ".py")} - hidden
+    assert rooms == {name for name in there if not name.startswith(("_", "."))}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_page_speaks_of_no_machine_and_no_ticket(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
