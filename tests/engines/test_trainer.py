@@ -75,9 +75,9 @@ def test_resumed_after_an_epoch_is_bit_identical(uninterrupted: Path, tmp_path: 
 @pytest.mark.parametrize("delay", [0.0, 0.25, 0.6])
 def test_killed_and_resumed_is_bit_identical(uninterrupted: Path, tmp_path: Path, delay: float) -> None:
     """SIGKILL at a moment after the first checkpoint; the last checkpoint loads and the run ends alike."""
-    command = [sys.executable, str(SCRIPT), str(tmp_path)]
     # Pauses of 0.1 s an iteration: nine iterations are left after the first checkpoint.
-    with subprocess.Popen([*command, "0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [sys.executable, str(SCRIPT), str(tmp_path), "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -86,7 +86,7 @@ def test_killed_and_resumed_is_bit_identical(uninterrupted: Path, tmp_path: Path
     assert process.returncode == -signal.SIGKILL
     assert load_file(tmp_path / "checkpoint.pt")["epoch"] < 4
     assert not (tmp_path / "model.pt").exists()
-    subprocess.run([*command, "0"], check=True, capture_output=True)
+    build_trainer(tmp_path).run()
     for name in ("checkpoint.pt", "model.pt"):
         assert_same_bits(uninterrupted / name, tmp_path / name)
 

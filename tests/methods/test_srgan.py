@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 from skimage.metrics import structural_similarity
+from step_case import Discriminator, Recorder
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
 from medrestore.methods.base import Stage
 from medrestore.methods.srgan import SRGAN
 from medrestore.networks.autoencoder import TextureAutoencoder
-from medrestore.networks.discriminators import DiscriminatorOutput
 from medrestore.networks.vgg import VGG19Features
 from medrestore.networks.weights import describe, save_file
 
@@ -32,19 +32,6 @@ class Generator(nn.Module):
         return nn.functional.pixel_shuffle(self.convolution(image), 4)
 
 
-class Discriminator(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(3, 4, 3, padding=1)
-        self.out = nn.Linear(4, 1)
-        self.seen: list[Tensor] = []
-
-    def forward(self, image: Tensor) -> DiscriminatorOutput:
-        self.seen.append(image)
-        feature = torch.relu(self.convolution(image))
-        return DiscriminatorOutput(self.out(feature.mean((2, 3))), [feature])
-
-
 class Encoder(TextureAutoencoder):
     """Keeps what it encodes, and whether gradients flowed."""
 
@@ -56,29 +43,6 @@ class Encoder(TextureAutoencoder):
         encoding = super().encode(x)
         self.seen.append((x, encoding.requires_grad))
         return encoding
-
-
-class Recorder:
-    """Stands for the engine: propagates each loss, keeps whose gradients it left where; steps if asked to."""
-
-    def __init__(self, step: SRGAN, *, update: bool = False) -> None:
-        self.step = step
-        self.update = update
-        self.losses: dict[str, float] = {}
-        self.touched: dict[str, set[str]] = {}
-
-    def minimize(self, name: str, loss: Tensor) -> None:
-        for network in self.step.networks.values():
-            network.zero_grad(set_to_none=True)
-        loss.backward()
-        self.losses[name] = loss.item()
-        self.touched[name] = {
-            other
-            for other, network in self.step.networks.items()
-            if any(p.grad is not None for p in network.parameters())
-        }
-        if self.update:
-            self.step.optimizers[name].step()
 
 
 @pytest.fixture
@@ -94,7 +58,7 @@ def batch() -> dict[str, Tensor]:
 def networks() -> Iterator[dict[str, Any]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        yield {"generator": Generator(), "discriminator": Discriminator(), "encoder": Encoder()}
+        yield {"generator": Generator(), "discriminator": Discriminator(3), "encoder": Encoder()}
 
 
 def build(networks: dict[str, Any], **settings: Any) -> SRGAN:
@@ -122,7 +86,7 @@ def quasi_norm(residual: Tensor, exponent: float) -> float:
 def test_generator_minimizes_the_papers_terms(networks, batch, exponent: float) -> None:
     step = build(networks, fidelity_weight=2.0, exponent=exponent)
     step.enter(JOINT)
-    engine = Recorder(step)
+    engine = Recorder(networks)
     losses = step.step(engine, batch)
     x = batch["label"]
     with torch.no_grad():
@@ -161,7 +125,7 @@ def test_generator_minimizes_the_papers_terms(networks, batch, exponent: float) 
 def test_each_loss_reaches_its_own_network_alone(networks, batch) -> None:
     step = build(networks)
     step.enter(JOINT)
-    engine = Recorder(step)
+    engine = Recorder(networks)
     step.step(engine, batch)
     assert engine.touched == {"generator": {"generator"}, "discriminator": {"discriminator"}}
 
@@ -180,7 +144,7 @@ def test_every_term_reaches_the_generator(networks, batch) -> None:
                 if name == "generator":
                     found.append(networks["generator"].convolution.weight.grad.clone())
 
-        step.step(Keeper(step), batch)
+        step.step(Keeper(networks), batch)
         return found[0]
 
     whole = gradient()
@@ -191,7 +155,7 @@ def test_every_term_reaches_the_generator(networks, batch) -> None:
 def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch) -> None:
     step = build(networks)
     step.enter(JOINT)
-    losses = step.step(Recorder(step), batch)
+    losses = step.step(Recorder(networks), batch)
     fake_for_generator, real, fake = networks["discriminator"].seen
     restored = networks["generator"](batch["image"]).detach()
     assert fake_for_generator.requires_grad
@@ -209,7 +173,7 @@ def test_nothing_is_done_twice(networks, batch) -> None:
     """D sees the target once; E encodes the target once, without a gradient, and the restored image once."""
     step = build(networks)
     step.enter(JOINT)
-    step.step(Recorder(step), batch)
+    step.step(Recorder(networks), batch)
     assert sum(image is batch["label"] for image in networks["discriminator"].seen) == 1
     assert len(networks["discriminator"].seen) == 3
     assert [(image is batch["label"], gradient) for image, gradient in networks["encoder"].seen] == [
@@ -254,7 +218,7 @@ def test_stages_and_variants(networks, batch, stage, settings, learning, terms) 
     step = build(networks, **settings)
     step.enter(stage)
     before = {name: [p.clone() for p in network.parameters()] for name, network in networks.items()}
-    engine = Recorder(step, update=True)
+    engine = Recorder(networks, optimizers=step.optimizers)
     losses = step.step(engine, batch)
     assert set(losses) == terms
     assert not any(loss.requires_grad for loss in losses.values())
@@ -274,7 +238,7 @@ def test_stages_and_variants(networks, batch, stage, settings, learning, terms) 
 def test_autoencoder_learns_targets_alone(networks, batch, exponent: float) -> None:
     step = build(networks, autoencoder_exponent=exponent)
     step.enter(AUTOENCODER)
-    losses = step.step(Recorder(step), {"label": batch["label"]})
+    losses = step.step(Recorder(networks), {"label": batch["label"]})
     residual = networks["encoder"](batch["label"]).detach() - batch["label"]
     expected = (residual**2).mean().item() if exponent == 2 else quasi_norm(residual, exponent)
     assert losses["reconstruction"].item() == pytest.approx(expected, rel=1e-5)
@@ -285,7 +249,7 @@ def test_vgg_takes_the_encoders_place(networks, batch) -> None:
     step = build(networks, exponent=2.0, epsilon=0.0, structure_weight=0.0)
     assert set(step.optimizers) == {"generator", "discriminator"}
     step.enter(JOINT)
-    losses = step.step(Recorder(step), batch)
+    losses = step.step(Recorder(networks), batch)
     with torch.no_grad():
         restored = networks["generator"](batch["image"])
         difference = networks["encoder"].encode(restored) - networks["encoder"].encode(batch["label"])
@@ -298,9 +262,9 @@ def test_generator_steps_under_autocast(networks, batch) -> None:
     """Losses are float32, close to those of single precision."""
     step = build(networks)
     step.enter(JOINT)
-    expected = step.step(Recorder(step), batch)
+    expected = step.step(Recorder(networks), batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = step.step(Recorder(step), batch)
+        losses = step.step(Recorder(networks), batch)
     for name, loss in losses.items():
         assert loss.dtype == torch.float32, name
         # bfloat16 has 8 bits: 2^-8 of values around 1, averaged.
@@ -325,7 +289,7 @@ def test_only_needed_networks_are_asked_for(networks, batch) -> None:
     alone = {"generator": networks["generator"]}
     step = build(alone, adversarial_weight=0.0, manifold_weight=0.0)
     step.enter(WARM_UP)
-    assert set(step.step(Recorder(step), batch)) == {"fidelity", "generator"}
+    assert set(step.step(Recorder(networks), batch)) == {"fidelity", "generator"}
     with pytest.raises(InputError, match=r"networks must hold discriminator, encoder, got \['generator'\]"):
         build(alone)
 

@@ -7,22 +7,12 @@ import math
 import pytest
 import torch
 from monai.losses import DiceCELoss
-from torch import Tensor, nn
+from step_case import Recorder
+from torch import nn
 
 from medrestore.checks import InputError
 from medrestore.methods.base import Stage
 from medrestore.methods.supervised import Supervised
-
-
-class Recorder:
-    """Stands for the engine: keeps whose loss was propagated."""
-
-    def __init__(self) -> None:
-        self.losses: dict[str, float] = {}
-
-    def minimize(self, name: str, loss: Tensor) -> None:
-        loss.backward()
-        self.losses[name] = loss.item()
 
 
 def test_step_minimizes_dice_and_cross_entropy_by_hand() -> None:
@@ -36,7 +26,7 @@ def test_step_minimizes_dice_and_cross_entropy_by_hand() -> None:
         loss=DiceCELoss(sigmoid=True, batch=True, smooth_nr=0.0, smooth_dr=0.0),
     )
     step.enter(Stage("segmentation", 1, ("segmenter",)))
-    engine = Recorder()
+    engine = Recorder(step.networks)
     # Probabilities: 3/4 where the image is 1, 1/2 where it is 0. The second slice holds no lesion.
     image = torch.tensor([[1.0, 0.0], [0.0, 0.0]]).reshape(2, 1, 1, 2)
     mask = torch.tensor([[1, 0], [0, 0]], dtype=torch.uint8).reshape(2, 1, 1, 2)

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from step_case import Discriminator, Recorder
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
 from medrestore.losses.task import contrast_loss
 from medrestore.methods.base import Stage
 from medrestore.methods.taskgan import TaskGAN
-from medrestore.networks.discriminators import DiscriminatorOutput
 
 JOINT = Stage("joint", 1, ("generator", "discriminator", "task"))
 PRETRAIN = Stage("pretrain", 1, ("task",))
@@ -25,19 +25,6 @@ class Generator(nn.Module):
         return self.convolution(image)
 
 
-class Discriminator(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(1, 4, 3, padding=1)
-        self.out = nn.Linear(4, 1)
-        self.seen: list[Tensor] = []
-
-    def forward(self, image: Tensor) -> DiscriminatorOutput:
-        self.seen.append(image)
-        feature = torch.relu(self.convolution(image))
-        return DiscriminatorOutput(self.out(feature.mean((2, 3))), [feature])
-
-
 class Task(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -45,26 +32,6 @@ class Task(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.out(image.mean((2, 3))).flatten()
-
-
-class Recorder:
-    """Stands for the engine: propagates each loss, keeps whose gradients it left where; updates nothing."""
-
-    def __init__(self, networks: dict[str, nn.Module]) -> None:
-        self.networks = networks
-        self.losses: dict[str, float] = {}
-        self.touched: dict[str, set[str]] = {}
-
-    def minimize(self, name: str, loss: Tensor) -> None:
-        for network in self.networks.values():
-            network.zero_grad(set_to_none=True)
-        loss.backward()
-        self.losses[name] = loss.item()
-        self.touched[name] = {
-            other
-            for other, network in self.networks.items()
-            if any(p.grad is not None for p in network.parameters())
-        }
 
 
 @pytest.fixture
@@ -81,7 +48,7 @@ def batch() -> dict[str, Tensor]:
 def networks() -> Iterator[dict[str, nn.Module]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        yield {"generator": Generator(), "discriminator": Discriminator(), "task": Task()}
+        yield {"generator": Generator(), "discriminator": Discriminator(1), "task": Task()}
 
 
 def build(networks: dict[str, nn.Module], **settings: object) -> TaskGAN:
