@@ -93,7 +93,7 @@ def main() -> None:
 
 def report(stack: SliceStack, neighbors: int, batch_size: int, repetitions: int) -> None:
     """Time an epoch through the loader, and the same bytes copied slice by slice into one buffer."""
-    dataset = SliceDataset(stack, neighbors=neighbors)
+    dataset = SliceDataset(stack, neighbors=neighbors, label_column="amyloid_status")
     sampler = BalancedBatchSampler(
         dataset.labels, batch_size=batch_size, batches_per_epoch=len(dataset) // batch_size, seed=0
     )

@@ -21,10 +21,15 @@ from threadpoolctl import threadpool_limits
 from timing import interleaved, machine
 
 from medrestore import rng
-from medrestore.data.phantoms.anatomy import CohortGrid, load_template, mu_map, vary
+from medrestore.data.phantoms.anatomy import CohortGrid, load_template, vary
 from medrestore.domains.amyloid_pet.simulate.amyloid import draw_uptake, true_activity
 from medrestore.domains.amyloid_pet.simulate.design import DOSE_SERIES
-from medrestore.domains.amyloid_pet.simulate.subject import COUNTS_PER_SUV_MM, SubjectPlan, simulate_subject
+from medrestore.domains.amyloid_pet.simulate.subject import (
+    COUNTS_PER_SUV_MM,
+    SubjectPlan,
+    mu_map,
+    simulate_subject,
+)
 from medrestore.domains.multicontrast_mri.simulate.body import fine_grid
 from medrestore.domains.multicontrast_mri.simulate.design import SIZES, MriSubjectPlan
 from medrestore.domains.multicontrast_mri.simulate.head import ventricle_distance_mm

@@ -192,8 +192,7 @@ def manifest_check(
     Files are read too: what train, restore or evaluate would refuse of them, such as a region map without the
     regions of the SUVR, is found here. Tables are CSV, separated by commas, UTF-8.
     """
-    from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
-    from medrestore.domains.amyloid_pet.schema import pair_schema
+    from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION, pair_schema
 
     schema = pair_schema(
         label_column=label_column,

@@ -1,4 +1,4 @@
-"""Rigid registration of two images of one head, of any contrast, and resampling through it.
+"""Rigid registration of two images of one head, however they were taken, and resampling through it.
 
 Images of one session differ by what the patient moved, a few millimeters and degrees. Found by mutual
 information, judged by what a wrong registration cannot have: a sharp peak.
@@ -55,7 +55,7 @@ LEAST_OVERLAP = 0.5
 
 LEAST_DISTINCTNESS = 0.25
 """Distinctness below which a registration counts as failed. The same head has 0.34 to 0.54 in T1, T2, FLAIR
-and contrast-enhanced T1 of a real glioma, 0.33 to 0.41 in the averages of 152 people's T1, T2 and PD, 0.30
+and enhanced T1 of a real glioma, 0.33 to 0.41 in the averages of 152 people's T1, T2 and PD, 0.30
 (STIR) to 0.5 in simulated subjects; another subject's head at most 0.21, one upside down or back to front
 0.18. A mirrored head, which is nearly its own mirror image, has up to 0.3: for sides, trust the headers."""
 
@@ -126,7 +126,7 @@ def register_rigid(
     moving : Volume
         To be brought to the fixed image; of the same session: the search starts where the headers say.
     fixed : Volume or FixedHead
-        The image that stays; of any contrast, on any grid.
+        The image that stays; of any kind, on any grid.
     most_mm : float, mm
         Largest displacement of a place in the head.
     least_overlap : float

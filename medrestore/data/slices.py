@@ -137,7 +137,7 @@ class SliceDataset(StackDataset):
         stack: SliceStack,
         *,
         neighbors: int,
-        label_column: str = "amyloid_status",
+        label_column: str,
         slice_range: tuple[float, float] | None = None,
     ) -> None:
         require_in_range("neighbors", neighbors, 0, 1000)

@@ -32,7 +32,7 @@ def stack(make_cohort: Callable[..., Path], tmp_path: Path) -> SliceStack:
 # ---------------------------------------------------------------- dataset
 @pytest.mark.parametrize("neighbors", [0, 1, 3, 9])
 def test_batch_is_what_a_loop_over_slices_and_channels_gives(stack: SliceStack, neighbors: int) -> None:
-    dataset = SliceDataset(stack, neighbors=neighbors)
+    dataset = SliceDataset(stack, neighbors=neighbors, label_column="amyloid_status")
     assert len(dataset) == sum(DEPTHS)
     wanted = [0, 25, 4, 5, 10, 4]  # first and last slices of volumes, out of order, one twice
     batch = dataset.__getitems__(wanted)
@@ -60,25 +60,25 @@ def test_batch_is_what_a_loop_over_slices_and_channels_gives(stack: SliceStack, 
 
 
 def test_one_item_is_the_batch_without_its_first_axis(stack: SliceStack) -> None:
-    dataset = SliceDataset(stack, neighbors=1)
+    dataset = SliceDataset(stack, neighbors=1, label_column="amyloid_status")
     batch = dataset.__getitems__([7])
     assert all(torch.equal(value, batch[name][0]) for name, value in dataset[7].items())
 
 
 def test_batch_may_be_changed_without_touching_the_map(stack: SliceStack) -> None:
-    dataset = SliceDataset(stack, neighbors=1)
+    dataset = SliceDataset(stack, neighbors=1, label_column="amyloid_status")
     before = np.array(stack.degraded)
     dataset.__getitems__([3, 4])["image"].zero_()
     np.testing.assert_array_equal(stack.degraded, before)
 
 
 def test_labels_are_those_of_the_subjects(stack: SliceStack) -> None:
-    labels = SliceDataset(stack, neighbors=0).labels
+    labels = SliceDataset(stack, neighbors=0, label_column="amyloid_status").labels
     assert labels.tolist() == [0] * 5 + [1] * 6 + [0] * 7 + [1] * 8
 
 
 def test_slice_range_restricts_centers_not_neighbors(stack: SliceStack) -> None:
-    dataset = SliceDataset(stack, neighbors=1, slice_range=(0.25, 0.75))
+    dataset = SliceDataset(stack, neighbors=1, slice_range=(0.25, 0.75), label_column="amyloid_status")
     # Centers (z + .5) / depth within [.25, .75]: 5 -> .3 .5 .7; 6 -> .25 to .75; 7 -> .357 .5 .643; 8 ->
     # .3125 to .6875.
     chosen = [[1, 2, 3], [1, 2, 3, 4], [2, 3, 4], [2, 3, 4, 5]]
@@ -87,7 +87,9 @@ def test_slice_range_restricts_centers_not_neighbors(stack: SliceStack) -> None:
     assert dataset.labels.tolist() == [0] * 3 + [1] * 4 + [0] * 3 + [1] * 4
     np.testing.assert_array_equal(batch["image"][0, 0], stack.degraded[0])  # z = 0 of the first volume
     assert torch.equal(
-        SliceDataset(stack, neighbors=0, slice_range=(0, 1)).__getitems__([25])["label"][0, 0],
+        SliceDataset(stack, neighbors=0, slice_range=(0, 1), label_column="amyloid_status").__getitems__(
+            [25]
+        )["label"][0, 0],
         torch.tensor(stack.target[25]),
     )
 
@@ -100,22 +102,22 @@ def test_other_label_column_names_the_key(stack: SliceStack) -> None:
 
 
 def test_shown_channel_is_the_slice_itself(stack: SliceStack) -> None:
-    dataset = SliceDataset(stack, neighbors=2)
+    dataset = SliceDataset(stack, neighbors=2, label_column="amyloid_status")
     image = dataset.__getitems__([12])["image"]
     np.testing.assert_array_equal(image[0, dataset.shown_channel], stack.degraded[12])
 
 
 def test_wrong_arguments_of_the_dataset_are_refused(stack: SliceStack) -> None:
     with pytest.raises(InputError, match=r"neighbors must be in \[0, 1000\], got -1"):
-        SliceDataset(stack, neighbors=-1)
+        SliceDataset(stack, neighbors=-1, label_column="amyloid_status")
     with pytest.raises(
         InputError, match="label_column 'status' is not a column of the manifest, which has subject_id"
     ):
         SliceDataset(stack, neighbors=0, label_column="status")
     with pytest.raises(InputError, match=r"slice_range\[1\] must be in \[0.6, 1\], got 0.4"):
-        SliceDataset(stack, neighbors=0, slice_range=(0.6, 0.4))
+        SliceDataset(stack, neighbors=0, slice_range=(0.6, 0.4), label_column="amyloid_status")
     with pytest.raises(InputError, match=r"slice_range \(0.501, 0.502\) holds no slice"):
-        SliceDataset(stack, neighbors=0, slice_range=(0.501, 0.502))
+        SliceDataset(stack, neighbors=0, slice_range=(0.501, 0.502), label_column="amyloid_status")
     stack.volumes["gap"] = [0.0, 1.0, np.nan, 1.0]
     with pytest.raises(InputError, match="'gap' holds values that are no numbers"):
         SliceDataset(stack, neighbors=0, label_column="gap")
@@ -310,7 +312,7 @@ def test_unknown_kind_of_batches_is_refused() -> None:
 # ---------------------------------------------------------------- loaders
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_yields_the_samplers_batches_whole(stack: SliceStack, workers: int) -> None:
-    dataset = SliceDataset(stack, neighbors=1)
+    dataset = SliceDataset(stack, neighbors=1, label_column="amyloid_status")
     sampler = BalancedBatchSampler(dataset.labels, batch_size=4, batches_per_epoch=3, seed=0)
     loader = make_slice_loader(dataset, sampler, workers=workers)
     state = torch.get_rng_state()
@@ -325,7 +327,7 @@ def test_loader_yields_the_samplers_batches_whole(stack: SliceStack, workers: in
 
 
 def test_sequential_loader_yields_every_slice_once_in_order(stack: SliceStack) -> None:
-    dataset = SliceDataset(stack, neighbors=0)
+    dataset = SliceDataset(stack, neighbors=0, label_column="amyloid_status")
     state = torch.get_rng_state()
     batches = list(make_sequential_loader(dataset, batch_size=8))
     assert [len(batch["label"]) for batch in batches] == [8, 8, 8, 2]
@@ -334,7 +336,7 @@ def test_sequential_loader_yields_every_slice_once_in_order(stack: SliceStack) -
 
 
 def test_negative_workers_are_refused(stack: SliceStack) -> None:
-    dataset = SliceDataset(stack, neighbors=0)
+    dataset = SliceDataset(stack, neighbors=0, label_column="amyloid_status")
     sampler = BalancedBatchSampler(dataset.labels, batch_size=4, batches_per_epoch=3, seed=0)
     with pytest.raises(InputError, match="workers must be in"):
         make_slice_loader(dataset, sampler, workers=-1)

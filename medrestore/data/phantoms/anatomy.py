@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from medrestore.checks import require_in_range
 from medrestore.data.phantoms.template import (
-    COMPOSITE_REGIONS,
     MENINGES_MM,
-    REFERENCE_REGION,
     REGIONS,
     SKULL_MM,
     Template,
@@ -19,29 +17,21 @@ from medrestore.data.phantoms.template import (
 )
 
 __all__ = [
-    "COMPOSITE_REGIONS",
-    "REFERENCE_REGION",
     "REGIONS",
     "CohortGrid",
     "SubjectAnatomy",
     "Template",
     "load_template",
-    "mu_map",
     "smooth_field",
     "vary",
 ]
-
-MU_TISSUE_PER_CM = 0.096
-MU_BONE_PER_CM = 0.151
-"""Linear attenuation at 511 keV: water (NIST XCOM), and skull averaged over its layers, as in PET/MR."""
-
 
 MEAN_HEAD_SIZE = 0.93
 """Mean size of a head, in each direction, relative to MNI152's, which is larger than most."""
 
 MEDIAN_FLUID_WEIGHT = 1.5
 """Weight of fluid where tissue is mixed, which thins the cortex and widens sulci and ventricles: the template
-averages people of 18 to 44 years, amyloid PET is done in those over 60."""
+averages people of 18 to 44 years, patients are mostly older."""
 
 
 @dataclass(frozen=True)
@@ -230,11 +220,3 @@ def vary(template: Template, grid: CohortGrid, *, random: np.random.Generator) -
         "fluid_weight": fluid_weight,
     }
     return SubjectAnatomy(gray, white, fluid, scalp, skull, regions, template_mm, parameters)
-
-
-def mu_map(anatomy: SubjectAnatomy) -> NDArray[np.float32]:
-    """Return the linear attenuation coefficients at 511 keV, (X, Y, Z) float32, 1/cm."""
-    mu = np.zeros(anatomy.regions.shape, dtype=np.float32)
-    mu[anatomy.regions > 0] = MU_TISSUE_PER_CM
-    mu[anatomy.skull] = MU_BONE_PER_CM
-    return mu

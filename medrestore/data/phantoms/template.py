@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "COMPOSITE_REGIONS",
     "MENINGES_MM",
-    "REFERENCE_REGION",
     "REGIONS",
     "SKULL_MM",
     "Template",
@@ -38,12 +36,6 @@ REGIONS: dict[str, int] = {
     "head": 10,
 }
 """Codes of the region-label maps; 0 is the background. ``cerebellum`` is the cerebellar cortex."""
-
-COMPOSITE_REGIONS: tuple[int, ...] = (2, 3, 4, 5)
-"""Regions whose means are averaged for the composite SUVR."""
-
-REFERENCE_REGION: int = 1
-"""The region that the composite SUVR is relative to."""
 
 DOSENBACH_REGIONS: dict[str, tuple[str, ...]] = {
     "cerebellum": ("inf cerebellum", "lat cerebellum", "med cerebellum"),

@@ -16,7 +16,7 @@ from medrestore.data.schema import Schema
 from medrestore.data.tables import Problem
 from medrestore.data.volumes import Volume
 
-__all__ = ["COLUMNS", "at_dose", "pair_schema"]
+__all__ = ["COLUMNS", "COMPOSITE_REGIONS", "REFERENCE_REGION", "at_dose", "pair_schema"]
 
 COLUMNS = (
     *(
@@ -32,6 +32,13 @@ COLUMNS = (
     *("tracer", "units", "degraded_sha256", "target_sha256", "regions_sha256"),
 )
 """Order in which a manifest's columns are written; others follow."""
+
+COMPOSITE_REGIONS: tuple[int, ...] = (2, 3, 4, 5)
+"""Regions whose means are averaged for the composite SUVR: frontal, lateral temporal, parietal, and precuneus
+with posterior cingulate cortex."""
+
+REFERENCE_REGION: int = 1
+"""The region that the composite SUVR is relative to: cerebellar cortex."""
 
 _KEY = {"subject_id": "subject", "session_id": "session", "dose_fraction": "dose fraction"}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from medrestore.data.phantoms.template import COMPOSITE_REGIONS, REFERENCE_REGION
+from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION
 from medrestore.domains.base import Quantity
 from medrestore.metrics.quantitative import composite_suvr
 

@@ -8,13 +8,10 @@ import pytest
 from medrestore import rng
 from medrestore.checks import InputError
 from medrestore.data.phantoms.anatomy import (
-    MU_BONE_PER_CM,
-    MU_TISSUE_PER_CM,
     REGIONS,
     CohortGrid,
     SubjectAnatomy,
     load_template,
-    mu_map,
     smooth_field,
     vary,
 )
@@ -100,23 +97,6 @@ def test_more_fluid_weight_is_more_atrophy() -> None:
     fluid = [anatomy.fluid.sum() / (anatomy.gray + anatomy.white).sum() for anatomy in few]
     weights = [anatomy.parameters["fluid_weight"] for anatomy in few]
     assert np.corrcoef(np.log(weights), fluid)[0, 1] > 0.8
-
-
-def test_mu_map(subjects: list[SubjectAnatomy]) -> None:
-    mu = mu_map(subjects[0])
-    assert mu.dtype == np.float32
-    assert {float(value) for value in np.unique(mu)} == {
-        0.0,
-        float(np.float32(MU_TISSUE_PER_CM)),
-        float(np.float32(MU_BONE_PER_CM)),
-    }
-    # A ray from ear to ear through the middle of the head: 14 to 20 cm of tissue, two walls of bone.
-    across = mu[:, 32, 14] * 0.4
-    assert 14 * 0.096 < across.sum() < 20 * 0.12
-    bone = np.flatnonzero(mu[:, 32, 14] == np.float32(MU_BONE_PER_CM))
-    assert bone.min() < 25
-    assert bone.max() > 38
-    assert not mu[0].any()
 
 
 class TestSmoothField:

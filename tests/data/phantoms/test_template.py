@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from medrestore.data.phantoms.template import (
-    COMPOSITE_REGIONS,
     DOSENBACH_REGIONS,
-    REFERENCE_REGION,
     REGIONS,
     Template,
     load_template,
@@ -38,8 +36,6 @@ def test_codes_are_those_of_the_cohorts_files() -> None:
         "csf": 9,
         "head": 10,
     }
-    assert COMPOSITE_REGIONS == (2, 3, 4, 5)
-    assert REFERENCE_REGION == 1
 
 
 def test_every_dosenbach_region_has_one_of_ours() -> None:

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from medrestore.checks import fail, require_in_range, require_in_set
 from medrestore.data.phantoms.anatomy import (
-    COMPOSITE_REGIONS,
-    REFERENCE_REGION,
     REGIONS,
     CohortGrid,
     SubjectAnatomy,
     Template,
     smooth_field,
 )
+from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION
 
 __all__ = ["CUT_OFF_SUVR", "SOURCES", "AmyloidUptake", "composite_of_truth", "draw_uptake", "true_activity"]
 

@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medrestore import rng
-from medrestore.data.phantoms.anatomy import CohortGrid, Template, mu_map, vary
+from medrestore.data.phantoms.anatomy import CohortGrid, SubjectAnatomy, Template, vary
 from medrestore.data.phantoms.folder import SubjectFolder
 from medrestore.domains.amyloid_pet.simulate.amyloid import composite_of_truth, draw_uptake, true_activity
 from medrestore.operators.pet_scan import STANDARD_DOSE, ScanSettings, simulate_scans
 
-__all__ = ["SubjectPlan", "degraded_name", "simulate_subject"]
+__all__ = ["SubjectPlan", "degraded_name", "mu_map", "simulate_subject"]
 
 COUNTS_PER_SUV_MM = 7.0
 """Median counts per bin, per SUV x mm of line integral, at the standard dose. Chosen so that the plain
@@ -21,6 +22,10 @@ reconstruction at 1 % of the dose reaches about 22 dB against the standard dose,
 
 DOSE_LOG_SD = 0.15
 """Standard deviation, over subjects, of the logarithm of dose x time x sensitivity."""
+
+MU_TISSUE_PER_CM = 0.096
+MU_BONE_PER_CM = 0.151
+"""Linear attenuation at 511 keV: water (NIST XCOM), and skull averaged over its layers, as in PET/MR."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,14 @@ def degraded_name(dose_fraction: float) -> str:
     'degraded_dose-0.01.nii.gz'
     """
     return f"degraded_dose-{dose_fraction:.9g}.nii.gz"
+
+
+def mu_map(anatomy: SubjectAnatomy) -> NDArray[np.float32]:
+    """Return the linear attenuation coefficients at 511 keV, (X, Y, Z) float32, 1/cm."""
+    mu = np.zeros(anatomy.regions.shape, dtype=np.float32)
+    mu[anatomy.regions > 0] = MU_TISSUE_PER_CM
+    mu[anatomy.skull] = MU_BONE_PER_CM
+    return mu
 
 
 def simulate_subject(

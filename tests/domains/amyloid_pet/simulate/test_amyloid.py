@@ -10,6 +10,7 @@ import pytest
 from medrestore import rng
 from medrestore.checks import InputError
 from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, SubjectAnatomy, load_template, vary
+from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION
 from medrestore.domains.amyloid_pet.simulate.amyloid import (
     CUT_OFF_SUVR,
     AmyloidUptake,
@@ -17,6 +18,7 @@ from medrestore.domains.amyloid_pet.simulate.amyloid import (
     draw_uptake,
     true_activity,
 )
+from medrestore.domains.amyloid_pet.simulate.subject import MU_BONE_PER_CM, MU_TISSUE_PER_CM, mu_map
 
 GRID = CohortGrid(shape=(64, 64, 30), voxel_size_mm=(4.0, 4.0, 5.0), origin_mm=(-126.0, -144.0, -67.0))
 PLAIN = AmyloidUptake(suvr=1.2, nonspecific_suvr=1.2, cerebellum_suv=1.1, white_matter_ratio=1.75)
@@ -152,3 +154,26 @@ class TestTrueActivity:
             activity_of(anatomy, replace(PLAIN, suvr=0.51, nonspecific_suvr=0.001))
         with pytest.raises(InputError, match=r"suvr must be in \[0.5, 5.0\]"):
             activity_of(anatomy, replace(PLAIN, suvr=9.0))
+
+
+def test_mu_map(anatomy: SubjectAnatomy) -> None:
+    mu = mu_map(anatomy)
+    assert mu.dtype == np.float32
+    assert {float(value) for value in np.unique(mu)} == {
+        0.0,
+        float(np.float32(MU_TISSUE_PER_CM)),
+        float(np.float32(MU_BONE_PER_CM)),
+    }
+    # A ray from ear to ear through the middle of the head: 14 to 20 cm of tissue, two walls of bone.
+    across = mu[:, 32, 14] * 0.4
+    assert 14 * 0.096 < across.sum() < 20 * 0.12
+    bone = np.flatnonzero(mu[:, 32, 14] == np.float32(MU_BONE_PER_CM))
+    assert bone.min() < 25
+    assert bone.max() > 38
+    assert not mu[0].any()
+
+
+def test_regions_of_the_composite_suvr() -> None:
+    cortex = ("frontal", "lateral_temporal", "parietal", "precuneus_posterior_cingulate")
+    assert tuple(REGIONS[name] for name in cortex) == COMPOSITE_REGIONS
+    assert REGIONS["cerebellum"] == REFERENCE_REGION
