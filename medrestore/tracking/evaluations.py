@@ -9,15 +9,8 @@ import pandas as pd
 from medrestore.evaluation.record import Evaluation
 from medrestore.evaluation.titles import label_of
 from medrestore.tracking.environment import flatten
-from medrestore.tracking.recording import (
-    KIND,
-    environment_tags,
-    fingerprint_of,
-    metric_points,
-    new_run,
-    recorded_run,
-)
-from medrestore.tracking.store import experiment_id, log_file, log_values, open_client, recording
+from medrestore.tracking.recording import KIND, environment_tags, metric_points, new_run, record_once
+from medrestore.tracking.store import log_file, log_values
 
 __all__ = ["DIFFERENCE", "KIND", "log_evaluation"]
 
@@ -62,21 +55,21 @@ def log_evaluation(
     RecordingError
         When the store cannot be opened or takes no record.
     """
-    client = open_client(tracking_uri)
-    kept = f"the results are in {evaluation.output}; call the same again to record them"
-    with recording(tracking_uri, kept=kept):
-        experiment_key = experiment_id(client, experiment, tracking_uri)
-        fingerprint = fingerprint_of(evaluation.record)
-        found = recorded_run(client, experiment_key, fingerprint)
-        if found is not None:
-            return found
-        known_by = {"fingerprint": fingerprint}  # from the beginning: so a record that breaks off is found
-        with new_run(client, experiment_key, run_name, tags=known_by) as parent:
-            _record_whole(client, parent, evaluation)
-            for order, method in enumerate(evaluation.summary["method"].unique()):
-                with new_run(client, experiment_key, label_of(method), parent=parent) as child:
-                    _record_method(client, child, evaluation, str(method), order)
-        return parent
+
+    def write(client: Any, experiment_key: str, parent: str) -> None:
+        _record_whole(client, parent, evaluation)
+        for order, method in enumerate(evaluation.summary["method"].unique()):
+            with new_run(client, experiment_key, label_of(method), parent=parent) as child:
+                _record_method(client, child, evaluation, str(method), order)
+
+    return record_once(
+        tracking_uri,
+        experiment,
+        run_name,
+        record=evaluation.record,
+        kept=f"the results are in {evaluation.output}; call the same again to record them",
+        write=write,
+    )
 
 
 def _record_whole(client: Any, run_id: str, evaluation: Evaluation) -> None:

@@ -15,17 +15,12 @@ from medrestore.tracking.outbox import Outbox, how_to_complete
 from medrestore.tracking.recording import (
     KIND,
     RUN_FILE,
+    continued_or_new,
     environment_tags,
     metric_points,
-    remember_run,
     remembered_run,
 )
-from medrestore.tracking.store import (
-    experiment_id,
-    log_values,
-    open_client,
-    recording,
-)
+from medrestore.tracking.store import log_values, open_client, recording
 
 __all__ = ["ParentRun", "open_parent_run"]
 
@@ -97,13 +92,10 @@ def open_parent_run(
     outbox = Outbox(folder)
     with recording(tracking_uri):
         known = remembered_run(client, path, tracking_uri=tracking_uri)
-        if known is None:
-            key = experiment_id(client, experiment, tracking_uri)
-            run_id = str(client.create_run(key, run_name=run_name).info.run_id)
-            remember_run(path, run_id, experiment=experiment, tracking_uri=tracking_uri)
-            recorded: Mapping[str, str] = {}
-        else:
-            run_id, recorded = str(known.info.run_id), known.data.params
+        recorded = {} if known is None else known.data.params
+        run_id = continued_or_new(
+            client, known, path, experiment=experiment, run_name=run_name, tracking_uri=tracking_uri
+        )
         if outbox.send(client, run_id):
             client.update_run(run_id, status="RUNNING")
         new = {name: value for name, value in flatten(parameters).items() if name not in recorded}

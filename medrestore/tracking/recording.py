@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,26 @@ from medrestore.tracking.environment import (
     import_mlflow,
     without_credentials,
 )
-from medrestore.tracking.store import URI_VARIABLE, failures, sqlite_file, sqlite_uri
+from medrestore.tracking.store import (
+    URI_VARIABLE,
+    experiment_id,
+    failures,
+    open_client,
+    recording,
+    sqlite_file,
+    sqlite_uri,
+)
 
 __all__ = [
     "KIND",
     "PARENT_TAG",
     "RUN_FILE",
+    "continued_or_new",
     "environment_tags",
-    "fingerprint_of",
     "metric_points",
     "named_run",
     "new_run",
-    "recorded_run",
+    "record_once",
     "remember_run",
     "remembered_run",
 ]
@@ -51,26 +59,7 @@ RUN_FILE = "mlflow_run.json"
 def new_run(
     client: Any, experiment_key: str, name: str, *, parent: str = "", tags: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """Make a run for the block: FINISHED when it ends well, else FAILED.
-
-    Parameters
-    ----------
-    client
-        An ``MlflowClient``.
-    experiment_key
-        Id of the experiment.
-    name
-        Of the run.
-    parent
-        Id of the run that it is nested in.
-    tags
-        Further tags.
-
-    Yields
-    ------
-    str
-        Id of the run.
-    """
+    """Make a run for the block, nested in ``parent``: FINISHED when that ends well, else FAILED."""
     nested = {PARENT_TAG: parent} if parent else {}
     run_id = str(
         client.create_run(experiment_key, run_name=name, tags={**nested, **(tags or {})}).info.run_id
@@ -84,12 +73,32 @@ def new_run(
     client.set_terminated(run_id, status="FINISHED")
 
 
-def fingerprint_of(record: Mapping[str, Any]) -> str:
-    """Return a checksum that tells one result from another."""
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+def record_once(
+    tracking_uri: str,
+    experiment: str,
+    run_name: str,
+    *,
+    record: Mapping[str, Any],
+    kept: str,
+    write: Callable[[Any, str, str], None],
+) -> str:
+    """Return the id of the run of a result, which ``record`` tells from others; made when there is none.
+
+    ``write`` fills it, given an ``MlflowClient``, the id of the experiment and that of the run.
+    """
+    client = open_client(tracking_uri)
+    fingerprint = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    with recording(tracking_uri, kept=kept):
+        key = experiment_id(client, experiment, tracking_uri)
+        run_id = _recorded_run(client, key, fingerprint)
+        if run_id is None:
+            # The tag is there from the beginning: so a record that breaks off is found.
+            with new_run(client, key, run_name, tags={"fingerprint": fingerprint}) as run_id:
+                write(client, key, run_id)
+    return run_id
 
 
-def recorded_run(client: Any, experiment_key: str, fingerprint: str) -> str | None:
+def _recorded_run(client: Any, experiment_key: str, fingerprint: str) -> str | None:
     """Return the finished run that holds a result already; None when there is none.
 
     Runs of the same result whose record broke off are marked FAILED, with those nested in them.
@@ -102,6 +111,18 @@ def recorded_run(client: Any, experiment_key: str, fingerprint: str) -> str | No
             if left.info.status == "RUNNING":
                 client.set_terminated(left.info.run_id, status="FAILED")
     return None
+
+
+def continued_or_new(
+    client: Any, known: Any, path: Path, *, experiment: str, run_name: str, tracking_uri: str
+) -> str:
+    """Return the id of a run that is known, or of a new one, which the file ``path`` names from now on."""
+    if known is not None:
+        return str(known.info.run_id)
+    key = experiment_id(client, experiment, tracking_uri)
+    run_id = str(client.create_run(key, run_name=run_name).info.run_id)
+    remember_run(path, run_id, experiment=experiment, tracking_uri=tracking_uri)
+    return run_id
 
 
 def remember_run(path: Path, run_id: str, *, experiment: str, tracking_uri: str) -> None:

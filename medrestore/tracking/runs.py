@@ -24,14 +24,19 @@ from medrestore.tracking.environment import (
     anonymous_text,
     describe_environment,
     flatten,
-    git_commit,
     without_credentials,
 )
 from medrestore.tracking.outbox import UNSENT, Outbox, how_to_complete
-from medrestore.tracking.recording import PARENT_TAG, RUN_FILE, remember_run, remembered_run
+from medrestore.tracking.recording import (
+    KIND,
+    PARENT_TAG,
+    RUN_FILE,
+    continued_or_new,
+    environment_tags,
+    remembered_run,
+)
 from medrestore.tracking.sender import Sender
 from medrestore.tracking.store import (
-    experiment_id,
     experiment_name,
     failures,
     log_file,
@@ -270,18 +275,14 @@ class MLflowRun:
             outbox.send(client, str(run.info.run_id))
             client.set_terminated(run.info.run_id, status="FAILED")
             run = None
-        if run is None:
-            key = experiment_id(client, self.experiment, self.tracking_uri)
-            new = client.create_run(key, run_name=self.run_name)
-            self.run_id = str(new.info.run_id)
-            remember_run(
-                self.output_dir / RUN_FILE,
-                self.run_id,
-                experiment=self.experiment,
-                tracking_uri=self.tracking_uri,
-            )
-        else:
-            self.run_id = str(run.info.run_id)
+        self.run_id = continued_or_new(
+            client,
+            run,
+            self.output_dir / RUN_FILE,
+            experiment=self.experiment,
+            run_name=self.run_name,
+            tracking_uri=self.tracking_uri,
+        )
         if outbox.send(client, self.run_id):  # what an earlier call could not send comes before what is new
             client.update_run(self.run_id, status="RUNNING")
         if run is not None:
@@ -297,15 +298,7 @@ class MLflowRun:
     def _record_beginning(
         self, client: Any, resumed: Any, iteration: int, parameters: Mapping[str, str]
     ) -> None:
-        environment = describe_environment()
-        tags = {
-            "kind": "training",
-            **{f"environment.{name}": value for name, value in environment.items()},
-            **self.tags,
-        }
-        commit = git_commit()
-        if commit is not None:
-            tags["mlflow.source.git.commit"] = commit
+        tags = {KIND: "training", **environment_tags(), **self.tags}
         if resumed is not None:
             known = resumed.data.params
             tags["resumed_at_iteration"] = str(iteration)
@@ -316,7 +309,7 @@ class MLflowRun:
             }
             parameters = {name: value for name, value in parameters.items() if name not in known}
         log_values(client, str(self.run_id), parameters=parameters, tags=tags)
-        client.log_dict(self.run_id, environment, "environment.json")
+        client.log_dict(self.run_id, describe_environment(), "environment.json")
         if self.configuration is not None:
             path = Path(self.configuration)
             client.log_text(self.run_id, anonymous_text(path.read_text()), f"configuration/{path.name}")

@@ -15,15 +15,8 @@ from medrestore.study.analysis.unblinded import MODEL
 from medrestore.study.labels import arm_label, reader_label
 from medrestore.study.report.report import PRIVATE_FILES, RECORD, analysis_record
 from medrestore.tracking.environment import flatten
-from medrestore.tracking.recording import (
-    KIND,
-    environment_tags,
-    fingerprint_of,
-    metric_points,
-    new_run,
-    recorded_run,
-)
-from medrestore.tracking.store import experiment_id, log_file, log_values, open_client, recording
+from medrestore.tracking.recording import KIND, environment_tags, metric_points, new_run, record_once
+from medrestore.tracking.store import log_file, log_values
 
 __all__ = ["READ", "STUDY", "log_study"]
 
@@ -62,24 +55,12 @@ def log_study(analysis: StudyAnalysis, folder: str | os.PathLike[str], *, tracki
     RecordingError
         When the store cannot be opened or takes no record.
     """
-    client = open_client(tracking_uri)
-    kept = f"the analysis is in {Path(folder)}; call the same again to record it"
-    with recording(tracking_uri, kept=kept):
-        return _record(client, analysis, Path(folder), tracking_uri)
 
-
-def _record(client: Any, analysis: StudyAnalysis, folder: Path, tracking_uri: str) -> str:
-    experiment = experiment_id(client, f"study_{analysis.study.design['study_id']}", tracking_uri)
-    fingerprint = fingerprint_of(analysis_record(analysis))
-    found = recorded_run(client, experiment, fingerprint)
-    if found is not None:
-        return found
-    name = "rehearsal with model readers" if analysis.is_rehearsal else "reader study"
-    cells = _cells(analysis)
-    # Every nested run has every metric, whoever read it: MLflow compares runs by the names of metrics.
-    names = dict.fromkeys(metric for cell in cells for metric in cell.metrics)
-    with new_run(client, experiment, name, tags={"fingerprint": fingerprint}) as parent:
-        _record_whole(client, parent, analysis, folder)
+    def write(client: Any, experiment: str, parent: str) -> None:
+        cells = _cells(analysis)
+        # Every nested run has every metric, whoever read it: MLflow compares runs by the names of metrics.
+        names = dict.fromkeys(metric for cell in cells for metric in cell.metrics)
+        _record_whole(client, parent, analysis, Path(folder))
         for order, cell in enumerate(cells):
             labels = {"reader": cell.reader, "arm": cell.arm, "reader_kind": cell.kind}
             values = {metric: cell.metrics.get(metric, math.nan) for metric in names}
@@ -92,7 +73,15 @@ def _record(client: Any, analysis: StudyAnalysis, folder: Path, tracking_uri: st
                     tags={KIND: READ, **labels, "order": str(order)},
                     metrics=metric_points(values, keep_nan=True),
                 )
-    return parent
+
+    return record_once(
+        tracking_uri,
+        f"study_{analysis.study.design['study_id']}",
+        "rehearsal with model readers" if analysis.is_rehearsal else "reader study",
+        record=analysis_record(analysis),
+        kept=f"the analysis is in {Path(folder)}; call the same again to record it",
+        write=write,
+    )
 
 
 class _Cell(NamedTuple):
