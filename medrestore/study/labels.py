@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from medrestore.evaluation.titles import label_of
 
-__all__ = ["KIND_TITLES", "arm_label", "reader_label"]
+__all__ = ["ALL", "KIND_TITLES", "arm_label", "reader_label"]
+
+ALL = "all"
+"""Stands for all readers together in the column of readers."""
 
 KIND_TITLES = {"human": "Human readers", "model": "Model readers"}
 """Title of the readers of a kind."""
@@ -25,8 +28,10 @@ def arm_label(arm: str) -> str:
 def reader_label(reader: str, kind: str) -> str:
     """Return a reader's pseudonym as tables and figures show it; a model is marked as one.
 
-    >>> reader_label("reader_1", "human"), reader_label("net", "model")
-    ('reader 1', 'net (model)')
+    >>> reader_label("reader_1", "human"), reader_label("net", "model"), reader_label(ALL, "model")
+    ('reader 1', 'net (model)', 'All readers')
     """
+    if reader == ALL:
+        return "All readers"
     name = reader.replace("_", " ")
     return f"{name} (model)" if kind == "model" and "model" not in name else name

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from medrestore.checks import InputError
-from medrestore.study.analysis.tables import ALL
 from medrestore.study.analysis.unblinded import Unblinded
+from medrestore.study.labels import ALL
 from medrestore.study.questions import Question
 from medrestore.study.statistics.agreement import cohen
 from medrestore.study.statistics.between_readers import agreement_rows

@@ -10,6 +10,7 @@ import pandas as pd
 
 from medrestore.checks import InputError
 from medrestore.study.analysis.verdict import listed, p_text
+from medrestore.study.labels import ALL
 from medrestore.study.protocol import CANNOT_TELL
 
 __all__ = ["BANG_LIMIT", "BlindingIndex", "GuessedArms", "blinding_index", "guessed_arms"]
@@ -184,7 +185,7 @@ def guessed_arms(
         indices.append(counts | interval)
     shares = []
     groups = [(str(name), group) for name, group in table.groupby("reader", sort=False)]
-    for name, group in [*groups, ("all", table)]:
+    for name, group in [*groups, (ALL, table)]:
         definite = group[group["named"] != UNKNOWN]
         n, right = len(definite), int((definite["named"] == definite["kind"]).sum())
         row = {"reader": name, "guesses": n, "right": right}

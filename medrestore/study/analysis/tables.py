@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
 from medrestore.study.analysis.unblinded import Unblinded
+from medrestore.study.labels import ALL
 from medrestore.study.layout import QUALIFICATION, Study
 from medrestore.study.protocol import GUESS
 from medrestore.study.questions import Question, answer_key
 from medrestore.study.statistics.sections import wilson
 
 __all__ = [
-    "ALL",
     "answer_table",
     "completeness_table",
     "correction_table",
@@ -26,8 +26,13 @@ __all__ = [
     "time_table",
 ]
 
-ALL = "all"
-"""Stands for all readers together in the column of readers."""
+
+def _cells(table: pd.DataFrame, arm: str = "arm") -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield the rows of each reader and arm, those of all readers together first."""
+    for reader in (ALL, *table["reader"].unique()):
+        group = table if reader == ALL else table[table["reader"] == reader]
+        for name, cell in group.groupby(arm, sort=False):
+            yield reader, str(name), cell
 
 
 def error_table(reads: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
@@ -49,13 +54,11 @@ def error_table(reads: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
     """
     wrong = reads.assign(wrong=reads["rating"] != reads["truth"])
     rows = []
-    for reader in (ALL, *reads["reader"].unique()):
-        group = wrong if reader == ALL else wrong[wrong["reader"] == reader]
-        for arm, cell in group.groupby("method", sort=False):
-            errors, n = int(cell["wrong"].sum()), len(cell)
-            low, high = wilson(errors, n, alpha=alpha) if reader != ALL else (float("nan"), float("nan"))
-            counts = {"reader": reader, "arm": arm, "errors": errors, "reads": n}
-            rows.append({**counts, "error_rate": errors / n, "low": low, "high": high})
+    for reader, arm, cell in _cells(wrong, "method"):
+        errors, n = int(cell["wrong"].sum()), len(cell)
+        low, high = wilson(errors, n, alpha=alpha) if reader != ALL else (float("nan"), float("nan"))
+        counts = {"reader": reader, "arm": arm, "errors": errors, "reads": n}
+        rows.append({**counts, "error_rate": errors / n, "low": low, "high": high})
     return pd.DataFrame(rows, columns=["reader", "arm", "errors", "reads", "error_rate", "low", "high"])
 
 
@@ -77,20 +80,9 @@ def quality_table(ratings: pd.DataFrame, question: Question) -> pd.DataFrame:
     held = ratings.dropna(subset=["rating"])
     levels = list(question.options.items()) or [(int(v), str(int(v))) for v in sorted(set(held["rating"]))]
     rows = []
-    for reader in (ALL, *held["reader"].unique()):
-        group = held if reader == ALL else held[held["reader"] == reader]
-        for arm, cell in group.groupby("arm", sort=False):
-            counts = cell["rating"].value_counts()
-            rows += [
-                {
-                    "reader": reader,
-                    "arm": arm,
-                    "rating": level,
-                    "label": label,
-                    "reads": int(counts.get(level, 0)),
-                }
-                for level, label in levels
-            ]
+    for reader, arm, cell in _cells(held):
+        counts = cell["rating"].value_counts()
+        rows += [(reader, arm, level, label, int(counts.get(level, 0))) for level, label in levels]
     return pd.DataFrame(rows, columns=["reader", "arm", "rating", "label", "reads"])
 
 
@@ -108,18 +100,12 @@ def time_table(reads: pd.DataFrame) -> pd.DataFrame:
         ``reader`` (``all`` first), ``arm``, ``reads``, ``median``, ``lower_quartile``, ``upper_quartile``.
     """
     held = reads[(reads["repeat"] == 0) & reads["seconds"].notna()]
-    rows = []
-    for reader in (ALL, *held["reader"].unique()):
-        group = held if reader == ALL else held[held["reader"] == reader]
-        for arm, cell in group.groupby("arm", sort=False):
-            low, median, high = cell["seconds"].quantile([0.25, 0.5, 0.75])
-            rows.append(
-                {"reader": reader, "arm": arm, "reads": len(cell), "median": median}
-                | {"lower_quartile": low, "upper_quartile": high}
-            )
-    return pd.DataFrame(
-        rows, columns=["reader", "arm", "reads", "median", "lower_quartile", "upper_quartile"]
-    )
+    rows = [
+        (reader, arm, len(cell), *cell["seconds"].quantile([0.5, 0.25, 0.75]))
+        for reader, arm, cell in _cells(held)
+    ]
+    columns = ["reader", "arm", "reads", "median", "lower_quartile", "upper_quartile"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def learning_table(reads: pd.DataFrame) -> pd.DataFrame:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from medrestore.study.analysis.guessed import BANG_LIMIT
 from medrestore.study.analysis.guessed import UNKNOWN as NOT_TOLD
-from medrestore.study.analysis.tables import ALL, records
-from medrestore.study.labels import arm_label, reader_label
-from medrestore.study.report.figure_style import DARK, GRAY, WIDTH, clean_axis, new_figure, svg_of, wrapped
+from medrestore.study.analysis.tables import records
+from medrestore.study.labels import ALL, arm_label, reader_label
+from medrestore.study.report.figure_style import (
+    DARK,
+    GRAY,
+    WIDTH,
+    clean_axis,
+    new_figure,
+    svg_of,
+    top_legend,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
 
     from medrestore.study.analysis.reader_group import ReaderGroup
 
@@ -54,21 +65,14 @@ def draw_quality(group: ReaderGroup) -> bytes | None:
             axes.set_yticks(
                 range(len(arms)), [wrapped(arm_label(arm)) for arm in arms] if column == 0 else []
             )
-            name = "All readers" if reader == ALL else reader_label(reader, group.kind)
-            axes.set_title(name, pad=3, loc="left", fontweight="bold" if number == 0 else "normal")
+            weight = "bold" if number == 0 else "normal"
+            axes.set_title(reader_label(reader, group.kind), pad=3, loc="left", fontweight=weight)
             axes.tick_params(labelbottom=number == 0 or number + columns >= len(readers))
         handles = [
             _patch(color, f"{level['rating']:g} {level['label']}")
             for level, color in zip(levels, colors, strict=True)
         ]
-        figure.legend(
-            handles=handles,
-            loc="upper center",
-            ncols=len(handles),
-            handlelength=1,
-            columnspacing=1.2,
-            bbox_to_anchor=(0.5, 1 - 0.01 / height),
-        )
+        top_legend(figure, handles, ncols=len(handles), handlelength=1, columnspacing=1.2, gap=0.01)
         figure.text(0.57, 0.06 / height, "Share of reads (%)", ha="center")
         return svg_of(figure)
 
@@ -85,24 +89,30 @@ def _quality_bars(
     number_of = {(row["arm"], row["rating"]): int(row["reads"]) for row in records(held)}
     for place, arm in enumerate(arms):
         total = sum(number_of.get((arm, level["rating"]), 0) for level in levels)
-        start = 0.0
+        parts = []
         for level, color in zip(levels, colors, strict=True):
             number = number_of.get((arm, level["rating"]), 0)
             share = number / total if total else 0
-            axes.barh(place, share, left=start, height=0.78, color=color, edgecolor="white", linewidth=0.6)
-            if counts and share >= 0.012 * (1 + len(str(number))):
-                axes.text(
-                    start + share / 2,
-                    place,
-                    str(number),
-                    ha="center",
-                    va="center",
-                    fontsize=7.5,
-                    color=_ink(color),
-                )
-            start += share
+            shown = counts and share >= 0.012 * (1 + len(str(number)))
+            parts.append((share, color, str(number) if shown else ""))
+        _stacked_bar(axes, place, parts, height=0.78)
+    _percent_axes(axes, len(arms))
+
+
+def _stacked_bar(axes: Axes, place: int, parts: Iterable[tuple[float, str, str]], *, height: float) -> None:
+    """Draw shares one behind the other, each with its color and text."""
+    start = 0.0
+    for share, color, text in parts:
+        axes.barh(place, share, left=start, height=height, color=color, edgecolor="white", linewidth=0.6)
+        if text:
+            middle = start + share / 2
+            axes.text(middle, place, text, ha="center", va="center", fontsize=7.5, color=_ink(color))
+        start += share
+
+
+def _percent_axes(axes: Axes, bars: int) -> None:
     axes.set_xlim(0, 1)
-    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.set_ylim(bars - 0.5, -0.5)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
     clean_axis(axes)
 
@@ -128,36 +138,15 @@ def draw_guesses(group: ReaderGroup) -> bytes | None:
     with new_figure(WIDTH, height) as figure:
         left = figure.add_axes((0.135, 0.45 / height, 0.4, 1 - 0.8 / height))
         for place, row in enumerate(records(counts)):
-            start = 0.0
+            parts = []
             for kind in kinds:
                 share = row[kind] / row["reads"] if row["reads"] else 0
-                right = kind == row["kind"]
-                left.barh(
-                    place,
-                    share,
-                    left=start,
-                    height=0.74,
-                    color=colors[kind],
-                    edgecolor="white",
-                    linewidth=0.6,
-                )
-                if share >= 0.05:
-                    left.text(
-                        start + share / 2,
-                        place,
-                        f"{row[kind]}{' ✓' if right else ''}",
-                        ha="center",
-                        va="center",
-                        fontsize=7.5,
-                        color=_ink(colors[kind]),
-                    )
-                start += share
+                text = f"{row[kind]}{' ✓' if kind == row['kind'] else ''}"
+                parts.append((share, colors[kind], text if share >= 0.05 else ""))
+            _stacked_bar(left, place, parts, height=0.74)
         left.set_yticks(range(len(counts)), [wrapped(arm_label(arm)) for arm in counts["arm"]])
-        left.set_ylim(len(counts) - 0.5, -0.5)
-        left.set_xlim(0, 1)
-        left.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
         left.set_xlabel("Taken for (% of reads; ✓ right)")
-        clean_axis(left)
+        _percent_axes(left, len(counts))
         axes = figure.add_axes((0.72, 0.45 / height, 0.26, 1 - 0.8 / height))
         axes.axvspan(-BANG_LIMIT, BANG_LIMIT, color="#eeeeee", zorder=0)
         axes.axvline(0, color=GRAY, linewidth=0.8, zorder=1)
@@ -170,14 +159,7 @@ def draw_guesses(group: ReaderGroup) -> bytes | None:
         axes.set_xlabel("Bang's blinding index")
         clean_axis(axes)
         handles = [_patch(colors[kind], kind) for kind in kinds]
-        figure.legend(
-            handles=handles,
-            loc="upper center",
-            ncols=min(len(handles), 4),
-            handlelength=1,
-            columnspacing=1.4,
-            bbox_to_anchor=(0.5, 1 - 0.01 / height),
-        )
+        top_legend(figure, handles, ncols=min(len(handles), 4), handlelength=1, columnspacing=1.4, gap=0.01)
         return svg_of(figure)
 
 
@@ -188,7 +170,7 @@ def _ink(color: str) -> str:
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else DARK
 
 
-def _patch(color: str, label: str) -> object:
+def _patch(color: str, label: str) -> Patch:
     from matplotlib.patches import Patch
 
     return Patch(facecolor=color, label=label)

@@ -9,8 +9,8 @@ import pandas as pd
 
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.reader_group import ReaderGroup
-from medrestore.study.analysis.tables import ALL, records
-from medrestore.study.labels import arm_label, reader_label
+from medrestore.study.analysis.tables import records
+from medrestore.study.labels import ALL, arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.cells import NONE, absent, interval_cell, number_cell, p_cell, share_cell
 from medrestore.study.report.page import Block, Paragraphs, ReportPage, Row, Table
@@ -58,7 +58,7 @@ def agreement_parts(
         for question, held in within.groupby("question", sort=False):
             rows.append(Row((titles[str(question)],), "group"))
             for row in records(held):
-                who = "All readers" if row["reader"] == ALL else reader_label(row["reader"], group.kind)
+                who = reader_label(row["reader"], group.kind)
                 rows.append((who, share_cell(row["same"], row["pairs"]), interval_cell(row, 2), _kappa(row)))
         header = ["Within readers", "Same read (n)", "Interval", "Cohen's kappa"]
         foot = "Image quality: kappa with quadratic weights." if protocol.quality else ""
@@ -104,7 +104,7 @@ def time_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | 
             if row is not None:
                 text = f"{row['median']:.0f} ({row['lower_quartile']:.0f} to {row['upper_quartile']:.0f})"
             texts.append(text)
-        who = "All readers" if reader == ALL else reader_label(reader, group.kind)
+        who = reader_label(reader, group.kind)
         rows.append(Row((who, *texts), "strong" if reader == ALL else ""))
     caption = (
         "Reading times of first reads. Left: median, quartiles, and 5th to 95th percentile. Right: median of "
@@ -156,7 +156,7 @@ def blinding_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Bloc
     ]
     readers = []
     for row in records(found.readers):
-        who = "All readers" if row["reader"] == ALL else reader_label(row["reader"], group.kind)
+        who = reader_label(row["reader"], group.kind)
         if not row["guesses"]:
             readers.append((who, "0/0", NONE, NONE, NONE))
             continue

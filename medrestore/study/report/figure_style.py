@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -25,6 +26,7 @@ __all__ = [
     "legend_of_arms",
     "new_figure",
     "svg_of",
+    "top_legend",
     "wrapped",
 ]
 
@@ -107,38 +109,24 @@ def svg_of(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def legend_of_arms(figure: Figure, labels: dict[str, str], *, height: float, lines: bool = False) -> None:
-    """Put one legend of all arms at the top of a figure.
+def top_legend(
+    figure: Figure, handles: Sequence[Artist], *, ncols: int, gap: float = 0.0, **look: Any
+) -> None:
+    """Put a legend at the top of a figure, ``gap`` inches below its edge."""
+    place = (0.5, 1 - gap / figure.get_figheight())
+    figure.legend(handles=handles, loc="upper center", ncols=ncols, bbox_to_anchor=place, **look)
 
-    Parameters
-    ----------
-    figure
-        The figure.
-    labels
-        Arm -> label, in the order of :func:`arm_styles`.
-    height
-        Of the figure, in inches.
-    lines
-        Show lines in place of markers.
-    """
+
+def legend_of_arms(figure: Figure, labels: dict[str, str]) -> None:
+    """Put one legend of all arms, label by arm in the order of :func:`arm_styles`, at the top of a figure."""
     from matplotlib.lines import Line2D
 
-    handles = []
-    for arm, style in arm_styles(list(labels)).items():
-        look = (
-            {"linestyle": style.dashes, "linewidth": 1.8}
-            if lines
-            else {"linestyle": "", "marker": style.marker}
-        )
-        handles.append(Line2D([], [], color=style.color, markersize=5, label=labels[arm], **look))
-    figure.legend(
-        handles=handles,
-        loc="upper center",
-        ncols=math.ceil(len(handles) / legend_lines(labels)),
-        bbox_to_anchor=(0.5, 1 - 0.02 / height),
-        handlelength=2.4 if lines else 1.2,
-        columnspacing=1.6,
-    )
+    handles = [
+        Line2D([], [], linestyle="", marker=style.marker, color=style.color, markersize=5, label=labels[arm])
+        for arm, style in arm_styles(list(labels)).items()
+    ]
+    columns = math.ceil(len(handles) / legend_lines(labels))
+    top_legend(figure, handles, ncols=columns, gap=0.02, handlelength=1.2, columnspacing=1.6)
 
 
 def legend_lines(labels: dict[str, str]) -> int:

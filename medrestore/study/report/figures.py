@@ -17,11 +17,13 @@ from medrestore.study.report.figure_style import (
     arm_styles,
     new_figure,
     svg_of,
+    top_legend,
     wrapped,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
     from medrestore.study.analysis.quantified import Quantified
     from medrestore.study.analysis.reader_group import ReaderGroup
@@ -224,17 +226,11 @@ def draw_quantified(found: Quantified) -> bytes | None:
             if number + columns >= len(rows):
                 axes.set_xlabel(f"Mean {found.quantity.title}")
         handles = [_dot(color, marker, name) for _, color, marker, name in shown]
-        figure.legend(
-            handles=handles,
-            loc="upper center",
-            ncols=len(handles),
-            bbox_to_anchor=(0.5, 1),
-            handletextpad=0.2,
-        )
+        top_legend(figure, handles, ncols=len(handles), handletextpad=0.2)
         return svg_of(figure)
 
 
-def _dot(color: str, marker: str, label: str) -> object:
+def _dot(color: str, marker: str, label: str) -> Line2D:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], linestyle="", color=color, marker=marker, markersize=4.5, label=label)

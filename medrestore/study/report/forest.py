@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from medrestore.study.analysis.tables import ALL
-from medrestore.study.labels import arm_label, reader_label
+from medrestore.study.labels import ALL, arm_label, reader_label
 from medrestore.study.measures import Measure
 from medrestore.study.report.figure_style import (
     DARK,
@@ -28,6 +27,7 @@ from medrestore.study.report.figure_style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from medrestore.study.analysis.reader_group import ReaderGroup
 
@@ -177,6 +177,71 @@ def _difference_axes(axes: Axes, blocks: Sequence[_Block], reference: str) -> No
     axes.set_xlabel("Difference in rating" if blocks[0].measure.bounds is None else "Difference")
 
 
+STEP = 0.13
+"""Height of an arm within a line of a chart, in inches."""
+
+
+class _Mark(NamedTuple):
+    """An estimate with its interval, in a line of a panel; ``low`` is None where there is no interval."""
+
+    line: int
+    arm: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+class _Chart:
+    """Intervals of every arm, line by line, in panels beside one another below a legend of the arms.
+
+    ``lines`` is the most that a panel has, ``gap`` the inches between one line's arms and the next one's.
+    """
+
+    bottom = 0.42
+
+    def __init__(self, group: ReaderGroup, arms: Sequence[str], *, lines: int, gap: float) -> None:
+        self.arms, self.styles = list(arms), arm_styles(group.arms)
+        self.line = STEP * len(arms) + gap
+        self.edge = (gap + STEP) / 2
+        self.labels = {arm: arm_label(arm) for arm in group.arms}
+        self.top = 0.45 + LEGEND_LINE * legend_lines(self.labels)
+        self.height = self.top + self.bottom + self.line * lines
+
+    def panel(
+        self,
+        figure: Figure,
+        box: tuple[float, float, float, float],
+        title: str,
+        marks: Iterable[_Mark],
+        names: Sequence[str],
+        *,
+        looks: tuple[tuple[float, float], tuple[float, float]],
+    ) -> Axes:
+        """Draw a panel; ``looks`` are width and size of the marks in the first line, and in the others."""
+        axes = figure.add_axes(box)
+        for mark in marks:
+            y = mark.line * self.line + self.arms.index(mark.arm) * STEP
+            style, (width, marker) = self.styles[mark.arm], looks[mark.line > 0]
+            if mark.low is not None and mark.high is not None:
+                axes.plot([mark.low, mark.high], [y, y], color=style.color, linewidth=width)
+            axes.plot(mark.value, y, style.marker, color=style.color, markersize=marker, clip_on=False)
+        for place in range(1, len(names)):
+            axes.axhline(place * self.line - self.edge, color=LIGHT, linewidth=0.6, zorder=0)
+        axes.set_ylim(len(names) * self.line - 0.1, -0.12)
+        middle = STEP * (len(self.arms) - 1) / 2
+        axes.set_yticks([place * self.line + middle for place in range(len(names))], names)
+        axes.set_title(title, pad=5)
+        axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
+        axes.set_axisbelow(True)
+        clean_axis(axes)
+        return axes
+
+    def finished(self, figure: Figure) -> bytes:
+        """Return the figure with its legend."""
+        legend_of_arms(figure, self.labels)
+        return svg_of(figure)
+
+
 def draw_readers(group: ReaderGroup, measures: Sequence[Measure]) -> bytes | None:
     """Draw the estimates of each reader and of all together, one panel a measure; None when there is none.
 
@@ -191,57 +256,31 @@ def draw_readers(group: ReaderGroup, measures: Sequence[Measure]) -> bytes | Non
         return None
     arms = [arm for arm in group.arms if any(arm in _methods(group, measure) for measure in measures)]
     readers = [ALL, *group.readers]
-    step = 0.13
-    line = step * len(arms) + 0.14
-    labels = {arm: arm_label(arm) for arm in group.arms}
-    top, bottom = 0.45 + LEGEND_LINE * legend_lines(labels), 0.42
-    height = top + bottom + line * len(readers)
+    names = [
+        reader_label(ALL, group.kind),
+        *(wrapped(reader_label(name, group.kind)) for name in group.readers),
+    ]
+    chart = _Chart(group, arms, lines=len(readers), gap=0.14)
     left = 0.155
-    with new_figure(WIDTH, height) as figure:
-        styles = arm_styles(group.arms)
+    with new_figure(WIDTH, chart.height) as figure:
         width = (0.985 - left) / len(measures)
+        tall = (chart.height - chart.top - chart.bottom) / chart.height
         for column, measure in enumerate(measures):
-            box = (left + column * width, bottom / height, width * 0.9, (height - top - bottom) / height)
-            axes = figure.add_axes(box)
             entry = group.measures[measure.name].entry
             rows = [{**row, "reader": ALL, "estimate": row["mean"]} for row in entry["methods"]]
-            for row in [*rows, *entry["per_reader"]]:
-                if row["reader"] not in readers:
-                    continue
-                whole = row["reader"] == ALL
-                style = styles[row["method"]]
-                y = readers.index(row["reader"]) * line + arms.index(row["method"]) * step
-                if row["low"] is not None:
-                    axes.plot(
-                        [row["low"], row["high"]], [y, y], color=style.color, linewidth=1.8 if whole else 1.0
-                    )
-                axes.plot(
-                    row["estimate"],
-                    y,
-                    style.marker,
-                    color=style.color,
-                    markersize=5.5 if whole else 4,
-                    clip_on=False,
-                )
-            for place in range(1, len(readers)):
-                axes.axhline(
-                    place * line - (line - step * (len(arms) - 1)) / 2, color=LIGHT, linewidth=0.6, zorder=0
-                )
-            middle = step * (len(arms) - 1) / 2
-            axes.set_ylim(len(readers) * line - 0.1, -0.12)
-            names_of = ["All readers", *(wrapped(reader_label(name, group.kind)) for name in group.readers)]
-            axes.set_yticks(
-                [place * line + middle for place in range(len(readers))], names_of if column == 0 else []
-            )
-            if column == 0:
+            marks = [
+                _Mark(readers.index(row["reader"]), row["method"], row["estimate"], row["low"], row["high"])
+                for row in [*rows, *entry["per_reader"]]
+                if row["reader"] in readers
+            ]
+            box = (left + column * width, chart.bottom / chart.height, width * 0.9, tall)
+            axes = chart.panel(figure, box, measure.title, marks, names, looks=((1.8, 5.5), (1.0, 4)))
+            if column:
+                axes.set_yticklabels([])
+            else:
                 axes.get_yticklabels()[0].set_fontweight("bold")
-            axes.set_title(measure.title, pad=5)
             axes.locator_params(axis="x", nbins=5)
-            axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
-            axes.set_axisbelow(True)
-            clean_axis(axes)
-        legend_of_arms(figure, labels, height=height)
-        return svg_of(figure)
+        return chart.finished(figure)
 
 
 def _methods(group: ReaderGroup, measure: Measure) -> list[str]:
@@ -261,47 +300,31 @@ def draw_agreement(group: ReaderGroup, titles: Mapping[str, str]) -> bytes | Non
     table = group.tables.agreement_between_readers
     if table.empty:
         return None
-    table = table[(table["readers"] == "all") & table["value"].notna()]
-    questions = [question for question in titles if question in set(table["question"])]
-    if not questions:
+    table = table[(table["readers"] == ALL) & table["value"].notna()]
+    parts = {question: table[table["question"] == question] for question in titles}
+    parts = {question: held for question, held in parts.items() if len(held)}
+    if not parts:
         return None
-    styles = arm_styles(group.arms)
-    of = {
-        question: list(table.loc[table["question"] == question, "coefficient"].unique())
-        for question in questions
-    }
-    step = 0.13
-    line = step * len(group.arms) + 0.13
-    labels = {arm: arm_label(arm) for arm in group.arms}
-    top, bottom = 0.45 + LEGEND_LINE * legend_lines(labels), 0.42
-    most = max(map(len, of.values()))
-    height = top + bottom + line * most
-    with new_figure(WIDTH, height) as figure:
-        width = 1 / len(questions)
-        for column, question in enumerate(questions):
-            size = line * len(of[question]) / height
-            box = (column * width + 0.21, 1 - top / height - size, width - 0.235, size)
-            axes = figure.add_axes(box)
-            held = table[table["question"] == question]
-            for row in held.to_dict("records"):
-                style = styles[row["arm"]]
-                y = of[question].index(row["coefficient"]) * line + group.arms.index(row["arm"]) * step
-                axes.plot([row["low"], row["high"]], [y, y], color=style.color, linewidth=1.2)
-                axes.plot(row["value"], y, style.marker, color=style.color, markersize=4.5, clip_on=False)
-            for place in range(1, len(of[question])):
-                axes.axhline(place * line - 0.13, color=LIGHT, linewidth=0.6, zorder=0)
-            axes.set_ylim(len(of[question]) * line - 0.1, -0.12)
-            middle = step * (len(group.arms) - 1) / 2
-            names = [_coefficient(name) for name in of[question]]
-            axes.set_yticks([place * line + middle for place in range(len(names))], names)
+    most = max(held["coefficient"].nunique() for held in parts.values())
+    chart = _Chart(group, group.arms, lines=most, gap=0.13)
+    with new_figure(WIDTH, chart.height) as figure:
+        width = 1 / len(parts)
+        for column, (question, held) in enumerate(parts.items()):
+            coefficients = list(held["coefficient"].unique())
+            marks = [
+                _Mark(
+                    coefficients.index(row["coefficient"]),
+                    *(row[name] for name in ("arm", "value", "low", "high")),
+                )
+                for row in held.to_dict("records")
+            ]
+            tall = chart.line * len(coefficients) / chart.height
+            box = (column * width + 0.21, 1 - chart.top / chart.height - tall, width - 0.235, tall)
+            names = [_coefficient(name) for name in coefficients]
+            axes = chart.panel(figure, box, titles[question], marks, names, looks=((1.2, 4.5), (1.2, 4.5)))
             lowest = min(float(pd.to_numeric(held[name]).min()) for name in ("value", "low"))
             axes.set_xlim(min(0.0, lowest - 0.03), 1.0)
-            axes.set_title(titles[question], pad=5)
-            axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
-            axes.set_axisbelow(True)
-            clean_axis(axes)
-        legend_of_arms(figure, labels, height=height)
-        return svg_of(figure)
+        return chart.finished(figure)
 
 
 def _coefficient(name: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from medrestore.checks import counted
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.reader_group import ReaderGroup
-from medrestore.study.analysis.tables import ALL, records
-from medrestore.study.labels import KIND_TITLES, arm_label, reader_label
+from medrestore.study.analysis.tables import records
+from medrestore.study.labels import ALL, KIND_TITLES, arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.besides import agreement_parts, answer_parts, blinding_parts, time_parts
 from medrestore.study.report.cells import NONE, interval_cell, number_cell, p_cell, share_cell

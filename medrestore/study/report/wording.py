@@ -7,9 +7,8 @@ from importlib import metadata
 import medrestore
 from medrestore.checks import counted
 from medrestore.study.analysis.analyze import StudyAnalysis
-from medrestore.study.analysis.tables import ALL
 from medrestore.study.analysis.verdict import listed
-from medrestore.study.labels import arm_label
+from medrestore.study.labels import ALL, arm_label
 from medrestore.study.measures import COVARIANCES, MEASURES
 from medrestore.study.report.references import Citations
 
