@@ -40,19 +40,7 @@ def l1_loss(restored: Tensor, target: Tensor) -> Tensor:
 def l2_loss(restored: Tensor, target: Tensor) -> Tensor:
     r"""Return the mean squared error, :math:`E\|G(\tilde x) - x\|_2^2` per pixel.
 
-    Parameters
-    ----------
-    restored, target : (B, C, H, W) float
-        Restored images and their targets.
-
-    Returns
-    -------
-    () float32
-
-    Raises
-    ------
-    InputError
-        When the shapes differ.
+    It takes, gives and refuses what :func:`l1_loss` does.
 
     Examples
     --------

@@ -19,12 +19,10 @@ def psnr(restored: Array, target: Array, *, data_range: float, mask: Array | Non
 
     Parameters
     ----------
-    restored, target : (X, Y) or (X, Y, Z)
-        Images in one unit.
+    restored, target, mask
+        As in :func:`rmse`.
     data_range
         R, in the images' unit.
-    mask : bool, of the images' shape
-        Voxels that count; all when not given.
 
     Returns
     -------
@@ -34,7 +32,7 @@ def psnr(restored: Array, target: Array, *, data_range: float, mask: Array | Non
     Raises
     ------
     InputError
-        When shapes differ, values are not finite, the mask is empty or the data range is not positive.
+        As :func:`rmse`, or when the data range is not positive.
 
     Examples
     --------
@@ -56,10 +54,6 @@ def rmse(restored: Array, target: Array, *, mask: Array | None = None) -> float:
     mask : bool, of the images' shape
         Voxels that count; all when not given.
 
-    Returns
-    -------
-    float
-
     Raises
     ------
     InputError
@@ -77,21 +71,12 @@ def rmse(restored: Array, target: Array, *, mask: Array | None = None) -> float:
 def nrmse(restored: Array, target: Array, *, mask: Array | None = None) -> float:
     r"""Return the RMSE divided by the mean of the target, both over the same voxels.
 
-    Parameters
-    ----------
-    restored, target : (X, Y) or (X, Y, Z)
-        Images in one unit.
-    mask : bool, of the images' shape
-        Voxels that count; all when not given.
-
-    Returns
-    -------
-    float
+    Parameters are those of :func:`rmse`.
 
     Raises
     ------
     InputError
-        When shapes differ, values are not finite, the mask is empty or the target's mean is not positive.
+        As :func:`rmse`, or when the target's mean is not positive.
 
     Examples
     --------
@@ -108,21 +93,12 @@ def nrmse(restored: Array, target: Array, *, mask: Array | None = None) -> float
 def rrmse(restored: Array, target: Array, *, mask: Array | None = None) -> float:
     r"""Return the error relative to the target, :math:`\|x - y\|_2 / \|y\|_2`, over all pixels and channels.
 
-    Parameters
-    ----------
-    restored, target : (X, Y) or (X, Y, Z), or (H, W, 3)
-        Images in one unit, which cancels; 8-bit images are compared as they are.
-    mask : bool, of the images' shape
-        Voxels that count; all when not given.
-
-    Returns
-    -------
-    float
+    Parameters are those of :func:`rmse`; 8-bit images are compared as they are.
 
     Raises
     ------
     InputError
-        When shapes differ, values are not finite, the mask is empty or the target is zero everywhere.
+        As :func:`rmse`, or when the target is zero everywhere.
 
     Notes
     -----
@@ -201,10 +177,6 @@ def ssim(restored: Array, target: Array, *, data_range: float, mask: Array | Non
     mask : bool, of the images' shape
         Voxels over which the similarity map is averaged. When not given: all whose window lies within the
         slice.
-
-    Returns
-    -------
-    float
 
     Raises
     ------

@@ -95,10 +95,6 @@ def paired_difference(
     level, n_resamples, seed
         As in :func:`bootstrap_mean`.
 
-    Returns
-    -------
-    Interval
-
     Raises
     ------
     InputError

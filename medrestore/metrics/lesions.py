@@ -183,10 +183,6 @@ def detect_lesions(segmented: Array, lesions: Array, *, minimum_voxels: int = 3)
     minimum_voxels
         Smaller parts count neither as lesions nor as false ones.
 
-    Returns
-    -------
-    Detection
-
     Raises
     ------
     InputError

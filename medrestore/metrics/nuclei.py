@@ -101,10 +101,6 @@ def count_nuclei(rgb: Array, *, microns_per_pixel: float) -> Nuclei:
     microns_per_pixel
         At most 1. All lengths in the method are micrometers, so a wrong value finds wrong nuclei.
 
-    Returns
-    -------
-    Nuclei
-
     Raises
     ------
     InputError
@@ -164,10 +160,6 @@ def nuclei_agreement(
         What :func:`count_nuclei` found in two pictures of one size and resolution.
     maximum_distance_um
         Default: the 12 pixels at 40 x that HoVer-Net (Graham et al. 2019) is scored with.
-
-    Returns
-    -------
-    NucleiAgreement
 
     Raises
     ------

@@ -103,10 +103,6 @@ def composite_suvr(
     reference_labels
         Reference regions, each counting alike.
 
-    Returns
-    -------
-    float
-
     Raises
     ------
     InputError
@@ -180,10 +176,6 @@ def dose_equivalent(
         Dose fractions of plain reconstructions of the same subject(s), in (0, 1], in any order.
     psnrs : (N,)
         Their PSNR, dB.
-
-    Returns
-    -------
-    DoseEquivalent
 
     Raises
     ------

@@ -91,11 +91,6 @@ def stain_statistics(rgb: Array) -> StainStatistics:
     StainStatistics
         Optical density to base 10, as :func:`stain_density` has it.
 
-    Raises
-    ------
-    InputError
-        When the picture is not RGB of 8 bits.
-
     Examples
     --------
     >>> stain_statistics(np.full((2, 2, 3), 255, dtype=np.uint8))

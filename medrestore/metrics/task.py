@@ -44,10 +44,6 @@ def slice_mae(probabilities: Sequence[float] | Array, label: float) -> float:
     label
         The subject's y, 0 or 1.
 
-    Returns
-    -------
-    float
-
     Raises
     ------
     InputError
@@ -67,14 +63,10 @@ def volume_decision(probabilities: Sequence[float] | Array, threshold: float = 0
 
     Parameters
     ----------
-    probabilities : (N,)
-        What the classifier says of each slice, in [0, 1].
+    probabilities
+        As in :func:`slice_mae`.
     threshold
         Largest mean that still reads negative.
-
-    Returns
-    -------
-    bool
 
     Raises
     ------
@@ -99,10 +91,6 @@ def error_rate(decisions: Sequence[bool] | Array, labels: Sequence[float] | Arra
         Reading of each volume, 0 or 1.
     labels : (N,)
         Truth of each volume, 0 or 1.
-
-    Returns
-    -------
-    float
 
     Raises
     ------
@@ -130,10 +118,6 @@ def auc(scores: Sequence[float] | Array, labels: Sequence[float] | Array) -> flo
         Any number that rises with positivity.
     labels : (N,)
         Truth of each volume, 0 or 1.
-
-    Returns
-    -------
-    float
 
     Raises
     ------

@@ -112,10 +112,6 @@ def fit_relaxometry(
     b1_sigma_voxels : float or one per spatial axis, voxels
         Standard deviation of the Gaussian that smooths B1; 0 keeps B1 voxel by voxel, with its noise.
 
-    Returns
-    -------
-    QuantitativeMaps
-
     Raises
     ------
     InputError
