@@ -22,11 +22,12 @@ from timing import interleaved, machine
 
 from medrestore import rng
 from medrestore.data.phantoms.anatomy import CohortGrid, load_template, vary
+from medrestore.data.phantoms.folder import SubjectFolder
 from medrestore.domains.amyloid_pet.simulate.amyloid import draw_uptake, true_activity
 from medrestore.domains.amyloid_pet.simulate.design import DOSE_SERIES
 from medrestore.domains.amyloid_pet.simulate.subject import (
     COUNTS_PER_SUV_MM,
-    SubjectPlan,
+    AmyloidPlan,
     mu_map,
     simulate_subject,
 )
@@ -84,9 +85,9 @@ def subjects(settings: ScanSettings, grid: CohortGrid, folder: Path) -> dict[str
         )
 
     def whole(number: int, fractions: tuple[float, ...]) -> None:
-        plan = SubjectPlan(number, "benchmark", "test", 1, False, fractions)
+        plan = AmyloidPlan(number, "benchmark", "test", 1, False, fractions)
         place = folder / plan.subject_id
-        simulate_subject(plan, place, template, grid, settings, seed=0, fingerprint="")
+        simulate_subject(plan, SubjectFolder(place, plan.subject_id, grid), template, grid, settings, seed=0)
 
     jobs: dict[str, Callable[[], object]] = {}
     for number, (kind, fractions) in enumerate(KINDS.items(), start=1):
@@ -104,7 +105,7 @@ def mri_subject(settings: MriSettings, folder: Path) -> dict[str, Callable[[], o
     turn = np.eye(3) + 0.01 * random.standard_normal((3, 3))
     numbers = int(np.prod(grid.shape)) * (2 * len(settings.protocol.channels) + len(CONTRASTS))
     content = random.standard_normal(numbers, dtype=np.float32).tobytes()
-    plan = MriSubjectPlan(1, "test", "patient", plaques=18, oedemas=1)
+    plan = MriSubjectPlan(1, "patient", "test", plaques=18, oedemas=1)
 
     def bare() -> None:
         for _ in CONTRASTS:
@@ -113,7 +114,8 @@ def mri_subject(settings: MriSettings, folder: Path) -> dict[str, Callable[[], o
 
     def whole() -> None:
         place = folder / "mri" / plan.subject_id
-        simulate_mdme_subject(plan, place, template, ventricle_mm, grid, settings, seed=0, fingerprint="")
+        files = SubjectFolder(place, plan.subject_id, grid)
+        simulate_mdme_subject(plan, files, template, ventricle_mm, grid, settings, seed=0)
 
     return {"MRI, bare": bare, "MRI, whole": whole}
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from medrestore import __version__
 from medrestore.checks import require_in_range, require_in_set
 from medrestore.claims import claimed
 from medrestore.data.grid import SourceGrid
+from medrestore.data.phantoms.anatomy import CohortGrid
 from medrestore.data.volumes import write_channels, write_volume
 from medrestore.data.workers import available_cores, run_tasks
 from medrestore.files import atomic_path, sha256_file, write_json
@@ -23,11 +24,10 @@ __all__ = [
     "COHORT_NAME",
     "RECORD_NAME",
     "SubjectFolder",
+    "SubjectPlan",
     "is_finished",
     "named_size",
-    "read_record",
     "simulated_cohort",
-    "subject_folder",
     "write_participants",
 ]
 
@@ -41,33 +41,44 @@ MNI_SPACE = 4
 """NIfTI's code of coordinates in MNI152 space."""
 
 
-class Planned(Protocol):
-    """A subject that is decided on."""
+@dataclass(frozen=True)
+class SubjectPlan:
+    """What is decided about a subject before it is simulated.
+
+    Attributes
+    ----------
+    number : int
+        1 for the first subject; names the random streams.
+    group : str
+        Part of the cohort it belongs to.
+    split : str
+        train, validation or test.
+    """
+
+    number: int
+    group: str
+    split: str
 
     @property
     def subject_id(self) -> str:
         """Name of the subject and of its folder."""
+        return f"sub-{self.number:04d}"
 
 
-Plan = TypeVar("Plan", bound=Planned)
+Plan = TypeVar("Plan", bound=SubjectPlan)
 Size = TypeVar("Size")
 
 
-def subject_folder(folder: Path, plan: Planned) -> Path:
-    """Return the folder of a subject in its cohort's."""
-    return folder / "subjects" / plan.subject_id
-
-
-def read_record(folder: Path) -> dict[str, Any]:
+def _read_record(folder: Path) -> dict[str, Any]:
     """Return the record of a finished subject."""
     record: dict[str, Any] = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
     return record
 
 
-def is_finished(folder: Path, plan: Planned, fingerprint: str) -> bool:
+def is_finished(folder: Path, plan: SubjectPlan, fingerprint: str) -> bool:
     """Return whether a folder holds this subject, whole, from the same settings."""
     try:
-        record = read_record(folder)
+        record = _read_record(folder)
         return bool(
             record["fingerprint"] == fingerprint
             and record["subject_id"] == plan.subject_id
@@ -96,9 +107,10 @@ def simulated_cohort(
     description: Mapping[str, Any],
     plans: Sequence[Plan],
     *,
-    simulate: Callable[..., None],
+    grid: CohortGrid,
+    simulate: Callable[..., Mapping[str, Any]],
     shared: Callable[[], tuple[Any, ...]],
-    write_tables: Callable[[Path, Sequence[Plan]], Path],
+    write_tables: Callable[[Path, Sequence[tuple[Plan, dict[str, Any]]]], Path],
     workers: int | None,
     progress: bool,
 ) -> Path:
@@ -112,13 +124,16 @@ def simulated_cohort(
         All that determines the cohort; what JSON can hold.
     plans : sequence of plans
         All subjects of the cohort.
+    grid : CohortGrid
+        Grid of the volumes.
     simulate : callable
-        Makes one subject: called with its plan, its folder, what is shared and ``fingerprint``, in other
-        processes.
+        Makes one subject: called with its plan, its :class:`SubjectFolder` and what is shared, in other
+        processes; returns what its record says beside group and split.
     shared : callable
         Returns what all subjects are made of; called where there is one to be made.
     write_tables : callable
-        Writes the tables of the finished subjects into the cohort's folder; returns the manifest.
+        Writes the tables into the cohort's folder, of the plans and records of its subjects; returns the
+        manifest.
     workers : int or None
         Processes; one per core when None.
     progress : bool
@@ -128,6 +143,11 @@ def simulated_cohort(
     ------
     InputError
         As :func:`~medrestore.claims.claimed`.
+
+    Notes
+    -----
+    Linear algebra is kept to one thread: subjects run in parallel, and results do not depend on a thread
+    count.
     """
     from medrestore.progress import progress_bar
 
@@ -143,11 +163,11 @@ def simulated_cohort(
         remains=("subjects",),
     )
     with claim as held:
-        places = [(plan, subject_folder(held.folder, plan)) for plan in plans]
+        places = [(plan, held.folder / "subjects" / plan.subject_id) for plan in plans]
         waiting = [(plan, place) for plan, place in places if not is_finished(place, plan, held.fingerprint)]
         if waiting:
             common = shared()
-            tasks = [(simulate, plan, place, held.fingerprint, common) for plan, place in waiting]
+            tasks = [(simulate, plan, place, grid, held.fingerprint, common) for plan, place in waiting]
             finished = run_tasks(_simulate, tasks, workers=workers or available_cores())
             done = len(plans) - len(tasks)
             with progress_bar(
@@ -156,13 +176,23 @@ def simulated_cohort(
                 for subject_id in finished:
                     bar.set_postfix_str(subject_id, refresh=False)
                     bar.update()
-        return write_tables(held.folder, plans)
+        return write_tables(held.folder, [(plan, _read_record(place)) for plan, place in places])
 
 
 def _simulate(
-    simulate: Callable[..., None], plan: Planned, folder: Path, fingerprint: str, shared: tuple[Any, ...]
+    simulate: Callable[..., Mapping[str, Any]],
+    plan: SubjectPlan,
+    folder: Path,
+    grid: CohortGrid,
+    fingerprint: str,
+    shared: tuple[Any, ...],
 ) -> str:
-    simulate(plan, folder, *shared, fingerprint=fingerprint)
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    files = SubjectFolder(folder, plan.subject_id, grid)
+    with threadpool_limits(limits=1):
+        record = simulate(plan, files, *shared)
+    files.finish({"group": plan.group, "split": plan.split, **record}, fingerprint=fingerprint)
     return plan.subject_id
 
 
@@ -187,18 +217,14 @@ class SubjectFolder:
         The subject's folder.
     subject_id : str
         The subject, as sidecars and record name it.
-    shape : three int
-        Voxels of the cohort's volumes along X, Y, Z.
-    affine : (4, 4)
-        Their voxel indices to MNI millimeters.
+    grid : CohortGrid
+        Of the cohort's volumes.
     """
 
-    def __init__(
-        self, folder: Path, subject_id: str, *, shape: tuple[int, int, int], affine: NDArray[np.float64]
-    ) -> None:
+    def __init__(self, folder: Path, subject_id: str, grid: CohortGrid) -> None:
         self.folder = folder
         self.subject_id = subject_id
-        self.source = SourceGrid.from_affine(shape, affine, code=MNI_SPACE)
+        self.source = SourceGrid.from_affine(grid.shape, grid.affine, code=MNI_SPACE)
         self.digests: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         for left in (folder / RECORD_NAME, *folder.glob(".partial-*")):

@@ -11,13 +11,7 @@ from typing import Any
 
 from medrestore.checks import require_in_range
 from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, load_template
-from medrestore.data.phantoms.folder import (
-    named_size,
-    read_record,
-    simulated_cohort,
-    subject_folder,
-    write_participants,
-)
+from medrestore.data.phantoms.folder import named_size, simulated_cohort, write_participants
 from medrestore.domains.amyloid_pet.simulate import amyloid
 from medrestore.domains.amyloid_pet.simulate.design import (
     DOSE_SERIES,
@@ -29,7 +23,7 @@ from medrestore.domains.amyloid_pet.simulate.design import (
 from medrestore.domains.amyloid_pet.simulate.subject import (
     COUNTS_PER_SUV_MM,
     DOSE_LOG_SD,
-    SubjectPlan,
+    AmyloidPlan,
     degraded_name,
     simulate_subject,
 )
@@ -91,6 +85,7 @@ def simulate_cohort(
         output,
         _description(size, seed, dose_fraction, settings, grid),
         plan_cohort(size, seed=seed, dose_fraction=dose_fraction),
+        grid=grid,
         simulate=partial(simulate_subject, seed=seed),
         shared=lambda: (load_template(), grid, settings),
         write_tables=partial(_write_tables, dose_fraction=dose_fraction),
@@ -126,8 +121,10 @@ def _description(
     }
 
 
-def _write_tables(folder: Path, plans: Sequence[SubjectPlan], *, dose_fraction: float) -> Path:
-    """Write manifest, dose series and participants, from the subjects' records; return the manifest."""
+def _write_tables(
+    folder: Path, subjects: Sequence[tuple[AmyloidPlan, dict[str, Any]]], *, dose_fraction: float
+) -> Path:
+    """Write manifest, dose series and participants; return the manifest."""
     import pandas as pd
 
     from medrestore.domains.amyloid_pet.schema import COLUMNS, pair_schema
@@ -137,8 +134,7 @@ def _write_tables(folder: Path, plans: Sequence[SubjectPlan], *, dose_fraction: 
         "dose_series.csv": [],
         "participants.csv": [],
     }
-    for plan in plans:
-        record = read_record(subject_folder(folder, plan))
+    for plan, record in subjects:
         place, digest = f"subjects/{plan.subject_id}", record["sha256"]
         for fraction in plan.dose_fractions:
             rows["manifest.csv" if fraction == dose_fraction else "dose_series.csv"].append(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from medrestore import rng
 from medrestore.checks import fail, require_in_range, require_in_set
-from medrestore.domains.amyloid_pet.simulate.subject import SubjectPlan
+from medrestore.domains.amyloid_pet.simulate.subject import AmyloidPlan
 
 __all__ = ["DOSE_SERIES", "SIZES", "CohortSize", "SubjectGroup", "plan_cohort"]
 
@@ -93,7 +93,7 @@ SIZES: dict[str, CohortSize] = {
 subjects (10 positive; 10 for test), and 60 more for test, half positive."""
 
 
-def plan_cohort(size: CohortSize, *, seed: int, dose_fraction: float) -> list[SubjectPlan]:
+def plan_cohort(size: CohortSize, *, seed: int, dose_fraction: float) -> list[AmyloidPlan]:
     """Decide status, split and doses of every subject; the order of subjects is random.
 
     Parameters
@@ -107,7 +107,7 @@ def plan_cohort(size: CohortSize, *, seed: int, dose_fraction: float) -> list[Su
 
     Returns
     -------
-    list of SubjectPlan
+    list of AmyloidPlan
 
     Examples
     --------
@@ -127,7 +127,7 @@ def plan_cohort(size: CohortSize, *, seed: int, dose_fraction: float) -> list[Su
         group, status, border = kinds[kind]
         series = (fraction for fraction in DOSE_SERIES if fraction != dose_fraction)
         doses = (dose_fraction, *series) if group.split == "test" else (dose_fraction,)
-        plans.append(SubjectPlan(number, group.name, group.split, status, border, doses))
+        plans.append(AmyloidPlan(number, group.name, group.split, status, border, doses))
     return plans
 
 

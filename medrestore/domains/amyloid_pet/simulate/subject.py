@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medrestore import rng
 from medrestore.data.phantoms.anatomy import CohortGrid, SubjectAnatomy, Template, vary
-from medrestore.data.phantoms.folder import SubjectFolder
+from medrestore.data.phantoms.folder import SubjectFolder, SubjectPlan
 from medrestore.domains.amyloid_pet.simulate.amyloid import composite_of_truth, draw_uptake, true_activity
 from medrestore.operators.pet_scan import STANDARD_DOSE, ScanSettings, simulate_scans
 
-__all__ = ["SubjectPlan", "degraded_name", "mu_map", "simulate_subject"]
+__all__ = ["AmyloidPlan", "degraded_name", "mu_map", "simulate_subject"]
 
 COUNTS_PER_SUV_MM = 7.0
 """Median counts per bin, per SUV x mm of line integral, at the standard dose. Chosen so that the plain
@@ -29,17 +29,11 @@ MU_BONE_PER_CM = 0.151
 
 
 @dataclass(frozen=True)
-class SubjectPlan:
-    """What is decided about a subject before it is simulated.
+class AmyloidPlan(SubjectPlan):
+    """What is decided about a subject before it is simulated; further attributes are those of `SubjectPlan`.
 
     Attributes
     ----------
-    number : int
-        1 for the first subject; names the random streams.
-    group : str
-        Part of the cohort it belongs to.
-    split : str
-        train, validation or test.
     amyloid_status : int
         0 or 1.
     border : bool
@@ -48,17 +42,9 @@ class SubjectPlan:
         Doses to reconstruct beside the standard dose.
     """
 
-    number: int
-    group: str
-    split: str
     amyloid_status: int
     border: bool
     dose_fractions: tuple[float, ...]
-
-    @property
-    def subject_id(self) -> str:
-        """Name of the subject and of its folder."""
-        return f"sub-{self.number:04d}"
 
 
 def degraded_name(dose_fraction: float) -> str:
@@ -79,23 +65,22 @@ def mu_map(anatomy: SubjectAnatomy) -> NDArray[np.float32]:
 
 
 def simulate_subject(
-    plan: SubjectPlan,
-    folder: Path,
+    plan: AmyloidPlan,
+    files: SubjectFolder,
     template: Template,
     grid: CohortGrid,
     settings: ScanSettings,
     *,
     seed: int,
-    fingerprint: str,
-) -> None:
-    """Simulate one subject and write its volumes, sidecars and record.
+) -> dict[str, Any]:
+    """Simulate one subject and write its volumes and sidecars; return its record.
 
     Parameters
     ----------
-    plan : SubjectPlan
+    plan : AmyloidPlan
         The subject.
-    folder : Path
-        Its folder; what an interrupted run left there is written again.
+    files : SubjectFolder
+        Its folder.
     template : Template
         The average head.
     grid : CohortGrid
@@ -104,33 +89,22 @@ def simulate_subject(
         Scanner and reconstruction.
     seed : int
         The cohort's seed.
-    fingerprint : str
-        Names the cohort's settings, for :func:`is_finished`.
-
-    Notes
-    -----
-    Linear algebra is kept to one thread: subjects run in parallel, and results do not depend on a
-    thread count.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    files = SubjectFolder(folder, plan.subject_id, shape=grid.shape, affine=grid.affine)
-    with threadpool_limits(limits=1):
-        anatomy = vary(template, grid, random=rng.generator(seed, "subject", plan.number, "anatomy"))
-        random = rng.generator(seed, "subject", plan.number, "uptake")
-        uptake = draw_uptake(plan.amyloid_status, border=plan.border, random=random)
-        activity = true_activity(anatomy, template, grid, uptake, random=random)
-        mu = mu_map(anatomy)
-        level = COUNTS_PER_SUV_MM * float(np.exp(DOSE_LOG_SD * random.standard_normal()))
-        scans = simulate_scans(
-            activity,
-            mu,
-            voxel_size_mm=grid.voxel_size_mm,
-            dose_fractions=plan.dose_fractions,
-            counts_per_line_integral=level,
-            settings=settings,
-            seed=rng.derive(seed, "subject", plan.number, "scan"),
-        )
+    anatomy = vary(template, grid, random=rng.generator(seed, "subject", plan.number, "anatomy"))
+    random = rng.generator(seed, "subject", plan.number, "uptake")
+    uptake = draw_uptake(plan.amyloid_status, border=plan.border, random=random)
+    activity = true_activity(anatomy, template, grid, uptake, random=random)
+    level = COUNTS_PER_SUV_MM * float(np.exp(DOSE_LOG_SD * random.standard_normal()))
+    mu = mu_map(anatomy)
+    scans = simulate_scans(
+        activity,
+        mu,
+        voxel_size_mm=grid.voxel_size_mm,
+        dose_fractions=plan.dose_fractions,
+        counts_per_line_integral=level,
+        settings=settings,
+        seed=rng.derive(seed, "subject", plan.number, "scan"),
+    )
     files.write("truth_activity.nii.gz", activity, "true activity, not blurred", facts={"units": "SUV"})
     files.write(
         "truth_regions.nii.gz",
@@ -153,14 +127,10 @@ def simulate_subject(
                 "reconstruction": {"method": "OSEM", **asdict(settings)},
             },
         )
-    truth_suvr = composite_of_truth(activity, anatomy.regions)
-    record = {
-        "group": plan.group,
-        "split": plan.split,
+    return {
         "amyloid_status": plan.amyloid_status,
-        "truth_suvr": round(truth_suvr, 6),
+        "truth_suvr": round(composite_of_truth(activity, anatomy.regions), 6),
         "dose_fractions": list(plan.dose_fractions),
         "recorded_counts": scans.recorded_counts,
         "parameters": {**uptake.as_parameters(), "counts_per_suv_mm": level, **anatomy.parameters},
     }
-    files.finish(record, fingerprint=fingerprint)

@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medrestore.data.phantoms.anatomy import load_template
-from medrestore.data.phantoms.folder import (
-    named_size,
-    read_record,
-    simulated_cohort,
-    subject_folder,
-    write_participants,
-)
+from medrestore.data.phantoms.folder import named_size, simulated_cohort, write_participants
 from medrestore.domains.multicontrast_mri.simulate import tissues
 from medrestore.domains.multicontrast_mri.simulate.design import (
     SIZES,
@@ -84,6 +78,7 @@ def simulate_mdme_cohort(
         output,
         _description(size, seed, settings),
         plan_mdme_cohort(size, seed=seed),
+        grid=grid,
         simulate=partial(simulate_mdme_subject, seed=seed),
         shared=shared,
         write_tables=_write_tables,
@@ -108,16 +103,15 @@ def _description(size: MriCohortSize, seed: int, settings: MriSettings) -> dict[
     }
 
 
-def _write_tables(folder: Path, plans: Sequence[MriSubjectPlan]) -> Path:
-    """Write participants and manifest, from the subjects' records; return the manifest."""
+def _write_tables(folder: Path, subjects: Sequence[tuple[MriSubjectPlan, dict[str, Any]]]) -> Path:
+    """Write participants and manifest; return the manifest."""
     import pandas as pd
 
     from medrestore.domains.multicontrast_mri.schema import contrast_schema
 
     rows: list[dict[str, Any]] = []
     participants: list[dict[str, Any]] = []
-    for plan in plans:
-        record = read_record(subject_folder(folder, plan))
+    for plan, record in subjects:
         place, digest = f"subjects/{plan.subject_id}", record["sha256"]
         files = {
             "input": "mdme.nii.gz",

@@ -9,6 +9,7 @@ import numpy as np
 from medrestore import rng
 from medrestore.checks import fail, require_in_set
 from medrestore.data.phantoms.anatomy import CohortGrid
+from medrestore.data.phantoms.folder import SubjectPlan
 
 __all__ = ["SIZES", "MriCohortSize", "MriSubjectGroup", "MriSubjectPlan", "plan_mdme_cohort"]
 
@@ -71,31 +72,17 @@ class MriCohortSize:
 
 
 @dataclass(frozen=True)
-class MriSubjectPlan:
-    """What is decided about a subject before it is simulated.
+class MriSubjectPlan(SubjectPlan):
+    """What is decided about a patient or control; further attributes are those of `SubjectPlan`.
 
     Attributes
     ----------
-    number : int
-        1 for the first subject; names the random streams.
-    split : str
-        train, validation or test.
-    group : str
-        patient or control.
     plaques, oedemas : int
         Number of lesions; 0 for controls.
     """
 
-    number: int
-    split: str
-    group: str
     plaques: int
     oedemas: int
-
-    @property
-    def subject_id(self) -> str:
-        """Name of the subject and of its folder."""
-        return f"sub-{self.number:04d}"
 
 
 SIZES: dict[str, MriCohortSize] = {

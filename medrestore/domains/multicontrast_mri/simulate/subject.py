@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,23 +51,22 @@ def contrast_facts(name: str) -> dict[str, Any]:
 
 def simulate_mdme_subject(
     plan: MriSubjectPlan,
-    folder: Path,
+    files: SubjectFolder,
     template: Template,
     ventricle_mm: NDArray[np.float32],
     grid: CohortGrid,
     settings: MriSettings,
     *,
     seed: int,
-    fingerprint: str,
-) -> None:
-    """Simulate one subject and write its volumes, sidecars and record.
+) -> dict[str, Any]:
+    """Simulate one subject and write its volumes and sidecars; return its record.
 
     Parameters
     ----------
     plan : MriSubjectPlan
         The subject.
-    folder : Path
-        Its folder; what an interrupted run left there is written again.
+    files : SubjectFolder
+        Its folder.
     template : Template
         The average head.
     ventricle_mm : (X, Y, Z) float32, mm
@@ -80,40 +78,30 @@ def simulate_mdme_subject(
         Scanner and session.
     seed : int
         The cohort's seed.
-    fingerprint : str
-        Names the cohort's settings, for :func:`~medrestore.data.phantoms.folder.is_finished`.
-
-    Notes
-    -----
-    Linear algebra is kept to one thread: subjects run in parallel, and results do not depend on a thread
-    count.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     def stream(name: str) -> np.random.Generator:
         return rng.generator(seed, "subject", plan.number, name)
 
-    files = SubjectFolder(folder, plan.subject_id, shape=grid.shape, affine=grid.affine)
     fine = fine_grid(grid, settings.slice_parts)
-    with threadpool_limits(limits=1):
-        anatomy = vary(template, fine, random=stream("anatomy"))
-        whole = draw_head(anatomy, template, fine, random=stream("head"))
-        drawn = draw_lesions(
-            whole,
-            template,
-            fine,
-            ventricle_mm=ventricle_mm,
-            plaques=plan.plaques,
-            oedemas=plan.oedemas,
-            random=stream("lesions"),
-        )
-        lesions = lesion_map(whole, fine, drawn)
-        head = with_lesions(whole, lesions)
-        random = stream("tissue")
-        relaxation = draw_relaxation(random)
-        body = make_body(head, lesions, fine, relaxation=relaxation, random=random)
-        truth = truth_maps(body, head, lesions, parts=settings.slice_parts)
-        scans = scan(body, grid, settings, seed=rng.derive(seed, "subject", plan.number, "session"))
+    anatomy = vary(template, fine, random=stream("anatomy"))
+    whole = draw_head(anatomy, template, fine, random=stream("head"))
+    drawn = draw_lesions(
+        whole,
+        template,
+        fine,
+        ventricle_mm=ventricle_mm,
+        plaques=plan.plaques,
+        oedemas=plan.oedemas,
+        random=stream("lesions"),
+    )
+    lesions = lesion_map(whole, fine, drawn)
+    head = with_lesions(whole, lesions)
+    random = stream("tissue")
+    relaxation = draw_relaxation(random)
+    body = make_body(head, lesions, fine, relaxation=relaxation, random=random)
+    truth = truth_maps(body, head, lesions, parts=settings.slice_parts)
+    scans = scan(body, grid, settings, seed=rng.derive(seed, "subject", plan.number, "session"))
     mask = truth.lesions >= LESION_FRACTION
     files.write(
         "mdme.nii.gz",
@@ -148,17 +136,12 @@ def simulate_mdme_subject(
         **{f"{name}_t2_ms": value.t2_ms for name, value in relaxation.items()},
         **{f"{name}_pd": value.pd for name, value in relaxation.items()},
     }
-    files.finish(
-        {
-            "group": plan.group,
-            "split": plan.split,
-            "lesions": {name: kinds[name] for name in LESION_KINDS},
-            "lesion_volume_ml": round(volume_ml, 6),
-            "lesion_voxels": int(mask.sum()),
-            "lesion_slices": int(mask.any(axis=(0, 1)).sum()),
-            "drawn_lesions": [lesion.as_plain() for lesion in drawn],
-            "motion": {name: [round(value, 6) for value in values] for name, values in scans.motion.items()},
-            "parameters": parameters,
-        },
-        fingerprint=fingerprint,
-    )
+    return {
+        "lesions": {name: kinds[name] for name in LESION_KINDS},
+        "lesion_volume_ml": round(volume_ml, 6),
+        "lesion_voxels": int(mask.sum()),
+        "lesion_slices": int(mask.any(axis=(0, 1)).sum()),
+        "drawn_lesions": [lesion.as_plain() for lesion in drawn],
+        "motion": {name: [round(value, 6) for value in values] for name, values in scans.motion.items()},
+        "parameters": parameters,
+    }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -15,12 +17,13 @@ import SimpleITK as sitk  # noqa: N813
 from medrestore import progress
 from medrestore.checks import InputError
 from medrestore.data.phantoms.anatomy import CohortGrid
+from medrestore.data.phantoms.folder import SubjectFolder
 from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.domains.amyloid_pet.simulate import cohort as cohort_module
 from medrestore.domains.amyloid_pet.simulate.amyloid import CUT_OFF_SUVR, composite_of_truth
 from medrestore.domains.amyloid_pet.simulate.cohort import simulate_cohort
 from medrestore.domains.amyloid_pet.simulate.design import DOSE_SERIES, CohortSize, SubjectGroup
-from medrestore.domains.amyloid_pet.simulate.subject import degraded_name
+from medrestore.domains.amyloid_pet.simulate.subject import AmyloidPlan, degraded_name
 from medrestore.operators.pet_scan import ScanSettings
 
 GRID = CohortGrid(shape=(48, 48, 25), voxel_size_mm=(5.2, 5.2, 6.0), origin_mm=(-122.0, -140.0, -68.0))
@@ -154,56 +157,49 @@ class TestReproducible:
         assert digests(simulate(tmp_path / "two", workers=2).parent) == digests(tiny)
 
 
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the subjects that are simulated from now on."""
+    names: list[str] = []
+    real = cohort_module.simulate_subject
+
+    def counting(plan: AmyloidPlan, *args: Any, **options: Any) -> dict[str, Any]:
+        names.append(plan.subject_id)
+        return real(plan, *args, **options)
+
+    monkeypatch.setattr(cohort_module, "simulate_subject", counting)
+    return names
+
+
 class TestInterrupted:
     def test_continues_and_keeps_what_is_finished(
-        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tiny: Path, tmp_path: Path, simulated: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder = tmp_path / "cohort"
-        simulated: list[str] = []
-        real = cohort_module.simulate_subject
+        counted = cohort_module.simulate_subject
 
-        def dying(plan, place, *args, **options) -> None:  # type: ignore[no-untyped-def]
+        def dying(plan: AmyloidPlan, files: SubjectFolder, *args: Any, **options: Any) -> dict[str, Any]:
             if len(simulated) == 3:
                 # What a kill leaves behind: some files, one of them partial, no record.
-                place.mkdir(parents=True)
-                (place / "target.nii.gz").write_bytes(b"half")
-                (place / ".partial-7-mu_map.nii.gz").write_bytes(b"ha")
+                (files.folder / "target.nii.gz").write_bytes(b"half")
+                (files.folder / ".partial-7-mu_map.nii.gz").write_bytes(b"ha")
                 raise KeyboardInterrupt
-            simulated.append(plan.subject_id)
-            real(plan, place, *args, **options)
+            return counted(plan, files, *args, **options)
 
-        monkeypatch.setattr(cohort_module, "simulate_subject", dying)
-        with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(cohort_module, "simulate_subject", dying)
             simulate(folder)
         assert not (folder / "manifest.csv").exists()
-
-        def counting(plan, place, *args, **options) -> None:  # type: ignore[no-untyped-def]
-            simulated.append(plan.subject_id)
-            real(plan, place, *args, **options)
-
-        monkeypatch.setattr(cohort_module, "simulate_subject", counting)
         simulate(folder)
         assert sorted(simulated) == [f"sub-000{number}" for number in range(1, 7)]
         assert digests(folder) == digests(tiny)
 
-    def test_damaged_subject_is_made_again(
-        self, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        import shutil
-
+    def test_damaged_subject_is_made_again(self, tiny: Path, tmp_path: Path, simulated: list[str]) -> None:
         folder = tmp_path / "cohort"
         shutil.copytree(tiny, folder)
         (folder / "subjects" / "sub-0002" / "target.nii.gz").write_bytes(b"damaged")
         (folder / "subjects" / "sub-0004" / "subject.json").write_text("{")
         (folder / "subjects" / "sub-0005" / "mu_map.json").unlink()
-        simulated: list[str] = []
-        real = cohort_module.simulate_subject
-
-        def counting(plan, place, *args, **options) -> None:  # type: ignore[no-untyped-def]
-            simulated.append(plan.subject_id)
-            real(plan, place, *args, **options)
-
-        monkeypatch.setattr(cohort_module, "simulate_subject", counting)
         simulate(folder)
         assert simulated == ["sub-0002", "sub-0004", "sub-0005"]
         assert digests(folder) == digests(tiny)
@@ -223,8 +219,6 @@ class TestInterrupted:
         capsys: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        import shutil
-
         monkeypatch.setattr(progress, "LOG_INTERVAL_SECONDS", 0.0)  # a line at every step
         folder = tmp_path / "cohort"
         shutil.copytree(tiny, folder)
@@ -263,9 +257,8 @@ class TestRefuses:
     ) -> None:
         size = CohortSize("one", (SubjectGroup("one", "train", negatives=1, positives=0),))
 
-        def stop(plan: object, folder: Path, *_: object, **__: object) -> None:
-            folder.mkdir(parents=True)
-            (folder / "target.nii.gz").touch()
+        def stop(plan: object, files: SubjectFolder, *_: object, **__: object) -> None:
+            (files.folder / "target.nii.gz").touch()
             raise InputError("the disk is full")
 
         with monkeypatch.context() as patch, pytest.raises(InputError, match="the disk is full"):

@@ -1,10 +1,9 @@
-"""MRI cohorts on disk: as planned, whole, reproducible to the byte, continued after an interruption."""
+"""MRI cohorts on disk: as planned, whole, reproducible to the byte; their folder is that of any cohort."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import nibabel
@@ -15,7 +14,6 @@ import SimpleITK as sitk  # noqa: N813
 
 from medrestore.checks import InputError
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
-from medrestore.domains.multicontrast_mri.simulate import cohort as cohort_module
 from medrestore.domains.multicontrast_mri.simulate.cohort import simulate_mdme_cohort
 from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize, MriSubjectGroup
 from medrestore.domains.multicontrast_mri.simulate.session import MriSettings
@@ -158,50 +156,7 @@ class TestReproducible:
         assert (first / name).read_bytes() != (second / name).read_bytes()
 
 
-class TestInterrupted:
-    def test_continues_and_keeps_what_is_finished(
-        self, tiny_mri_cohort: Path, tiny_size: MriCohortSize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        folder = tmp_path / "cohort"
-        shutil.copytree(tiny_mri_cohort, folder)
-        for name in ("manifest.csv", "participants.csv"):
-            (folder / name).unlink()
-        # What a kill leaves behind: some files, one of them partial, no record; and one file that is damaged.
-        killed = folder / "subjects" / "sub-0002"
-        (killed / "subject.json").unlink()
-        (killed / "t2w.nii.gz").write_bytes(b"half")
-        (killed / ".partial-7-stir.nii.gz").write_bytes(b"ha")
-        (folder / "subjects" / "sub-0004" / "mdme.nii.gz").write_bytes(b"damaged")
-        simulated: list[str] = []
-        real = cohort_module.simulate_mdme_subject
-
-        def counting(plan, *args, **options) -> None:  # type: ignore[no-untyped-def]
-            simulated.append(plan.subject_id)
-            real(plan, *args, **options)
-
-        monkeypatch.setattr(cohort_module, "simulate_mdme_subject", counting)
-        simulate_mdme_cohort(folder, size=tiny_size, workers=1, progress=False)
-        assert simulated == ["sub-0002", "sub-0004"]
-        assert digests(folder) == digests(tiny_mri_cohort)
-
-    def test_finished_cohort_is_left_as_it_is(
-        self, tiny_mri_cohort: Path, tiny_size: MriCohortSize, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(
-            cohort_module, "load_template", lambda: pytest.fail("nothing is left to simulate")
-        )
-        before = digests(tiny_mri_cohort)
-        manifest = simulate_mdme_cohort(tiny_mri_cohort, size=tiny_size, workers=1, progress=False)
-        assert manifest == tiny_mri_cohort / "manifest.csv"
-        assert digests(tiny_mri_cohort) == before
-
-
 class TestRefuses:
-    def test_folder_with_other_things(self, tmp_path: Path) -> None:
-        (tmp_path / "thesis.tex").write_text("years of work")
-        with pytest.raises(InputError, match="holds other files and no simulated cohort"):
-            simulate_mdme_cohort(tmp_path)
-
     def test_cohort_of_other_settings(self, tiny_mri_cohort: Path, tiny_size: MriCohortSize) -> None:
         with pytest.raises(InputError, match=r"holds a cohort of other settings \(seed \d+ -> 1"):
             simulate_mdme_cohort(tiny_mri_cohort, size=tiny_size, seed=1)
@@ -213,6 +168,4 @@ class TestRefuses:
     def test_parameters(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"size must be one of .*'demo'.*, got 'huge'"):
             simulate_mdme_cohort(tmp_path, size="huge")
-        with pytest.raises(InputError, match="workers must be in"):
-            simulate_mdme_cohort(tmp_path, workers=0)
         assert not any(tmp_path.iterdir())
