@@ -25,19 +25,30 @@ from medrestore.domains.amyloid_pet.schema import COLUMNS, at_dose, pair_schema
 Make = Callable[..., Path]
 
 
+def read(path: Path) -> pd.DataFrame:
+    """Read a manifest as it is written."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
 def edit(path: Path, row: int, column: str, value: str) -> None:
     """Change one cell; rows are counted as a spreadsheet does."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     table.loc[row - 2, column] = value
     table.to_csv(path, index=False)
 
 
 def rewrite(path: Path, row: int, column: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
     """Change the voxels of one file and put its new checksum into the manifest."""
-    file = path.parent / pd.read_csv(path, dtype=str).loc[row - 2, column]
+    file = path.parent / read(path).loc[row - 2, column]
     volume = read_volume(file)
     image = nibabel.Nifti1Image(change(volume.data), volume.affine)
     nibabel.save(image, file)
+    sum_again(path, row, column)
+
+
+def sum_again(path: Path, row: int, column: str) -> None:
+    """Put the checksum of one file, as it is now, into the manifest."""
+    file = path.parent / read(path).loc[row - 2, column]
     edit(path, row, f"{column}_sha256", hashlib.sha256(file.read_bytes()).hexdigest())
 
 
@@ -86,7 +97,7 @@ def test_table_without_regions_is_complete(make_cohort: Make) -> None:
 
 def test_other_label_column_and_values(make_cohort: Make) -> None:
     path = make_cohort()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     table = table.rename(columns={"amyloid_status": "contrast"})
     table["contrast"] = ["1", "2", "3", "4"] * 2
     table.to_csv(path, index=False)
@@ -230,7 +241,7 @@ def test_empty_table_is_reported(make_cohort: Make) -> None:
 
 def test_empty_splits_are_reported_where_they_are_required(make_cohort: Make) -> None:
     path = make_cohort()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     table[table["split"] == "test"].to_csv(path, index=False)
     assert shown(path) == [
         "split: split 'train' is empty: no row has it",
@@ -248,7 +259,7 @@ def test_training_split_of_one_class_is_reported(make_cohort: Make) -> None:
 
 def test_subject_in_two_splits_and_duplicate_row_are_reported(make_cohort: Make) -> None:
     path = make_cohort()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     leak = table.iloc[0].copy()
     leak["split"], leak["session_id"] = "test", "02"
     pd.concat([table, leak.to_frame().T, table.iloc[[2]]]).to_csv(path, index=False)
@@ -260,14 +271,14 @@ def test_subject_in_two_splits_and_duplicate_row_are_reported(make_cohort: Make)
 
 def test_another_dose_of_a_session_is_no_duplicate(make_cohort: Make) -> None:
     path = make_cohort()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     pd.concat([table, table.iloc[[2]].assign(dose_fraction="0.05")]).to_csv(path, index=False)
     assert shown(path) == []
 
 
 def test_one_scan_under_two_subjects_is_reported(make_cohort: Make) -> None:
     path = make_cohort()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     copy = table.iloc[0].copy()
     copy["subject_id"], copy["split"] = "0099", "test"
     pd.concat([table, copy.to_frame().T]).to_csv(path, index=False)
@@ -277,22 +288,6 @@ def test_one_scan_under_two_subjects_is_reported(make_cohort: Make) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("value", "problem"),
-    [
-        ("/data/scan.nii.gz", "is absolute"),
-        ("C:\\data\\scan.nii.gz", "is absolute"),
-        ("\\\\server\\scan.nii.gz", "is absolute"),
-        ("../scan.nii.gz", "leaves the manifest's folder"),
-        ("subjects/../../scan.nii.gz", "leaves the manifest's folder"),
-    ],
-)
-def test_path_outside_of_the_folder_is_reported(make_cohort: Make, value: str, problem: str) -> None:
-    path = make_cohort()
-    edit(path, 3, "degraded", value)
-    assert next(line for line in shown(path) if problem in line).startswith(f"row 3 degraded: {value!r}")
-
-
 def test_path_that_turns_back_inside_the_folder_is_fine(make_cohort: Make) -> None:
     path = make_cohort()
     edit(path, 2, "degraded", "subjects/sub-0001/../sub-0000/./degraded.nii.gz")
@@ -300,6 +295,35 @@ def test_path_that_turns_back_inside_the_folder_is_fine(make_cohort: Make) -> No
 
 
 # ---------------------------------------------------------------- identity
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("degraded", "/data/scan.nii.gz", "is absolute"),
+        ("degraded", "C:\\data\\scan.nii.gz", "is absolute"),
+        ("degraded", "\\\\server\\scan.nii.gz", "is absolute"),
+        ("degraded", "../scan.nii.gz", "leaves the manifest's folder"),
+        ("degraded", "subjects/../../scan.nii.gz", "leaves the manifest's folder"),
+        ("session_id", "05/03/2021", "can be no part of a file name: it holds '/'"),
+        ("session_id", "10:30", "it holds ':'"),
+        ("session_id", "a\nb", "it holds '\\n'"),
+        ("session_id", "#NAME?", "is a spreadsheet's error"),
+        ("session_id", "########", "is a spreadsheet's error"),
+        ("subject_id", "1.23E+15", "a long number that a spreadsheet rounded"),
+        ("subject_id", "..", "it begins with '.'"),
+        ("subject_id", "-rf", "it begins with '-'"),
+        ("subject_id", "con", "Windows keeps it"),
+        ("subject_id", "sub.", "it ends in '.'"),
+        ("subject_id", "x" * 101, "it has 101 bytes, at most 100"),
+    ],
+)
+def test_what_names_no_file_is_reported(make_cohort: Make, column: str, value: str, problem: str) -> None:
+    path = make_cohort()
+    edit(path, 9, column, value)
+    found = shown(path)
+    assert next(line for line in found if problem in line).startswith(f"row 9 {column}: {value!r} ")
+    assert len(found) == 1 or column == "degraded"  # a path is not found either
+
+
 @pytest.mark.parametrize("written", ["0000 ", " 0000", "0000\u00a0", "\u200b0000"])
 def test_what_nobody_sees_hides_no_leak(make_cohort: Make, written: str) -> None:
     path = make_cohort()
@@ -327,30 +351,6 @@ def test_sessions_that_look_like_one_are_reported_within_a_subject(make_cohort: 
     found = [line for line in shown(path) if "session" in line]
     assert len(found) == 1
     assert found[0].startswith("row 3 session_id: '1' and '01' of row 2 look like one session")
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "problem"),
-    [
-        ("session_id", "05/03/2021", "can be no part of a file name: it holds '/'"),
-        ("session_id", "10:30", "it holds ':'"),
-        ("session_id", "a\nb", "it holds '\\n'"),
-        ("session_id", "#NAME?", "is a spreadsheet's error"),
-        ("session_id", "########", "is a spreadsheet's error"),
-        ("subject_id", "1.23E+15", "a long number that a spreadsheet rounded"),
-        ("subject_id", "..", "it begins with '.'"),
-        ("subject_id", "-rf", "it begins with '-'"),
-        ("subject_id", "con", "Windows keeps it"),
-        ("subject_id", "sub.", "it ends in '.'"),
-        ("subject_id", "x" * 101, "it has 101 bytes, at most 100"),
-    ],
-)
-def test_ids_that_name_no_file_are_reported(make_cohort: Make, column: str, value: str, problem: str) -> None:
-    path = make_cohort()
-    edit(path, 9, column, value)
-    (found,) = shown(path)
-    assert found.startswith(f"row 9 {column}: {value!r} ")
-    assert problem in found
 
 
 def test_two_scans_of_one_name_are_reported(make_cohort: Make) -> None:
@@ -409,7 +409,7 @@ def test_composed_and_decomposed_ids_are_one(make_cohort: Make) -> None:
 
 def test_doses_of_a_scan_that_contradict_each_other_are_reported(make_cohort: Make) -> None:
     path = make_cohort()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     dose = table.iloc[[3]].assign(dose_fraction="0.05", amyloid_status="0", regions=table["regions"][1])
     dose["regions_sha256"] = table["regions_sha256"][1]
     pd.concat([table, dose]).to_csv(path, index=False)
@@ -421,7 +421,7 @@ def test_doses_of_a_scan_that_contradict_each_other_are_reported(make_cohort: Ma
 
 def test_labels_are_left_alone_where_none_is_needed(make_cohort: Make) -> None:
     path = make_cohort()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     table.rename(columns={"amyloid_status": "contrast"}).to_csv(path, index=False)
     assert pair_schema(label_column=None).read(path)["contrast"].tolist() == ["0", "1"] * 4
     with pytest.raises(InputError, match="row 1 amyloid_status: no such column"):
@@ -434,7 +434,7 @@ def test_a_target_that_is_the_degraded_image_of_another_subject_is_reported(make
     for column in ("degraded", "target"):
         data = target.data if column == "degraded" else target.data * 2
         write_volume(data, target.source, path.parent / f"subjects/sub-0006/{column}.nii.gz")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     pair_schema().with_checksums(table, path.parent).to_csv(path, index=False)
     (found,) = shown(path)
     assert found.startswith(
@@ -505,7 +505,7 @@ def test_a_folder_without_permission_is_a_finding(make_cohort: Make, monkeypatch
 
 def test_twelve_rows_broken_in_twelve_ways(make_cohort: Make) -> None:
     path = make_cohort()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     table = pd.concat([table.assign(session_id=f"{session:02}") for session in range(1, 6)])
     table.to_csv(path, index=False)
     assert shown(path) == []
@@ -596,7 +596,7 @@ def test_pair_with_shifted_affine_is_reported(make_cohort: Make) -> None:
     shifted = np.diag([-4.0, 4.0, 5.0, 1.0])
     shifted[2, 3] = 5.0  # by one slice
     write_volume(volume.data, SourceGrid.from_affine(volume.source.shape, shifted), file)
-    edit(path, 4, "degraded_sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+    sum_again(path, 4, "degraded")
     assert shown(path) == [
         "row 4 degraded: subjects/sub-0002/degraded.nii.gz is on another grid than the target: "
         "affine: corners up to 5 mm apart"
@@ -609,7 +609,7 @@ def test_pair_stored_in_other_axes_is_fine(make_cohort: Make) -> None:
     volume = read_volume(file)
     write_volume(volume.data, SourceGrid.from_affine(volume.data.shape, volume.affine), file)
     assert nibabel.aff2axcodes(nibabel.load(file).affine) == ("R", "A", "S")
-    edit(path, 4, "degraded_sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+    sum_again(path, 4, "degraded")
     assert shown(path) == []
 
 
@@ -621,7 +621,7 @@ def test_file_without_orientation_is_reported_not_warned_of(make_cohort: Make) -
     image.set_sform(None, 0)
     image.set_qform(None, 0)
     nibabel.save(image, file)
-    edit(path, 4, "target_sha256", hashlib.sha256(file.read_bytes()).hexdigest())
+    sum_again(path, 4, "target")
     assert "states no orientation (qform and sform codes are 0)" in shown(path)[0]
 
 
@@ -651,7 +651,7 @@ def test_all_faults_are_reported_at_once(make_cohort: Make) -> None:
 
 def test_long_lists_are_cut_short_in_the_error_alone(make_cohort: Make) -> None:
     path = make_cohort()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     table = pd.concat([table.assign(split="x", session_id=str(index)) for index in range(7)])
     table.to_csv(path, index=False)
     with pytest.raises(InputError, match=r"56 problems\n(.*\n)+  and 6 more$"):
@@ -660,7 +660,7 @@ def test_long_lists_are_cut_short_in_the_error_alone(make_cohort: Make) -> None:
 
 def test_every_file_is_read_once(make_cohort: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_cohort()
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read(path)
     pd.concat([table, table.assign(dose_fraction="0.05")]).to_csv(path, index=False)
     reads: list[str] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, fail
-from medrestore.data.grid import SourceGrid
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
@@ -28,32 +27,18 @@ __all__ = ["ChannelVolume", "input_scale", "read_channels", "read_protocol"]
 
 
 @dataclass(frozen=True, eq=False)
-class ChannelVolume:
-    """Several 3D images on one grid, in canonical axes.
+class ChannelVolume(Volume):
+    """Several 3D images on one grid, in canonical axes; other parameters are those of a volume.
 
     Parameters
     ----------
     data : (C, X, Y, Z) float32
         In the file's units; signed where the phase was corrected.
-    affine : (4, 4) float64
-        Voxel indices to mm, RAS+.
     source
-        The grid of one of the images as the file stores it, for
-        :func:`~medrestore.data.volumes.write_volume`.
+        The grid of one of the images.
     path
-        Where it was read from, the first file of a list; None for one made in memory.
-    voxel_size_mm
-        Of X, Y, Z; follows from the affine.
+        The first file of a list.
     """
-
-    data: NDArray[np.float32]
-    affine: NDArray[np.float64]
-    source: SourceGrid
-    path: Path | None = None
-    voxel_size_mm: tuple[float, float, float] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "voxel_size_mm", self.channel(0).voxel_size_mm)
 
     def channel(self, index: int) -> Volume:
         """Return one of the images; a view."""

@@ -94,34 +94,21 @@ class ContrastStack(SliceMaps):
     ) -> ContrastStack:
         """Open the stack of a table's rows, decoding the volumes first where no earlier call has.
 
+        Other parameters are those of :meth:`~medrestore.data.slice_stack.SliceStack.build`; sidecars of
+        inputs are among the files that a stack is named by.
+
         Parameters
         ----------
-        table
-            Rows of a manifest, usually of one split.
-        cache_dir
-            Folder of stacks. Each is named by the checksums of its files (sidecars of inputs among them) and
-            by the parameters, so one that was built from other files is never taken for this one.
         contrasts
             Contrasts of the table.
         acquisition
             What the channels of the inputs are.
-        spatial_size
-            In-plane size (X, Y): slices are centered in it, padded with zeros or cropped.
-        workers
-            Threads that decode; as many as there are cores when not given.
-        progress
-            Show a bar.
-
-        Notes
-        -----
-        Built as :func:`~medrestore.data.slice_maps.build_maps` says: whole or not at all.
 
         Raises
         ------
         InputError
-            When the table is empty or has no such contrast, a file is missing, damaged or not the one the
-            manifest's checksum names, an input is not the acquisition's, a contrast or a mask is on another
-            grid than its input, or the disk is full.
+            As there, and when the table has no such contrast, an input is not the acquisition's, or a
+            contrast or a mask is on another grid than its input.
         """
         names = require_contrasts(contrasts)
         size = stack_size(table, spatial_size)

@@ -105,18 +105,6 @@ def test_images_of_other_sequences_are_an_input(make_cohort: Make, build: Build)
     np.testing.assert_array_equal(stack.scale, stack.target_scale[:, :2])
 
 
-def test_stack_is_built_once_even_when_the_files_are_gone(make_cohort: Make, build: Build) -> None:
-    path = make_cohort()
-    rows = rows_of(path)
-    first = build(rows)
-    for file in path.parent.glob("subjects/*/*.nii.gz"):
-        file.unlink()
-    again = build(rows)
-    assert again.folder == first.folder
-    np.testing.assert_array_equal(again.target_scale, first.target_scale)
-    np.testing.assert_array_equal(again.input, first.input)
-
-
 def test_other_files_or_parameters_are_other_stacks(
     make_cohort: Make, build: Build, magnitude: Acquisition
 ) -> None:
