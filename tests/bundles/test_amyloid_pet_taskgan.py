@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,8 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
-from trained import arguments, differing, learned, tensors
+from command_line import Ended
+from trained import arguments, differing, learned, require_resumable, tensors
 
 from medrestore.data.schema import split_rows
 from medrestore.domains.amyloid_pet.schema import pair_schema
@@ -156,32 +156,12 @@ def test_restores_the_test_split_on_the_source_grid(
         )
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes], *, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-
-
 @pytest.mark.slow
 def test_killed_and_resumed_training_is_bit_identical(
-    tiny_cohort: Path, tmp_path: Path, tiny_overrides: dict[str, Any], one_thread: dict[str, str]
+    tiny_cohort: Path, tmp_path: Path, tiny_overrides: dict[str, Any], call: Callable[..., Ended]
 ) -> None:
-    def command(name: str) -> list[str]:
-        overrides = {**tiny_overrides, "batches_per_epoch": 6, "joint_epochs": 4, "dataset_dir": tiny_cohort}
-        overrides |= {"output_dir": tmp_path / name}
-        program = [sys.executable, "-c", "from medrestore.cli import main; main()"]
-        return [*program, "train", str(BUNDLE), "--variant", "demo", *arguments(overrides)]
-
-    subprocess.run(command("whole"), env=one_thread, capture_output=True, check=True)
-    with subprocess.Popen(command("killed"), env=one_thread, stderr=subprocess.DEVNULL) as process:
-        wait_for(tmp_path / "killed" / "checkpoint.pt", process)
-        os.kill(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    assert load_file(tmp_path / "killed" / "checkpoint.pt")["epoch"] < 5
-    assert not (tmp_path / "killed" / "model.pt").exists()
-    subprocess.run(command("killed"), env=one_thread, capture_output=True, check=True)
-    for name in ("checkpoint.pt", "model.pt"):
-        assert differing(tmp_path / "whole" / name, tmp_path / "killed" / name) == []
+    overrides = {**tiny_overrides, "batches_per_epoch": 6, "joint_epochs": 4, "dataset_dir": tiny_cohort}
+    require_resumable(call, BUNDLE, overrides, tmp_path, epochs=5)
     client = open_client(f"sqlite:///{tmp_path}/killed/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("amyloid_pet").experiment_id])
     assert run.info.status == "FINISHED"

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import Ended
 from PIL import Image
-from trained import differing, learned, recorded, train_killed_and_whole
+from trained import differing, learned, recorded, require_resumable
 
 from medrestore.checks import InputError, causes
 from medrestore.engines.bundle import open_bundle
@@ -140,9 +141,8 @@ def test_restores_the_tiles_of_the_test_split(
 
 @pytest.mark.slow
 def test_killed_and_resumed_training_is_bit_identical(
-    tiny_histology_overrides: dict[str, Any], tmp_path: Path, one_thread: dict[str, str]
+    tiny_histology_overrides: dict[str, Any], trainings: Path, tmp_path: Path, call: Callable[..., Ended]
 ) -> None:
-    overrides = {**tiny_histology_overrides, "batches_per_epoch": 12, "adversarial_epochs": 2}
-    train_killed_and_whole(BUNDLE, overrides, tmp_path, epochs=4, environment=one_thread)
-    for name in ("checkpoint.pt", "model.pt"):
-        assert differing(tmp_path / "whole" / name, tmp_path / "killed" / name) == []
+    store = {"tracking_uri": f"sqlite:///{trainings}/mlflow.db"}
+    overrides = {**tiny_histology_overrides, **store, "batches_per_epoch": 12, "adversarial_epochs": 2}
+    require_resumable(call, BUNDLE, overrides, tmp_path, epochs=4)

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 import SimpleITK
 import torch
-from trained import differing, learned, recorded, train_killed_and_whole
+from command_line import Ended
+from trained import learned, recorded, require_resumable
 
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.engines.bundle import open_bundle
@@ -179,13 +180,12 @@ def test_restores_contrasts_of_the_test_split_on_the_source_grid(
 
 @pytest.mark.slow
 def test_killed_and_resumed_training_is_bit_identical(
-    tiny_mri_overrides: dict[str, Any], tmp_path: Path, one_thread: dict[str, str]
+    tiny_mri_overrides: dict[str, Any], trainings: Path, tmp_path: Path, call: Callable[..., Ended]
 ) -> None:
     """Killed in the stage of one contrast per epoch."""
-    overrides = {**tiny_mri_overrides, "batches_per_epoch": 6}
-    train_killed_and_whole(BUNDLE, overrides, tmp_path, epochs=4, environment=one_thread)
-    for name in ("checkpoint.pt", "model.pt"):
-        assert differing(tmp_path / "whole" / name, tmp_path / "killed" / name) == []
+    store = {"tracking_uri": f"sqlite:///{trainings}/mlflow.db"}
+    overrides = {**tiny_mri_overrides, **store, "batches_per_epoch": 6}
+    require_resumable(call, BUNDLE, overrides, tmp_path, epochs=4)
 
 
 @pytest.mark.slow

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from command_line import Ended
 
 from medrestore.networks.weights import load_file
 from medrestore.tracking.store import open_client
@@ -58,19 +59,22 @@ def recorded(folder: Path, *, store: Path | None = None) -> dict[str, float]:
     return metrics
 
 
-def train_killed_and_whole(
-    bundle: Path, overrides: Mapping[str, Any], folder: Path, *, epochs: int, environment: dict[str, str]
+def require_resumable(
+    call: Callable[..., Ended], bundle: Path, overrides: Mapping[str, Any], folder: Path, *, epochs: int
 ) -> None:
-    """Train the demo overlay in ``whole``, and in ``killed``: by SIGKILL after a checkpoint, then again."""
+    """Train the demo overlay in ``whole``, and in ``killed``: a process, by SIGKILL after a checkpoint.
 
-    def command(name: str) -> list[str]:
-        program = [sys.executable, "-c", "from medrestore.cli import main; main()"]
+    The same call, here, continues it: what both leave must be the same, bit for bit.
+    """
+
+    def words(name: str) -> list[str]:
         given = arguments({**overrides, "output_dir": folder / name})
-        return [*program, "train", str(bundle), "--variant", "demo", *given]
+        return ["train", str(bundle), "--variant", "demo", *given]
 
-    subprocess.run(command("whole"), env=environment, capture_output=True, check=True)
     checkpoint = folder / "killed" / "checkpoint.pt"
-    with subprocess.Popen(command("killed"), env=environment, stderr=subprocess.DEVNULL) as process:
+    program = [sys.executable, "-c", "from medrestore.cli import main; main()", *words("killed")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -78,4 +82,11 @@ def train_killed_and_whole(
     assert process.returncode == -signal.SIGKILL
     assert load_file(checkpoint)["epoch"] < epochs
     assert not (folder / "killed" / "model.pt").exists()
-    subprocess.run(command("killed"), env=environment, capture_output=True, check=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums are then of one order, here and in the process that was killed
+    for name in ("killed", "whole"):
+        ended = call(*words(name))
+        assert ended.code == 0, ended.err
+    torch.set_num_threads(threads)
+    for name in ("checkpoint.pt", "model.pt"):
+        assert differing(folder / "whole" / name, folder / "killed" / name) == []
