@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from medrestore.methods.base import Stage, Step
 from medrestore.networks.discriminators import DiscriminatorOutput
 
 
@@ -51,3 +52,10 @@ class Recorder:
         }
         if name in self.optimizers:
             self.optimizers[name].step()
+
+
+def take_step(step: Step, stage: Stage, batch: Mapping[str, Tensor]) -> tuple[Recorder, dict[str, Tensor]]:
+    """Enter a stage and step once, updating nothing; return the engine and what the step gives."""
+    step.enter(stage)
+    engine = Recorder(step.networks)
+    return engine, step.step(engine, batch)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from skimage.metrics import structural_similarity
-from step_case import Discriminator, Recorder
+from step_case import Discriminator, Recorder, take_step
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
@@ -84,10 +84,7 @@ def quasi_norm(residual: Tensor, exponent: float) -> float:
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
 def test_generator_minimizes_the_papers_terms(networks, batch, exponent: float) -> None:
-    step = build(networks, fidelity_weight=2.0, exponent=exponent)
-    step.enter(JOINT)
-    engine = Recorder(networks)
-    losses = step.step(engine, batch)
+    engine, losses = take_step(build(networks, fidelity_weight=2.0, exponent=exponent), JOINT, batch)
     x = batch["label"]
     with torch.no_grad():
         restored = networks["generator"](batch["image"])
@@ -123,10 +120,7 @@ def test_generator_minimizes_the_papers_terms(networks, batch, exponent: float) 
 
 
 def test_each_loss_reaches_its_own_network_alone(networks, batch) -> None:
-    step = build(networks)
-    step.enter(JOINT)
-    engine = Recorder(networks)
-    step.step(engine, batch)
+    engine, _ = take_step(build(networks), JOINT, batch)
     assert engine.touched == {"generator": {"generator"}, "discriminator": {"discriminator"}}
 
 
@@ -153,9 +147,7 @@ def test_every_term_reaches_the_generator(networks, batch) -> None:
 
 
 def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch) -> None:
-    step = build(networks)
-    step.enter(JOINT)
-    losses = step.step(Recorder(networks), batch)
+    _, losses = take_step(build(networks), JOINT, batch)
     fake_for_generator, real, fake = networks["discriminator"].seen
     restored = networks["generator"](batch["image"]).detach()
     assert fake_for_generator.requires_grad
@@ -171,9 +163,7 @@ def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch)
 
 def test_nothing_is_done_twice(networks, batch) -> None:
     """D sees the target once; E encodes the target once, without a gradient, and the restored image once."""
-    step = build(networks)
-    step.enter(JOINT)
-    step.step(Recorder(networks), batch)
+    take_step(build(networks), JOINT, batch)
     assert sum(image is batch["label"] for image in networks["discriminator"].seen) == 1
     assert len(networks["discriminator"].seen) == 3
     assert [(image is batch["label"], gradient) for image, gradient in networks["encoder"].seen] == [
@@ -236,9 +226,9 @@ def test_stages_and_variants(networks, batch, stage, settings, learning, terms) 
 
 @pytest.mark.parametrize("exponent", [2.0, 0.5])
 def test_autoencoder_learns_targets_alone(networks, batch, exponent: float) -> None:
-    step = build(networks, autoencoder_exponent=exponent)
-    step.enter(AUTOENCODER)
-    losses = step.step(Recorder(networks), {"label": batch["label"]})
+    _, losses = take_step(
+        build(networks, autoencoder_exponent=exponent), AUTOENCODER, {"label": batch["label"]}
+    )
     residual = networks["encoder"](batch["label"]).detach() - batch["label"]
     expected = (residual**2).mean().item() if exponent == 2 else quasi_norm(residual, exponent)
     assert losses["reconstruction"].item() == pytest.approx(expected, rel=1e-5)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from step_case import Discriminator, Recorder
+from step_case import Discriminator, take_step
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
@@ -58,10 +58,7 @@ def build(networks: dict[str, nn.Module], **settings: object) -> TaskGAN:
 
 
 def test_generator_minimizes_equation_4(networks, batch) -> None:
-    step = build(networks)
-    step.enter(JOINT)
-    engine = Recorder(networks)
-    losses = step.step(engine, batch)
+    engine, losses = take_step(build(networks), JOINT, batch)
     x, y = batch["label"], batch["amyloid_status"]
     restored = networks["generator"](batch["image"])
     pixel = (restored - x).abs().mean()
@@ -78,10 +75,7 @@ def test_generator_minimizes_equation_4(networks, batch) -> None:
 
 
 def test_each_loss_reaches_its_own_network_alone(networks, batch) -> None:
-    step = build(networks)
-    step.enter(JOINT)
-    engine = Recorder(networks)
-    step.step(engine, batch)
+    engine, _ = take_step(build(networks), JOINT, batch)
     assert engine.touched == {
         "generator": {"generator"},
         "discriminator": {"discriminator"},
@@ -90,10 +84,7 @@ def test_each_loss_reaches_its_own_network_alone(networks, batch) -> None:
 
 
 def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch) -> None:
-    step = build(networks)
-    step.enter(JOINT)
-    engine = Recorder(networks)
-    losses = step.step(engine, batch)
+    _, losses = take_step(build(networks), JOINT, batch)
     real, fake_for_generator, fake = networks["discriminator"].seen
     restored = networks["generator"](batch["image"]).detach()
     assert torch.equal(real, batch["label"])
@@ -110,9 +101,7 @@ def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch)
 
 
 def test_discriminator_features_of_the_target_are_computed_once(networks, batch) -> None:
-    step = build(networks)
-    step.enter(JOINT)
-    step.step(Recorder(networks), batch)
+    take_step(build(networks), JOINT, batch)
     assert sum(torch.equal(image, batch["label"]) for image in networks["discriminator"].seen) == 1
 
 
@@ -144,10 +133,7 @@ def test_discriminator_features_of_the_target_are_computed_once(networks, batch)
     ids=["l1", "l1_task", "gan", "real_only", "frozen"],
 )
 def test_variants(networks, batch, settings, learning, terms) -> None:
-    step = build(networks, **settings)
-    step.enter(JOINT)
-    engine = Recorder(networks)
-    losses = step.step(engine, batch)
+    engine, losses = take_step(build(networks, **settings), JOINT, batch)
     assert set(engine.losses) == learning
     assert set(losses) == terms
     for name, network in networks.items():
@@ -158,10 +144,11 @@ def test_task_loss_of_ones_own_takes_the_place_of_the_regression(networks, batch
     """A classifier of three contrasts, patch by patch: eq. 3 by cross-entropy."""
     networks["task"] = nn.Conv2d(1, 3, 3)
     contrast = torch.tensor([0, 2, 1, 0])
-    step = build(networks, task_loss=contrast_loss, label_column="contrast")
-    step.enter(JOINT)
-    engine = Recorder(networks)
-    losses = step.step(engine, {**batch, "contrast": contrast})
+    engine, losses = take_step(
+        build(networks, task_loss=contrast_loss, label_column="contrast"),
+        JOINT,
+        {**batch, "contrast": contrast},
+    )
     with torch.no_grad():
         restored = networks["generator"](batch["image"])
         expected = {}
@@ -178,10 +165,7 @@ def test_task_loss_of_ones_own_takes_the_place_of_the_regression(networks, batch
 
 def test_joint_update_teaches_task_both_terms_of_equation_3(networks, batch) -> None:
     y = batch["amyloid_status"]
-    step = build(networks)
-    step.enter(JOINT)
-    engine = Recorder(networks)
-    step.step(engine, batch)
+    engine, _ = take_step(build(networks), JOINT, batch)
     with torch.no_grad():
         restored = networks["generator"](batch["image"])
         on_target = ((torch.sigmoid(networks["task"](batch["label"])) - y) ** 2).mean()
@@ -190,10 +174,7 @@ def test_joint_update_teaches_task_both_terms_of_equation_3(networks, batch) -> 
 
 
 def test_pretraining_touches_the_task_network_alone(networks, batch) -> None:
-    step = build(networks)
-    step.enter(PRETRAIN)
-    engine = Recorder(networks)
-    losses = step.step(engine, batch)
+    engine, losses = take_step(build(networks), PRETRAIN, batch)
     assert set(losses) == {"task_target"}
     assert engine.touched == {"task": {"task"}}
     assert networks["discriminator"].seen == []

@@ -40,21 +40,29 @@ def make_evaluation(folder: Path, *, shift: float = 0.0) -> Evaluation:
     folder.mkdir()
     for name in ("tables.md", "per_subject.csv", "figure.png"):
         (folder / name).write_text(name)
+    record = {
+        "domain": "amyloid_pet",
+        "manifest_sha256": f"{shift}",
+        "split": "test",
+        "methods": {"gan": "a", "taskgan": "b"},
+        "seed": 0,
+        "pairs": [["taskgan", "gan"]],
+        "tuned_filters": {"gaussian": {"parameter": "fwhm_mm", "value": 8.0}},
+    }
+    return evaluation_of(table, "amyloid_pet", folder, record)
+
+
+def evaluation_of(
+    table: pd.DataFrame, domain: str, folder: Path, record: dict[str, Any], **settings: Any
+) -> Evaluation:
+    metrics = metrics_of(domain, ())
     return Evaluation(
         output=folder,
         per_subject=table,
-        summary=summary_table(table, metrics=metrics_of("amyloid_pet", ()), seed=0),
-        differences=difference_table(table, metrics=metrics_of("amyloid_pet", ()), seed=0),
-        metrics=metrics_of("amyloid_pet", ()),
-        record={
-            "domain": "amyloid_pet",
-            "manifest_sha256": f"{shift}",
-            "split": "test",
-            "methods": {"gan": "a", "taskgan": "b"},
-            "seed": 0,
-            "pairs": [["taskgan", "gan"]],
-            "tuned_filters": {"gaussian": {"parameter": "fwhm_mm", "value": 8.0}},
-        },
+        summary=summary_table(table, metrics=metrics, seed=0),
+        differences=difference_table(table, metrics=metrics, seed=0, **settings),
+        metrics=metrics,
+        record=record,
     )
 
 
@@ -118,20 +126,12 @@ def test_tables_of_contrasts_and_groups_come_back_too(tmp_path: Path, tracking_u
         for number, method in enumerate(("classical", "gan", "taskgan", "true"))
         for subject in range(4)
     ]
-    table = pd.DataFrame(rows)
-    (tmp_path / "evaluation").mkdir()
-    evaluation = Evaluation(
-        output=tmp_path / "evaluation",
-        per_subject=table,
-        summary=summary_table(table, metrics=metrics_of("multicontrast_mri", ()), seed=0),
-        differences=difference_table(table, metrics=metrics_of("multicontrast_mri", ()), seed=0),
-        metrics=metrics_of("multicontrast_mri", ()),
-        record={
-            "manifest_sha256": "c",  # no domain: a record of before is read too
-            "contrasts": ["t2_flair", "pdw", "t1w", "dwi"],
-            "seed": 0,
-        },
-    )
+    record = {
+        "manifest_sha256": "c",  # no domain: a record of before is read too
+        "contrasts": ["t2_flair", "pdw", "t1w", "dwi"],
+        "seed": 0,
+    }
+    evaluation = evaluation_of(pd.DataFrame(rows), "multicontrast_mri", tmp_path, record)
     run_id = log_evaluation(evaluation, experiment="contrasts", tracking_uri=tracking_uri)
     parent = open_client(tracking_uri).get_run(run_id)
     assert parent.data.metrics["difference/taskgan/gan/t1w/psnr"] == 1.0
@@ -159,23 +159,15 @@ def test_an_evaluation_of_tiles_is_compared_as_any(tmp_path: Path, tracking_uri:
         for patient in range(3)
         for tile in range(2)
     ]
-    table = pd.DataFrame(rows)
-    evaluation = Evaluation(
-        output=tmp_path / "evaluation",
-        per_subject=table,
-        summary=summary_table(table, metrics=metrics_of("histology", ()), seed=0),
-        differences=difference_table(
-            table, metrics=metrics_of("histology", ()), pairs=[("sqe", "e"), ("sqe", "bicubic")], seed=0
-        ),
-        metrics=metrics_of("histology", ()),
-        record={
-            "domain": "histology",
-            "manifest_sha256": "t",
-            "methods": {"e": "a", "sqe": "b"},
-            "baselines": ["bicubic"],
-            "seed": 0,
-        },
-    )
+    record = {
+        "domain": "histology",
+        "manifest_sha256": "t",
+        "methods": {"e": "a", "sqe": "b"},
+        "baselines": ["bicubic"],
+        "seed": 0,
+    }
+    pairs = [("sqe", "e"), ("sqe", "bicubic")]
+    evaluation = evaluation_of(pd.DataFrame(rows), "histology", tmp_path, record, pairs=pairs)
     run_id = log_evaluation(evaluation, experiment="tiles", tracking_uri=tracking_uri)
     parent = open_client(tracking_uri).get_run(run_id)
     assert parent.data.metrics["difference/sqe/bicubic/rrmse"] == pytest.approx(-0.02)

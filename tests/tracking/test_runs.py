@@ -169,28 +169,15 @@ def test_an_exception_ends_the_run_and_is_raised(
 
 
 def test_a_resumed_training_continues_its_run_and_repeats_no_step(tmp_path: Path, tracking_uri: str) -> None:
-    first = MLflowRun(
-        "resumed",
-        "run",
-        output_dir=tmp_path,
-        tracking_uri=tracking_uri,
-        interval=1,
-        parameters={"a": 1, "b": 2},
-    )
+    given = {"output_dir": tmp_path, "tracking_uri": tracking_uri, "interval": 1}
+    first = MLflowRun("resumed", "run", parameters={"a": 1, "b": 2}, **given)
     trainer = make_trainer(fail_at=6)
     first.attach(trainer)
     with pytest.raises(RuntimeError):
         trainer.run([0] * 4, max_epochs=3)
 
     # Epoch 1 was the last checkpoint: iterations 5 to 12 run again. The shift shows which values were kept.
-    second = MLflowRun(
-        "resumed",
-        "run",
-        output_dir=tmp_path,
-        tracking_uri=tracking_uri,
-        interval=1,
-        parameters={"a": 1, "b": 5, "c": 7},
-    )
+    second = MLflowRun("resumed", "run", parameters={"a": 1, "b": 5, "c": 7}, **given)
     trainer = make_trainer(shift=0.25)
     second.attach(trainer)
     trainer.load_state_dict({"epoch_length": 4, "max_epochs": 3, "iteration": 4})
@@ -212,15 +199,9 @@ def test_a_training_that_begins_anew_with_other_parameters_is_another_run(
     tmp_path: Path, tracking_uri: str
 ) -> None:
     runs = []
+    given = {"output_dir": tmp_path, "tracking_uri": tracking_uri, "interval": 1}
     for rate, stop in ((10, 3), (1, 3), (1, 0)):  # refused, mended and interrupted, called again
-        run = MLflowRun(
-            "anew",
-            "run",
-            output_dir=tmp_path,
-            tracking_uri=tracking_uri,
-            interval=1,
-            parameters={"learning_rate": rate},
-        )
+        run = MLflowRun("anew", "run", parameters={"learning_rate": rate}, **given)
         trainer = make_trainer(fail_at=stop)
         run.attach(trainer)
         with pytest.raises(RuntimeError) if stop else nullcontext():
