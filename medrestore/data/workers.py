@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-__all__ = ["available_cores", "run_tasks"]
+from medrestore.checks import require_in_range
+
+__all__ = ["available_cores", "run_tasks", "worker_count"]
 
 Result = TypeVar("Result")
 
@@ -19,6 +21,14 @@ PARENT_CHECK_S = 0.5
 def available_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_count(workers: int | None) -> int:
+    """Return the number of processes that was asked for, one per core when None; refuse one out of range."""
+    if workers is None:
+        return available_cores()
+    require_in_range("workers", workers, 1, 1024)
+    return workers
 
 
 def run_tasks(

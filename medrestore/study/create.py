@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 
 from medrestore import __version__
-from medrestore.checks import InputError, fail, require_in_range
+from medrestore.checks import InputError, fail
 from medrestore.claims import Claim, claimed
 from medrestore.data.tables import read_text_table
-from medrestore.data.workers import available_cores
+from medrestore.data.workers import worker_count
 from medrestore.files import atomic_path, sha256_file
 from medrestore.study.images.blinding import set_file_time
 from medrestore.study.images.package import package_images
@@ -89,8 +89,7 @@ def create_study(
     InputError
         When the plan or an image is wrong, or the folder holds other files or a study of another plan.
     """
-    if workers is not None:
-        require_in_range("workers", workers, 1, 1024)
+    count = worker_count(workers)
     plan = read_plan(plan_path)
     for note in plan.notes:
         logger.warning("%s: %s", plan_path, note)
@@ -121,7 +120,7 @@ def create_study(
         creation = {key: value for key, value in claim.facts.items() if key != REFUSED}
         claim.note(creation)
         try:
-            _make(plan, claim, entry, truth, workers=workers or available_cores(), progress=progress)
+            _make(plan, claim, entry, truth, workers=count, progress=progress)
         except InputError:
             # The plan may have to be mended: then its images give way.
             claim.note({**creation, REFUSED: True})

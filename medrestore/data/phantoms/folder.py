@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from medrestore import __version__
-from medrestore.checks import require_in_range, require_in_set
+from medrestore.checks import require_in_set
 from medrestore.claims import claimed
 from medrestore.data.grid import SourceGrid
 from medrestore.data.phantoms.anatomy import CohortGrid
 from medrestore.data.volumes import write_channels, write_volume
-from medrestore.data.workers import available_cores, run_tasks
+from medrestore.data.workers import run_tasks, worker_count
 from medrestore.files import atomic_path, sha256_file, write_json
 
 __all__ = [
@@ -151,8 +151,7 @@ def simulated_cohort(
     """
     from medrestore.progress import progress_bar
 
-    if workers is not None:
-        require_in_range("workers", workers, 1, 1024)
+    count = worker_count(workers)
     claim = claimed(
         output,
         {"simulated": True, "version": __version__, **description},
@@ -168,7 +167,7 @@ def simulated_cohort(
         if waiting:
             common = shared()
             tasks = [(simulate, plan, place, grid, held.fingerprint, common) for plan, place in waiting]
-            finished = run_tasks(_simulate, tasks, workers=workers or available_cores())
+            finished = run_tasks(_simulate, tasks, workers=count)
             done = len(plans) - len(tasks)
             with progress_bar(
                 total=len(plans), initial=done, desc="simulate", unit="subject", disable=not progress

@@ -19,7 +19,7 @@ from medrestore import __version__
 from medrestore.checks import InputError, OutputError, Setbacks, counted, fail, require_in_range
 from medrestore.claims import Claim, claimed
 from medrestore.data.row_checks import SPLITS
-from medrestore.data.workers import available_cores, run_tasks
+from medrestore.data.workers import run_tasks, worker_count
 from medrestore.domains.histology.schema import TILES
 from medrestore.domains.histology.slides.patients import patient_key
 from medrestore.domains.histology.slides.resolution import require_given, require_microns
@@ -134,8 +134,7 @@ def make_tiles(
         override_microns_per_pixel=override_microns_per_pixel,
     )
     _require_rules(rules)
-    if workers is not None:
-        require_in_range("workers", workers, 1, 1024)
+    count = worker_count(workers)
     target = Path(output) / "manifest.csv" if manifest is None else require_file_place(manifest)
     if slide_microns_per_pixel is not None:
         require_microns("slide_microns_per_pixel", slide_microns_per_pixel)
@@ -166,9 +165,7 @@ def make_tiles(
         drawn = {"fractions": dict(fractions or {}), "seed": seed}
         entries = _with_splits(usable, claim, drawn, setbacks, len(found))
         if not _is_made(claim, target, entries, drawn, setbacks):
-            scanned = _scan_all(
-                entries, rules, claim, setbacks, workers=workers or available_cores(), bar=progress
-            )
+            scanned = _scan_all(entries, rules, claim, setbacks, workers=count, bar=progress)
             if not scanned:
                 setbacks.raise_any(len(found))
             if len(scanned) < len(entries):  # the splits are shares of the patients that are left

@@ -18,7 +18,7 @@ from medrestore.claims import claimed
 from medrestore.data.registration import MOST_MM
 from medrestore.data.tables import Problem, refuse
 from medrestore.data.volumes import nifti_stem
-from medrestore.data.workers import available_cores, run_tasks
+from medrestore.data.workers import run_tasks, worker_count
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.registration.subject_registration import (
     FIGURES,
@@ -96,8 +96,7 @@ def coregister_manifest(
     """
     manifest, names = Path(manifest), require_contrasts(contrasts)
     require_in_range("most_mm", most_mm, 0, 1000, include_low=False)
-    if workers is not None:
-        require_in_range("workers", workers, 1, 1024)
+    count = worker_count(workers)
     table = contrast_schema(names).read(manifest)
     subjects = _subjects(table, names, manifest)
     with claimed(
@@ -117,7 +116,7 @@ def coregister_manifest(
         run = RegistrationRun(
             claim.folder, manifest.parent.resolve(), acquisition, most_mm, claim.fingerprint
         )
-        records = _records(run, subjects, workers=workers or available_cores(), progress=progress)
+        records = _records(run, subjects, workers=count, progress=progress)
         setbacks = Setbacks("used", unit="subject")
         written = _write_tables(run, table, subjects, records, names, setbacks)
     setbacks.raise_any(len(subjects))
