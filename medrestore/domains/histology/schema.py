@@ -6,7 +6,7 @@ The tiles themselves are not stored: a row says where a tile lies in its slide.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from medrestore.domains.histology.slides.patients import patient_key
 from medrestore.domains.histology.slides.reader import Slide, open_slide
 from medrestore.domains.histology.slides.resolution import implausible
 
-__all__ = ["TILES", "open_tile_slide", "read_tile"]
+__all__ = ["TILES", "TileReader", "open_tile_slide", "read_tile"]
 
 _ROUNDING = 0.51  # pixels; corners of tiles are rounded to whole ones
 _FARTHEST = 2**31 - 1  # pixels, more than any slide has along a side
@@ -40,9 +40,16 @@ def open_tile_slide(row: Mapping[Any, Any]) -> Slide:
     InputError
         When it cannot be read.
     """
+    return _open(*_opened_by(row))
+
+
+def _open(path: str, given: float | None) -> Slide:
+    return open_slide(path, microns_per_pixel=given, override=True)
+
+
+def _opened_by(row: Mapping[Any, Any]) -> tuple[str, float | None]:
     stated = float(row["slide_microns_per_pixel"])
-    given = None if np.isnan(stated) else stated
-    return open_slide(row["slide_path"], microns_per_pixel=given, override=True)
+    return str(row["slide_path"]), None if np.isnan(stated) else stated
 
 
 def read_tile(slide: Slide, row: Mapping[Any, Any]) -> npt.NDArray[np.uint8]:
@@ -56,6 +63,33 @@ def read_tile(slide: Slide, row: Mapping[Any, Any]) -> npt.NDArray[np.uint8]:
     size = int(row["tile_size"])
     microns = float(row["microns_per_pixel"])
     return slide.read(int(row["x"]), int(row["y"]), width=size, height=size, microns_per_pixel=microns)
+
+
+class TileReader:
+    """Reads tiles of manifests, from any thread, and holds the slides open that were read from last.
+
+    A slide that is let go is closed when nobody reads from it any more. A pickled reader holds none.
+
+    Parameters
+    ----------
+    most
+        Slides that are held open; a plain picture is held decoded.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open = lru_cache(maxsize=most)(_open)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TileReader, (self._most,)
+
+    def slide(self, row: Mapping[Any, Any]) -> Slide:
+        """Return the slide of a row, as :func:`open_tile_slide` opens it."""
+        return self._open(*_opened_by(row))
+
+    def read(self, row: Mapping[Any, Any]) -> npt.NDArray[np.uint8]:
+        """Read the tile of a row as :func:`read_tile` does."""
+        return read_tile(self.slide(row), row)
 
 
 def _whole_problem(number: float, text: str, *, least: int) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +20,7 @@ from medrestore.domains.histology.evaluation.figures import (
     INPUT,
     TRUE,
     ZOOM,
+    Place,
     TilePanel,
     choose_tiles,
     draw_tiles,
@@ -27,8 +28,8 @@ from medrestore.domains.histology.evaluation.figures import (
 )
 from medrestore.domains.histology.evaluation.measures import LEAST_NUCLEI, TrueTile, measure_tile
 from medrestore.domains.histology.evaluation.notes import notes_of
-from medrestore.domains.histology.evaluation.pictures import TrueTiles, picture_problem, read_picture
-from medrestore.domains.histology.schema import TILES
+from medrestore.domains.histology.evaluation.pictures import picture_problem, read_picture
+from medrestore.domains.histology.schema import TILES, TileReader
 from medrestore.evaluation.arms import find_files, raise_all
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.record import Evaluation, records_of
@@ -92,12 +93,8 @@ def evaluate_tiles(
     if size % scale:
         fail(f"tiles of {size} pixels are no multiple of the scale {scale}", path=manifest)
     arms = _find(table, rows, methods, size=size)
-
-    @contextmanager
-    def prepare() -> Iterator[TileComparison]:
-        with TrueTiles() as trues:
-            yield TileComparison(rows, trues, arms, degradation, baselines=tuple(baselines))
-
+    workers = workers or os.cpu_count() or 1
+    comparison = TileComparison(rows, TileReader(workers), arms, degradation, baselines=tuple(baselines))
     return run_evaluation(
         rows,
         arms,
@@ -112,11 +109,11 @@ def evaluate_tiles(
             **degradation.key,
             "data_range": "255, 8 bits",
         },
-        prepare=prepare,
+        prepare=lambda: nullcontext(comparison),
         notes=notes_of,
         pairs=pairs,
         seed=seed,
-        workers=workers or os.cpu_count(),
+        workers=workers,
         progress=progress,
         unit="tile",
     )
@@ -161,7 +158,7 @@ class TileComparison:
     """
 
     rows: pd.DataFrame
-    trues: TrueTiles
+    trues: TileReader
     arms: Mapping[str, Mapping[str, Path]]
     degradation: GaussianSubsampling
     baselines: tuple[str, ...]
@@ -191,7 +188,7 @@ class TileComparison:
     def draw(self, per_subject: pd.DataFrame, summary: pd.DataFrame, *, path: Path) -> None:
         """Draw chosen tiles, and the means of every method."""
         shown = {str(row["tile"]): row for row in records_of(self.rows)}
-        chosen = choose_tiles(per_subject, place=lambda tile: self.trues.place(shown[tile]))
+        chosen = choose_tiles(per_subject, place=lambda tile: self._place(shown[tile]))
         panels = [self.panel(shown[tile], title) for tile, title in chosen.items()]
         draw_tiles(panels, summary, path=path)
 
@@ -209,6 +206,10 @@ class TileComparison:
             microns_per_pixel=true.microns_per_pixel,
             rrmse={name: rrmse(image, true.image) for name, image in images.items()},
         )
+
+    def _place(self, row: Mapping[str, Any]) -> Place:
+        side = int(row["tile_size"]) * self.trues.slide(row).step(float(row["microns_per_pixel"]))
+        return Place(str(row["slide_path"]), int(row["x"]), int(row["y"]), side)
 
     def _true(self, row: Mapping[str, Any]) -> TrueTile:
         return TrueTile(self.trues.read(row), microns_per_pixel=float(row["microns_per_pixel"]))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medrestore.domains.histology.evaluation.pictures import Place
 from medrestore.evaluation.drawing import INK, Page, draw_intervals, frame, height_of_intervals, wrapped
 from medrestore.evaluation.titles import label_of
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-__all__ = ["INPUT", "TRUE", "ZOOM", "TilePanel", "choose_tiles", "draw_tiles", "window_of"]
+__all__ = ["INPUT", "TRUE", "ZOOM", "Place", "TilePanel", "choose_tiles", "draw_tiles", "window_of"]
 
 INPUT, TRUE = "input", "true"
 QUARTILES = (0.25, 0.5, 0.75)
@@ -37,6 +36,15 @@ MARK = "#ffd400"
 COLUMN, GAP, LEFT, HEADER, NUMBER, BETWEEN, RIGHT = 1.72, 0.06, 0.52, 0.4, 0.26, 0.12, 0.12
 LEAST_WIDTH = 7.6
 CAPTION_LINE = 0.16
+
+
+class Place(NamedTuple):
+    """Where a tile lies: its slide, its top left corner and its side in pixels of level 0."""
+
+    slide: str
+    x: int
+    y: int
+    side: float
 
 
 def choose_tiles(per_subject: pd.DataFrame, *, place: Callable[[str], Place]) -> dict[str, str]:

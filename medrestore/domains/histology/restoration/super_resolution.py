@@ -23,7 +23,7 @@ from medrestore.domains.histology.restoration.slide_files import (
     restore_slide,
 )
 from medrestore.domains.histology.restoration.super_resolver import SuperResolver
-from medrestore.domains.histology.schema import TILES, open_tile_slide, read_tile
+from medrestore.domains.histology.schema import TILES, TileReader
 from medrestore.domains.histology.slides.parts import slide_checksum
 from medrestore.domains.histology.slides.reader import Slide, open_slide
 from medrestore.domains.histology.slides.resolution import require_given
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 OPEN_SLIDES = 8
-"""Slides that are held open while their tiles are restored; a plain picture is held decoded."""
+"""Slides that are held open while their tiles are restored."""
 
 _ONLY = "restored"
 """Key of a slide's one restoration."""
@@ -212,8 +212,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
         self.suffix, self.source = (".png", "tile") if tiles else (".tiff", "slide")
         self._checksums: dict[str, str] = {}
         self._warned: set[str] = set()
-        self._slides: dict[str, Slide] = {}
-        self._profiles: dict[str, bytes | None] = {}
+        self._reader = TileReader(OPEN_SLIDES)
         self._pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
         size = inferer.batch_size
         super().__init__(
@@ -283,8 +282,6 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
             return super().run()
         finally:
             self._pool.shutdown()
-            for slide in self._slides.values():
-                slide.close()
 
     def make(self, item: ImageFile | TileBatch, missing: Mapping[str, Output]) -> None:
         """Restore a slide, or the tiles of a batch that are not there yet, and write them."""
@@ -350,7 +347,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
 
         def write(pair: tuple[TileImage, NDArray[np.uint8]], found: list[str]) -> None:
             tile, picture = pair
-            profile = self._profiles[str(tile.row["slide_path"])]
+            profile = self._reader.slide(tile.row).icc_profile
             record = {
                 **missing[tile.name].provenance,
                 **_profile_record(profile),
@@ -365,7 +362,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
         """Read a tile; one that was set aside is black, since a smaller batch gives its others other bits."""
         if tile.name not in self.setbacks.reasons:
             with self.setbacks.set_aside(tile.name, of=tile.row["slide_path"]):
-                return read_tile(self._slide(tile.row), tile.row)
+                return self._reader.read(tile.row)
         return np.zeros((tile.row["tile_size"], tile.row["tile_size"], 3), np.uint8)
 
     def _tile_provenance(self, row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -383,15 +380,6 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
             "source_microns_per_pixel": row["microns_per_pixel"],
             "smoothing_sigma": self.inferer.sigma,
         }
-
-    def _slide(self, row: Mapping[Any, Any]) -> Slide:
-        path = str(row["slide_path"])
-        if path not in self._slides:
-            if len(self._slides) >= OPEN_SLIDES:
-                self._slides.pop(next(iter(self._slides))).close()
-            self._slides[path] = open_tile_slide(row)
-            self._profiles[path] = self._slides[path].icc_profile
-        return self._slides[path]
 
 
 def _profile_record(profile: bytes | None) -> dict[str, str]:

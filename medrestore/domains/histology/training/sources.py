@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from medrestore.checks import fail
 from medrestore.data.slice_maps import MapWriter, SliceMaps, build_maps, known_checksum, require_checksum
-from medrestore.domains.histology.schema import open_tile_slide, read_tile
+from medrestore.domains.histology.schema import TileReader, open_tile_slide, read_tile
 from medrestore.domains.histology.slides.parts import slide_checksum
-from medrestore.domains.histology.slides.reader import Slide
 from medrestore.operators.corruption import Corruption, PlannedCorruption
 from medrestore.operators.resampling import GaussianSubsampling
 
@@ -27,7 +26,7 @@ _FORMAT = 1
 _BLOCK = 64
 """Tiles that one thread reads at a time: 13 MB at 256 pixels."""
 _OPEN_SLIDES = 32
-"""Slides that a process holds open; a plain picture is held decoded."""
+"""Slides that a process holds open."""
 _PLACE = ("tile", "x", "y", "tile_size", "microns_per_pixel", "slide_microns_per_pixel")
 """Columns that say where a tile lies, and what it is called."""
 
@@ -151,10 +150,7 @@ class SlideTiles:
                 fail("no such file", path=path)
         self._rows, self._degradation = rows, degradation
         self._corruption, self._planned = corruption, planned
-        self._slides: dict[str, Slide] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_slides": {}}
+        self._reader = TileReader(_OPEN_SLIDES)
 
     def images(self, tiles: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return low-resolution tiles (B, 3, h, w)."""
@@ -170,13 +166,7 @@ class SlideTiles:
         return self._reduced(clean), self._corrupted(tiles, clean)
 
     def _read(self, tile: int) -> NDArray[np.uint8]:
-        row = self._rows[tile]
-        path = str(row["slide_path"])
-        if path not in self._slides:
-            if len(self._slides) >= _OPEN_SLIDES:
-                self._slides.pop(next(iter(self._slides))).close()
-            self._slides[path] = open_tile_slide(row)
-        return read_tile(self._slides[path], row)
+        return self._reader.read(self._rows[tile])
 
     def _reduced(self, clean: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         return np.stack([_channels_first(self._degradation.picture(tile)) for tile in clean])

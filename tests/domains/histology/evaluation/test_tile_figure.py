@@ -10,8 +10,13 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from medrestore.domains.histology.evaluation.figures import TilePanel, choose_tiles, draw_tiles, window_of
-from medrestore.domains.histology.evaluation.pictures import Place
+from medrestore.domains.histology.evaluation.figures import (
+    Place,
+    TilePanel,
+    choose_tiles,
+    draw_tiles,
+    window_of,
+)
 
 DOTS, COLUMN = 150, 1.72
 """Dots an inch; width of an image in inches."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,11 @@ import pytest
 from PIL import Image
 
 from medrestore.checks import InputError
-from medrestore.domains.histology.evaluation import pictures
+from medrestore.domains.histology import schema
 from medrestore.domains.histology.evaluation.evaluate import evaluate_tiles
 from medrestore.domains.histology.evaluation.measures import TrueTile, measure_tile
-from medrestore.domains.histology.evaluation.pictures import TrueTiles, picture_problem, read_picture
-from medrestore.domains.histology.schema import TILES, open_tile_slide
+from medrestore.domains.histology.evaluation.pictures import picture_problem, read_picture
+from medrestore.domains.histology.schema import TILES, TileReader
 from medrestore.domains.histology.slides.reader import Slide
 from medrestore.evaluation.record import records_of
 
@@ -141,33 +142,26 @@ def test_damaged_data_are_named(tmp_path: Path) -> None:
         read_picture(path, size=64)
 
 
-def test_a_thread_holds_one_slide_open_at_a_time(
-    tile_cohort: TileCohort, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[Slide] = []
-    closed: list[Slide] = []
+def test_a_reader_holds_few_slides_open(tile_cohort: TileCohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[weakref.ref[Slide]] = []
 
-    def open_counted(row: Any) -> Slide:
-        opened.append(open_tile_slide(row))
-        return opened[-1]
+    def open_counted(*args: Any, real: Any = schema.open_slide, **options: Any) -> Slide:
+        slide: Slide = real(*args, **options)
+        opened.append(weakref.ref(slide))
+        return slide
 
-    def close_counted(slide: Slide, real: Any = Slide.close) -> None:
-        closed.append(slide)
-        real(slide)
-
-    monkeypatch.setattr(pictures, "open_tile_slide", open_counted)
-    monkeypatch.setattr(Slide, "close", close_counted)
+    monkeypatch.setattr(schema, "open_slide", open_counted)
     rows = records_of(TILES.read(tile_cohort.manifest))
     rows = [row for row in rows if row["split"] == "test"]
-    with TrueTiles() as trues:
-        for row in rows:
-            np.testing.assert_array_equal(trues.read(row), tile_cohort.tiles[row["tile"]])
-        assert (len(opened), len(closed)) == (3, 2)  # three slides, the first of which has two tiles
-        other = threading.Thread(target=trues.read, args=(rows[-1],))
-        other.start()
-        other.join()
-        assert (len(opened), len(closed)) == (4, 2)
-    assert set(map(id, opened)) == set(map(id, closed))
+    reader = TileReader(1)
+    for row in rows:
+        np.testing.assert_array_equal(reader.read(row), tile_cohort.tiles[row["tile"]])
+    assert len(opened) == 3  # three slides, the first of which has two tiles
+    assert [slide() is not None for slide in opened] == [False, False, True]
+    other = threading.Thread(target=reader.read, args=(rows[-1],))
+    other.start()
+    other.join()
+    assert len(opened) == 3
 
 
 def test_a_manifest_that_lacks_a_slide_is_refused(tile_cohort: TileCohort, tmp_path: Path) -> None:

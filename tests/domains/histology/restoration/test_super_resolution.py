@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from medrestore import __version__
 from medrestore.checks import InputError
-from medrestore.domains.histology.restoration import super_resolution
+from medrestore.domains.histology import schema
 from medrestore.domains.histology.restoration.super_resolution import (
     ImageFile,
     ImageFileRestorer,
@@ -268,7 +268,7 @@ def test_finished_tiles_are_kept_and_missing_ones_made_alike(
         passes.append(len(images))
         return original(self, images)
 
-    monkeypatch.setattr(super_resolution.SuperResolver, "restore", counted)
+    monkeypatch.setattr(SuperResolver, "restore", counted)
     assert evaluator(found, weights, tmp_path / "out").run() == written
     assert passes == [4]  # the batch that it is of, not the other one
     assert written[0].stat().st_mtime_ns == age
@@ -294,14 +294,14 @@ def test_tile_that_cannot_be_read_leaves_the_others_of_its_batch_as_they_are(
 ) -> None:
     found = find_images(manifest, split="test")
     whole = evaluator(found, weights, tmp_path / "whole").run()
-    read = super_resolution.read_tile
+    read = schema.read_tile
 
     def damaged(slide: Any, row: Any) -> NDArray[np.uint8]:
         if row["tile"] == "doe_x48_y0":
             raise InputError(f"{row['slide_path']}: is damaged here")
         return read(slide, row)
 
-    monkeypatch.setattr(super_resolution, "read_tile", damaged)
+    monkeypatch.setattr(schema, "read_tile", damaged)
     with pytest.raises(InputError, match=r"^1 of 6 tiles could .*\n  .*doe_slide\.png: is damaged here$"):
         evaluator(found, weights, tmp_path / "out").run()
     for path in whole:
