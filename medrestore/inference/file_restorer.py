@@ -21,8 +21,7 @@ from medrestore import __version__
 from medrestore.checks import InputError, OutputError, Setbacks, fail
 from medrestore.data.restorations import is_our_record
 from medrestore.files import atomic_path, require_folder, require_short_name, sha256_file
-from medrestore.inference.network import SampledSettings
-from medrestore.networks.weights import load_model
+from medrestore.inference.network import SampledSettings, Training
 from medrestore.progress import leave_mistakes_to_caller, progress_bar
 
 __all__ = ["FileRestorer", "Inferer", "InfererType", "Output", "RunSettings", "Source", "SourceType"]
@@ -44,6 +43,7 @@ class Inferer(Protocol):
     """What restores: by a network or without; its device and what belongs to the provenance are known."""
 
     device: torch.device
+    training: Training
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -57,9 +57,7 @@ InfererType = TypeVar("InfererType", bound=Inferer)
 class RunSettings(TypedDict):
     """What every restoration of files is told; see :class:`FileRestorer`."""
 
-    weights: str | os.PathLike[str]
     output_dir: str | os.PathLike[str]
-    facts: NotRequired[Mapping[str, Any] | None]
     bundle: NotRequired[str]
     progress: NotRequired[bool]
 
@@ -93,15 +91,10 @@ class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
     dataset
         The sources, of :attr:`find`.
     inferer
-        Of :func:`~medrestore.inference.restorer.load_restorer`, from the same weights.
-    weights
-        ``model.pt``, for the provenance and the range of its training.
+        Of :func:`~medrestore.inference.restorer.load_restorer`.
     output_dir
         Folder of the files of each output. A restoration that is there with the same provenance is kept; any
         other file of that name is refused.
-    facts
-        What a plain state dict of the generator does not say: see
-        :func:`~medrestore.networks.weights.load_model`.
     bundle
         Name of the bundle, for the provenance.
     progress
@@ -110,7 +103,7 @@ class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
     Raises
     ------
     InputError
-        For unreadable weights, an output of other weights or settings, or when no source can be restored.
+        For an output of other weights or settings, or when no source can be restored.
 
     Notes
     -----
@@ -141,21 +134,17 @@ class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
         dataset: Sequence[SourceType],
         inferer: InfererType,
         *,
-        weights: str | os.PathLike[str],
         output_dir: str | os.PathLike[str],
-        facts: Mapping[str, Any] | None = None,
         bundle: str = "",
         progress: bool = True,
     ) -> None:
-        model = load_model(weights, facts=facts)
         self.inferer = inferer
-        # The key of weights that were written before domains had names.
-        self.training_range: Mapping[str, Any] = model.get("training_range") or model.get("domain", {})
+        weights, self.training_range = inferer.training.weights, inferer.training.seen
         self.output_dir = require_folder(output_dir, belongs="restorations")
         common: dict[str, Any] = {
             "medrestore_version": __version__,
             "bundle": Path(bundle).name if bundle else "",
-            "method": model["method"],
+            "method": inferer.training.method,
             "weights_sha256": sha256_file(weights),
             **inferer.provenance,
         }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
@@ -12,14 +15,33 @@ from medrestore.checks import InputError, require_in_range
 from medrestore.networks.device import require_device
 from medrestore.networks.precision import autocast_dtype
 
-__all__ = ["NetworkRestorer", "RunningSettings", "SampledSettings"]
+__all__ = ["NetworkRestorer", "RunningSettings", "SampledSettings", "Training"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What restorations record of the training that they come from.
+
+    Parameters
+    ----------
+    weights
+        ``model.pt``.
+    method
+        By its name.
+    seen
+        The range of images that it was trained on; empty when not known.
+    """
+
+    weights: Path
+    method: str
+    seen: Mapping[str, Any]
 
 
 class RunningSettings(TypedDict, total=False):
     """How a restorer runs; see :class:`NetworkRestorer`."""
 
     batch_size: int
-    device: str | torch.device
+    device: str | torch.device | None
     precision: str
 
 
@@ -57,12 +79,15 @@ class NetworkRestorer:
     batch.
     """
 
+    training: Training
+    """Set by :func:`~medrestore.inference.restorer.load_restorer`; files are restored by nothing else."""
+
     def __init__(
         self,
         generator: nn.Module,
         *,
         batch_size: int = 8,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = "cpu",
         precision: str = "fp32",
     ) -> None:
         require_in_range("batch_size", batch_size, 1, 10**6)

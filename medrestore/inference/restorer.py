@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
-from medrestore.checks import fail
+from medrestore.checks import InputError, fail, one_line
 from medrestore.inference.file_restorer import FileRestorer
+from medrestore.inference.network import SampledSettings, Training
 from medrestore.kinds import added_kinds, own_kinds
 from medrestore.networks.device import require_device
 from medrestore.networks.weights import build_network, load_model
@@ -26,11 +27,7 @@ def load_restorer(
     weights: str | os.PathLike[str],
     *,
     facts: Mapping[str, Any] | None = None,
-    batch_size: int = 8,
-    device: str | torch.device | None = None,
-    precision: str = "auto",
-    samples: int = 0,
-    seed: int = 0,
+    **running: Unpack[SampledSettings],
 ) -> Any:
     """Build the restorer that a finished training describes.
 
@@ -43,8 +40,9 @@ def load_restorer(
         What a plain state dict of the generator does not say: see
         :func:`~medrestore.networks.weights.load_model`. Where they name a ``restorer``, weights of another
         kind are refused.
-    batch_size, device, precision, samples, seed
-        As in :class:`~medrestore.inference.slices.SliceRestorer`; CUDA when available, if no device is given.
+    running
+        ``batch_size`` (8), ``device`` (CUDA when available), ``precision`` (auto), ``samples`` and ``seed``
+        (0), as in :class:`~medrestore.inference.slices.SliceRestorer`.
 
     Returns
     -------
@@ -57,18 +55,31 @@ def load_restorer(
     InputError
         When the weights are missing, damaged, or not those of the restorer that the facts name.
     """
+    return _built(load_model(weights, facts=facts), weights, facts or {}, **running)
+
+
+def _built(
+    model: Mapping[str, Any],
+    weights: str | os.PathLike[str],
+    facts: Mapping[str, Any],
+    *,
+    batch_size: int = 8,
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    samples: int = 0,
+    seed: int = 0,
+) -> Any:
     target = require_device(device)
-    model = load_model(weights, facts=facts)
-    kind = file_restorer_of(facts if facts and "restorer" in facts else model, weights=weights)
+    kind = file_restorer_of(facts if "restorer" in facts else model, weights=weights)
     kind.require(model, weights=weights)
-    held, wanted = model.get("restorer"), (facts or {}).get("restorer")
+    held, wanted = model.get("restorer"), facts.get("restorer")
     if held and wanted and held != wanted:
         fail(
             f"is for the restorer {held!r}, not for {wanted!r}",
             path=weights,
             remedy="restore without a bundle, or with the one that it was trained with",
         )
-    return kind.build(
+    restorer = kind.build(
         build_network(model, "generator", path=weights),
         model,
         {
@@ -79,6 +90,10 @@ def load_restorer(
             "seed": seed,
         },
     )
+    # The second key is that of weights that were written before domains had names.
+    seen = model.get("training_range") or model.get("domain", {})
+    restorer.training = Training(Path(weights), model["method"], seen)
+    return restorer
 
 
 def restore_files(
@@ -115,9 +130,10 @@ def restore_files(
         For an option that has no meaning for these weights, or as in
         :class:`~medrestore.inference.file_restorer.FileRestorer`.
     """
-    kind = file_restorer_of(load_model(weights), weights=weights)
+    model = load_model(weights)
+    kind = file_restorer_of(model, weights=weights)
     given = {key: value for key, value in options.items() if value is not None}
-    finds, runs, writes = (_taken(what, given) for what in (kind.find, load_restorer, kind.__init__))
+    finds, runs, writes = (_taken(what, given) for what in (kind.find, _built, kind.__init__))
     unknown = [key for key in given if key not in {**finds, **runs, **writes}]
     if unknown:
         fail(
@@ -125,15 +141,8 @@ def restore_files(
             path=weights,
             remedy="leave it out",
         )
-    inferer = load_restorer(weights, **runs)
-    return kind(
-        kind.find(source, **finds),
-        inferer,
-        weights=weights,
-        output_dir=output_dir,
-        bundle=bundle,
-        **writes,
-    ).run()
+    inferer = _built(model, weights, {}, **runs)
+    return kind(kind.find(source, **finds), inferer, output_dir=output_dir, bundle=bundle, **writes).run()
 
 
 def file_restorer_of(model: Mapping[str, Any], *, weights: str | os.PathLike[str]) -> _Kind:
@@ -198,10 +207,16 @@ def _restorers(domain: str) -> dict[str, _Kind]:
     wanted = f"{domain}.restoration"
     try:
         module = import_module(wanted)
-    except ModuleNotFoundError as error:
-        if not f"{wanted}.".startswith(f"{error.name}."):  # it is there, and what it needs is not
+    except Exception as error:
+        gone = isinstance(error, ModuleNotFoundError) and f"{wanted}.".startswith(f"{error.name}.")
+        if gone:
+            return {}
+        if domain.startswith("medrestore."):
             raise
-        return {}
+        raise InputError(  # it is there, and of a package that is not ours
+            f"{wanted} cannot be loaded ({type(error).__name__}: {one_line(error)}). "
+            "Remedy: repair or uninstall that package"
+        ) from error
     return {
         name: kind
         for name, kind in inspect.getmembers(module, inspect.isclass)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from medrestore.checks import InputError, fail
 from medrestore.files import atomic_path
+from medrestore.kinds import added_kinds
 
 __all__ = [
     "FORMAT",
@@ -201,24 +203,32 @@ def build_network(
     Raises
     ------
     InputError
-        When the file has no such network, or names a class outside ``medrestore.networks``.
+        When the file has no such network, or names a class that is neither in ``medrestore.networks`` nor in
+        a package that adds a kind of image.
     """
-    import importlib
-
     networks = payload.get("networks", {})
     if name not in networks:
         raise InputError(f"{path}: has no network {name!r}; it holds {', '.join(sorted(networks)) or 'none'}")
     entry = networks[name]
-    module_name, _, class_name = entry["class"].removeprefix("medrestore.networks.").rpartition(".")
-    try:
-        module = importlib.import_module(f"medrestore.networks.{module_name}")
-        network_class = getattr(module, class_name)
-    except (ImportError, AttributeError):
-        network_class = None
-    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+    network_class = _network_class(entry["class"])
+    if network_class is None:
         raise InputError(
-            f"{path}: network {name!r} is of class {entry['class']!r}, which is not in medrestore.networks"
+            f"{path}: network {name!r} is of class {entry['class']!r}, which is not in medrestore.networks, "
+            "nor in an installed package that adds a kind of image"
         )
-    network: nn.Module = network_class(**entry["architecture"])
+    network = network_class(**entry["architecture"])
     load_state(network, entry["state"], path=path, name=name)
     return network.to(device).eval()
+
+
+def _network_class(name: str) -> type[nn.Module] | None:
+    """Return the network class of a name, of ours or of a package with an entry point; None elsewhere."""
+    module, _, attribute = name.rpartition(".")
+    added = {point.module.partition(".")[0] for point in added_kinds()}
+    if module.partition(".")[0] not in added:
+        module = f"medrestore.networks.{module.removeprefix('medrestore.networks.')}"
+    try:
+        found = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError):
+        return None
+    return found if isinstance(found, type) and issubclass(found, nn.Module) else None

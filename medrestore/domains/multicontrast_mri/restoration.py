@@ -186,7 +186,7 @@ class ContrastFileRestorer(NiftiRestorer[InputFiles, ContrastRestorer]):
 
     Parameters
     ----------
-    dataset, inferer, weights, output_dir, facts, bundle, progress
+    dataset, inferer, output_dir, bundle, progress
         As in :class:`~medrestore.inference.file_restorer.FileRestorer`. Files are called
         ``NAME_CONTRAST_restored.nii.gz`` (1 = mean over the head).
     contrasts

@@ -161,7 +161,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
 
     Parameters
     ----------
-    dataset, inferer, weights, output_dir, facts, bundle, progress
+    dataset, inferer, output_dir, bundle, progress
         As in :class:`~medrestore.inference.file_restorer.FileRestorer`. Files are called
         ``TILE_restored.png`` of tiles, or ``NAME_restored.tiff`` of slides and pictures: a tiled pyramid at
         the restored resolution; with a ``.json`` file of that name each.

@@ -49,9 +49,7 @@ def volume(tiny_cohort: Path) -> Path:
 
 def evaluator(files: list[VolumeFile], weights: Path, output: Path, **settings: Any) -> VolumeFileRestorer:
     restorer = load_restorer(weights, device="cpu", precision="fp32", **settings)
-    return VolumeFileRestorer(
-        files, restorer, weights=weights, output_dir=output, bundle="bundles/amyloid", progress=False
-    )
+    return VolumeFileRestorer(files, restorer, output_dir=output, bundle="bundles/amyloid", progress=False)
 
 
 # ---------------------------------------------------------------------------- what is found

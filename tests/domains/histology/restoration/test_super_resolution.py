@@ -96,7 +96,6 @@ def evaluator(
     return ImageFileRestorer(
         found,
         resolver,
-        weights=weights,
         output_dir=output,
         bundle="bundles/histology",
         **{"progress": False, **settings},

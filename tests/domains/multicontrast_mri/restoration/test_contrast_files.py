@@ -29,6 +29,7 @@ from medrestore.domains.multicontrast_mri.restoration import (
     restored_contrast_name,
 )
 from medrestore.files import sha256_file
+from medrestore.inference.network import Training
 from medrestore.inference.restorer import load_restorer
 from medrestore.networks.weights import load_file, load_network, save_file
 
@@ -52,7 +53,6 @@ def evaluator(
     return ContrastFileRestorer(
         inputs,
         restorer,
-        weights=mri_weights,
         output_dir=output,
         contrasts=contrasts,
         bundle="bundles/mri",
@@ -72,10 +72,9 @@ def test_every_voxel_stays_where_it_was(
     given = nibabel.load(write_mdme(tmp_path / "in.nii.gz", grid=grid))
     # The network's input channel 6 is the middle slice's third: delay 2000 ms, echo 20 ms.
     restorer = ContrastRestorer(shown_channel(4 + 2), neighbors=1, contrasts=NAMES, acquisition=ACQUISITION)
+    restorer.training = Training(mri_weights, "taskgan", {})
     inputs = [InputFiles((tmp_path / "in.nii.gz",), "a")]
-    written = ContrastFileRestorer(
-        inputs, restorer, weights=mri_weights, output_dir=tmp_path, progress=False
-    ).run()
+    written = ContrastFileRestorer(inputs, restorer, output_dir=tmp_path, progress=False).run()
     assert [path.name for path in written] == [restored_contrast_name("a", name) for name in NAMES]
     canonical = nibabel.as_closest_canonical(given)
     scale = foreground_scale(
@@ -296,7 +295,7 @@ def test_further_contrasts_join_those_that_are_there(mri_weights: Path, mdme: Pa
     assert first.stat().st_mtime_ns == age
     restorer = load_restorer(mri_weights, device="cpu", precision="fp32")
     everything = ContrastFileRestorer(
-        inputs, restorer, weights=mri_weights, output_dir=tmp_path / "again", bundle="mri", progress=False
+        inputs, restorer, output_dir=tmp_path / "again", bundle="mri", progress=False
     ).run()
     assert [path.read_bytes() for path in everything] == [path.read_bytes() for path in written]
 

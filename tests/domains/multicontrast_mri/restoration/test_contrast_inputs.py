@@ -26,6 +26,7 @@ from medrestore.domains.multicontrast_mri.restoration import (
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training.dataset import ContrastDataset
 from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
+from medrestore.inference.network import Training
 
 NAMES = ("t1w", "stir", "pdw")
 ACQUISITION = make_acquisition(
@@ -162,9 +163,8 @@ def test_real_images_are_restored_on_their_grid(
     inputs = InputFiles(tuple(shared_data(name) for name in names), "a")
     images = make_acquisition(component="any", channels=3)
     restorer = ContrastRestorer(shown_channel(1), neighbors=0, contrasts=["t1c"], acquisition=images)
-    (written,) = ContrastFileRestorer(
-        [inputs], restorer, weights=mri_weights, output_dir=tmp_path, progress=False
-    ).run()
+    restorer.training = Training(mri_weights, "taskgan", {})
+    (written,) = ContrastFileRestorer([inputs], restorer, output_dir=tmp_path, progress=False).run()
     given = nibabel.load(inputs.paths[min(1, len(names) - 1)])
     voxels = given.get_fdata() if len(names) > 1 else given.get_fdata()[..., 1]
     restored = nibabel.load(written)
