@@ -16,7 +16,7 @@ import pandas as pd
 
 from medrestore.checks import InputError, one_line
 from medrestore.data.columns import FileColumn
-from medrestore.data.intensity import foreground_scale
+from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.tables import Problem
 from medrestore.data.volumes import Volume, grid_difference, read_volume
 from medrestore.files import sha256_file
@@ -24,9 +24,9 @@ from medrestore.files import sha256_file
 __all__ = ["file_problems", "require_foreground", "require_whole_numbers"]
 
 
-def require_foreground(volume: Volume) -> None:
+def require_foreground(volume: Volume, *, intensity: Intensity = RELATIVE) -> None:
     """Refuse an image whose intensity scale cannot be found."""
-    foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm)
+    intensity.scale_of(intensity.above_nothing(volume.data), voxel_size_mm=volume.voxel_size_mm)
 
 
 def require_whole_numbers(volume: Volume) -> None:

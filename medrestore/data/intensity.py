@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,14 @@ from numpy.typing import NDArray
 from medrestore.checks import InputError, require_in_range
 from medrestore.data.grid import steps_in
 
-__all__ = ["FWHM_PER_SIGMA", "SMOOTHING_FWHM_MM", "THRESHOLD", "foreground_scale"]
+__all__ = [
+    "FWHM_PER_SIGMA",
+    "RELATIVE",
+    "SMOOTHING_FWHM_MM",
+    "THRESHOLD",
+    "Intensity",
+    "foreground_scale",
+]
 
 FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 """Full width at half maximum of a Gaussian over its standard deviation, 2.355."""
@@ -104,3 +112,47 @@ def _block_sums(values: NDArray[np.floating], step: int, axis: int) -> NDArray[n
         part = moved[offset::step]
         sums[: len(part)] += part
     return np.moveaxis(sums, 0, axis)
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How networks see the images of a kind: (v - nothing) / scale.
+
+    Parameters
+    ----------
+    nothing
+        Value of air, in the image's unit: 0, or -1000 in HU.
+    scale
+        In the image's unit, where that is absolute; :func:`foreground_scale` of each degraded image if None.
+
+    Examples
+    --------
+    >>> hounsfield = Intensity(nothing=-1000, scale=1000)
+    >>> hounsfield.above_nothing(np.array([-1000, 40], np.float32)).tolist()
+    [0.0, 1040.0]
+    """
+
+    nothing: float = 0.0
+    scale: float | None = None
+
+    @property
+    def key(self) -> list[float]:
+        """Plain values that name caches of scaled images."""
+        scale = [SMOOTHING_FWHM_MM, THRESHOLD] if self.scale is None else [self.scale]
+        return [*scale, *([self.nothing] if self.nothing else [])]
+
+    def above_nothing(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return an image whose air is 0: what has a foreground."""
+        return image - np.float32(self.nothing) if self.nothing else image
+
+    def back(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return an image of :meth:`above_nothing` in its own unit."""
+        return image + np.float32(self.nothing) if self.nothing else image
+
+    def scale_of(self, image: NDArray[np.floating], *, voxel_size_mm: Sequence[float]) -> float:
+        """Return what an image (X, Y, Z) of :meth:`above_nothing` is divided by."""
+        return foreground_scale(image, voxel_size_mm=voxel_size_mm) if self.scale is None else self.scale
+
+
+RELATIVE = Intensity()
+"""Of images whose air is 0, in a unit that differs from image to image."""

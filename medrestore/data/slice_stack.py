@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore.checks import about, fail
-from medrestore.data.intensity import SMOOTHING_FWHM_MM, THRESHOLD, foreground_scale
+from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.slice_maps import (
     MapWriter,
     SliceMaps,
@@ -42,7 +42,7 @@ class SliceStack(SliceMaps):
     Parameters
     ----------
     scale : (V,) float64
-        Foreground scale of each degraded volume; both arms are divided by it.
+        Of each degraded volume; both arms are divided by it.
     shapes
         In-plane shape (X, Y) of each volume before it was centered in the stack's.
 
@@ -66,6 +66,7 @@ class SliceStack(SliceMaps):
         cache_dir: str | os.PathLike[str],
         *,
         spatial_size: Sequence[int],
+        intensity: Intensity = RELATIVE,
         workers: int | None = None,
         progress: bool = False,
     ) -> SliceStack:
@@ -80,6 +81,8 @@ class SliceStack(SliceMaps):
             was built from other files is never taken for this one.
         spatial_size
             In-plane size (X, Y): slices are centered in it, padded with zeros or cropped.
+        intensity
+            How networks see such images.
         workers
             Threads that decode; as many as there are cores when not given.
         progress
@@ -105,11 +108,11 @@ class SliceStack(SliceMaps):
                 "format": _FORMAT,
                 "files": [[pair.degraded_sha256, pair.target_sha256] for pair in pairs],
                 "spatial_size": size,
-                "scale": [SMOOTHING_FWHM_MM, THRESHOLD],
+                "scale": intensity.key,
             },
             prefix="slices",
             depth=_depth,
-            decode=partial(_decode_pair, size),
+            decode=partial(_decode_pair, size, intensity),
             shapes=dict.fromkeys(_ARMS, (size, "<f4")),
             unit="pair",
             workers=workers,
@@ -145,7 +148,9 @@ def _depth(pair: _Pair) -> int:
     return read_grid(pair.degraded).canonical_shape[2]
 
 
-def _decode_pair(size: tuple[int, int], pair: _Pair, writer: MapWriter) -> dict[str, Any]:
+def _decode_pair(
+    size: tuple[int, int], intensity: Intensity, pair: _Pair, writer: MapWriter
+) -> dict[str, Any]:
     """Write one pair's slices at their place; return the degraded volume's scale and in-plane shape."""
     for path, expected in ((pair.degraded, pair.degraded_sha256), (pair.target, pair.target_sha256)):
         require_checksum(path, expected)
@@ -154,9 +159,10 @@ def _decode_pair(size: tuple[int, int], pair: _Pair, writer: MapWriter) -> dict[
     if difference:
         fail(f"is on another grid than {pair.target}: {difference}", path=pair.degraded)
     with about(pair.degraded):
-        scale = foreground_scale(degraded.data, voxel_size_mm=degraded.voxel_size_mm)
-    for arm, volume in (("degraded", degraded), ("target", target)):
+        shown = intensity.above_nothing(degraded.data)
+        scale = intensity.scale_of(shown, voxel_size_mm=degraded.voxel_size_mm)
+    for arm, image in (("degraded", shown), ("target", intensity.above_nothing(target.data))):
         slices = np.zeros((writer.depth, *size), dtype="<f4")
-        centered_slices(volume.data, size, scale=scale, out=slices)
+        centered_slices(image, size, scale=scale, out=slices)
         writer.write(arm, slices)
     return {"scale": scale, "shapes": degraded.data.shape[:2]}

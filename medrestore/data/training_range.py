@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrestore.checks import about
-from medrestore.data.intensity import foreground_scale
+from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.volumes import Volume, read_volume
 
 if TYPE_CHECKING:
@@ -24,25 +24,28 @@ TOLERATED_SIZE_FACTOR = 1.1
 """The same for voxel sizes: a kernel sees structures larger or smaller by that much."""
 
 
-def volume_features(volume: Volume) -> dict[str, float]:
+def volume_features(volume: Volume, *, intensity: Intensity = RELATIVE) -> dict[str, float]:
     """Measure what tells kinds of scans apart, on the degraded image alone.
 
     Parameters
     ----------
     volume
-        (X, Y, Z), any unit.
+        (X, Y, Z).
+    intensity
+        How networks see it.
 
     Returns
     -------
     dict
         ``voxel_size_x_mm`` and so on; ``relative_noise``: robust noise of the middle axial slice (median
-        absolute deviation of wavelet details, scikit-image's ``estimate_sigma``) over the mean of the
-        foreground.
+        absolute deviation of wavelet details, scikit-image's ``estimate_sigma``) over its
+        intensity scale.
     """
     from skimage.restoration import estimate_sigma
 
-    scale = foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm)
-    middle = volume.data[:, :, volume.data.shape[2] // 2]
+    shown = intensity.above_nothing(volume.data)
+    scale = intensity.scale_of(shown, voxel_size_mm=volume.voxel_size_mm)
+    middle = shown[:, :, shown.shape[2] // 2]
     foreground = middle[np.ix_(*(np.flatnonzero((middle > 0.1 * scale).any(axis)) for axis in (1, 0)))]
     noise = 0.0
     if min(foreground.shape, default=0) >= 4:
@@ -65,6 +68,7 @@ def training_range(
     at_most: int = 16,
     read: Callable[[Mapping[Any, Any]], Volume] = _read_degraded,
     words: Sequence[str] = (),
+    intensity: Intensity = RELATIVE,
 ) -> dict[str, Any]:
     """Describe the training subjects of a manifest: range of every feature, and what columns of words hold.
 
@@ -78,13 +82,15 @@ def training_range(
         Reads the volume of a row that is measured: what a network is given.
     words
         Columns whose different values are listed.
+    intensity
+        How networks see the volumes.
     """
     rows = np.unique(np.linspace(0, len(table) - 1, min(at_most, len(table))).round().astype(int))
     measured = []
     for row in table.iloc[rows].to_dict("records"):
         volume = read(row)
         with about(volume.path):
-            measured.append(volume_features(volume))
+            measured.append(volume_features(volume, intensity=intensity))
     ranges = {name: [min(m[name] for m in measured), max(m[name] for m in measured)] for name in measured[0]}
     held: dict[str, Any] = {
         column: sorted({str(value) for value in table[column]}) for column in words if column in table
@@ -93,7 +99,11 @@ def training_range(
 
 
 def range_warnings(
-    volume: Volume, seen: Mapping[str, Any], *, words: Mapping[str, str | None] | None = None
+    volume: Volume,
+    seen: Mapping[str, Any],
+    *,
+    words: Mapping[str, str | None] | None = None,
+    intensity: Intensity = RELATIVE,
 ) -> list[str]:
     """Say in words where a volume lies outside of what a network was trained on.
 
@@ -105,9 +115,11 @@ def range_warnings(
         Of :func:`training_range`, as kept in ``model.pt``.
     words
         What the manifest or sidecar says of the volume, by column; nothing is said of what is not known.
+    intensity
+        How networks see it.
     """
     found = []
-    for name, value in volume_features(volume).items():
+    for name, value in volume_features(volume, intensity=intensity).items():
         low, high = seen.get("features", {}).get(name, (value, value))
         factor = TOLERATED_FACTOR.get(name, TOLERATED_SIZE_FACTOR)
         if not low / factor <= value <= high * factor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
-from medrestore.data.intensity import foreground_scale
+from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.slice_stack import center_window
 from medrestore.data.volumes import Volume
-from medrestore.inference.network import NetworkRestorer, RunningSettings
+from medrestore.inference.network import NetworkRestorer, RunningSettings, SampledSettings
 
 __all__ = ["Restoration", "SliceRestorer", "VolumeRestorer"]
 
@@ -257,7 +257,26 @@ class SliceRestorer(NetworkRestorer):
 
 
 class VolumeRestorer(SliceRestorer):
-    """Restore volumes of one channel under no condition: the same image without its degradation comes out."""
+    """Restore volumes of one channel under no condition: the same image without its degradation comes out.
+
+    Parameters
+    ----------
+    generator, neighbors, settings
+        As in :class:`SliceRestorer`.
+    intensity
+        How the network sees the volumes.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        *,
+        neighbors: int,
+        intensity: Intensity = RELATIVE,
+        **settings: Unpack[SampledSettings],
+    ) -> None:
+        super().__init__(generator, neighbors=neighbors, **settings)
+        self.intensity = intensity
 
     def restore(self, volume: Volume) -> Restoration:
         """Restore a volume of any size, in its own unit.
@@ -272,5 +291,7 @@ class VolumeRestorer(SliceRestorer):
         InputError
             When the volume has no foreground to scale by, or the result is not finite or of another size.
         """
-        scale = foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm)
-        return self.restorations(volume.data[None], [scale], {"": ()}, scale=scale)[""]
+        shown = self.intensity.above_nothing(volume.data)
+        scale = self.intensity.scale_of(shown, voxel_size_mm=volume.voxel_size_mm)
+        restored = self.restorations(shown[None], [scale], {"": ()}, scale=scale)[""]
+        return replace(restored, mean=self.intensity.back(restored.mean))

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data import slice_stack
+from medrestore.data import intensity, slice_stack
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.slice_stack import SliceStack, center_window
 from medrestore.data.volumes import read_volume
@@ -118,7 +118,7 @@ def test_other_files_order_size_or_parameters_are_other_stacks(
             spatial_size=(16, 16),
         ).folder,
     ]
-    monkeypatch.setattr(slice_stack, "THRESHOLD", 0.4)
+    monkeypatch.setattr(intensity, "THRESHOLD", 0.4)
     folders.append(SliceStack.build(rows, tmp_path, spatial_size=(16, 16)).folder)
     assert len(set(folders)) == 6
 
@@ -202,7 +202,7 @@ def test_image_without_foreground_is_named(
     def empty(*_: object, **__: object) -> float:
         raise InputError("the image has no positive foreground")
 
-    monkeypatch.setattr(slice_stack, "foreground_scale", empty)
+    monkeypatch.setattr(intensity, "foreground_scale", empty)
     with pytest.raises(InputError, match=r"degraded.nii.gz: the image has no positive foreground"):
         SliceStack.build(rows_of(make_cohort(), "test"), tmp_path / "cache", spatial_size=(16, 16))
 
@@ -249,17 +249,17 @@ def test_other_errors_of_the_disk_are_passed_on(
 
 BUILD = """
 import os, signal, sys
-from medrestore.data import slice_stack
+from medrestore.data import intensity, slice_stack
 from medrestore.domains.amyloid_pet.schema import pair_schema
 
 if sys.argv[3] == "kill":
-    true_scale, calls = slice_stack.foreground_scale, []
+    true_scale, calls = intensity.foreground_scale, []
     def killing(*args, **kwargs):
         calls.append(1)
         if len(calls) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return true_scale(*args, **kwargs)
-    slice_stack.foreground_scale = killing
+    intensity.foreground_scale = killing
 table = pair_schema().read(sys.argv[1])
 stack = slice_stack.SliceStack.build(table, sys.argv[2], spatial_size=(16, 16), workers=1)
 print(stack.folder, float(stack.degraded.sum()))

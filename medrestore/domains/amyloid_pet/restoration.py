@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from medrestore.checks import InputError, about, fail
-from medrestore.data.identity import scan_name
-from medrestore.data.nifti_search import nifti_files
-from medrestore.data.schema import split_rows
-from medrestore.data.training_range import range_warnings
-from medrestore.data.volumes import read_volume
+from medrestore.checks import InputError, fail
 from medrestore.domains.amyloid_pet.schema import at_dose, pair_schema
-from medrestore.files import sha256_file
-from medrestore.inference.network import SampledSettings
-from medrestore.inference.nifti import NiftiRestorer, Output, Restored
-from medrestore.inference.slices import VolumeRestorer
+from medrestore.inference import volume_files
+from medrestore.inference.volume_files import VolumeFile
 
 __all__ = ["VolumeFile", "VolumeFileRestorer", "find_volumes"]
-
-
-_ONLY = "restored"
-"""Key of a volume's one restoration."""
-
-
-@dataclass(frozen=True)
-class VolumeFile:
-    """A degraded volume on disk.
-
-    Parameters
-    ----------
-    path
-        NIfTI file.
-    name
-        Stem of the files that are written for it.
-    tracer, dose_fraction
-        As a manifest says; None when not known.
-    """
-
-    path: Path
-    name: str
-    tracer: str | None = None
-    dose_fraction: float | None = None
 
 
 def find_volumes(
@@ -56,31 +23,33 @@ def find_volumes(
 
     Parameters
     ----------
-    source
-        A NIfTI volume, a folder of them, or a manifest (CSV) whose ``degraded`` column is taken.
-    split
-        Of a manifest, the rows of this split only.
+    source, split
+        As in :func:`medrestore.inference.volume_files.find_volumes`.
     dose_fraction
         Of a manifest, the rows at this dose fraction only.
 
     Raises
     ------
     InputError
-        When there is nothing to restore, or a split is asked of something that has none.
+        As there.
     """
-    return list(_sources(Path(source), split, dose_fraction))
+    if Path(source).suffix.lower() != ".csv" and (split is not None or dose_fraction is not None):
+        raise InputError(f"split and dose fraction are those of a manifest, but {source} is none")
+    return volume_files.find_volumes(
+        source,
+        schema=pair_schema(label_column=None),
+        datatype="pet",
+        split=split,
+        choose=partial(at_dose, dose_fraction=dose_fraction),
+        arm=lambda row: f"_dose-{row['dose_fraction']:g}",
+    )
 
 
-class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):
-    """Restore volumes one by one and write them on the source's grid, in its units.
+class VolumeFileRestorer(volume_files.VolumeFileRestorer):
+    """Restore volumes at any dose."""
 
-    Parameters are those of :class:`~medrestore.inference.file_restorer.FileRestorer`.
-    """
-
-    unit = source = "volume"
-    needs = ("neighbors",)
-    training = "a training on volumes"
     find = staticmethod(find_volumes)
+    words = ("tracer",)
 
     @classmethod
     def require(cls, model: Mapping[str, Any], *, weights: str | os.PathLike[str]) -> None:
@@ -93,47 +62,10 @@ class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):
             )
         super().require(model, weights=weights)
 
-    @classmethod
-    def build(
-        cls, generator: nn.Module, model: Mapping[str, Any], settings: SampledSettings
-    ) -> VolumeRestorer:
-        """Make what restores from what ``model.pt`` says."""
-        return VolumeRestorer(generator, neighbors=model["neighbors"], **settings)
-
-    def outputs(self, item: VolumeFile) -> dict[str, Output]:
-        """Name the one restoration of a volume."""
-        provenance = {
+    def provenance_of(self, item: VolumeFile) -> dict[str, Any]:
+        """Return the dose of the training and of the source, and its checksum."""
+        return {
             "training_dose_fraction": self.training_range.get("dose_fraction", []),
-            "source_sha256": sha256_file(item.path),
-            "source_dose_fraction": item.dose_fraction,
+            **super().provenance_of(item),
+            "source_dose_fraction": item.row.get("dose_fraction"),
         }
-        return {_ONLY: Output(item.name, provenance)}
-
-    def restore(self, item: VolumeFile, wanted: Sequence[str]) -> Restored:
-        """Read a volume and restore it."""
-        volume = read_volume(item.path)
-        with about(item.path):
-            notes = range_warnings(volume, self.training_range, words={"tracer": item.tracer})
-            restoration = self.inferer.restore(volume)
-        found = {"intensity_scale": restoration.scale}
-        return Restored(dict.fromkeys(wanted, restoration), volume.source, found, notes)
-
-
-def _sources(source: Path, split: str | None, dose_fraction: float | None) -> Iterator[VolumeFile]:
-    if source.suffix.lower() == ".csv":
-        table = pair_schema(label_column=None).read(source)
-        rows = at_dose(split_rows(table, split), dose_fraction)
-        several = rows.duplicated(["subject_id", "session_id"], keep=False)
-        for row, repeated in zip(rows.to_dict("records"), several, strict=True):
-            dose = f"_dose-{row['dose_fraction']:g}" if repeated else ""
-            yield VolumeFile(
-                Path(row["degraded_path"]),
-                f"{scan_name(row['subject_id'], row['session_id'])}{dose}",
-                row["tracer"],
-                float(row["dose_fraction"]),
-            )
-        return
-    if split is not None or dose_fraction is not None:
-        raise InputError(f"split and dose fraction are those of a manifest, but {source} is none")
-    for path, name in nifti_files(source, datatype="pet"):
-        yield VolumeFile(path, name)

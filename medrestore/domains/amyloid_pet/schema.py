@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from medrestore.checks import InputError
+from medrestore.data import pairs
 from medrestore.data.columns import Column, FileColumn
-from medrestore.data.file_checks import require_foreground, require_whole_numbers
-from medrestore.data.row_checks import class_problems, label_problem, row_problems, scan_problems
+from medrestore.data.file_checks import require_whole_numbers
 from medrestore.data.schema import Schema
-from medrestore.data.tables import Problem
 from medrestore.data.volumes import Volume
 
 __all__ = ["COLUMNS", "COMPOSITE_REGIONS", "REFERENCE_REGION", "at_dose", "pair_schema"]
@@ -40,8 +39,6 @@ with posterior cingulate cortex."""
 REFERENCE_REGION: int = 1
 """The region that the composite SUVR is relative to: cerebellar cortex."""
 
-_KEY = {"subject_id": "subject", "session_id": "session", "dose_fraction": "dose fraction"}
-
 
 def pair_schema(
     *,
@@ -49,57 +46,38 @@ def pair_schema(
     label_values: Sequence[float] = (0, 1),
     regions: Sequence[int] = (),
 ) -> Schema:
-    """Return the schema of a manifest of pairs.
+    """Return the schema of a manifest of amyloid PET.
 
-    A row is found faulty for a dose fraction outside of (0, 1], a duplicate of subject, session and dose
-    fraction, a label or region map other than that of the same scan, an image without foreground, region
-    codes that are no whole numbers, negative, all zero or not those of ``regions``, a reference region
-    without uptake; a table also for a training split of one class.
+    Beside what :func:`medrestore.data.pairs.pair_schema` finds, a row is found faulty for a dose fraction
+    outside of (0, 1], a region map other than that of the same scan, region codes that are no whole numbers,
+    negative, all zero or not those of ``regions``, a reference region without uptake.
 
     Parameters
     ----------
-    label_column
-        Column of the class label y; None where no label is needed, whatever the table has. A scan that is
-        restored only needs no label: what cannot be judged without one is left out of its evaluation.
-    label_values
-        Labels that may occur.
+    label_column, label_values
+        As there.
     regions
         Codes that every region map must hold, the reference region first; any when not given.
     """
-    columns: list[Column] = [
-        *map(Column, ("subject_id", "session_id", "split")),
-        FileColumn("degraded", examine=require_foreground),
-        FileColumn("target", examine=require_foreground),
-        FileColumn(
-            "regions",
-            required=False,
-            examine=partial(_require_regions, wanted=regions),
-            checksum_required=True,
-            against="target" if regions else "",
-            compare=partial(_require_reference_uptake, reference=regions[0]) if regions else None,
+    return pairs.pair_schema(
+        label_column=label_column,
+        label_values=label_values,
+        columns=(
+            FileColumn(
+                "regions",
+                required=False,
+                examine=partial(_require_regions, wanted=regions),
+                checksum_required=True,
+                against="target" if regions else "",
+                compare=partial(_require_reference_uptake, reference=regions[0]) if regions else None,
+            ),
+            Column("dose_fraction", number=_dose_problem),
+            *map(Column, ("tracer", "units")),
+            Column("regions_sha256", required=False),
         ),
-        Column("dose_fraction", number=_dose_problem),
-        *map(Column, ("tracer", "units", "degraded_sha256", "target_sha256")),
-        Column("regions_sha256", required=False),
-    ]
-    same = ["regions_sha256"]
-    classes: tuple[partial[list[Problem]], ...] = ()
-    if label_column is not None:
-        label = partial(label_problem, values=label_values)
-        columns = [column for column in columns if column.name != label_column]
-        columns.append(Column(label_column, empty_in=("test",), number=label))
-        same.insert(0, label_column)
-        classes = (partial(class_problems, column=label_column, values=label_values),)
-    return Schema(
-        tuple(columns),
         order=COLUMNS,
-        checks=(
-            partial(row_problems, key=_KEY, contents=("degraded", "target")),
-            partial(scan_problems, columns=same),
-        ),
-        whole_checks=classes,
-        grid="target",
-        contents=("degraded", "target"),
+        key={"dose_fraction": "dose fraction"},
+        same=["regions_sha256"],
     )
 
 

@@ -69,7 +69,7 @@ def test_manifest_and_split(tiny_cohort: Path) -> None:
     assert [item.name for item in everything] == [f"sub-{index:04}_ses-01" for index in range(8)]
     (first, second) = find_volumes(tiny_cohort / "manifest.csv", split="test")
     assert (first.name, second.name) == ("sub-0006_ses-01", "sub-0007_ses-01")
-    assert (first.tracer, first.dose_fraction) == ("florbetaben", 0.01)
+    assert (first.row["tracer"], first.row["dose_fraction"]) == ("florbetaben", 0.01)
     assert first.path.parent.name == "sub-0006"
 
 
@@ -104,7 +104,9 @@ def test_nothing_to_restore_is_refused(make: Any, split: str | None, message: st
 def test_writes_what_the_restorer_gives_with_its_provenance(
     weights: Path, volume: Path, tmp_path: Path
 ) -> None:
-    (written,) = evaluator([VolumeFile(volume, "a", "florbetaben", 0.01)], weights, tmp_path / "out").run()
+    (written,) = evaluator(
+        [VolumeFile(volume, "a", {"tracer": "florbetaben", "dose_fraction": 0.01})], weights, tmp_path / "out"
+    ).run()
     generator = load_network(weights, "generator")
     expected = VolumeRestorer(generator, neighbors=1).restore(read_volume(volume))
     np.testing.assert_array_equal(read_volume(written).data, expected.mean)
@@ -158,7 +160,7 @@ def test_volume_outside_the_domain_is_restored_with_a_warning(
     weights: Path, volume: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        (written,) = evaluator([VolumeFile(volume, "a", "FDG")], weights, tmp_path).run()
+        (written,) = evaluator([VolumeFile(volume, "a", {"tracer": "FDG"})], weights, tmp_path).run()
     assert "a: outside the training domain: tracer is FDG, trained on florbetaben" in caplog.text
     assert written.exists()
     record = json.loads((tmp_path / "a_restored.json").read_text())
