@@ -10,10 +10,42 @@ from torch import Tensor
 from medrestore import rng
 from medrestore.checks import require_in_range, require_same_shape
 
-__all__ = ["PairAugmentation"]
+__all__ = ["DrawnAugmentation", "PairAugmentation"]
 
 
-class PairAugmentation:
+class DrawnAugmentation:
+    """Draws for the pairs of a batch.
+
+    Parameters
+    ----------
+    seed
+        Of the stream ``augmentation``: what happens in an iteration depends on it, the epoch and the
+        iteration alone.
+    rank, world_size
+        Draws are made for the batches of all processes together, of which this one takes every
+        ``world_size``-th, as :class:`~medrestore.data.slices.BalancedBatchSampler` does with the pairs.
+
+    Raises
+    ------
+    InputError
+        When the rank is not one of the world.
+    """
+
+    def __init__(self, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        require_in_range("world_size", world_size, 1, 10**6)
+        require_in_range("rank", rank, 0, world_size - 1)
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+
+    def uniform(
+        self, count: int, numbers: int, *, epoch: int, iteration: int, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Return ``numbers`` in [0, 1) for each of ``count`` pairs."""
+        generator = rng.torch_generator(self.seed, "augmentation", epoch, iteration)
+        drawn = torch.rand(count * self.world_size, numbers, generator=generator, dtype=dtype)
+        return drawn[self.rank :: self.world_size]
+
+
+class PairAugmentation(DrawnAugmentation):
     """Flip left and right and change the intensity, slice by slice, a pair's two images alike.
 
     Parameters
@@ -23,12 +55,8 @@ class PairAugmentation:
     intensity_jitter
         Half width j of the factor on a pair's intensity, uniform in [1 - j, 1 + j]. The scale of an image is
         known from noisy data only; the network learns not to depend on it.
-    seed
-        Of the stream ``augmentation``: what happens in an iteration depends on it, the epoch and the
-        iteration alone.
-    rank, world_size
-        Draws are made for the batches of all processes together, of which this one takes every
-        ``world_size``-th, as :class:`~medrestore.data.slices.BalancedBatchSampler` does with the slices.
+    seed, rank, world_size
+        Of :class:`DrawnAugmentation`.
 
     Raises
     ------
@@ -47,13 +75,9 @@ class PairAugmentation:
     ) -> None:
         require_in_range("flip_probability", flip_probability, 0, 1)
         require_in_range("intensity_jitter", intensity_jitter, 0, 1, include_high=False)
-        require_in_range("world_size", world_size, 1, 10**6)
-        require_in_range("rank", rank, 0, world_size - 1)
+        super().__init__(seed=seed, rank=rank, world_size=world_size)
         self.flip_probability = flip_probability
         self.intensity_jitter = intensity_jitter
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
 
     def __call__(self, batch: Mapping[str, Tensor], *, epoch: int, iteration: int) -> dict[str, Tensor]:
         """Return the batch with ``image`` and ``label`` changed; the given tensors stay as they are.
@@ -78,8 +102,7 @@ class PairAugmentation:
 
     def draw(self, count: int, *, epoch: int, iteration: int) -> tuple[Tensor, Tensor]:
         """Return which of ``count`` pairs are mirrored (bool) and their factors, both (B, 1, 1, 1)."""
-        generator = rng.torch_generator(self.seed, "augmentation", epoch, iteration)
-        uniform = torch.rand(count * self.world_size, 2, generator=generator)[self.rank :: self.world_size]
+        uniform = self.uniform(count, 2, epoch=epoch, iteration=iteration)
         flip = uniform[:, 0] < self.flip_probability
         factor = 1 + self.intensity_jitter * (2 * uniform[:, 1] - 1)
         return flip[:, None, None, None], factor[:, None, None, None]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.domains.histology.restoration.super_resolver import SuperResolver
 from medrestore.domains.histology.slides.pyramid import PyramidWriter, require_compression
 from medrestore.domains.histology.slides.reader import Slide, open_slide
 from medrestore.domains.histology.slides.tissue import SATURATION_RANGE
 from medrestore.operators.resampling import enlarge
 
-__all__ = ["BACKGROUNDS", "Enlarger", "SlideSettings", "occupied_windows", "restore_slide"]
+__all__ = ["BACKGROUNDS", "SlideSettings", "occupied_windows", "restore_slide"]
 
 BACKGROUNDS = ("bicubic", "white", "restored")
 """What windows of glass become: the enlargement of what was scanned, white, or as all others."""
@@ -30,20 +31,6 @@ OVERVIEW_REDUCTION = 4
 
 GLASS = 0.9
 """Part of the slide's brightest tone that glass has at least."""
-
-
-class Enlarger(Protocol):
-    """What restores windows.
-
-    :class:`~medrestore.domains.histology.restoration.super_resolution.SuperResolver` is one.
-    """
-
-    scale: int
-    batch_size: int
-
-    def restore(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return images (N, h, w, 3) at ``scale`` times their size."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,14 +74,7 @@ class SlideSettings:
 
     def as_plain(self) -> dict[str, Any]:
         """Return plain values for the provenance."""
-        quality = self.jpeg_quality if self.compression == "jpeg" else None
-        return {
-            "tile": self.tile,
-            "overlap": self.overlap,
-            "background": self.background,
-            "compression": self.compression,
-            "jpeg_quality": quality,
-        }
+        return asdict(self) | ({} if self.compression == "jpeg" else {"jpeg_quality": None})
 
 
 def occupied_windows(slide: Slide, *, stride: int, overlap: int) -> NDArray[np.bool_]:
@@ -151,7 +131,7 @@ def occupied_windows(slide: Slide, *, stride: int, overlap: int) -> NDArray[np.b
 
 def restore_slide(
     slide: Slide,
-    enlarger: Enlarger,
+    enlarger: SuperResolver,
     *,
     output: Path,
     settings: SlideSettings,
@@ -223,7 +203,7 @@ class _Rows:
     def __init__(
         self,
         slide: Slide,
-        enlarger: Enlarger,
+        enlarger: SuperResolver,
         *,
         stride: int,
         settings: SlideSettings,

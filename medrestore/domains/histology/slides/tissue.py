@@ -71,19 +71,8 @@ def pen_mask(rgb: npt.NDArray[np.uint8], *, smallest: int = 16) -> npt.NDArray[n
 
     Parameters
     ----------
-    rgb : array (H, W, 3), uint8
-        A slide at a coarse resolution, 2 to 10 um/pixel.
-    smallest : int, pixels
-        Area below which pieces are removed.
-
-    Returns
-    -------
-    array (H, W), bool
-
-    Raises
-    ------
-    InputError
-        When the array is no RGB picture of 8 bits.
+    rgb, smallest
+        As of :func:`tissue_mask`; holes are not filled.
 
     Notes
     -----

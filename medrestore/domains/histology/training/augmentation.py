@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medrestore import rng
 from medrestore.checks import InputError, require_in_range, require_same_shape
+from medrestore.data.transforms import DrawnAugmentation
 from medrestore.operators.stains import stain_jitter
 
 __all__ = ["TileAugmentation", "TileChanges"]
@@ -41,7 +41,7 @@ class TileChanges:
     stain_shift: Tensor
 
 
-class TileAugmentation:
+class TileAugmentation(DrawnAugmentation):
     """Crop, flip, turn and restain pairs of tiles, both images of a pair alike.
 
     Parameters
@@ -56,12 +56,8 @@ class TileAugmentation:
     stain_jitter
         Half width j of the factor on the amount of each stain, uniform in [1 - j, 1 + j]; with it goes a
         shift of up to 0.1 j. 0 leaves the stains.
-    seed
-        Of the stream ``augmentation``: what happens in an iteration depends on it, the epoch and the
-        iteration alone.
-    rank, world_size
-        Draws are made for the batches of all processes together, of which this one takes every
-        ``world_size``-th, as :class:`~medrestore.data.slices.BalancedBatchSampler` does with the tiles.
+    seed, rank, world_size
+        Of :class:`~medrestore.data.transforms.DrawnAugmentation`.
 
     Raises
     ------
@@ -87,17 +83,13 @@ class TileAugmentation:
     ) -> None:
         require_in_range("scale", scale, 1, 64)
         require_in_range("stain_jitter", stain_jitter, 0, 1, include_high=False)
-        require_in_range("world_size", world_size, 1, 10**6)
-        require_in_range("rank", rank, 0, world_size - 1)
+        super().__init__(seed=seed, rank=rank, world_size=world_size)
         if crop_size is not None and (crop_size < scale or crop_size % scale):
             raise InputError(f"crop_size must be a multiple of the scale {scale}, got {crop_size}")
         self.crop_size = crop_size
         self.scale = int(scale)
         self.flips = bool(flips)
         self.stain_jitter = float(stain_jitter)
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
 
     def __call__(self, batch: Mapping[str, Tensor], *, epoch: int, iteration: int) -> dict[str, Tensor]:
         """Return the batch with ``image`` and ``label`` changed; the given tensors stay as they are.
@@ -147,9 +139,7 @@ class TileAugmentation:
 
     def draw(self, count: int, *, epoch: int, iteration: int) -> TileChanges:
         """Return what happens to ``count`` pairs."""
-        generator = rng.torch_generator(self.seed, "augmentation", epoch, iteration)
-        drawn = torch.rand(count * self.world_size, 11, generator=generator, dtype=torch.float64)
-        uniform = drawn[self.rank :: self.world_size]
+        uniform = self.uniform(count, 11, epoch=epoch, iteration=iteration, dtype=torch.float64)
         signed = 2 * uniform[:, 5:] - 1
         return TileChanges(
             corner=uniform[:, :2],
