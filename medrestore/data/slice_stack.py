@@ -72,6 +72,8 @@ class SliceStack(SliceMaps):
     ) -> SliceStack:
         """Open the stack of a table's rows, decoding the volumes first where no earlier call has.
 
+        Built as :func:`~medrestore.data.slice_maps.build_maps` says: whole or not at all.
+
         Parameters
         ----------
         table
@@ -87,10 +89,6 @@ class SliceStack(SliceMaps):
             Threads that decode; as many as there are cores when not given.
         progress
             Show a bar.
-
-        Notes
-        -----
-        Built as :func:`~medrestore.data.slice_maps.build_maps` says: whole or not at all.
 
         Raises
         ------

@@ -90,7 +90,7 @@ class StackDataset(Dataset[dict[str, Tensor]], ABC):
 
     @abstractmethod
     def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
-        """Return a batch: every tensor with the items along its first axis."""
+        """Return the batch of items, 0 to ``len(self) - 1``: along the first axis of every tensor."""
 
     def with_neighbors(self, neighbors: int) -> NDArray[np.int64]:
         """Return the slices (M, 2k + 1) of every item and its k neighbors on each side.
@@ -158,11 +158,6 @@ class SliceDataset(StackDataset):
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
         """Return a batch.
-
-        Parameters
-        ----------
-        indices
-            Of slices, 0 to ``len(self) - 1``.
 
         Returns
         -------

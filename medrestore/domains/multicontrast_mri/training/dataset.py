@@ -23,11 +23,8 @@ class ContrastDataset(StackDataset):
     ----------
     stack
         All slices of a split.
-    neighbors
-        k, slices on each side of the one restored. Beyond a volume's first and last slice these are repeated.
-    slice_range
-        (first, last) as parts of a volume from bottom (0) to top (1): only slices whose center lies in it are
-        drawn; their neighbors may lie outside. All slices when not given.
+    neighbors, slice_range
+        As in :class:`~medrestore.data.slices.SliceDataset`.
 
     Attributes
     ----------
@@ -61,11 +58,6 @@ class ContrastDataset(StackDataset):
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
         """Return a batch.
-
-        Parameters
-        ----------
-        indices
-            Of items, 0 to ``len(self) - 1``.
 
         Returns
         -------
@@ -133,11 +125,6 @@ class LesionDataset(StackDataset):
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
         """Return a batch.
-
-        Parameters
-        ----------
-        indices
-            Of items, 0 to ``len(self) - 1``.
 
         Returns
         -------
