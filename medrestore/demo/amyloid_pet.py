@@ -122,7 +122,6 @@ def run_demo(
             overrides |= {"seed": seed, "observer": str(observer)}
         if method in ("l1_task", "taskgan"):
             overrides |= {"task_weights": str(task)}
-            overlays.insert(-1, "pretrained")
         train_run(BUNDLE, folder, method, overlays, overrides, tracking_uri=tracking_uri)
     say("3 of 5: restoring the test subjects")
     restored = {method: folder / "restored" / method for method in methods}

@@ -76,7 +76,6 @@ def run_demo(
         overlays = [*variants, run]
         overrides: dict[str, Any] = {"seed": seed}
         if run != ENCODER:
-            overlays.insert(-1, "pretrained")
             overrides["encoder_weights"] = str(weights[ENCODER])
         train_run(BUNDLE, folder, run, overlays, overrides, tracking_uri=tracking_uri)
     say("3 of 4: restoring the test tiles")

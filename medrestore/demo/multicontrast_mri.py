@@ -95,7 +95,6 @@ def run_demo(
             overrides["observer"] = str(weights["observer"])
         if run == "taskgan":
             overrides["task_weights"] = str(weights["task"])
-            overlays.insert(-1, "pretrained")
         train_run(BUNDLE, folder, run, overlays, overrides, tracking_uri=tracking_uri)
     say("4 of 5: restoring the test subjects")
     restored = {method: folder / "restored" / method for method in methods}

@@ -22,7 +22,7 @@ from medrestore import rng
 from medrestore.checks import InputError, require_in_range
 from medrestore.files import atomic_path, only_process, require_empty_folder, require_folder
 from medrestore.interruption import terminated_as_interrupted
-from medrestore.methods.base import Stage, Step, make_stages
+from medrestore.methods.base import Stage, Step
 from medrestore.networks.device import require_device
 from medrestore.networks.precision import autocast_dtype, require_sound_gradients
 from medrestore.networks.weights import describe, load_file, load_state, save_file, save_model
@@ -78,7 +78,8 @@ class RestorationTrainer(Trainer):
         Yields batches: dictionaries of tensors, ``image`` (B, C, H, W) degraded and ``label`` (B, 1, H, W)
         target.
     stages
-        As plain data (see :class:`~medrestore.methods.base.Stage`), in order.
+        As plain data (see :class:`~medrestore.methods.base.Stage`), in order; those that
+        :meth:`~medrestore.methods.base.Step.left` returns are done.
     output_dir
         Gets ``checkpoint.pt`` after every epoch and ``model.pt`` at the end. A folder that holds a checkpoint
         is continued from it; the result is bit-identical to that of a run that was never interrupted (on
@@ -146,7 +147,7 @@ class RestorationTrainer(Trainer):
     ) -> None:
         require_in_range("accumulation", accumulation, 1, 10**6)
         require_in_range("ema_decay", ema_decay, 0, 1, include_high=False)
-        self.stages = make_stages(stages)
+        self.stages = step.left(stages)
         planned = sum(stage.epochs for stage in self.stages)
         if max_epochs is not None:
             require_in_range("max_epochs", max_epochs, 1, planned)

@@ -33,7 +33,7 @@ LEVELS = tuple(step / 20 for step in range(11))
 VARIANTS = ("srgan", "e", "qe", "sqe")
 """The paper's methods, each improving on the one before by its claim."""
 
-AUTOENCODER, PRETRAINED = "autoencoder", "pretrained"
+AUTOENCODER = "autoencoder"
 OWN_ENCODER = ("srgan",)
 """Variants that need no autoencoder: their encoding is VGG19's."""
 
@@ -90,8 +90,7 @@ class StudyPlan:
 
     def overlays_of(self, run: str) -> list[str]:
         """Return the overlays of a run, in their order."""
-        shared = [] if run == AUTOENCODER or run in OWN_ENCODER else [PRETRAINED]
-        return [*self.overlays, *shared, run]
+        return [*self.overlays, run]
 
 
 def make_plan(
@@ -120,7 +119,7 @@ def make_plan(
     for level in levels:
         require_in_range("levels", level, 0, 1)
     require_in_range("jobs", jobs, 1, 1024)
-    if AUTOENCODER in variants or PRETRAINED in variants:
+    if AUTOENCODER in variants:
         raise InputError(f"variants must be methods, got {tuple(variants)}: {AUTOENCODER} is trained anyway")
     given = dict(overrides or {})
     for key in given:

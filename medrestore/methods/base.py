@@ -114,6 +114,8 @@ class Step(ABC):
         Name of the method in checkpoints and provenance.
     averaged : str
         Name of the network whose weights are kept as a moving average: the one that is used after training.
+    given : frozenset of str
+        Names of the networks that come with weights of an earlier run.
 
     Raises
     ------
@@ -123,6 +125,7 @@ class Step(ABC):
 
     method: str = ""
     averaged: str = "generator"
+    given: frozenset[str] = frozenset()
 
     def __init__(
         self, *, networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
@@ -137,6 +140,33 @@ class Step(ABC):
     @abstractmethod
     def step(self, engine: Minimizer, batch: Mapping[str, Tensor]) -> dict[str, float | Tensor]:
         """Do one iteration and return its losses by name, detached scalars."""
+
+    def left(self, stages: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...]:
+        """Return the stages that there are to do: one that trains only networks that come trained falls away.
+
+        Parameters
+        ----------
+        stages
+            As :func:`make_stages` takes them.
+
+        Raises
+        ------
+        InputError
+            When none is left, beside those of :func:`make_stages`.
+        """
+        planned = make_stages(stages)
+        left = tuple(stage for stage in planned if not self.given.issuperset(stage.train))
+        if not left:
+            names = ", ".join(sorted(self.given))
+            raise InputError(
+                f"there is nothing to train: {names} comes with weights, no stage trains another. "
+                "Remedy: leave out these weights, or train further networks"
+            )
+        return left
+
+    def epochs(self, stages: Sequence[Mapping[str, Any]]) -> int:
+        """Return the number of epochs of the stages that there are to do."""
+        return sum(stage.epochs for stage in self.left(stages))
 
     def learning(self, stage: Stage) -> tuple[str, ...]:
         """Return the names of the networks that learn in ``stage``; a method may hold some back."""

@@ -45,7 +45,8 @@ class SRGAN(Step):
     criterion
         What D learns D(x) = 1, D(G(x~)) = 0 by: ``bce`` | ``least_squares`` | ``hinge``.
     encoder_weights
-        ``model.pt`` of a run that trained the encoder; E starts from it.
+        ``model.pt`` of a run that trained the encoder; E starts from it, and the stage that trains it falls
+        away.
 
     Raises
     ------
@@ -116,6 +117,7 @@ class SRGAN(Step):
                 raise InputError("encoder_weights are given, but networks hold no encoder")
             state = load_network(encoder_weights, "encoder").state_dict()
             load_state(networks["encoder"], state, path=encoder_weights, name="encoder")
+            self.given = frozenset({"encoder"})
 
     def enter(self, stage: Stage) -> None:
         """Start a stage; refuse one whose encoder would change under the loss that it defines."""

@@ -53,7 +53,8 @@ class TaskGAN(Step):
     feature_layers
         Layers of D in the feature matching; all when not given.
     task_weights
-        ``model.pt`` of a run that pretrained T; T starts from it. Without it, a stage of the run pretrains T.
+        ``model.pt`` of a run that pretrained T; T starts from it. A stage that trains T alone
+        falls away then.
 
     Notes
     -----
@@ -93,6 +94,7 @@ class TaskGAN(Step):
         if task_weights is not None:
             state = load_network(task_weights, "task").state_dict()
             load_state(networks["task"], state, path=task_weights, name="task network")
+            self.given = frozenset({"task"})
 
     def learning(self, stage: Stage) -> tuple[str, ...]:
         """Leave out D when lambda is 0, and T beside G when mu is 0 or T is frozen."""

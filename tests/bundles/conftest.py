@@ -91,7 +91,7 @@ def make_training(bundle: str, common: Mapping[str, Any], folder: Path) -> Train
     done: dict[str, tuple[Path, dict[str, Any]]] = {}
 
     def train(overlay: str, *before: str, **overrides: Any) -> tuple[Path, dict[str, Any]]:
-        name = "-".join([bundle, *before, overlay])
+        name = "-".join([bundle, *before, overlay, *sorted(overrides)])
         if name not in done:
             workflow = open_bundle(
                 BUNDLES / bundle,

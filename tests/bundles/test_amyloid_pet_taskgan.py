@@ -36,7 +36,7 @@ LEARN = {
     "task": {"task"},
 }
 """Networks that each overlay of a training of its own teaches."""
-MODIFIERS = {"demo", "multi_gpu_train", "pretrained"}
+MODIFIERS = {"demo", "multi_gpu_train"}
 """Overlays that go before one of these."""
 
 
@@ -63,7 +63,7 @@ def test_pretrained_task_network_is_where_the_training_starts(tiny_training: Tra
     task, _ = tiny_training("task")
     observer, _ = tiny_training("observer")
     weights = {"task_weights": str(task / "model.pt"), "observer": str(observer / "model.pt")}
-    folder, before = tiny_training("taskgan", "pretrained", batches_per_epoch=10, **weights)
+    folder, before = tiny_training("taskgan", batches_per_epoch=10, **weights)
     pretrained = load_file(task / "model.pt")["networks"]["task"]["state"]
     assert all(torch.equal(value, before["task"][name]) for name, value in pretrained.items())
     assert load_file(folder / "checkpoint.pt")["epoch"] == 1

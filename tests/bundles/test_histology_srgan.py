@@ -29,7 +29,7 @@ LEARN = {
     "autoencoder": {"encoder"},
 }
 """Networks that each overlay of a training of its own teaches; srgan needs weights that are not shipped."""
-MODIFIERS = {"demo", "multi_gpu_train", "pretrained", "srgan"}
+MODIFIERS = {"demo", "multi_gpu_train", "srgan"}
 SEEDED_VGG = {"_target_": "medrestore.networks.vgg.VGG19Features", "layer": 4, "seed": 0}
 
 
@@ -57,7 +57,7 @@ def test_terms_of_the_loss_are_those_of_the_variant(tiny_histology_training: Tra
 
 def test_pretrained_encoder_is_kept(tiny_histology_training: Training) -> None:
     weights = tiny_histology_training("autoencoder")[0] / "model.pt"
-    folder, before = tiny_histology_training("qe", "pretrained", encoder_weights=str(weights))
+    folder, before = tiny_histology_training("qe", encoder_weights=str(weights))
     pretrained = load_file(weights)["networks"]["encoder"]["state"]
     after = load_file(folder / "model.pt")["networks"]["encoder"]["state"]
     assert all(torch.equal(value, before["encoder"][name]) for name, value in pretrained.items())

@@ -32,7 +32,7 @@ LEARN = {
     "segmenter": {"segmenter"},
 }
 """Networks that each overlay of a training of its own teaches."""
-MODIFIERS = {"demo", "multi_gpu_train", "pretrained"}
+MODIFIERS = {"demo", "multi_gpu_train"}
 """Overlays that go before one of these."""
 
 
@@ -62,9 +62,7 @@ def test_frozen_task_network_is_as_the_first_stage_left_it(tiny_mri_training: Tr
     task, _ = tiny_mri_training("task")
     observer, _ = tiny_mri_training("observer")
     weights = {"task_weights": str(task / "model.pt"), "observer": str(observer / "model.pt")}
-    folder, before = tiny_mri_training(
-        "taskgan", "pretrained", task_update="frozen", batches_per_epoch=10, **weights
-    )
+    folder, before = tiny_mri_training("taskgan", task_update="frozen", batches_per_epoch=10, **weights)
     pretrained = load_file(task / "model.pt")["networks"]["task"]["state"]
     after = load_file(folder / "model.pt")["networks"]["task"]["state"]
     assert all(torch.equal(value, before["task"][name]) for name, value in pretrained.items())
@@ -80,7 +78,6 @@ def test_joint_update_and_squared_error_are_choices(tiny_mri_training: Training)
     folder, before = tiny_mri_training(
         "taskgan",
         "demo",
-        "pretrained",
         task_weights=str(task / "model.pt"),
         task_update="joint",
         task_criterion="squared_error",

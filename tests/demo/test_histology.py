@@ -32,7 +32,7 @@ adversarial_epochs: 1
 
 def test_runs_are_overlays_of_the_bundle() -> None:
     overlays = {path.stem for path in (find_bundle(BUNDLE) / "variants").glob("*.yaml")}
-    assert overlays >= {*METHODS, ENCODER, "pretrained", "demo"}
+    assert overlays >= {*METHODS, ENCODER, "demo"}
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ SIZE = MriCohortSize(
 
 def test_runs_are_overlays_of_the_bundle() -> None:
     overlays = {path.stem for path in (find_bundle(BUNDLE) / "variants").glob("*.yaml")}
-    assert overlays >= {*METHODS, *JUDGES, "pretrained", "demo"}
+    assert overlays >= {*METHODS, *JUDGES, "demo"}
 
 
 @pytest.mark.slow

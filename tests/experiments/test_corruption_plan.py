@@ -40,7 +40,7 @@ def test_the_bundle_has_the_overlays_and_keys_that_the_study_needs() -> None:
 
     folder = find_bundle(BUNDLE)
     overlays = {path.stem for path in (folder / "variants").glob("*.yaml")}
-    assert overlays >= {*VARIANTS, "autoencoder", "pretrained", "demo"}
+    assert overlays >= {*VARIANTS, "autoencoder", "demo"}
     assert set(ConfigParser.load_config_file(folder / "configs" / "train.yaml")) >= set(OURS)
 
 
@@ -53,7 +53,7 @@ def test_every_run_is_the_bundle_with_its_overlays_and_keys(tiles: Path, tmp_pat
     job = jobs["sqe_level-50_seed-1"]
     encoder = "autoencoder_level-50_seed-1"
     assert job.needs == (encoder,)
-    assert job.task["overlays"] == ["demo", "pretrained", "sqe"]
+    assert job.task["overlays"] == ["demo", "sqe"]
     assert job.task["overrides"] == {
         "batch_size": 2,
         "dataset_dir": str(tiles.parent),

@@ -93,3 +93,28 @@ def test_frozen_lets_gradients_through_to_the_input_only() -> None:
     assert network.weight.grad is None
     assert torch.equal(x.grad, network.weight.detach())
     assert all(p.requires_grad for p in network.parameters())
+
+
+PRETRAINING = {"name": "pretrain", "epochs": 2, "train": ["task"]}
+JOINT = {"name": "joint", "epochs": 3, "train": ["generator", "task"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "epochs"), [((), ["pretrain", "joint"], 5), (("task",), ["joint"], 3)]
+)
+def test_stage_that_trains_only_networks_with_weights_falls_away(
+    given: tuple[str, ...], names: list[str], epochs: int
+) -> None:
+    step = _step()
+    step.given = frozenset(given)
+    assert [stage.name for stage in step.left([PRETRAINING, JOINT])] == names
+    assert step.epochs([PRETRAINING, JOINT]) == epochs
+
+
+def test_training_of_nothing_but_networks_with_weights_is_refused() -> None:
+    step = _step()
+    step.given = frozenset({"task"})
+    with pytest.raises(
+        InputError, match=r"nothing to train: task comes with weights.*leave out these weights"
+    ):
+        step.left([PRETRAINING])
