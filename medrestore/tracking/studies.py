@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.reader_group import ReaderGroup
 from medrestore.study.analysis.tables import records
-from medrestore.study.labels import ALL
 from medrestore.study.analysis.unblinded import MODEL
-from medrestore.study.labels import arm_label, reader_label
+from medrestore.study.labels import ALL, arm_label, reader_label
 from medrestore.study.report.report import PRIVATE_FILES, RECORD, analysis_record
 from medrestore.tracking.environment import flatten
 from medrestore.tracking.recording import KIND, environment_tags, metric_points, new_run, record_once
