@@ -70,9 +70,9 @@ PASSING = re.compile(
 
 def run(folder: Path) -> None:
     """Call the demos; a folder that was interrupted is continued."""
-    from medrestore.demo import amyloid_pet, histology, multicontrast_mri
     from medrestore.domains.amyloid_pet.simulate.design import CohortSize, SubjectGroup
     from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize, MriSubjectGroup
+    from medrestore.experiments.demo import run_demo
 
     secrets.token_hex = lambda count=16: "5a" * count  # a study draws a salt, and from it orders and ids
     overlays = {}
@@ -95,22 +95,28 @@ def run(folder: Path) -> None:
             MriSubjectGroup("test", patients=1, controls=1),
         ),
     )
-    amyloid_pet.run_demo(
+    run_demo(
+        "amyloid-pet",
         folder / "pet",
         size=scans,
         seed=SEED,
         variants=("demo", str(overlays["pet"])),
         methods=("l1_task", "taskgan"),
     )
-    multicontrast_mri.run_demo(
+    run_demo(
+        "multicontrast-mri",
         folder / "mri",
         size=size,
         seed=SEED,
         variants=("demo", str(overlays["mri"])),
         methods=("gan", "taskgan"),
     )
-    histology.run_demo(
-        folder / "histology", seed=SEED, variants=("demo", str(overlays["histology"])), methods=("e", "sqe")
+    run_demo(
+        "histology",
+        folder / "histology",
+        seed=SEED,
+        variants=("demo", str(overlays["histology"])),
+        methods=("e", "sqe"),
     )
 
 

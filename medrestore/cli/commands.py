@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,16 +78,9 @@ def demo(
     multicontrast-mri takes about 12, histology about 5. A call on the same folder continues where the last
     one ended.
     """
-    from medrestore.checks import require_in_set
-    from medrestore.demo import amyloid_pet, histology, multicontrast_mri
+    from medrestore.experiments.demo import run_demo
 
-    runs: dict[str, Callable[..., Path]] = {
-        "amyloid-pet": amyloid_pet.run_demo,
-        "multicontrast-mri": multicontrast_mri.run_demo,
-        "histology": histology.run_demo,
-    }
-    require_in_set("SUBJECT", subject, tuple(runs))
-    runs[subject](output, seed=seed)
+    run_demo(subject, output, seed=seed)
 
 
 @simulate_app.command("amyloid-pet")

@@ -1,4 +1,4 @@
-"""What demonstrations share: trainings in folders of their own, headlines, commands to go on with."""
+"""Trainings in folders of their own, headlines, commands to go on with."""
 
 from __future__ import annotations
 

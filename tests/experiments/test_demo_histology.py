@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.demo.histology import BUNDLE, ENCODER, EXPERIMENT, METHODS, run_demo
 from medrestore.engines.shelf import find_bundle
+from medrestore.experiments.demo import find_demo, run_demo
 from medrestore.tracking.store import open_client
 
+SUBJECT = "histology"
+DEMO = find_demo(SUBJECT)
 TINY = """
 device: cpu
 precision: fp32
@@ -31,8 +33,8 @@ adversarial_epochs: 1
 
 
 def test_runs_are_overlays_of_the_bundle() -> None:
-    overlays = {path.stem for path in (find_bundle(BUNDLE) / "variants").glob("*.yaml")}
-    assert overlays >= {*METHODS, ENCODER, "demo"}
+    overlays = {path.stem for path in (find_bundle(DEMO.bundle) / "variants").glob("*.yaml")}
+    assert overlays >= {*DEMO.runs, "demo"}
 
 
 @pytest.mark.slow
@@ -42,7 +44,7 @@ def test_demo_cuts_trains_restores_evaluates_and_continues(
     (tmp_path / "tiny.yaml").write_text(TINY)
     output = tmp_path / "output"
     arguments = {"seed": 3, "variants": ("demo", str(tmp_path / "tiny.yaml")), "methods": ("e", "sqe")}
-    evaluation = run_demo(output, **arguments)
+    evaluation = run_demo(SUBJECT, output, **arguments)
     printed = capsys.readouterr().out
     assert "medrestore compare" in printed
     assert "one patient" in printed
@@ -52,17 +54,17 @@ def test_demo_cuts_trains_restores_evaluates_and_continues(
     # Four iterations at so small a rate leave the network near its start, the bicubic enlargement.
     assert summary["sqe", "psnr"] == pytest.approx(summary["bicubic", "psnr"], abs=0.5)
     runs = {path.name for path in (output / "runs").iterdir()}
-    assert runs == {ENCODER, "e", "sqe"}
+    assert runs == {"autoencoder", "e", "sqe"}
     client = open_client(f"sqlite:///{output / 'mlflow.db'}")
-    assert client.get_experiment_by_name(EXPERIMENT) is not None
+    assert client.get_experiment_by_name(DEMO.experiment) is not None
 
     kept = {path: path.stat().st_mtime_ns for path in (output / "runs").rglob("model.pt")}
     assert len(kept) == 3
-    assert run_demo(output, **arguments) == evaluation
+    assert run_demo(SUBJECT, output, **arguments) == evaluation
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="nothing is overwritten"):
-        run_demo(tmp_path)
+        run_demo(SUBJECT, tmp_path)

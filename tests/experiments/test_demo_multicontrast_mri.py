@@ -8,13 +8,15 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.demo.multicontrast_mri import BUNDLE, EXPERIMENT, JUDGES, METHODS, run_demo
 from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize, MriSubjectGroup
 from medrestore.engines.shelf import find_bundle
+from medrestore.experiments.demo import find_demo, run_demo
 from medrestore.operators.mr_sequences import CONTRASTS
 from medrestore.tracking.store import open_client
 
 PSNR = "t1w/psnr"
+SUBJECT = "multicontrast-mri"
+DEMO = find_demo(SUBJECT)
 TINY = """
 device: cpu
 precision: fp32
@@ -41,8 +43,8 @@ SIZE = MriCohortSize(
 
 
 def test_runs_are_overlays_of_the_bundle() -> None:
-    overlays = {path.stem for path in (find_bundle(BUNDLE) / "variants").glob("*.yaml")}
-    assert overlays >= {*METHODS, *JUDGES, "demo"}
+    overlays = {path.stem for path in (find_bundle(DEMO.bundle) / "variants").glob("*.yaml")}
+    assert overlays >= {*DEMO.runs, "demo"}
 
 
 @pytest.mark.slow
@@ -53,7 +55,7 @@ def test_demo_registers_trains_restores_evaluates_and_continues(
     overlay.write_text(TINY)
     output = tmp_path / "output"
     arguments = {"size": SIZE, "seed": 3, "variants": ("demo", str(overlay)), "methods": ("gan", "taskgan")}
-    evaluation = run_demo(output, **arguments)
+    evaluation = run_demo(SUBJECT, output, **arguments)
     printed = capsys.readouterr().out
     assert "medrestore compare" in printed
 
@@ -71,16 +73,17 @@ def test_demo_registers_trains_restores_evaluates_and_continues(
     assert {f"{contrast}/psnr" for contrast in CONTRASTS} <= set(summary["metric"])
     observed = summary[(summary["method"] == "true") & summary["metric"].str.contains("observer")]
     assert len(observed) > 0
-    assert f"{summary.query('method == @METHODS[1] and metric == @PSNR')['mean'].item():.2f}" in printed
+    gan = summary[(summary["method"] == "gan") & (summary["metric"] == PSNR)]
+    assert f"{gan['mean'].item():.2f}" in printed
 
     runs = open_client(f"sqlite:///{output}/mlflow.db")
-    assert runs.get_experiment_by_name(EXPERIMENT) is not None
+    assert runs.get_experiment_by_name(DEMO.experiment) is not None
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.nii.gz")}
-    assert run_demo(output, **arguments) == evaluation
+    assert run_demo(SUBJECT, output, **arguments) == evaluation
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.nii.gz")} == before
 
 
 def test_demo_refuses_a_folder_of_others(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match="holds other files and no demo; nothing is overwritten"):
-        run_demo(tmp_path)
+        run_demo(SUBJECT, tmp_path)

@@ -13,16 +13,19 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.data.volumes import read_volume, write_volume
-from medrestore.demo import amyloid_pet
-from medrestore.demo.amyloid_pet import BUNDLE, EXPERIMENT, METHODS, NETWORK_READERS, SUVR_READERS, run_demo
 from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.engines.shelf import find_bundle
+from medrestore.experiments.demo import find_demo, run_demo
 from medrestore.networks.weights import load_file
 from medrestore.study.create import create_study
 from medrestore.study.layout import open_study
 from medrestore.study.record.verification import verify_study
 from medrestore.tracking.store import open_client
 
+SUBJECT = "amyloid-pet"
+DEMO = find_demo(SUBJECT)
+NETWORK_READERS = {"network_1": 7002, "network_2": 7003}
+SUVR_READERS = ("suvr_1", "suvr_2", "suvr_3")
 TESTED = ("0006", "0007", "1006", "1007", "2006", "2007")
 FROZEN = ("design.json", "reading_list.csv", "key.csv", "reads.sqlite", "manifest.csv", "per_subject.csv")
 
@@ -47,27 +50,28 @@ def simulated(tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
 
     asked: list[tuple[str, int]] = []
 
-    def simulate(output: Path, *, size: str, seed: int) -> Path:
+    def simulate(output: str, *, size: str, seed: int) -> Path:
         asked.append((size, seed))
-        if not output.exists():
-            shutil.copytree(tiny_cohort, output, ignore=shutil.ignore_patterns(".cache"))
-            table = pd.read_csv(output / "manifest.csv", dtype=str, keep_default_na=False)
-            table = pd.concat([table, *_more_test_scans(table, output)], ignore_index=True)
-            table["regions"] = [_write_regions(output, row.target) for row in table.itertuples()]
-            pair_schema().with_checksums(table, output).to_csv(output / "manifest.csv", index=False)
+        folder = Path(output)
+        if not folder.exists():
+            shutil.copytree(tiny_cohort, folder, ignore=shutil.ignore_patterns(".cache"))
+            table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+            table = pd.concat([table, *_more_test_scans(table, folder)], ignore_index=True)
+            table["regions"] = [_write_regions(folder, row.target) for row in table.itertuples()]
+            pair_schema().with_checksums(table, folder).to_csv(folder / "manifest.csv", index=False)
             test = table[table["split"] == "test"]
             higher = test.assign(
                 degraded=test["degraded"].str.replace("degraded", "higher"), dose_fraction="0.25"
             )
             for row in higher.itertuples():
                 target, low = (
-                    read_volume(output / path)
+                    read_volume(folder / path)
                     for path in (row.target, row.degraded.replace("higher", "degraded"))
                 )
-                write_volume((target.data + low.data) / 2, target.source, output / row.degraded)
-            both = pair_schema().with_checksums(pd.concat([test, higher]), output)
-            both.to_csv(output / "dose_series.csv", index=False)
-        return output / "manifest.csv"
+                write_volume((target.data + low.data) / 2, target.source, folder / row.degraded)
+            both = pair_schema().with_checksums(pd.concat([test, higher]), folder)
+            both.to_csv(folder / "dose_series.csv", index=False)
+        return folder / "manifest.csv"
 
     monkeypatch.setattr(cohort, "simulate_cohort", simulate)
     return asked
@@ -102,7 +106,7 @@ def _write_regions(folder: Path, target: str) -> str:
 
 
 def test_methods_are_overlays_of_the_bundle() -> None:
-    assert {path.stem for path in (find_bundle(BUNDLE) / "variants").glob("*.yaml")} >= set(METHODS)
+    assert {path.stem for path in (find_bundle(DEMO.bundle) / "variants").glob("*.yaml")} >= set(DEMO.runs)
 
 
 def test_demo_trains_restores_evaluates_and_continues(
@@ -115,7 +119,7 @@ def test_demo_trains_restores_evaluates_and_continues(
     overlay.write_text(TINY)
     output = tmp_path / "output"
     call: Callable[[], Path] = lambda: run_demo(  # noqa: E731
-        output, seed=3, variants=("demo", str(overlay)), methods=("l1", "taskgan")
+        SUBJECT, output, seed=3, variants=("demo", str(overlay)), methods=("l1", "taskgan")
     )
     evaluation = call()
     said = capsys.readouterr().out
@@ -145,7 +149,7 @@ def test_demo_trains_restores_evaluates_and_continues(
         f"medrestore study serve {output / 'study_human'}",
         str(output / "study" / "analysis" / "report.html"),
         str(evaluation),
-        f"medrestore compare {EXPERIMENT} --tracking-uri sqlite:///",
+        f"medrestore compare {DEMO.experiment} --tracking-uri sqlite:///",
     ):
         assert part in said
     client = open_client(f"sqlite:///{output}/mlflow.db")
@@ -153,7 +157,7 @@ def test_demo_trains_restores_evaluates_and_continues(
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.run_name for run in runs} == {"observer", "task", "l1", "taskgan", *NETWORK_READERS}
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert client.get_experiment_by_name(EXPERIMENT) is not None
+    assert client.get_experiment_by_name(DEMO.experiment) is not None
     _require_rehearsal(output)
     experiments = {found.name: _run_ids(client, found) for found in client.search_experiments()}
     assert len(experiments) == 4  # MLflow's own empty one; trainings, evaluation, study
@@ -201,6 +205,6 @@ def test_folder_of_others_is_refused_before_anything_is_simulated(
 ) -> None:
     (tmp_path / "thesis.docx").write_text("years of work")
     with pytest.raises(InputError, match="holds other files and no demo; nothing is overwritten"):
-        run_demo(tmp_path)
+        run_demo(SUBJECT, tmp_path)
     assert simulated == []
-    assert amyloid_pet.METHODS == ("l1", "l1_task", "gan", "taskgan")
+    assert DEMO.methods == ("l1", "l1_task", "gan", "taskgan")

@@ -1,0 +1,328 @@
+"""The main job of a kind of image from nothing to a table, as its ``demo.yaml`` describes it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from itertools import count
+from pathlib import Path
+from pydoc import locate
+from typing import Any, cast
+
+import typer
+import yaml
+
+from medrestore.checks import require_in_set
+from medrestore.experiments.runs import command, how_to_compare, say, train_run
+from medrestore.files import atomic_path, require_empty_folder
+from medrestore.kinds import added_kinds, own_kinds
+
+__all__ = ["Demo", "Rehearsal", "Run", "find_demo", "run_demo", "subjects"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training of the bundle: the overlay of its name, after those that every training gets.
+
+    Parameters
+    ----------
+    compared
+        Restores the test split, and is evaluated.
+    needs
+        Runs, each before this one, whose weights it gets: by key of the configuration.
+    seeded
+        Gets the seed of the call; else it keeps that of its overlay.
+    """
+
+    compared: bool = False
+    needs: Mapping[str, str] = field(default_factory=dict)
+    seeded: bool = True
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A reader study whose readers are models.
+
+    Parameters
+    ----------
+    methods
+        Those that are arms: of those trained, or the last one where none is.
+    readers
+        Seeds of the trainings of readers that are networks.
+    overlay
+        That trains them.
+    label_column, picked
+        Column of classes, and by name in a plan: split, and how many scans of each class.
+    plans
+        Texts by file; the models read the first, a person may read the last.
+    """
+
+    methods: Sequence[str]
+    readers: Mapping[str, int]
+    overlay: str
+    label_column: str
+    picked: Mapping[str, tuple[str, int]]
+    plans: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A demonstration.
+
+    Parameters
+    ----------
+    bundle, experiment
+        What is trained, and where MLflow has the evaluation.
+    marker
+        Folder that tells an earlier demonstration.
+    prepare
+        Steps to a manifest in ``cohort``: ``title`` (none where it belongs to the step before), ``call``,
+        ``arguments``. In values ``$folder``, ``$seed``, ``$size`` and ``$made`` (of the step before) are
+        objects, ``{folder}`` for text; what has ``call`` itself is called.
+    runs
+        By name, in their order.
+    restoring
+        Headline.
+    evaluate
+        ``call`` and ``arguments``, beside manifest, methods and output; ``$weights.RUN`` is None where that
+        run is not trained.
+    closing
+        Text at the end.
+    size
+        Of a cohort that is simulated.
+    rehearsal
+        Where reader studies are part of it.
+    """
+
+    bundle: str
+    experiment: str
+    marker: str
+    prepare: Sequence[Mapping[str, Any]]
+    runs: Mapping[str, Run]
+    restoring: str
+    evaluate: Mapping[str, Any]
+    closing: str
+    size: str | None = None
+    rehearsal: Rehearsal | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Runs that are compared."""
+        return tuple(name for name, run in self.runs.items() if run.compared)
+
+
+def _files() -> dict[str, Traversable]:
+    """Return the demonstrations by kind of image, an underscore as a hyphen."""
+    places = {
+        point.name.replace("_", "-"): files(point.module.rpartition(".")[0]) / "demo.yaml"
+        for point in (*own_kinds(), *added_kinds())
+    }
+    return {name: place for name, place in places.items() if place.is_file()}
+
+
+def subjects() -> tuple[str, ...]:
+    """Return the kinds of image that have a demonstration."""
+    return tuple(_files())
+
+
+def find_demo(subject: str) -> Demo:
+    """Return the demonstration of a kind of image.
+
+    Raises
+    ------
+    InputError
+        When there is none: names those there are.
+    """
+    found = _files()
+    require_in_set("SUBJECT", subject, tuple(found))
+    given = yaml.safe_load(found[subject].read_text(encoding="utf-8"))
+    given["runs"] = {name: Run(**run) for name, run in given["runs"].items()}
+    if "rehearsal" in given:
+        given["rehearsal"] = Rehearsal(**given["rehearsal"])
+    return Demo(**given)
+
+
+def run_demo(
+    subject: str,
+    output: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    size: Any = None,
+    variants: Sequence[str] = ("demo",),
+    methods: Sequence[str] | None = None,
+) -> Path:
+    """Prepare a cohort, train a method and its baselines, restore, evaluate; return the evaluation's folder.
+
+    Parameters
+    ----------
+    subject
+        One of :func:`subjects`.
+    output
+        A new folder, or that of an earlier call, which is continued.
+    seed
+        Of the cohort and the trainings.
+    size
+        Of a simulated cohort, as its function takes it; that of the demonstration when not given.
+    variants
+        Overlays that every training gets before its own.
+    methods
+        Runs that are compared; all when not given.
+
+    Raises
+    ------
+    InputError
+        When ``output`` holds other things, or there is no such demonstration.
+    """
+    from medrestore.inference.restorer import restore_files
+    from medrestore.tracking.evaluations import log_evaluation
+    from medrestore.tracking.store import experiment_name, tracking_uri_of
+
+    began = time.monotonic()
+    demo = find_demo(subject)
+    folder = require_empty_folder(output, belongs="demo", marker=demo.marker).resolve()
+    tracking_uri, experiment = tracking_uri_of(None, folder), experiment_name(None, demo.experiment)
+    size = demo.size if size is None else size
+    known = {"folder": folder, "seed": seed, "size": size, "size_name": getattr(size, "name", size)}
+    numbers = count(1)
+    steps = sum("title" in step for step in demo.prepare) + 3 + (demo.rehearsal is not None)
+
+    def headline(text: str, number: int) -> None:
+        say(f"{number} of {steps}: {text}")
+
+    for step in demo.prepare:
+        if "title" in step:
+            headline(step["title"].format_map(known), next(numbers))
+        known["made"] = _value({key: step[key] for key in ("call", "arguments")}, known)
+    manifest = known["made"]
+    compared = tuple(demo.methods if methods is None else methods)
+    runs = {name: run for name, run in demo.runs.items() if not run.compared or name in compared}
+    weights = {name: folder / "runs" / name / "model.pt" for name in runs}
+    training = next(numbers)
+    for number, (name, run) in enumerate(runs.items(), start=1):
+        headline(f"training {name} ({number} of {len(runs)})", training)
+        overrides: dict[str, Any] = {"seed": seed} if run.seeded else {}
+        overrides |= {key: str(weights[need]) for key, need in run.needs.items()}
+        train_run(
+            demo.bundle,
+            folder,
+            name,
+            [*variants, name],
+            overrides,
+            tracking_uri=tracking_uri,
+        )
+    headline(demo.restoring, next(numbers))
+    restored = {method: folder / "restored" / method for method in compared}
+    for method, place in restored.items():
+        restore_files(manifest, weights=weights[method], output_dir=place, bundle=demo.bundle, split="test")
+    headline("evaluating", next(numbers))
+    evaluation = cast(Any, locate(demo.evaluate["call"]))(
+        manifest,
+        methods=restored,
+        output=folder / "evaluation",
+        **_value(demo.evaluate["arguments"], {**known, "weights": weights}),
+    )
+    typer.echo(evaluation.markdown)
+    log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
+    texts = {"compare": how_to_compare(experiment, tracking_uri)}
+    if demo.rehearsal is not None:
+        headline("rehearsing the reader study", next(numbers))
+        report = _rehearse(
+            demo, folder, manifest, compared, variants=variants, seed=seed, tracking_uri=tracking_uri
+        )
+        trial, study = folder / "study_human", partial(command, "medrestore", "study")
+        plan = folder / list(demo.rehearsal.plans)[-1]
+        texts |= {
+            "report": str(report),
+            "create": study("create", plan, "--output", trial),
+            "serve": study("serve", trial),
+        }
+    minutes = (time.monotonic() - began) / 60
+    typer.echo("\n" + demo.closing.format(minutes=minutes, folder=folder, **texts))
+    return folder / "evaluation"
+
+
+def _value(value: Any, known: Mapping[str, Any]) -> Any:
+    """Return what a value of a description stands for."""
+    if isinstance(value, Mapping):
+        if "call" in value:
+            return cast(Any, locate(value["call"]))(**_value(value["arguments"], known))
+        return {key: _value(part, known) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_value(part, known) for part in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith("$"):
+        name, _, key = value[1:].partition(".")
+        return known[name].get(key) if key else known[name]
+    return value.format_map(known)
+
+
+def _rehearse(
+    demo: Demo,
+    folder: Path,
+    manifest: Path,
+    compared: Sequence[str],
+    *,
+    variants: Sequence[str],
+    seed: int,
+    tracking_uri: str,
+) -> Path:
+    """Let model readers read the restored test subjects, analyze their reads; return the report."""
+    from medrestore.study.analysis.analyze import analyze_study
+    from medrestore.study.create import create_study
+    from medrestore.study.models.readers import simulate
+    from medrestore.study.report.report import write_report
+    from medrestore.tracking.studies import log_study
+
+    rehearsal = cast(Rehearsal, demo.rehearsal)
+    methods = [method for method in compared if method in rehearsal.methods] or list(compared[-1:])
+    for name, text in _plans(rehearsal, manifest, methods, seed=seed).items():
+        if not (folder / name).exists():  # whoever has changed a plan keeps it
+            with atomic_path(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    weights = [
+        train_run(
+            demo.bundle,
+            folder,
+            name,
+            [*variants, rehearsal.overlay],
+            {"seed": reader_seed, "run_name": name},
+            tracking_uri=tracking_uri,
+        )
+        for name, reader_seed in rehearsal.readers.items()
+    ]
+    study = create_study(folder / next(iter(rehearsal.plans)), output=folder / "study")
+    simulate(study.folder, weights=weights, manifest=manifest, seed=seed)
+    analysis = analyze_study(study.folder, manifest=manifest)
+    report = write_report(analysis, study.folder / "analysis")
+    errors = analysis.main.tables.errors
+    errors["wrong"] = [f"{row.errors} of {row.reads}" for row in errors.itertuples()]
+    by_reader = errors.pivot_table(index="reader", columns="arm", values="wrong", aggfunc="first", sort=False)
+    typer.echo(f"{analysis.summary}\n\nWrong decisions\n{by_reader.rename_axis(index=None, columns=None)}")
+    log_study(analysis, report, tracking_uri=tracking_uri)
+    return report / "report.html"
+
+
+def _plans(rehearsal: Rehearsal, manifest: Path, methods: Sequence[str], *, seed: int) -> dict[str, str]:
+    """Return the plans of the rehearsal and of a short study for a person, by the name of their file."""
+    import pandas as pd
+
+    from medrestore.data.identity import scan_name
+
+    table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    picked = {
+        name: ", ".join(
+            scan_name(row.subject_id, row.session_id)
+            for _, rows in table[table["split"] == split].groupby(rehearsal.label_column)
+            for row in rows.head(most).itertuples()
+        )
+        for name, (split, most) in rehearsal.picked.items()
+    }
+    arms = "\n".join(f"  {method}: restored/{method}" for method in methods)
+    given = {"seed": seed, "arms": arms, "primary": methods[-1], **picked}
+    return {name: text.format(**given) for name, text in rehearsal.plans.items()}

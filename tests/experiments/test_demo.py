@@ -1,0 +1,41 @@
+"""Demonstrations are data: found by kind of image, each run after those that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pydoc import locate
+from typing import Any
+
+import pytest
+
+from medrestore.checks import InputError
+from medrestore.experiments.demo import find_demo, run_demo, subjects
+
+
+def test_each_kind_of_image_here_has_one() -> None:
+    assert set(subjects()) == {"amyloid-pet", "histology", "multicontrast-mri"}
+
+
+@pytest.mark.parametrize("subject", subjects())
+def test_runs_follow_those_they_need_and_calls_exist(subject: str) -> None:
+    demo = find_demo(subject)
+    before: list[str] = []
+    for name, run in demo.runs.items():
+        assert set(run.needs.values()) <= set(before)
+        before.append(name)
+    assert all(callable(locate(name)) for name in _calls([*demo.prepare, demo.evaluate]))
+
+
+def _calls(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for part in value:
+            yield from _calls(part)
+    elif isinstance(value, dict):
+        if "call" in value:
+            yield value["call"]
+        yield from _calls(list(value.values()))
+
+
+def test_unknown_subject_is_told_those_there_are(tmp_path: Any) -> None:
+    with pytest.raises(InputError, match=r"SUBJECT must be one of 'amyloid-pet', 'histology', .*got 'cat'"):
+        run_demo("cat", tmp_path)
