@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ __all__ = [
     "no_number",
     "parse_text_table",
     "read_text_table",
+    "records_of",
     "refuse",
     "require_column",
     "table_problems",
@@ -59,6 +60,11 @@ class Problem:
     def __str__(self) -> str:
         where = " ".join([f"row {self.row}"] * (self.row > 0) + [self.column] * bool(self.column))
         return f"{where}: {self.message}" if where else self.message
+
+
+def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as plain mappings."""
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def refuse(path: Path, problems: Sequence[Problem]) -> NoReturn:

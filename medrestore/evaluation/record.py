@@ -16,6 +16,7 @@ import pandas as pd
 
 from medrestore.checks import InputError, OutputError, about, fail, one_line
 from medrestore.claims import Claim, claimed
+from medrestore.data.tables import records_of
 from medrestore.evaluation.arms import raise_all
 from medrestore.evaluation.rendering import render
 from medrestore.evaluation.titles import Metrics
@@ -28,7 +29,6 @@ __all__ = [
     "files_checksum",
     "load_evaluation",
     "measure_scans",
-    "records_of",
     "write_evaluation",
 ]
 
@@ -68,11 +68,6 @@ class Evaluation:
     def markdown(self) -> str:
         """The tables as Markdown."""
         return render(self.summary, self.differences, self.metrics)
-
-
-def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table as plain mappings."""
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def measure_scans(

@@ -17,6 +17,7 @@ from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.nifti_search import nifti_files
 from medrestore.data.pairs import pair_schema
 from medrestore.data.schema import Schema, split_rows
+from medrestore.data.tables import records_of
 from medrestore.data.training_range import range_warnings
 from medrestore.data.volumes import read_volume
 from medrestore.files import sha256_file
@@ -93,12 +94,8 @@ def find_volumes(
             scan_name(row["subject_id"], row["session_id"]) + (arm(row) if repeated else ""),
             row,
         )
-        for row, repeated in zip(map(_plain, rows.to_dict("records")), several, strict=True)
+        for row, repeated in zip(records_of(rows), several, strict=True)
     ]
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(name): value for name, value in row.items()}
 
 
 class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from medrestore.checks import about
 from medrestore.data.identity import scan_name
 from medrestore.data.intensity import foreground_scale
+from medrestore.data.tables import records_of
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.domains.amyloid_pet.evaluation.arms import STANDARD_DOSE
 from medrestore.domains.amyloid_pet.evaluation.classical import ClassicalFilter
@@ -21,7 +22,6 @@ from medrestore.domains.amyloid_pet.evaluation.measures import Reference, readin
 from medrestore.evaluation.arms import INPUT, read_on_grid
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.observers import Observer
-from medrestore.evaluation.record import records_of
 from medrestore.metrics.fidelity import psnr
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import pandas as pd
 from medrestore.checks import InputError, require_in_range
 from medrestore.data.identity import scan_name
 from medrestore.data.schema import split_rows
+from medrestore.data.tables import records_of
 from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.domains.amyloid_pet.evaluation.arms import find_arms
 from medrestore.domains.amyloid_pet.evaluation.classical import tuned_filters
@@ -21,7 +22,7 @@ from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_R
 from medrestore.evaluation.arms import file_problems, raise_all
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.observers import load_observer, named_observers
-from medrestore.evaluation.record import Evaluation, records_of
+from medrestore.evaluation.record import Evaluation
 from medrestore.files import sha256_file
 
 __all__ = ["evaluate"]

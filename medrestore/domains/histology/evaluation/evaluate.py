@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from medrestore.checks import InputError, fail, require_in_range, require_in_set
 from medrestore.data.schema import split_rows
+from medrestore.data.tables import records_of
 from medrestore.domains.histology.domain import DOMAIN
 from medrestore.domains.histology.evaluation.figures import (
     INPUT,
@@ -32,7 +33,7 @@ from medrestore.domains.histology.evaluation.pictures import picture_problem, re
 from medrestore.domains.histology.schema import TILES, TileReader
 from medrestore.evaluation.arms import find_files, raise_all
 from medrestore.evaluation.evaluate import run_evaluation
-from medrestore.evaluation.record import Evaluation, records_of
+from medrestore.evaluation.record import Evaluation
 from medrestore.metrics.fidelity import rrmse
 from medrestore.operators.resampling import ENLARGEMENTS, GaussianSubsampling, enlarge
 

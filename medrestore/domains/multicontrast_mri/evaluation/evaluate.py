@@ -14,7 +14,7 @@ import pandas as pd
 from medrestore.checks import about, fail, require_in_range
 from medrestore.data.identity import scan_name
 from medrestore.data.schema import split_rows
-from medrestore.data.tables import read_text_table
+from medrestore.data.tables import read_text_table, records_of
 from medrestore.data.volumes import read_volume
 from medrestore.domains.multicontrast_mri.domain import DOMAIN
 from medrestore.domains.multicontrast_mri.evaluation.classical import MdmeInput, mdme_input
@@ -33,7 +33,7 @@ from medrestore.evaluation.arms import INPUT, find_restorations, repeated_scans
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.observers import named_observers
-from medrestore.evaluation.record import Evaluation, records_of
+from medrestore.evaluation.record import Evaluation
 from medrestore.evaluation.titles import MEAN
 
 __all__ = ["evaluate_contrasts"]

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from medrestore.checks import InputError
+from medrestore.data.tables import records_of
 from medrestore.domains.histology import schema
 from medrestore.domains.histology.evaluation.evaluate import evaluate_tiles
 from medrestore.domains.histology.evaluation.measures import TrueTile, measure_tile
 from medrestore.domains.histology.evaluation.pictures import picture_problem, read_picture
 from medrestore.domains.histology.schema import TILES, TileReader
 from medrestore.domains.histology.slides.reader import Slide
-from medrestore.evaluation.record import records_of
 
 if TYPE_CHECKING:
     from conftest import TileCohort
