@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
+from trained import monai_bundle
 
 from medrestore.checks import InputError
 from medrestore.engines.bundle import open_bundle
@@ -27,12 +26,6 @@ contrasts are those trained and those asked for."""
 
 def every_bundle(function: Any) -> Any:
     return pytest.mark.parametrize("bundle", FOUND, ids=lambda path: path.name)(function)
-
-
-def monai_bundle(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    """Call ``python -m monai.bundle`` in this process."""
-    monkeypatch.setattr(sys, "argv", ["monai.bundle", *map(str, arguments)])
-    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
 
 
 def test_there_are_bundles() -> None:

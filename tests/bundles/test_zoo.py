@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from torch import nn
+from trained import monai_bundle
 
 from medrestore.checks import InputError
 from medrestore.engines.bundle import open_bundle
@@ -56,12 +55,6 @@ Training = Callable[..., tuple[Path, dict[str, Any]]]
 
 def every_bundle(function: Any) -> Any:
     return pytest.mark.parametrize("bundle", FOUND, ids=lambda path: path.name)(function)
-
-
-def monai_bundle(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    """Call ``python -m monai.bundle`` in this process, in the current folder."""
-    monkeypatch.setattr(sys, "argv", ["monai.bundle", *map(str, arguments)])
-    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
 
 
 def tiny_generator(bundle: Path) -> tuple[nn.Module, dict[str, Any]]:

@@ -1,9 +1,10 @@
-"""What the tests of bundles ask of trainings: tensors, curves, and whether they survive a kill."""
+"""What tests ask of trainings: tensors, curves, and whether they survive a kill."""
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from command_line import Ended
 
@@ -90,3 +92,9 @@ def require_resumable(
     torch.set_num_threads(threads)
     for name in ("checkpoint.pt", "model.pt"):
         assert differing(folder / "whole" / name, folder / "killed" / name) == []
+
+
+def monai_bundle(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    """Call ``python -m monai.bundle`` in this process, in the current folder."""
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", *map(str, arguments)])
+    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
