@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pkgutil
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 
-__all__ = ["GROUP", "added_kinds", "own_kinds"]
+from medrestore.checks import InputError, one_line
+
+__all__ = ["GROUP", "added_kinds", "beside", "kinds", "own_kinds"]
 
 GROUP = "medrestore.domains"
 """Of entry points: a package of its own adds a kind of image by ``NAME = "package.module:DOMAIN"``.
 
-What restores files lies beside that module, in ``package.restoration``.
+What restores files lies beside that module, in ``package.restoration``, and its commands in
+``package.commands``.
 """
 
 
@@ -28,3 +33,30 @@ def added_kinds() -> list[EntryPoint]:
     """Return the kinds of image that other packages add; none takes the name of one that is here."""
     own = {point.name for point in own_kinds()}
     return [point for point in entry_points(group=GROUP) if point.name not in own]
+
+
+def kinds() -> list[EntryPoint]:
+    """Return all kinds of image."""
+    return [*own_kinds(), *added_kinds()]
+
+
+def beside(point: EntryPoint, name: str) -> ModuleType | None:
+    """Return a module of the folder of a kind of image; None when it has none of that name.
+
+    Raises
+    ------
+    InputError
+        When that of another package cannot be loaded.
+    """
+    wanted = f"{point.module.rpartition('.')[0] or point.module}.{name}"
+    try:
+        return import_module(wanted)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{wanted}.".startswith(f"{error.name}."):
+            return None
+        if wanted.startswith("medrestore."):
+            raise
+        raise InputError(  # it is there, and of a package that is not ours
+            f"{wanted} cannot be loaded ({type(error).__name__}: {one_line(error)}). "
+            "Remedy: repair or uninstall that package"
+        ) from error

@@ -29,29 +29,31 @@ from medrestore.networks.weights import describe, load_file, save_file
 
 COMMANDS: list[tuple[list[str], list[str]]] = [
     (["demo"], ["--output", "--seed", "11 minutes", "multicontrast-mri", "histology"]),
-    (["simulate"], ["amyloid-pet", "low-dose", "mdme-mri"]),
+    (["simulate"], ["amyloid-pet", "multicontrast-mri"]),
     (["simulate", "amyloid-pet"], ["--output", "--size", "reference", "--dose-fraction", "--workers"]),
-    (["simulate", "low-dose"], ["--image", "--mu-map", "1/cm", "repeat for several"]),
-    (["simulate", "mdme-mri"], ["--output", "--size", "reference", "--workers", "mri coregister"]),
-    (["mri"], ["check", "coregister", "evaluate"]),
-    (["mri", "check"], ["FILE", "--contrast", "all faults"]),
+    (["simulate", "multicontrast-mri"], ["--output", "--size", "reference", "--workers", "mri coregister"]),
+    (["pet"], ["low-dose"]),
+    (["pet", "low-dose"], ["--image", "--mu-map", "1/cm", "repeat for several"]),
+    (["mri"], ["coregister"]),
     (["mri", "coregister"], ["MANIFEST", "--output", "--component", "resampled once", "left_out.csv"]),
-    (["mri", "evaluate"], ["NAME=FOLDER", "--segmenter", "--observer", "grid artifacts", "--tracking-uri"]),
-    (["histology"], ["check", "evaluate", "reduce"]),
-    (["histology", "check"], ["FILE", "All faults", "slides"]),
-    (["histology", "evaluate"], ["NAME=FOLDER", "--manifest", "MS-mSSIM", "by patient", "--tracking-uri"]),
+    (["histology"], ["tiles", "reduce", "corruption-study"]),
     (["histology", "reduce"], ["SLIDE", "--output", "--scale", "--microns-per-pixel"]),
-    (["tiles"], ["SLIDES", "--microns-per-pixel", "--patient-pattern", "TCGA", "split apart", "Example"]),
-    (["corruption-study"], ["--level", "--variant", "VGG19", "--seeds", "--jobs", "Example"]),
-    (["manifest"], ["check"]),
-    (["manifest", "check"], ["FILE", "--label-column", "all faulty rows"]),
+    (
+        ["histology", "tiles"],
+        ["SLIDES", "--microns-per-pixel", "--patient-pattern", "TCGA", "split apart", "Example"],
+    ),
+    (
+        ["histology", "corruption-study"],
+        ["MANIFEST", "--level", "--variant", "VGG19", "--seeds", "--jobs", "Example"],
+    ),
+    (["check"], ["MANIFEST", "--domain", "Options of amyloid-pet", "--label-column", "all faults"]),
     (["bundles"], ["NAME", "--path", "overlays", "monai.bundle run", "--key value"]),
     (["train"], ["BUNDLE", "--variant", "--args_file", "--key value", "1e-4", "evaluated", "Example"]),
     (
         ["restore"],
         ["--bundle", "--input", "--weights", "--samples", "standard deviation", "--split", "--contrast"],
     ),
-    (["evaluate"], ["NAME=FOLDER", "--observer", "--dose-series", "--tracking-uri"]),
+    (["evaluate"], ["NAME=FOLDER", "--output", "MANIFEST --help", "--domain", "--tracking-uri"]),
     (["pool"], ["EVALUATIONS", "one for each seed", "--seed"]),
     (["compare"], ["EXPERIMENT", "--tracking-uri", "MLFLOW_TRACKING_URI"]),
     (["study"], ["create", "serve", "analyze", "Start with"]),
@@ -117,6 +119,63 @@ def test_help_teaches(command: Sequence[str], parts: Sequence[str]) -> None:
     shown = " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╰─╮╯]", " ", result.output).split())
     for part in parts:
         assert part.lower() in shown.lower()  # Typer has changed the case of arguments
+
+
+KINDS = {
+    "amyloid-pet": ["subject_id", "degraded", "target", "amyloid_status", "dose_fraction", "tracer", "units"],
+    "multicontrast-mri": ["subject_id", "session_id", "input", "input_sha256", "t1w", "t1w_sha256"],
+    "histology": ["subject_id", "slide", "tile", "x", "y", "tile_size", "microns_per_pixel", "focus"],
+}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["told by the table", "named"])
+@pytest.mark.parametrize(
+    ("kind", "command", "options"),
+    [
+        ("amyloid-pet", "check", "label-column label-values"),
+        ("multicontrast-mri", "check", "contrast component saturation-delay-ms echo-time-ms channels"),
+        ("histology", "check", ""),
+        ("amyloid-pet", "evaluate", "task observer dose-series filter dose-fraction"),
+        ("multicontrast-mri", "evaluate", "task observer contrast segmenter classical"),
+        ("histology", "evaluate", "scale sigma"),
+    ],
+)
+def test_help_of_a_table_names_the_options_of_its_kind(
+    kind: str, command: str, options: str, named: bool, tmp_path: Path
+) -> None:
+    """Beside those that all kinds of image have in common."""
+    table = tmp_path / "manifest.csv"
+    if not named:
+        table.write_text(",".join(KINDS[kind]) + "\n")
+    common = ["output", "method", "split", "seed", "tracking-uri", "experiment"]
+    words = [command, str(table), *(["--domain", kind] if named else []), "--help"]
+    result = CliRunner().invoke(app, words, env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
+    assert result.exit_code == 0, result.output
+    shown = set(
+        re.findall(r"^│[ *]+--([a-z][a-z-]*)", re.sub(r"\x1b\[[0-9;]*m", "", result.output), re.MULTILINE)
+    )
+    assert shown == {*options.split(), *(common if command == "evaluate" else []), "domain", "help"}
+
+
+def test_table_that_tells_no_kind_of_image_is_refused_until_one_is_named(
+    call: Callable[..., Ended], tmp_path: Path
+) -> None:
+    table = tmp_path / "manifest.csv"
+    table.write_text("subject_id,split,image\na,train,a.png\n")
+    names = "amyloid-pet, histology, multicontrast-mri"
+    call("check", table).refused(str(table), names, "Remedy: name it, --domain NAME")
+    checked = call("check", table, "--domain", "histology")
+    assert (checked.code, "slide" in checked.out) == (1, True)
+    call("check", table, "--domain", "photographs").refused("--domain", "'photographs'", "histology")
+
+
+def test_option_of_another_kind_of_image_is_refused(call: Callable[..., Ended], tmp_path: Path) -> None:
+    words = ["evaluate", tmp_path / "m.csv", "--output", tmp_path, "--domain"]
+    other = call(*words, "histology", "--dose-fraction", 0.1)
+    assert (other.code, "No such option: --dose-fraction" in other.err) == (2, True)
+    nearest = call(*words, "amyloid-pet", "--dose-fractio", 0.1)
+    assert nearest.code == 2
+    assert "Did you mean --dose-fraction?" in " ".join(re.sub("[│╭╰─╮╯]", " ", nearest.err).split())
 
 
 def test_every_command_and_option_says_what_it_is() -> None:
@@ -247,7 +306,7 @@ def test_bad_volume_is_refused_by_low_dose_simulation(
 ) -> None:
     bad = tmp_path / "bad.nii.gz"
     spoil(tiny_cohort / "subjects" / "sub-0000" / "target.nii.gz", bad)
-    call("simulate", "low-dose", "--image", bad, "--output", tmp_path / "out").refused(str(bad), message)
+    call("pet", "low-dose", "--image", bad, "--output", tmp_path / "out").refused(str(bad), message)
 
 
 def spoiled_cohort(cohort: Path, folder: Path, spoil: Callable[[Path, Path], None]) -> Path:
@@ -285,7 +344,7 @@ def test_bad_pair_is_refused_by_training_and_reported_by_the_check(
     target = spoiled_cohort(tiny_cohort, tmp_path / "cohort", spoil)
     call(*training(tmp_path / "cohort", tmp_path / "run")).refused(str(target), message)
     assert not (tmp_path / "run" / "model.pt").exists()
-    checked = call("manifest", "check", tmp_path / "cohort" / "manifest.csv")
+    checked = call("check", tmp_path / "cohort" / "manifest.csv")
     assert checked.code == 1
     assert re.search(rf"row 2 .*{message}", checked.out), checked.out
     assert "1 problem\n" in checked.out
@@ -344,11 +403,11 @@ def test_all_of_twelve_broken_rows_are_told_by_the_check_and_whoever_reads_the_t
 
     manifest = edited(tiny_cohort, tmp_path / "cohort", twelve) / "manifest.csv"
     rows = [f"row {row} {column}: " for row, (column, _) in broken.items()]
-    checked = call("manifest", "check", manifest)
+    checked = call("check", manifest)
     assert checked.code == 1
     assert [row for row in rows if row not in checked.out] == []
     for words in (
-        ["evaluate", "--manifest", manifest, "--output", tmp_path / "out"],
+        ["evaluate", manifest, "--output", tmp_path / "out"],
         training(manifest.parent, tmp_path / "run"),
     ):
         ended = call(*words)
@@ -366,7 +425,7 @@ def test_training_set_of_one_class_is_refused(
 
     cohort = edited(tiny_cohort, tmp_path / "cohort", one_class)
     call(*training(cohort, tmp_path / "run")).refused("holds only class 1", "add subjects of the other class")
-    checked = call("manifest", "check", cohort / "manifest.csv")
+    checked = call("check", cohort / "manifest.csv")
     assert checked.code == 1
     assert "class" in checked.out
 
@@ -374,8 +433,8 @@ def test_training_set_of_one_class_is_refused(
 def test_manifest_that_is_missing_or_sound(
     call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
 ) -> None:
-    call("manifest", "check", tmp_path / "none.csv").refused(str(tmp_path / "none.csv"), "no such file")
-    sound = call("manifest", "check", tiny_cohort / "manifest.csv")
+    call("check", tmp_path / "none.csv").refused(str(tmp_path / "none.csv"), "no such file")
+    sound = call("check", tiny_cohort / "manifest.csv")
     assert (sound.code, sound.out) == (0, f"{tiny_cohort / 'manifest.csv'}: 0 problems\n")
 
 
@@ -513,11 +572,11 @@ def test_arguments_may_come_from_a_file(
 
 @pytest.mark.parametrize("value", ["wide", "nan", ""])
 def test_number_of_a_name_is_one(value: str, call: Callable[..., Ended], tmp_path: Path) -> None:
-    words = ["evaluate", "--manifest", tmp_path / "manifest.csv", "--output", tmp_path / "e"]
+    words = ["evaluate", tmp_path / "manifest.csv", "--domain", "amyloid-pet", "--output", tmp_path / "e"]
     call(*words, "--filter", f"gaussian={value}").refused(
         f"--filter expects NAME=NUMBER, got 'gaussian={value}'"
     )
-    words = ["tiles", tmp_path, "--output", tmp_path / "t", "--fraction", f"train={value}"]
+    words = ["histology", "tiles", tmp_path, "--output", tmp_path / "t", "--fraction", f"train={value}"]
     call(*words).refused(f"--fraction expects NAME=NUMBER, got 'train={value}'")
 
 
@@ -527,9 +586,9 @@ def test_home_folder_is_written_out(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     missing = str(tmp_path / "home" / "manifest.csv")
-    call("manifest", "check", "~/manifest.csv").refused(missing)
-    call("manifest", "check", "~manifest.csv").refused("~manifest.csv: ")
-    words = ["evaluate", f"--manifest={missing}", "--output=~/out", "--method", "gan=~/gan"]
+    call("check", "~/manifest.csv").refused(missing)
+    call("check", "~manifest.csv").refused("~manifest.csv: ")
+    words = ["evaluate", missing, "--output=~/out", "--method", "gan=~/gan"]
     call(*words).refused(missing)
     call("train", "amyloid_pet_taskgan", "--dataset_dir=~/pet", "--output_dir=~/run").refused(
         str(tmp_path / "home" / "pet" / "manifest.csv")
@@ -555,7 +614,6 @@ def test_method_without_folder_is_refused(
 ) -> None:
     words = [
         "evaluate",
-        "--manifest",
         tiny_cohort / "manifest.csv",
         "--output",
         tmp_path / "e",
@@ -677,9 +735,9 @@ def test_folder_with_other_results_is_refused_and_left_alone(
     words: dict[str, list[object]] = {
         "demo": ["demo", "--output", occupied],
         "amyloid-pet": ["simulate", "amyloid-pet", "--output", occupied],
-        "low-dose": ["simulate", "low-dose", "--image", image, "--output", occupied],
+        "low-dose": ["pet", "low-dose", "--image", image, "--output", occupied],
         "train": training(tiny_cohort, occupied),
-        "evaluate": ["evaluate", "--manifest", manifest, "--output", occupied],
+        "evaluate": ["evaluate", manifest, "--output", occupied],
     }
     call(*words[command]).refused(str(occupied), "nothing is overwritten", "Remedy")
     assert files(occupied) == {"thesis.docx": b"years of work"}
@@ -758,8 +816,8 @@ def test_results_are_printed_before_they_are_recorded(
     ):
         monkeypatch.setattr(f"medrestore.domains.{name}", lambda *_, **__: done)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:1")
-    for command in ("evaluate", "mri evaluate", "histology evaluate"):
-        ended = call(*command.split(), "--manifest", tmp_path / "m.csv", "--output", tmp_path)
+    for kind in ("amyloid-pet", "multicontrast-mri", "histology"):
+        ended = call("evaluate", tmp_path / "m.csv", "--domain", kind, "--output", tmp_path)
         assert ended.out == "the table\n"
         ended.refused(
             "tracking_uri 'http://127.0.0.1:1'", "connection refused", f"the results are in {tmp_path}"

@@ -186,7 +186,7 @@ def test_check_of_a_manifest_reports_every_broken_file_and_all_else(
     for name, place in zip(bad, places, strict=False):
         place.unlink()
         (tmp_path / "bad" / name).rename(place)
-    ended = call("manifest", "check", manifest)
+    ended = call("check", manifest)
     assert ended.code == 1
     assert "Traceback" not in ended.out + ended.err
     for (name, message), place in zip(bad.items(), places, strict=False):

@@ -39,11 +39,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_from_slides_to_tables(call: Call, weights: Path, tmp_path: Path) -> None:
     cohort, restored, evaluation = (tmp_path / name for name in ("cohort", "restored", "evaluation"))
-    cut = call("tiles", "--output", cohort)
+    cut = call("histology", "tiles", "--output", cohort)
     assert cut.code == 0, cut.err
     assert str(cohort / "manifest.csv") in cut.out
-    assert call("tiles", "--output", cohort).code == 0  # kept
-    checked = call("histology", "check", cohort / "manifest.csv")
+    assert call("histology", "tiles", "--output", cohort).code == 0  # kept
+    checked = call("check", cohort / "manifest.csv")
     assert (checked.code, checked.out) == (0, f"{cohort / 'manifest.csv'}: 0 problems\n")
 
     arguments = ["--bundle", "histology_srgan", "--weights", weights, "--precision", "fp32"]
@@ -55,7 +55,7 @@ def test_from_slides_to_tables(call: Call, weights: Path, tmp_path: Path) -> Non
     store = f"sqlite:///{tmp_path}/mlflow.db"
     record = ["--tracking-uri", store, "--experiment", "tiles"]
     found = call(
-        *("histology", "evaluate", "--manifest", cohort / "manifest.csv", "--method", f"mine={restored}"),
+        *("evaluate", cohort / "manifest.csv", "--method", f"mine={restored}"),
         *("--output", evaluation, *record),
     )
     assert found.code == 0, found.err
@@ -91,25 +91,31 @@ def test_mistakes_end_with_their_remedy(call: Call, weights: Path, tmp_path: Pat
     for name in ("a", "b", "c"):
         picture.save(tmp_path / "slides" / f"{name}.png")
     slides, output = tmp_path / "slides", tmp_path / "cohort"
-    call("tiles", slides / "a.png", "--output", output).refused("1 subject leaves split", "Remedy")
-    call("tiles", "--output", output, "--manifest", tmp_path / "m.csv").refused("--manifest needs SLIDES")
-    call("tiles", slides, "--output", output, "--fraction", "train").refused("--fraction expects NAME=VALUE")
+    call("histology", "tiles", slides / "a.png", "--output", output).refused(
+        "1 subject leaves split", "Remedy"
+    )
+    call("histology", "tiles", "--output", output, "--manifest", tmp_path / "m.csv").refused(
+        "--manifest needs SLIDES"
+    )
+    call("histology", "tiles", slides, "--output", output, "--fraction", "train").refused(
+        "--fraction expects NAME=VALUE"
+    )
     thirds = [word for name in ("train", "validation", "test") for word in ("--fraction", f"{name}=0.334")]
-    call("tiles", slides, "--output", output, *thirds).refused("must add up to 1")
+    call("histology", "tiles", slides, "--output", output, *thirds).refused("must add up to 1")
     arguments = ["--bundle", "histology_srgan", "--weights", weights, "--input", slides, "--output", output]
     call("restore", *arguments, "--samples", 4).refused("inference.yaml has no key 'samples'")
-    call("tiles", slides, "--output", output, "--slide-microns-per-pixel", 0).refused(
+    call("histology", "tiles", slides, "--output", output, "--slide-microns-per-pixel", 0).refused(
         "error: slide_microns_per_pixel must be in [0.05, 20] micrometers, got 0"
     )
     twice = ["--method", "a=x", "--method", "a=y"]
-    call("histology", "evaluate", "--manifest", output, "--output", output, *twice).refused(
+    call("evaluate", output, "--domain", "histology", "--output", output, *twice).refused(
         "--method 'a' is given twice, as 'x' and 'y'. Remedy: give one of them, or another name"
     )
     nothing = tmp_path / "none.csv"
-    call("histology", "evaluate", "--manifest", nothing, "--output", output).refused(str(nothing))
-    call("corruption-study", "--manifest", nothing, "--output", output).refused(str(nothing))
+    call("evaluate", nothing, "--output", output).refused(str(nothing))
+    call("histology", "corruption-study", nothing, "--output", output).refused(str(nothing))
     for seeds in (0, 10**9):
-        call("corruption-study", "--manifest", nothing, "--output", output, "--seeds", seeds).refused(
+        call("histology", "corruption-study", nothing, "--output", output, "--seeds", seeds).refused(
             f"seeds must be in [1, 1000], got {seeds}"
         )
 
@@ -120,7 +126,7 @@ def test_slides_that_cannot_serve_are_all_named(call: Call, tmp_path: Path) -> N
         picture.save(tmp_path / f"{name}.png")
     table = tmp_path / "table.csv"
     table.write_text("slide,subject_id,split\na.png,1,train\nb.png,2,validation\nc.png,3,test\n")
-    without = call("tiles", table, "--output", tmp_path / "cohort")
+    without = call("histology", "tiles", table, "--output", tmp_path / "cohort")
     assert without.code == 2
     assert all(f"{name}.png: " in without.err for name in ("a", "b", "c"))
     assert "--slide-microns-per-pixel" in without.err or "resolution" in without.err
@@ -131,7 +137,9 @@ def test_slides_that_cannot_serve_are_all_named(call: Call, tmp_path: Path) -> N
     assert larger.code == 2
     assert larger.err.count("is smaller than a tile: 300 x 300 pixels") == 3
     table.write_text("slide,subject_id,split\na.png,1,train\nb.png,1,test\nc.png,3,validation\n")
-    leak = call("tiles", table, "--output", tmp_path / "cohort", "--slide-microns-per-pixel", 0.25)
+    leak = call(
+        "histology", "tiles", table, "--output", tmp_path / "cohort", "--slide-microns-per-pixel", 0.25
+    )
     assert leak.code == 2
     assert "a.png" in leak.err
     assert "b.png" in leak.err
@@ -326,7 +334,7 @@ def test_restored_tiles_carry_the_color_profile(
     write_svs(tmp_path / "a.svs", stained, iccprofile=profile)
     (tmp_path / "slides.csv").write_text("slide,subject_id,split\na.svs,1,test\n")
     words = ("--tile-size", 32, "--microns-per-pixel", 2, "--minimum-focus", 0)
-    cut = call("tiles", tmp_path / "slides.csv", "--output", tmp_path / "tiles", *words)
+    cut = call("histology", "tiles", tmp_path / "slides.csv", "--output", tmp_path / "tiles", *words)
     assert cut.code == 0, cut.err
     assert restore(tmp_path / "tiles" / "manifest.csv", "--split", "test").code == 0
     pictures = sorted((tmp_path / "out").glob("*.png"))
@@ -363,13 +371,13 @@ def test_tiles_are_cut_at_the_resolution_that_holds(
     Image.fromarray(stained[::-1]).save(tmp_path / "bare.png")
     table = tmp_path / "slides.csv"
     table.write_text("slide,subject_id,split,microns_per_pixel\nstated.svs,1,train,0.25\nbare.png,2,test,\n")
-    words = ("tiles", table, "--tile-size", 32, "--minimum-focus", 0, "--workers", 1)
+    words = ("histology", "tiles", table, "--tile-size", 32, "--minimum-focus", 0, "--workers", 1)
     words += ("--slide-microns-per-pixel", 1)
 
     def cut(name: str, *more: object) -> pd.DataFrame:
         done = call(*words, "--output", tmp_path / name, *more)
         assert done.code == 0, done.err
-        assert call("histology", "check", tmp_path / name / "manifest.csv").code == 0
+        assert call("check", tmp_path / name / "manifest.csv").code == 0
         told = f"{tmp_path / 'stated.svs'}: states 0.5 micrometers per pixel, which hold, and not the 0.25"
         assert (told in done.err + caplog.text) == ("--override-microns-per-pixel" not in more)
         caplog.clear()
@@ -390,9 +398,9 @@ def test_tiles_are_cut_at_the_resolution_that_holds(
         "row 2 microns_per_pixel: must be in [0.05, 20] micrometers, got 0.00025; as millimeters" in wrong.err
     )
     # No message that leads back to itself: without the option, the remedy is the option.
-    call("tiles", tmp_path / "bare.png", "--output", tmp_path / "c").refused("patient")
+    call("histology", "tiles", tmp_path / "bare.png", "--output", tmp_path / "c").refused("patient")
     table.write_text("slide,subject_id,split\nbare.png,2,test\n")
-    call("tiles", table, "--output", tmp_path / "c").refused(
+    call("histology", "tiles", table, "--output", tmp_path / "c").refused(
         "bare.png: has no resolution", "--slide-microns-per-pixel"
     )
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,7 +80,11 @@ def parse_command(words: list[str]) -> typer.Context:
         assert rest[0] in command.commands, f"there is no command {' '.join([*path, rest[0]])}"
         command = command.commands[rest[0]]
         path, rest = [*path, rest[0]], rest[1:]
-    return command.make_context(" ".join(path), rest)
+    kinds = list(getattr(command, "kinds", {}).values())  # of tables that are not here to tell which
+    for kind in kinds[:-1]:
+        with suppress(Exception):
+            return kind.make_context(" ".join(path), list(rest))
+    return (kinds or [command])[-1].make_context(" ".join(path), rest)
 
 
 def require_known_training(context: typer.Context) -> None:

@@ -83,7 +83,7 @@ def test_options_that_messages_name_exist() -> None:
 
 def test_remedies_of_slides_exist_in_every_command_that_reads_slides() -> None:
     options = commands()
-    for name in ("tiles", "restore", "histology reduce"):
+    for name in ("histology tiles", "restore", "histology reduce"):
         assert set(OF_SLIDES) <= options[name]
     # What tells of tiles is said by the command that cuts them.
     told = {
@@ -91,4 +91,4 @@ def test_remedies_of_slides_exist_in_every_command_that_reads_slides() -> None:
         for option, place in said()
         if place.startswith(("domains/histology/slides/tiles", "domains/histology/slides/slide_"))
     }
-    assert told <= options["tiles"]
+    assert told <= options["histology tiles"]

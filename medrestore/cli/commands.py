@@ -12,23 +12,14 @@ import typer
 from medrestore import __version__
 from medrestore.checks import InputError, counted, fail
 from medrestore.cli.bundles import bundles_app
-from medrestore.cli.histology import histology_app, top_level_app
-from medrestore.cli.mri import mri_app
-from medrestore.cli.options import (
-    Experiment,
-    OutputFolder,
-    Seed,
-    TrackingUri,
-    home_in_word,
-    named_numbers,
-    named_pairs,
-    report_problems,
-)
+from medrestore.cli.experiments import corruption_study
+from medrestore.cli.of_kinds import add_commands
 from medrestore.cli.study import study_app
 from medrestore.cli.track import track_app
 from medrestore.endings import ending_of
 from medrestore.files import name_the_nameless
 from medrestore.interruption import interrupt_behind, terminated_as_interrupted
+from medrestore.options import OutputFolder, Seed, home_in_word
 from medrestore.tracking.store import URI_VARIABLE
 
 __all__ = ["app", "main"]
@@ -41,13 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-simulate_app = typer.Typer(no_args_is_help=True, help="Simulate cohorts and low-dose scans.")
-manifest_app = typer.Typer(no_args_is_help=True, help="Check and inspect manifests of image pairs.")
-app.add_typer(simulate_app, name="simulate")
-app.add_typer(manifest_app, name="manifest")
-app.add_typer(mri_app, name="mri")
-app.add_typer(histology_app, name="histology")
-app.add_typer(top_level_app)
+add_commands(app, {"histology": {"corruption-study": corruption_study}})
 app.add_typer(bundles_app)
 app.add_typer(study_app, name="study")
 app.add_typer(track_app, name="track")
@@ -81,117 +66,6 @@ def demo(
     from medrestore.experiments.demo import run_demo
 
     run_demo(subject, output, seed=seed)
-
-
-@simulate_app.command("amyloid-pet")
-def simulate_amyloid_pet(
-    output: OutputFolder,
-    size: Annotated[
-        str,
-        typer.Option(
-            help="demo (80 subjects), large (164), or reference: the paper's 40 and 60 more for test."
-        ),
-    ] = "demo",
-    dose_fraction: Annotated[
-        float, typer.Option(help="Part of the standard-dose counts that the low dose keeps.")
-    ] = 0.01,
-    seed: Seed = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
-) -> None:
-    """Simulate a cohort of amyloid PET pairs: low and standard dose of the very same counts, truth beside."""
-    from medrestore.domains.amyloid_pet.simulate.cohort import simulate_cohort
-
-    manifest = simulate_cohort(output, size=size, seed=seed, dose_fraction=dose_fraction, workers=workers)
-    typer.echo(f"manifest: {manifest}")
-
-
-@simulate_app.command("mdme-mri")
-def simulate_mdme_mri(
-    output: OutputFolder,
-    size: Annotated[
-        str,
-        typer.Option(help="demo (34 subjects), large (110), or reference: the paper's 67, full resolution."),
-    ] = "demo",
-    seed: Seed = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
-) -> None:
-    """Simulate a cohort of multi-contrast MRI: an MDME acquisition, six conventional contrasts, lesions.
-
-    As in real life, subjects move between the scans: [bold]medrestore mri coregister[/bold] comes next.
-    """
-    from medrestore.domains.multicontrast_mri.simulate.cohort import simulate_mdme_cohort
-
-    manifest = simulate_mdme_cohort(output, size=size, seed=seed, workers=workers)
-    typer.echo(f"manifest: {manifest}")
-
-
-@simulate_app.command("low-dose")
-def simulate_low_dose_command(
-    image: Annotated[Path, typer.Option(help="A standard-dose PET volume (NIfTI, 3D).")],
-    output: OutputFolder,
-    dose_fraction: Annotated[
-        list[float] | None, typer.Option(help="Part of the counts that is kept; repeat for several.")
-    ] = None,
-    mu_map: Annotated[
-        Path | None,
-        typer.Option(help="Attenuation map in 1/cm on the image's grid; else uniform in the segmented head."),
-    ] = None,
-    subject_id: Annotated[
-        str, typer.Option(help="Name of the subject in the manifest: a pseudonym.")
-    ] = "sub-0001",
-    split: Annotated[str, typer.Option(help="Split of the rows: train, validation or test.")] = "test",
-    amyloid_status: Annotated[
-        int | None, typer.Option(help="0 or 1; training and validation need it, a test scan does not.")
-    ] = None,
-    tracer: Annotated[str, typer.Option(help="Tracer, for the manifest.")] = "unknown",
-    units: Annotated[
-        str | None, typer.Option(help="Units; those of the image's sidecar when not given.")
-    ] = None,
-    standard_counts: Annotated[
-        float | None, typer.Option(help="Counts of the standard-dose scan; a typical number when not given.")
-    ] = None,
-    seed: Seed = 0,
-) -> None:
-    """Make low-dose pairs from a real standard-dose volume: both arms re-projected, only the dose differs."""
-    from medrestore.domains.amyloid_pet.low_dose import simulate_low_dose
-
-    manifest = simulate_low_dose(
-        image,
-        output=output,
-        mu_map=mu_map,
-        dose_fractions=tuple(dose_fraction or [0.01]),
-        standard_counts=standard_counts,
-        subject_id=subject_id,
-        split=split,
-        amyloid_status=amyloid_status,
-        tracer=tracer,
-        units=units,
-        seed=seed,
-    )
-    typer.echo(f"manifest: {manifest}")
-
-
-@manifest_app.command("check")
-def manifest_check(
-    file: Annotated[Path, typer.Argument(help="The manifest, a CSV file.")],
-    label_column: Annotated[str, typer.Option(help="Column of the label y.")] = "amyloid_status",
-    label_values: Annotated[
-        list[int] | None, typer.Option(help="Allowed labels; repeat. Default: 0 and 1.")
-    ] = None,
-) -> None:
-    """Report all faulty rows of a manifest at once; ends with code 1 when there is one.
-
-    Files are read too: what train, restore or evaluate would refuse of them, such as a region map without the
-    regions of the SUVR, is found here. Tables are CSV, separated by commas, UTF-8.
-    """
-    from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION, pair_schema
-
-    schema = pair_schema(
-        label_column=label_column,
-        label_values=tuple(label_values or (0, 1)),
-        regions=(REFERENCE_REGION, *COMPOSITE_REGIONS),  # those that evaluate asks for
-    )
-    report_problems(file, schema.check(file))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -371,63 +245,6 @@ def _of_slides(source: Path, **settings: Any) -> dict[str, Any]:
                 f"--{key.replace('_', '-')} is for slides, and {source} is a manifest. Remedy: leave it out"
             )
     return settings
-
-
-@app.command()
-def evaluate(
-    manifest: Annotated[Path, typer.Option(help="The manifest whose split is evaluated.")],
-    output: OutputFolder,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=FOLDER of restored volumes (SUBJECT_SESSION_restored.nii.gz); repeat."),
-    ] = None,
-    task: Annotated[Path | None, typer.Option(help="model.pt whose network T judges the images.")] = None,
-    observer: Annotated[
-        list[Path] | None, typer.Option(help="model.pt of an independent observer; repeat for several.")
-    ] = None,
-    dose_series: Annotated[
-        Path | None,
-        typer.Option(help="Manifest of plain reconstructions at other doses, for the dose equivalent."),
-    ] = None,
-    filter: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Classical filter and its parameter, gaussian=FWHM_MM or nlm=STRENGTH; repeat; "
-            "'none' for neither. Tuned on the validation split when not given."
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="Rows of this split are evaluated.")] = "test",
-    dose_fraction: Annotated[
-        float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
-    ] = None,
-    tracking_uri: TrackingUri = None,
-    experiment: Experiment = "evaluation",
-    seed: Seed = 0,
-) -> None:
-    """Compare restorations: image quality, T and observers, SUVR, dose equivalent; table, CSV, figure."""
-    from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate as run
-
-    folders = {name: Path(folder) for name, folder in named_pairs("method", method or []).items()}
-    filters = None
-    if filter:
-        filters = named_numbers("filter", [item for item in filter if item != "none"])
-    evaluation = run(
-        manifest,
-        methods=folders,
-        output=output,
-        task=task,
-        observers=observer or [],
-        dose_series=dose_series,
-        filters=filters,
-        split=split,
-        dose_fraction=dose_fraction,
-        seed=seed,
-    )
-    typer.echo(evaluation.markdown)
-    if tracking_uri:
-        from medrestore.tracking.evaluations import log_evaluation
-
-        log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
 
 
 @app.command()

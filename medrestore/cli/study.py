@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medrestore.checks import InputError, counted, fail
-from medrestore.cli.options import TrackingUri
+from medrestore.cli.record import TrackingUri
 from medrestore.study.measures import COVARIANCES, MEASURES
 
 __all__ = ["study_app"]

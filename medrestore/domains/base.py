@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, one_line
+from medrestore.checks import InputError, fail, one_line
+from medrestore.data.tables import parse_text_table
 from medrestore.evaluation.titles import MetricKey, Metrics
 from medrestore.kinds import added_kinds, own_kinds
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medrestore.data.schema import Schema
     from medrestore.data.volumes import Volume
     from medrestore.evaluation.observers import Observer
 
-__all__ = ["Domain", "Quantity", "domain_called", "metrics_of", "quantities"]
+__all__ = ["Domain", "Quantity", "domain_called", "domain_of_table", "metrics_of", "quantities"]
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,27 @@ class Domain:
         What evaluations measure of it, and how tables show it.
     quantity
         What studies measure in regions of it.
+    schema
+        Of its manifests; one that depends on the table is given what the table holds, as text.
     """
 
     name: str
     metrics: Metrics
     quantity: Quantity | None = None
+    schema: Schema | Callable[[pd.DataFrame], Schema] | None = None
+
+    def schema_of(self, manifest: str | os.PathLike[str]) -> Schema:
+        """Return the schema of a manifest.
+
+        Raises
+        ------
+        InputError
+            When there is no such file, it is no CSV table, or this kind of image has no manifests.
+        """
+        found = _schema_for(self, parse_text_table(Path(manifest))[0])
+        if found is None:
+            raise InputError(f"{self.name} has no manifests. Remedy: name another kind of image")
+        return found
 
 
 @cache
@@ -104,6 +123,38 @@ def domain_called(name: str) -> Domain:
             "package that brings it, or evaluate again into a new folder"
         )
     return _found()[name]
+
+
+def _schema_for(domain: Domain, table: pd.DataFrame) -> Schema | None:
+    return domain.schema if not callable(domain.schema) else domain.schema(table)
+
+
+def domain_of_table(manifest: str | os.PathLike[str]) -> Domain:
+    """Return the kind of image that a manifest is of: the one whose required columns it has most of.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, it is no CSV table, or its columns tell no kind of image, or two.
+    """
+    table, _ = parse_text_table(Path(manifest))
+    held: dict[str, int] = {}
+    for name, domain in _found().items():
+        schema = _schema_for(domain, table)
+        if schema is not None:
+            required = [column.name for column in schema.columns if column.required]
+            here = sum(column in table for column in required)
+            held[name] = 2 * here - len(required)  # those that are there, less those that are not
+    most = max(held.values())
+    best = [name for name, number in held.items() if number == most]
+    if len(best) > 1 or most <= 0:
+        names = [name.replace("_", "-") for name in (best if most > 0 else held)]
+        fail(
+            f"its columns do not tell the kind of image: {', '.join(names)}",
+            path=manifest,
+            remedy="name it, --domain NAME",
+        )
+    return _found()[best[0]]
 
 
 def metrics_of(name: str, measured: Iterable[str]) -> Metrics:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from importlib import import_module
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Unpack
 
 import torch
 
-from medrestore.checks import InputError, fail, one_line
+from medrestore.checks import fail
 from medrestore.inference.file_restorer import FileRestorer
 from medrestore.inference.network import SampledSettings, Training
-from medrestore.kinds import added_kinds, own_kinds
+from medrestore.kinds import beside, kinds
 from medrestore.networks.device import require_device
 from medrestore.networks.weights import build_network, load_model
 
@@ -166,9 +166,9 @@ def file_restorer_of(model: Mapping[str, Any], *, weights: str | os.PathLike[str
     A file that was written before files named it is known by what else it says: of all whose needs it
     meets, the restorer that needs most.
     """
-    domains = _domains()
+    points = {point.name: point for point in kinds()}
     if "restorer" not in model:
-        known = [kind for name in domains for kind in _restorers(domains[name]).values()]
+        known = [kind for point in points.values() for kind in _restorers(point).values()]
         fitting = [kind for kind in known if set(kind.needs) <= model.keys()]
         if not fitting:
             fail(
@@ -178,7 +178,7 @@ def file_restorer_of(model: Mapping[str, Any], *, weights: str | os.PathLike[str
             )
         return max(fitting, key=lambda kind: len(kind.needs))
     domain, _, name = str(model["restorer"]).partition(".")
-    kind = _restorers(domains[domain]).get(name) if domain in domains else None
+    kind = _restorers(points[domain]).get(name) if domain in points else None
     if kind is None:
         fail(
             f"is for the restorer {model['restorer']!r}, which is not installed here",
@@ -194,31 +194,10 @@ def _taken(what: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]
     return {key: value for key, value in given.items() if key in taken}
 
 
-def _domains() -> dict[str, str]:
-    """Return the packages of the kinds of image by name: those that hold the module of an entry point."""
-    return {
-        point.name: point.module.rpartition(".")[0] or point.module
-        for point in [*own_kinds(), *added_kinds()]
-    }
-
-
-def _restorers(domain: str) -> dict[str, _Kind]:
-    """Return the classes by which a domain restores files, by name."""
-    wanted = f"{domain}.restoration"
-    try:
-        module = import_module(wanted)
-    except Exception as error:
-        gone = isinstance(error, ModuleNotFoundError) and f"{wanted}.".startswith(f"{error.name}.")
-        if gone:
-            return {}
-        if domain.startswith("medrestore."):
-            raise
-        raise InputError(  # it is there, and of a package that is not ours
-            f"{wanted} cannot be loaded ({type(error).__name__}: {one_line(error)}). "
-            "Remedy: repair or uninstall that package"
-        ) from error
+def _restorers(point: EntryPoint) -> dict[str, _Kind]:
+    """Return the classes by which a kind of image restores files, by name."""
     return {
         name: kind
-        for name, kind in inspect.getmembers(module, inspect.isclass)
+        for name, kind in inspect.getmembers(beside(point, "restoration"), inspect.isclass)
         if issubclass(kind, FileRestorer) and hasattr(kind, "needs")  # the bases say none
     }

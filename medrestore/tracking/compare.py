@@ -73,7 +73,7 @@ def _read(client: Any, experiment: str, tracking_uri: str) -> pd.DataFrame:
     if not rows:
         raise InputError(
             f"experiment {experiment!r} of {shown} holds no finished evaluation. "
-            "Remedy: record one with medrestore evaluate, or medrestore mri evaluate, and --experiment"
+            "Remedy: record one with medrestore evaluate and --experiment"
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

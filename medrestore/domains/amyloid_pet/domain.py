@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.domains.amyloid_pet.study import SUVR
 from medrestore.domains.base import Domain
 from medrestore.evaluation.titles import FIDELITY, QUALITY, QUANTIFICATION, Metrics, MetricTitle
@@ -41,4 +42,5 @@ DOMAIN = Domain(
         alike=("dose_fractions",),
     ),
     quantity=SUVR,
+    schema=lambda _table: pair_schema(),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medrestore.domains.base import Domain
+from medrestore.domains.histology.schema import TILES
 from medrestore.evaluation.titles import FIDELITY, QUALITY, Metrics, MetricTitle
 
 __all__ = ["DOMAIN"]
@@ -34,4 +35,5 @@ DOMAIN = Domain(
         ),
         alike=("scale", "sigma"),
     ),
+    schema=TILES,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medrestore.domains.base import Domain
+from medrestore.domains.multicontrast_mri.schema import schema_of_table
 from medrestore.evaluation.titles import FIDELITY, QUALITY, QUANTIFICATION, Metrics, MetricTitle, Strata
 from medrestore.operators.mr_sequences import TITLES
 
@@ -44,4 +45,5 @@ DOMAIN = Domain(
         ),
         alike=("contrasts",),
     ),
+    schema=schema_of_table,
 )

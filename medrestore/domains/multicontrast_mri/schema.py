@@ -23,8 +23,17 @@ from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisi
 from medrestore.domains.multicontrast_mri.acquisition.channel_files import read_files
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import input_scale, read_channels
 from medrestore.evaluation.titles import MEAN
+from medrestore.operators.mr_sequences import CONTRASTS
 
-__all__ = ["SEPARATOR", "availability", "contrast_schema", "group_problems", "require_contrasts"]
+__all__ = [
+    "SEPARATOR",
+    "availability",
+    "contrast_columns",
+    "contrast_schema",
+    "group_problems",
+    "require_contrasts",
+    "schema_of_table",
+]
 
 SEPARATOR = ";"
 """Between the files of an input, one for each channel."""
@@ -116,6 +125,17 @@ def contrast_schema(contrasts: Sequence[str], acquisition: Acquisition | None = 
     )
 
 
+def contrast_columns(table: pd.DataFrame) -> list[str]:
+    """Return the contrasts of a manifest: its columns of files beside input and lesions."""
+    return [str(name) for name in table if f"{name}_sha256" in table and name not in ("input", "lesions")]
+
+
+def schema_of_table(table: pd.DataFrame) -> Schema:
+    """Return the schema of a manifest by the contrasts that it has, or of the paper's where it has none."""
+    named = contrast_columns(table) if "input" in table else []  # other kinds of image have other files
+    return contrast_schema(named or tuple(CONTRASTS))
+
+
 def group_problems(table: pd.DataFrame) -> list[Problem]:
     """Report groups that no evaluation can name apart.
 
@@ -161,7 +181,7 @@ def availability(table: pd.DataFrame, contrasts: Sequence[str]) -> pd.DataFrame:
 
 def _held_contrasts(table: pd.DataFrame, name: str, *, contrasts: Sequence[str]) -> str:
     """Say which contrasts a manifest has that lacks one."""
-    known = [str(held) for held in table if f"{held}_sha256" in table and held not in ("input", "lesions")]
+    known = contrast_columns(table)
     return f"; the manifest has the contrasts {', '.join(known)}" if known and name in contrasts else ""
 
 

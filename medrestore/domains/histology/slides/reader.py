@@ -248,8 +248,8 @@ class Slide:
             fail(
                 f"has {base:g} micrometers per pixel, and is asked for {microns_per_pixel:g}, which is finer",
                 path=self.path,
-                remedy=f"cut tiles at {base:g} or more (medrestore tiles --microns-per-pixel), or take a "
-                "slide scanned at a higher magnification",
+                remedy=f"cut tiles at {base:g} or more (medrestore histology tiles --microns-per-pixel), or "
+                "take a slide scanned at a higher magnification",
             )
         fine = [level for level in self.levels if level.downsample <= factor * (1 + RESOLUTION_TOLERANCE)]
         level = max(fine, key=lambda level: level.downsample) if fine else self.levels[0]

@@ -28,7 +28,7 @@ from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase
 from medrestore.domains.multicontrast_mri.evaluation.judges import load_contrast_observer, load_lesion_reader
 from medrestore.domains.multicontrast_mri.evaluation.measures import DATA_RANGE_PERCENTILE
 from medrestore.domains.multicontrast_mri.evaluation.notes import notes_of
-from medrestore.domains.multicontrast_mri.schema import contrast_schema, group_problems
+from medrestore.domains.multicontrast_mri.schema import contrast_columns, contrast_schema, group_problems
 from medrestore.evaluation.arms import INPUT, find_restorations, repeated_scans
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.measures import foreground_mask
@@ -169,7 +169,7 @@ def _scan(row: Mapping[str, Any]) -> str:
 
 def _contrasts_of(path: Path) -> tuple[str, ...]:
     """Return the contrasts of a manifest: its columns of files beside input and lesions."""
-    found = tuple(_contrast_columns(read_text_table(path)))
+    found = tuple(contrast_columns(read_text_table(path)))
     if not found:
         fail(
             "has no column of a contrast, with its CONTRAST_sha256",
@@ -177,10 +177,6 @@ def _contrasts_of(path: Path) -> tuple[str, ...]:
             remedy="name a manifest of multi-contrast MRI",
         )
     return found
-
-
-def _contrast_columns(table: pd.DataFrame) -> list[str]:
-    return [str(name) for name in table if f"{name}_sha256" in table and name not in ("input", "lesions")]
 
 
 def _find(
@@ -194,7 +190,7 @@ def _find(
         if row[f"{name}_path"]
     }
     # A method may have restored other splits, and contrasts that were not acquired, or are not evaluated.
-    others = {*names, *_contrast_columns(table)}
+    others = {*names, *contrast_columns(table)}
     known = [f"{_scan(row)}_{name}" for row in records_of(table) for name in others]
     return find_restorations(
         grids,

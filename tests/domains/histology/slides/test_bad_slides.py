@@ -101,7 +101,7 @@ def test_twelve_of_forty_slides_are_bad_in_twelve_ways(
         "--workers",
         1,
     ]
-    cut = call("tiles", slides, "--output", output, *options)
+    cut = call("histology", "tiles", slides, "--output", output, *options)
     assert cut.code == 2
     assert "Traceback" not in cut.err
     assert "12 of 40 slides could not be cut into tiles, the others were:" in cut.err
@@ -120,7 +120,7 @@ def test_twelve_of_forty_slides_are_bad_in_twelve_ways(
     assert sorted(path.stem for path in (output / "slides").iterdir()) == sorted(
         Path(name).stem for name in good
     )
-    again = call("tiles", slides, "--output", output, *options)
+    again = call("histology", "tiles", slides, "--output", output, *options)
     assert (again.code, again.err.splitlines()[-13:]) == (2, lines[-13:])
 
 

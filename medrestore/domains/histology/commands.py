@@ -1,30 +1,30 @@
-"""Commands for histopathology: tiles of slides, their evaluation, the corruption study."""
+"""The commands of histology."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medrestore.checks import InputError, require_in_range
-from medrestore.cli.options import (
-    Experiment,
+from medrestore.checks import InputError
+from medrestore.domains.histology.slides.patients import PATIENT_RULES
+from medrestore.options import (
+    EvaluatedSplit,
+    Manifest,
+    Methods,
     OutputFolder,
     Seed,
-    TrackingUri,
+    folders_of,
     named_numbers,
-    named_pairs,
-    report_problems,
 )
-from medrestore.domains.histology.slides.patients import PATIENT_RULES
 
-__all__ = ["histology_app", "top_level_app"]
+if TYPE_CHECKING:
+    from medrestore.evaluation.record import Evaluation
 
-top_level_app = typer.Typer()
-histology_app = typer.Typer(
-    no_args_is_help=True, help="Check tiles, evaluate restored ones, make test slides."
-)
+__all__ = ["COMMANDS", "GROUP", "evaluate"]
+
+GROUP = "histology"
 
 Scale = Annotated[int, typer.Option(help="Pixels of the target for one of the input, along a side.")]
 Sigma = Annotated[
@@ -32,7 +32,6 @@ Sigma = Annotated[
 ]
 
 
-@top_level_app.command()
 def tiles(
     output: OutputFolder,
     slides: Annotated[
@@ -98,7 +97,7 @@ def tiles(
 ) -> None:
     """Find the tiles of slides: tissue in focus without pen marks, patients split apart; a table, no copies.
 
-    Example: medrestore tiles slides/ --output data/histology --microns-per-pixel 0.25
+    Example: medrestore histology tiles slides/ --output data/histology --microns-per-pixel 0.25
     """
     from medrestore.domains.histology.slides.example import EXAMPLE_TILES, write_example
     from medrestore.domains.histology.slides.tiles import make_tiles
@@ -131,50 +130,32 @@ def tiles(
     typer.echo(f"manifest: {written}\ntiles drawn on the slides: {output / 'overview'}")
 
 
-@histology_app.command("check")
-def check(
-    file: Annotated[Path, typer.Argument(help="The manifest of tiles, a CSV file.")],
-) -> None:
-    """Report all faults of a manifest of tiles and of its slides; ends with code 1 when there is one."""
-    from medrestore.domains.histology.schema import TILES
-
-    report_problems(file, TILES.check(file))
-
-
-@histology_app.command("evaluate")
 def evaluate(
-    manifest: Annotated[Path, typer.Option(help="The manifest of tiles whose split is evaluated.")],
+    manifest: Manifest,
     output: OutputFolder,
-    method: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER of restored tiles (TILE_restored.png); repeat.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Rows of this split are evaluated.")] = "test",
+    method: Methods = None,
+    split: EvaluatedSplit = "test",
     scale: Scale = 4,
     sigma: Sigma = 2.0,
-    tracking_uri: TrackingUri = None,
-    experiment: Experiment = "histology_evaluation",
     seed: Seed = 0,
-) -> None:
-    """Compare restored tiles with the true ones: RRMSE, MS-mSSIM, QILV, PSNR, nuclei, stains; by patient."""
+) -> Evaluation:
+    """Compare restored tiles with the true ones: RRMSE, MS-mSSIM, QILV, PSNR, nuclei, stains; by patient.
+
+    Folders of restored tiles hold TILE_restored.png.
+    """
     from medrestore.domains.histology.evaluation.evaluate import evaluate_tiles
 
-    evaluation = evaluate_tiles(
+    return evaluate_tiles(
         manifest,
-        methods={name: Path(folder) for name, folder in named_pairs("method", method or []).items()},
+        methods=folders_of(method),
         output=output,
         split=split,
         scale=scale,
         sigma=sigma,
         seed=seed,
     )
-    typer.echo(evaluation.markdown)
-    if tracking_uri:
-        from medrestore.tracking.evaluations import log_evaluation
-
-        log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
 
 
-@histology_app.command("reduce")
 def reduce(
     slide: Annotated[Path, typer.Argument(help="A slide or picture.")],
     output: Annotated[Path, typer.Option(help="The reduced slide, a .tiff file.")],
@@ -215,49 +196,4 @@ def reduce(
     typer.echo(f"reduced slide: {written}")
 
 
-@top_level_app.command("corruption-study")
-def corruption_study(
-    manifest: Annotated[Path, typer.Option(help="Manifest of tiles with all three splits.")],
-    output: OutputFolder,
-    level: Annotated[
-        list[float] | None,
-        typer.Option(help="Part of the training pairs that is corrupted; repeat. Default: 0 to .5 by .05."),
-    ] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(help="srgan, e, qe or sqe; repeat. Default: all four; srgan needs VGG19's weights."),
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings of each variant and level, seeds 0, 1, ...")] = 3,
-    overlay: Annotated[
-        list[str] | None,
-        typer.Option(help="Overlay that every training gets first, e.g. demo, or a YAML file; repeat."),
-    ] = None,
-    jobs: Annotated[int, typer.Option(help="Trainings at a time; they share the cores.")] = 1,
-    tracking_uri: TrackingUri = None,
-    experiment: Experiment = "corruption_study",
-) -> None:
-    """Corrupt more and more of the training pairs and see which method stands it: table, figure, MLflow.
-
-    Example: medrestore corruption-study --manifest data/histology/manifest.csv --output study
-    --level 0 --level 0.3 --variant e --variant sqe --seeds 3 --overlay demo --jobs 2
-    """
-    from medrestore.experiments.corruption_study import LEVELS, VARIANTS, run_corruption_study
-
-    require_in_range("seeds", seeds, 1, 1000)  # before a number is given to each
-
-    def show(folder: Path) -> None:
-        typer.echo((folder / "tables.md").read_text(encoding="utf-8"))
-        typer.echo(f"figure: {folder / 'figure.png'}")
-
-    run_corruption_study(
-        manifest,
-        output=output,
-        levels=tuple(level or LEVELS),
-        variants=tuple(variant or VARIANTS),
-        seeds=tuple(range(seeds)),
-        overlays=tuple(overlay or ()),
-        jobs=jobs,
-        experiment=experiment,
-        tracking_uri=tracking_uri,
-        show=show,
-    )
+COMMANDS = {"tiles": tiles, "reduce": reduce}

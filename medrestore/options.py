@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, those of kinds of image among them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ import typer
 
 from medrestore.checks import InputError, counted
 from medrestore.files import with_home
-from medrestore.tracking.store import EXPERIMENT_VARIABLE, URI_VARIABLE
 
 __all__ = [
-    "Experiment",
+    "EvaluatedSplit",
+    "Manifest",
+    "Methods",
+    "Observers",
     "OutputFolder",
     "Seed",
-    "TrackingUri",
+    "Task",
+    "Workers",
+    "folders_of",
     "home_in_word",
     "named_numbers",
     "named_pairs",
@@ -33,14 +37,23 @@ OutputFolder = Annotated[
         "that was refused before it had results is mended and called again."
     ),
 ]
-TrackingUri = Annotated[
-    str | None,
-    typer.Option(
-        envvar=URI_VARIABLE,
-        help="Record the result in this MLflow store: sqlite:///FOLDER/mlflow.db, or a server's address.",
-    ),
+Manifest = Annotated[Path, typer.Argument(help="The manifest, a CSV table.")]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", help="NAME=FOLDER of restored images (NAME_OF_IMAGE_restored); repeat."),
 ]
-Experiment = Annotated[str, typer.Option(envvar=EXPERIMENT_VARIABLE, help="MLflow experiment of the record.")]
+Task = Annotated[Path | None, typer.Option(help="model.pt whose network T judges the images.")]
+Observers = Annotated[
+    list[Path] | None,
+    typer.Option("--observer", help="model.pt of an independent observer; repeat for several."),
+]
+EvaluatedSplit = Annotated[str, typer.Option(help="Rows of this split are evaluated.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; all cores when not given.")]
+
+
+def folders_of(methods: list[str] | None) -> dict[str, Path]:
+    """Return the folder of each method of ``--method`` NAME=FOLDER."""
+    return {name: Path(folder) for name, folder in named_pairs("method", methods or []).items()}
 
 
 def named_pairs(option: str, items: list[str]) -> dict[str, str]:

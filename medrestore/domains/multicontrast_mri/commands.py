@@ -1,4 +1,4 @@
-"""The commands of multi-contrast MRI: check, co-register, evaluate."""
+"""The commands of multi-contrast MRI."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrestore.checks import InputError
-from medrestore.cli.options import (
-    Experiment,
+from medrestore.options import (
+    EvaluatedSplit,
+    Manifest,
+    Methods,
+    Observers,
     OutputFolder,
     Seed,
-    TrackingUri,
-    named_pairs,
+    Task,
+    Workers,
+    folders_of,
     report_problems,
 )
 
 if TYPE_CHECKING:
     from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
+    from medrestore.evaluation.record import Evaluation
 
-__all__ = ["mri_app"]
+__all__ = ["COMMANDS", "GROUP", "check", "evaluate", "simulate"]
 
-mri_app = typer.Typer(
-    no_args_is_help=True,
-    help="Multi-contrast MRI: check a manifest, co-register the contrasts, evaluate restorations.",
-)
+GROUP = "mri"
 
 Contrasts = Annotated[
     list[str] | None,
@@ -48,9 +50,26 @@ Component = Annotated[
 Channels = Annotated[int | None, typer.Option(help="Number of input images, with --component any.")]
 
 
-@mri_app.command("check")
+def simulate(
+    output: OutputFolder,
+    size: Annotated[
+        str,
+        typer.Option(help="demo (34 subjects), large (110), or reference: the paper's 67, full resolution."),
+    ] = "demo",
+    seed: Seed = 0,
+    workers: Workers = None,
+) -> Path:
+    """Simulate a cohort of multi-contrast MRI: an MDME acquisition, six conventional contrasts, lesions.
+
+    As in real life, subjects move between the scans: [bold]medrestore mri coregister[/bold] comes next.
+    """
+    from medrestore.domains.multicontrast_mri.simulate.cohort import simulate_mdme_cohort
+
+    return simulate_mdme_cohort(output, size=size, seed=seed, workers=workers)
+
+
 def check(
-    file: Annotated[Path, typer.Argument(help="The manifest, a CSV file.")],
+    manifest: Manifest,
     contrast: Contrasts = None,
     component: Annotated[
         str | None,
@@ -73,21 +92,20 @@ def check(
         raise InputError("delays, echoes and channels need --component, which says what the inputs are")
     acquisition = component and _acquisition(component, saturation_delay_ms, echo_time_ms, channels)
     schema = contrast_schema(contrasts, acquisition or None)
-    report_problems(file, schema.check(file))
-    counts = availability(schema.read(file), contrasts)
+    report_problems(manifest, schema.check(manifest))
+    counts = availability(schema.read(manifest), contrasts)
     typer.echo(f"subjects with each contrast\n{counts.to_string()}")
 
 
-@mri_app.command("coregister")
 def coregister(
-    manifest: Annotated[Path, typer.Argument(help="Manifest (CSV) of inputs and contrasts.")],
+    manifest: Manifest,
     output: OutputFolder,
     contrast: Contrasts = None,
     component: Component = "phase_corrected",
     saturation_delay_ms: Delays = None,
     echo_time_ms: Echoes = None,
     channels: Channels = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores when not given.")] = None,
+    workers: Workers = None,
 ) -> None:
     """Move each contrast rigidly onto its subject's input, resampled once; writes a manifest to train with.
 
@@ -107,38 +125,31 @@ def coregister(
     typer.echo(f"manifest: {written}")
 
 
-@mri_app.command("evaluate")
 def evaluate(
-    manifest: Annotated[Path, typer.Option(help="The co-registered manifest whose split is evaluated.")],
+    manifest: Manifest,
     output: OutputFolder,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=FOLDER of restored volumes (SUBJECT_SESSION_CONTRAST_restored.nii.gz); repeat."
-        ),
-    ] = None,
+    method: Methods = None,
     contrast: Contrasts = None,
-    task: Annotated[Path | None, typer.Option(help="model.pt whose network T judges the images.")] = None,
-    observer: Annotated[
-        list[Path] | None, typer.Option(help="model.pt of an independent contrast observer; repeat.")
-    ] = None,
+    task: Task = None,
+    observer: Observers = None,
     segmenter: Annotated[
         Path | None, typer.Option(help="model.pt of an independent lesion segmenter.")
     ] = None,
     classical: Annotated[
         bool, typer.Option(help="Compare with synthetic MRI from a voxel-wise fit of T1, T2 and PD.")
     ] = True,
-    split: Annotated[str, typer.Option(help="Rows of this split are evaluated.")] = "test",
-    tracking_uri: TrackingUri = None,
-    experiment: Experiment = "evaluation",
+    split: EvaluatedSplit = "test",
     seed: Seed = 0,
-) -> None:
-    """Compare restorations, contrast by contrast: image quality, T and observers, lesions, grid artifacts."""
+) -> Evaluation:
+    """Compare restorations, contrast by contrast: image quality, T and observers, lesions, grid artifacts.
+
+    Folders of restored volumes hold SUBJECT_SESSION_CONTRAST_restored.nii.gz.
+    """
     from medrestore.domains.multicontrast_mri.evaluation.evaluate import evaluate_contrasts
 
-    evaluation = evaluate_contrasts(
+    return evaluate_contrasts(
         manifest,
-        methods={name: Path(folder) for name, folder in named_pairs("method", method or []).items()},
+        methods=folders_of(method),
         output=output,
         contrasts=_contrasts(contrast),
         task=task,
@@ -148,11 +159,9 @@ def evaluate(
         classical=classical,
         seed=seed,
     )
-    typer.echo(evaluation.markdown)
-    if tracking_uri:
-        from medrestore.tracking.evaluations import log_evaluation
 
-        log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
+
+COMMANDS = {"coregister": coregister}
 
 
 def _acquisition(

@@ -1,0 +1,61 @@
+"""The commands of studies that train many runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medrestore.checks import require_in_range
+from medrestore.cli.record import Experiment, TrackingUri
+from medrestore.options import OutputFolder
+
+__all__ = ["corruption_study"]
+
+
+def corruption_study(
+    manifest: Annotated[Path, typer.Argument(help="Manifest of tiles with all three splits.")],
+    output: OutputFolder,
+    level: Annotated[
+        list[float] | None,
+        typer.Option(help="Part of the training pairs that is corrupted; repeat. Default: 0 to .5 by .05."),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="srgan, e, qe or sqe; repeat. Default: all four; srgan needs VGG19's weights."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each variant and level, seeds 0, 1, ...")] = 3,
+    overlay: Annotated[
+        list[str] | None,
+        typer.Option(help="Overlay that every training gets first, e.g. demo, or a YAML file; repeat."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Trainings at a time; they share the cores.")] = 1,
+    tracking_uri: TrackingUri = None,
+    experiment: Experiment = "corruption_study",
+) -> None:
+    """Corrupt more and more of the training pairs and see which method stands it: table, figure, MLflow.
+
+    Example: medrestore histology corruption-study data/histology/manifest.csv --output study
+    --level 0 --level 0.3 --variant e --variant sqe --seeds 3 --overlay demo --jobs 2
+    """
+    from medrestore.experiments.corruption_study import LEVELS, VARIANTS, run_corruption_study
+
+    require_in_range("seeds", seeds, 1, 1000)  # before a number is given to each
+
+    def show(folder: Path) -> None:
+        typer.echo((folder / "tables.md").read_text(encoding="utf-8"))
+        typer.echo(f"figure: {folder / 'figure.png'}")
+
+    run_corruption_study(
+        manifest,
+        output=output,
+        levels=tuple(level or LEVELS),
+        variants=tuple(variant or VARIANTS),
+        seeds=tuple(range(seeds)),
+        overlays=tuple(overlay or ()),
+        jobs=jobs,
+        experiment=experiment,
+        tracking_uri=tracking_uri,
+        show=show,
+    )

@@ -1,0 +1,165 @@
+"""The commands of amyloid PET."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medrestore.options import (
+    EvaluatedSplit,
+    Manifest,
+    Methods,
+    Observers,
+    OutputFolder,
+    Seed,
+    Task,
+    Workers,
+    folders_of,
+    named_numbers,
+    report_problems,
+)
+
+if TYPE_CHECKING:
+    from medrestore.evaluation.record import Evaluation
+
+__all__ = ["COMMANDS", "GROUP", "check", "evaluate", "simulate"]
+
+GROUP = "pet"
+
+
+def simulate(
+    output: OutputFolder,
+    size: Annotated[
+        str,
+        typer.Option(
+            help="demo (80 subjects), large (164), or reference: the paper's 40 and 60 more for test."
+        ),
+    ] = "demo",
+    dose_fraction: Annotated[
+        float, typer.Option(help="Part of the standard-dose counts that the low dose keeps.")
+    ] = 0.01,
+    seed: Seed = 0,
+    workers: Workers = None,
+) -> Path:
+    """Simulate a cohort of amyloid PET pairs: low and standard dose of the very same counts, truth beside."""
+    from medrestore.domains.amyloid_pet.simulate.cohort import simulate_cohort
+
+    return simulate_cohort(output, size=size, seed=seed, dose_fraction=dose_fraction, workers=workers)
+
+
+def check(
+    manifest: Manifest,
+    label_column: Annotated[str, typer.Option(help="Column of the label y.")] = "amyloid_status",
+    label_values: Annotated[
+        list[int] | None, typer.Option(help="Allowed labels; repeat. Default: 0 and 1.")
+    ] = None,
+) -> None:
+    """Report all faulty rows of a manifest at once; ends with code 1 when there is one.
+
+    Files are read too: what train, restore or evaluate would refuse of them, such as a region map without the
+    regions of the SUVR, is found here. Tables are CSV, separated by commas, UTF-8.
+    """
+    from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION, pair_schema
+
+    schema = pair_schema(
+        label_column=label_column,
+        label_values=tuple(label_values or (0, 1)),
+        regions=(REFERENCE_REGION, *COMPOSITE_REGIONS),  # those that evaluate asks for
+    )
+    report_problems(manifest, schema.check(manifest))
+
+
+def evaluate(
+    manifest: Manifest,
+    output: OutputFolder,
+    method: Methods = None,
+    task: Task = None,
+    observer: Observers = None,
+    dose_series: Annotated[
+        Path | None,
+        typer.Option(help="Manifest of plain reconstructions at other doses, for the dose equivalent."),
+    ] = None,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Classical filter and its parameter, gaussian=FWHM_MM or nlm=STRENGTH; repeat; "
+            "'none' for neither. Tuned on the validation split when not given."
+        ),
+    ] = None,
+    split: EvaluatedSplit = "test",
+    dose_fraction: Annotated[
+        float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
+    ] = None,
+    seed: Seed = 0,
+) -> Evaluation:
+    """Compare restorations: image quality, T and observers, SUVR, dose equivalent; table, CSV, figure.
+
+    Folders of restored volumes hold SUBJECT_SESSION_restored.nii.gz.
+    """
+    from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate as run
+
+    filters = None
+    if filter:
+        filters = named_numbers("filter", [item for item in filter if item != "none"])
+    return run(
+        manifest,
+        methods=folders_of(method),
+        output=output,
+        task=task,
+        observers=observer or [],
+        dose_series=dose_series,
+        filters=filters,
+        split=split,
+        dose_fraction=dose_fraction,
+        seed=seed,
+    )
+
+
+def low_dose(
+    image: Annotated[Path, typer.Option(help="A standard-dose PET volume (NIfTI, 3D).")],
+    output: OutputFolder,
+    dose_fraction: Annotated[
+        list[float] | None, typer.Option(help="Part of the counts that is kept; repeat for several.")
+    ] = None,
+    mu_map: Annotated[
+        Path | None,
+        typer.Option(help="Attenuation map in 1/cm on the image's grid; else uniform in the segmented head."),
+    ] = None,
+    subject_id: Annotated[
+        str, typer.Option(help="Name of the subject in the manifest: a pseudonym.")
+    ] = "sub-0001",
+    split: Annotated[str, typer.Option(help="Split of the rows: train, validation or test.")] = "test",
+    amyloid_status: Annotated[
+        int | None, typer.Option(help="0 or 1; training and validation need it, a test scan does not.")
+    ] = None,
+    tracer: Annotated[str, typer.Option(help="Tracer, for the manifest.")] = "unknown",
+    units: Annotated[
+        str | None, typer.Option(help="Units; those of the image's sidecar when not given.")
+    ] = None,
+    standard_counts: Annotated[
+        float | None, typer.Option(help="Counts of the standard-dose scan; a typical number when not given.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Make low-dose pairs from a real standard-dose volume: both arms re-projected, only the dose differs."""
+    from medrestore.domains.amyloid_pet.low_dose import simulate_low_dose
+
+    manifest = simulate_low_dose(
+        image,
+        output=output,
+        mu_map=mu_map,
+        dose_fractions=tuple(dose_fraction or [0.01]),
+        standard_counts=standard_counts,
+        subject_id=subject_id,
+        split=split,
+        amyloid_status=amyloid_status,
+        tracer=tracer,
+        units=units,
+        seed=seed,
+    )
+    typer.echo(f"manifest: {manifest}")
+
+
+COMMANDS = {"low-dose": low_dose}
