@@ -203,10 +203,8 @@ def test_broken_file_is_refused_by_every_command_that_reads_one(
     message = twelve_bad_files(tmp_path, gzip.decompress(source.read_bytes()))[name]
     bad = tmp_path / name
     out = tmp_path / "out"
-    call("simulate", "low-dose", "--image", bad, "--output", out).refused(str(bad), message)
-    call("simulate", "low-dose", "--image", source, "--mu-map", bad, "--output", out).refused(
-        str(bad), message
-    )
+    call("pet", "low-dose", "--image", bad, "--output", out).refused(str(bad), message)
+    call("pet", "low-dose", "--image", source, "--mu-map", bad, "--output", out).refused(str(bad), message)
 
 
 def test_image_without_a_head_is_named_by_the_simulation(
@@ -214,5 +212,5 @@ def test_image_without_a_head_is_named_by_the_simulation(
 ) -> None:
     source = nibabel.load(tiny_cohort / "subjects" / "sub-0006" / "degraded.nii.gz")
     nibabel.save(nibabel.Nifti1Image(np.zeros(source.shape, np.float32), source.affine), tmp_path / "e.nii")
-    ended = call("simulate", "low-dose", "--image", tmp_path / "e.nii", "--output", tmp_path / "out")
+    ended = call("pet", "low-dose", "--image", tmp_path / "e.nii", "--output", tmp_path / "out")
     ended.refused(str(tmp_path / "e.nii"), "no positive signal to find a head in")

@@ -21,8 +21,9 @@ OTHERS = {
     *("backend-store-uri", "tracking"),  # mlflow ui, monai.bundle run
     *("porcelain", "untracked-files", "error-unmatch"),  # git
     "key",  # any: of a placeholder
+    "help",
 }
-"""Options of other programs."""
+"""Options of other programs, and of every command."""
 NO_MESSAGES = ("study/page/build_hook.py", "study/report/page.py")
 """Files whose strings are a style sheet, or call a packager."""
 OF_SLIDES = ("slide-microns-per-pixel", "override-microns-per-pixel")
