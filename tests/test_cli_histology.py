@@ -131,7 +131,7 @@ def test_slides_that_cannot_serve_are_all_named(call: Call, tmp_path: Path) -> N
     assert all(f"{name}.png: " in without.err for name in ("a", "b", "c"))
     assert "--slide-microns-per-pixel" in without.err or "resolution" in without.err
     larger = call(
-        *("tiles", table, "--output", tmp_path / "cohort"),
+        *("histology", "tiles", table, "--output", tmp_path / "cohort"),
         *("--tile-size", 512, "--slide-microns-per-pixel", 0.25),
     )
     assert larger.code == 2
@@ -412,7 +412,7 @@ def test_full_disk_ends_the_cutting_of_tiles_at_once(call: Call, tmp_path: Path)
         stained = np.clip(np.array([190, 110, 160]) + noise, 0, 255).astype(np.uint8)
         write_svs(tmp_path / f"{name}.svs", stained)
     (tmp_path / "slides.csv").write_text("slide,subject_id,split\na.svs,1,train\nb.svs,2,test\n")
-    words = ("tiles", tmp_path / "slides.csv", "--output", tmp_path / "out", "--tile-size", 32)
+    words = ("histology", "tiles", tmp_path / "slides.csv", "--output", tmp_path / "out", "--tile-size", 32)
     words += ("--microns-per-pixel", 2, "--workers", 1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))

@@ -27,7 +27,7 @@ import typer
 import typer.core
 import typer.main
 
-from medrestore.checks import require_in_set
+from medrestore.checks import InputError, require_in_set
 from medrestore.cli.record import Experiment, TrackingUri, recorded
 from medrestore.kinds import beside, kinds
 from medrestore.options import Manifest, report_problems
@@ -45,7 +45,7 @@ _KINDS = {point.name.replace("_", "-"): point for point in kinds()}
 
 def add_commands(app: typer.Typer, more: Mapping[str, Mapping[str, Function]]) -> None:
     """Add the commands of all kinds of image, and more of rooms above them, by kind and name."""
-    own: dict[str, Any] = {name: beside(point, "commands") for name, point in _KINDS.items()}
+    own: dict[str, Any] = {name: _commands_of(name) for name in _KINDS}
     simulate = typer.Typer(no_args_is_help=True, help="Simulate a cohort of a kind of image.")
     for name, module in own.items():
         if hasattr(module, "simulate"):
@@ -80,6 +80,15 @@ def add_commands(app: typer.Typer, more: Mapping[str, Mapping[str, Function]]) -
         },
         "Compare restorations of a split with the true images: tables, CSV, figure.",
     )
+
+
+def _commands_of(name: str) -> Any:
+    """Return the module of a kind's commands; a package that is broken costs its own alone, and is named."""
+    try:
+        return beside(_KINDS[name], "commands")
+    except InputError as error:
+        typer.secho(f"warning: {error}", err=True, fg=typer.colors.YELLOW)
+        return None
 
 
 def _tell_manifest(simulate: Function, **given: Any) -> None:
