@@ -155,6 +155,7 @@ def test_help_of_a_table_names_the_options_of_its_kind(
         re.findall(r"^│[ *]+--([a-z][a-z-]*)", re.sub(r"\x1b\[[0-9;]*m", "", result.output), re.MULTILINE)
     )
     assert shown == {*options.split(), *(common if command == "evaluate" else []), "domain", "help"}
+    assert ("histology_evaluation" in result.output) == (command == "evaluate" and kind == "histology")
 
 
 def test_table_that_tells_no_kind_of_image_is_refused_until_one_is_named(

@@ -7,8 +7,8 @@ absent:
     Returns the manifest that it wrote.
 ``check``
     Reports the faults of a manifest.
-``evaluate``
-    Returns the evaluation.
+``evaluate``, ``EXPERIMENT``
+    Returns the evaluation; the MLflow experiment that it is recorded in, ``evaluation`` where none is named.
 ``COMMANDS``, ``GROUP``
     Commands of its own by name, and the name that they stand under. The module's docstring is its help.
 """
@@ -72,7 +72,7 @@ def add_commands(app: typer.Typer, more: Mapping[str, Mapping[str, Function]]) -
                 module.evaluate,
                 recorded(module.evaluate),
                 tracking_uri=TrackingUri,
-                experiment=Experiment,
+                experiment=(Experiment, getattr(module, "EXPERIMENT", "evaluation")),
                 domain=Named,
             )
             for name, module in own.items()
@@ -107,9 +107,6 @@ def _check_of(name: str, module: Any) -> Function:
     return getattr(module, "check", check)
 
 
-_DEFAULTS = {"experiment": "evaluation"}
-
-
 def _taking(function: Function, run: Function | None = None, **more: Any) -> Function:
     """Return a function with the parameters and the docstring of one, and more, that calls ``run``."""
     # What a function returns is known to type checkers alone: naming it would import it.
@@ -121,10 +118,9 @@ def _taking(function: Function, run: Function | None = None, **more: Any) -> Fun
         parameter.replace(annotation=hints[name], kind=Parameter.KEYWORD_ONLY)
         for name, parameter in signature(function).parameters.items()
     ]
-    parameters += [
-        Parameter(name, Parameter.KEYWORD_ONLY, annotation=hint, default=_DEFAULTS.get(name))
-        for name, hint in more.items()
-    ]
+    for name, hint in more.items():
+        annotation, default = hint if isinstance(hint, tuple) else (hint, None)
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default))
 
     def call(**given: Any) -> None:
         given.pop("domain", None)

@@ -22,9 +22,10 @@ from medrestore.options import (
 if TYPE_CHECKING:
     from medrestore.evaluation.record import Evaluation
 
-__all__ = ["COMMANDS", "GROUP", "evaluate"]
+__all__ = ["COMMANDS", "EXPERIMENT", "GROUP", "evaluate"]
 
 GROUP = "histology"
+EXPERIMENT = "histology_evaluation"
 
 Scale = Annotated[int, typer.Option(help="Pixels of the target for one of the input, along a side.")]
 Sigma = Annotated[
