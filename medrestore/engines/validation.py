@@ -99,7 +99,8 @@ class Validation:
         if trainer.state.rank != 0:
             return
         judges: dict[str, Any] = {}
-        if self.label_column is not None and any("task" in stage.train for stage in trainer.stages):
+        taught = trainer.step.given.union(*(stage.train for stage in trainer.stages))
+        if self.label_column is not None and "task" in taught:
             judges["task"] = trainer.step.bare("task")
         if self.observer is not None:
             judges["observer"] = self.observer
@@ -187,5 +188,5 @@ class Validation:
                 f"epoch {trainer.state.epoch}: T and the independent observer part: on restored images, "
                 f"relative to targets, T errs by {task:+.3f} and the observer by {observer:+.3f} per "
                 "slice. The generator is learning to please T. "
-                "Remedy: lower task_weight, or set task_update to real_only"
+                "Remedy: lower task_weight, or let no stage train task beside generator"
             )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from medrestore.checks import require_in_range, require_in_set
+from medrestore.checks import InputError, require_in_range, require_in_set
 from medrestore.losses.adversarial import discriminator_loss, feature_matching_loss
 from medrestore.losses.pixel import l1_loss
 from medrestore.losses.task import task_regression_loss
@@ -41,9 +41,8 @@ class TaskGAN(Step):
     task_weight
         mu of equation 4; 0 keeps T from G.
     task_update
-        Who teaches T in a stage in which G learns too. ``joint`` (the paper): both terms of equation 3;
-        ``real_only``: (T(x) - y)^2 alone, so that T cannot learn to excuse a bad restoration; ``frozen``:
-        nobody.
+        What T learns in a stage that trains it beside G. ``joint`` (the paper): both terms of equation 3;
+        ``real_only``: (T(x) - y)^2 alone, so that T cannot learn to excuse a bad restoration.
     label_column
         Key of y in the batch.
     task_loss
@@ -81,7 +80,11 @@ class TaskGAN(Step):
     ) -> None:
         require_in_range("adversarial_weight", adversarial_weight, 0, float("inf"), include_high=False)
         require_in_range("task_weight", task_weight, 0, float("inf"), include_high=False)
-        require_in_set("task_update", task_update, ("joint", "real_only", "frozen"))
+        if task_update not in ("joint", "real_only"):
+            raise InputError(
+                f"task_update must be one of 'joint', 'real_only', got {task_update!r}. Remedy: for a T that "
+                "does not learn beside G, leave task out of the stage's train"
+            )
         require_in_set("criterion", criterion, ("bce", "least_squares", "hinge"))
         super().__init__(networks=networks, optimizers=optimizers)
         self.adversarial_weight = adversarial_weight
@@ -97,12 +100,12 @@ class TaskGAN(Step):
             self.given = frozenset({"task"})
 
     def learning(self, stage: Stage) -> tuple[str, ...]:
-        """Leave out D when lambda is 0, and T beside G when mu is 0 or T is frozen."""
+        """Leave out D when lambda is 0, and T beside G when mu is 0."""
         held_back = set()
         if "generator" in stage.train:
             if self.adversarial_weight == 0:
                 held_back.add("discriminator")
-            if self.task_weight == 0 or self.task_update == "frozen":
+            if self.task_weight == 0:
                 held_back.add("task")
         return tuple(name for name in stage.train if name not in held_back)
 

@@ -20,7 +20,7 @@ TINY: dict[str, Any] = {
     "precision": "fp32",
     "spatial_size": [32, 32],
     "generator_channels": [4, 8, 8],
-    "discriminator_channels": [4, 8],
+    "discriminator_channels": [4, 8, 8],
     "task_widen_factor": 0.125,
     "batch_size": 4,
     "batches_per_epoch": 2,

@@ -32,6 +32,7 @@ LEARN = {
     "l1_task": {"generator", "task"},
     "gan": {"generator", "discriminator"},
     "taskgan": {"generator", "discriminator", "task"},
+    "paper": {"generator", "discriminator", "task"},
     "observer": {"task"},
     "task": {"task"},
 }
@@ -74,6 +75,15 @@ def test_pretrained_task_network_is_where_the_training_starts(tiny_training: Tra
     rates = {name for name in recorded if name.startswith("learning_rate/")}
     assert rates == {"learning_rate/generator", "learning_rate/discriminator"}  # T is frozen throughout
     assert "joint/loss" not in recorded  # it is joint/generator
+
+
+def test_paper_teaches_the_task_network_beside_the_generator(tiny_training: Training) -> None:
+    weights = {"task_weights": str(tiny_training("task")[0] / "model.pt")}
+    folder, before = tiny_training("paper", **weights)
+    assert learned(folder, before) == LEARN["paper"]
+    assert load_file(folder / "checkpoint.pt")["iteration"] == 2
+    (group,) = load_file(folder / "checkpoint.pt")["step"]["optimizers"]["task"]["param_groups"]
+    assert group["weight_decay"] == 0
 
 
 @pytest.mark.parametrize("config", ["train", "inference"])

@@ -27,6 +27,7 @@ LEARN = {
     "l1": {"generator"},
     "gan": {"generator", "discriminator"},
     "taskgan": {"generator", "discriminator", "task"},
+    "paper": {"generator", "discriminator", "task"},
     "observer": {"task"},
     "task": {"task"},
     "segmenter": {"segmenter"},
@@ -58,11 +59,11 @@ def test_generators_learn_for_equally_many_iterations(tiny_mri_training: Trainin
     assert epochs == {"l1": 4, "gan": 4, "taskgan": 1 + 4}
 
 
-def test_frozen_task_network_is_as_the_first_stage_left_it(tiny_mri_training: Training) -> None:
+def test_task_network_beside_the_generator_is_as_the_first_stage_left_it(tiny_mri_training: Training) -> None:
     task, _ = tiny_mri_training("task")
     observer, _ = tiny_mri_training("observer")
     weights = {"task_weights": str(task / "model.pt"), "observer": str(observer / "model.pt")}
-    folder, before = tiny_mri_training("taskgan", task_update="frozen", batches_per_epoch=10, **weights)
+    folder, before = tiny_mri_training("taskgan", batches_per_epoch=10, **weights)
     pretrained = load_file(task / "model.pt")["networks"]["task"]["state"]
     after = load_file(folder / "model.pt")["networks"]["task"]["state"]
     assert all(torch.equal(value, before["task"][name]) for name, value in pretrained.items())
@@ -76,10 +77,8 @@ def test_frozen_task_network_is_as_the_first_stage_left_it(tiny_mri_training: Tr
 def test_joint_update_and_squared_error_are_choices(tiny_mri_training: Training) -> None:
     task, _ = tiny_mri_training("task")
     folder, before = tiny_mri_training(
-        "taskgan",
-        "demo",
+        "paper",
         task_weights=str(task / "model.pt"),
-        task_update="joint",
         task_criterion="squared_error",
         batches_per_epoch=10,  # curves have a point every ten iterations
     )
