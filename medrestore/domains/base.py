@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from medrestore.data.volumes import Volume
     from medrestore.evaluation.observers import Observer
 
-__all__ = ["Domain", "Quantity", "domain_called", "domain_of_table", "metrics_of", "quantities"]
+__all__ = ["Domain", "Quantity", "domain_called", "domain_of_table", "label_of", "metrics_of", "quantities"]
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,12 @@ def metrics_of(name: str, measured: Iterable[str]) -> Metrics:
         return domain_called(name).metrics
     names = {MetricKey.parse(key).name for key in measured}
     return max(_found().values(), key=lambda domain: len(names & domain.metrics.titles.keys())).metrics
+
+
+def label_of(method: str) -> str:
+    """Return a method's name as the first kind of image that knows it shows it."""
+    labels = (domain.metrics.label_of(method) for domain in _found().values())
+    return next((label for label in labels if label != method), method)
 
 
 def quantities() -> tuple[Quantity, ...]:

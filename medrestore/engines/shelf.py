@@ -59,7 +59,7 @@ def bundles_on_shelf() -> list[Path]:
 
 def guides() -> Path | None:
     """Return the folder of the user guides, where they are at hand."""
-    return next((shelf / "docs" for shelf in SHELVES if (shelf / "docs" / "amyloid_pet.md").is_file()), None)
+    return next((shelf / "docs" for shelf in SHELVES if (shelf / "docs" / "notation.md").is_file()), None)
 
 
 def find_bundle(name: str | os.PathLike[str]) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.data.grid import steps_in
-from medrestore.evaluation.titles import label_of
+from medrestore.evaluation.titles import Metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,6 @@ INK, SOFT, GRAY, LINE, GRID = "#222222", "#444444", "#8a8a8a", "#bbbbbb", "#e3e3
 
 BLUE, ORANGE, GREEN, RED, VIOLET, TEAL = "#2c6fbb", "#d98c1f", "#4b8b3b", "#c0392b", "#7d4ba0", "#17868c"
 METHOD_COLORS = (BLUE, ORANGE, GREEN, RED, VIOLET, TEAL)
-UNTRAINED = ("input", "gaussian", "nlm", "classical", "bicubic", "lanczos")
 
 # Inches.
 CHART_TITLE, CHART_ROW, CHART_BELOW, CHART_NAMES = 0.45, 0.25, 0.3, 1.15
@@ -97,13 +96,13 @@ def wrapped(text: str, width: float) -> list[str]:
     return [part for line in text.split("\n") for part in wrap(line, int(CAPTION_PER_INCH * width))]
 
 
-def colors_of(methods: Sequence[str]) -> dict[str, str]:
+def colors_of(methods: Sequence[str], metrics: Metrics) -> dict[str, str]:
     """Return a color for each method; what was not trained is gray.
 
-    >>> colors_of(["bicubic", "srgan"])
-    {'bicubic': '#8a8a8a', 'srgan': '#2c6fbb'}
+    >>> colors_of(["filter", "gan"], Metrics({}, baselines={"filter": "Filter"}))
+    {'filter': '#8a8a8a', 'gan': '#2c6fbb'}
     """
-    trained = [name for name in methods if name not in UNTRAINED]
+    trained = [name for name in methods if name not in ("input", *metrics.baselines)]
     return {
         name: METHOD_COLORS[trained.index(name) % len(METHOD_COLORS)] if name in trained else GRAY
         for name in methods
@@ -124,7 +123,13 @@ def height_of_intervals(methods: Sequence[str]) -> float:
 
 
 def draw_intervals(
-    page: Page, summary: pd.DataFrame, titles: Mapping[str, str], methods: Sequence[str], *, top: float
+    page: Page,
+    summary: pd.DataFrame,
+    titles: Mapping[str, str],
+    methods: Sequence[str],
+    *,
+    metrics: Metrics,
+    top: float,
 ) -> None:
     """Draw means and intervals of a summary: a row for each method, a column for each metric by its title."""
     rows = {(row["method"], row["metric"]): row for row in summary.to_dict("records")}
@@ -132,14 +137,15 @@ def draw_intervals(
     for number, (metric, title) in enumerate(titles.items()):
         place = CHART_NAMES + number * each, top + CHART_TITLE, each - 0.25, CHART_ROW * len(methods)
         axes = page.axes(*place)
-        for position, (method, color) in enumerate(colors_of(methods).items()):
+        for position, (method, color) in enumerate(colors_of(methods, metrics).items()):
             row = rows.get((method, metric))
             if row is None:
                 continue
             axes.plot([row["low"], row["high"]], [position] * 2, color=color, linewidth=2.4)
             axes.plot([row["mean"]], [position], "o", color=color, markersize=6)
         axes.set_ylim(len(methods) - 0.5, -0.5)
-        axes.set_yticks(range(len(methods)), [label_of(name) for name in methods] if number == 0 else [])
+        labels = [metrics.label_of(name) for name in methods]
+        axes.set_yticks(range(len(methods)), labels if number == 0 else [])
         axes.tick_params(axis="y", length=0, labelsize=10.5)
         axes.tick_params(axis="x", labelsize=8.5, length=2.5)
         axes.locator_params(axis="x", nbins=4 if each > 1.4 else 2)

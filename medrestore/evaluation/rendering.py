@@ -9,7 +9,7 @@ import pandas as pd
 
 from medrestore.evaluation.markdown import interval_text, markdown_table
 from medrestore.evaluation.strata import difference_rows, stratum_tables
-from medrestore.evaluation.titles import DIAGNOSIS, QUALITY, Metrics, label_of
+from medrestore.evaluation.titles import DIAGNOSIS, QUALITY, Metrics
 
 __all__ = ["render"]
 
@@ -50,7 +50,7 @@ def _plain_tables(summary: pd.DataFrame, metrics: Metrics) -> list[str]:
     for table in tables:
         names = metrics.in_order([name for name in shown if metrics.title_of(name).table == table])
         body = [
-            [label_of(method), *(cells.get((method, name), "n/a") for name in names)]
+            [metrics.label_of(method), *(cells.get((method, name), "n/a") for name in names)]
             for method in summary["method"].unique()
             if any((method, name) in cells for name in names)
         ]
@@ -74,7 +74,7 @@ def _difference_table(differences: pd.DataFrame, metrics: Metrics) -> str:
     }
     pairs = list(dict.fromkeys(pair for pair, _ in cells))
     body = [[title, *(cells.get((pair, key), "n/a") for pair in pairs)] for key, (_, title) in rows.items()]
-    head = ["Metric", *(f"{label_of(first)} - {label_of(second)}" for first, second in pairs)]
+    head = ["Metric", *(f"{metrics.label_of(first)} - {metrics.label_of(second)}" for first, second in pairs)]
     return markdown_table(head, body)
 
 

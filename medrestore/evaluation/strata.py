@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from medrestore.evaluation.markdown import interval_text, markdown_table
-from medrestore.evaluation.titles import MEAN, MetricKey, Metrics, Strata, label_of
+from medrestore.evaluation.titles import MEAN, MetricKey, Metrics, Strata
 
 __all__ = ["difference_rows", "stratum_tables"]
 
@@ -30,13 +30,14 @@ def stratum_tables(summary: pd.DataFrame, metrics: Metrics) -> list[str]:
         digits = metrics.title_of(key.name).digits
         cells[row["method"], key] = interval_text(row["mean"], row["low"], row["high"], digits=digits)
     methods, strata = list(summary["method"].unique()), metrics.strata
+    labels = {method: metrics.label_of(method) for method in methods}
     shown = metrics.in_order(key.name for _, key in cells if metrics.title_of(key.name).shown)
     titles = {name: metrics.title_of(name) for name in shown}
     parts: list[str] = []
     for name, title in titles.items():
         if title.table not in strata.joined:
             heads = {key: strata.title_of(key.stratum) for key in _keys(cells, name, strata)}
-            parts += _table(title.title, cells, methods, heads)
+            parts += _table(title.title, cells, labels, heads)
     for table, title_of_all in strata.joined.items():
         heads = {
             key: f"{strata.title_of(key.stratum)}: {title.title}"
@@ -44,7 +45,7 @@ def stratum_tables(summary: pd.DataFrame, metrics: Metrics) -> list[str]:
             if title.table == table
             for key in _keys(cells, name, strata)
         }
-        parts += _table(title_of_all, cells, methods, heads)
+        parts += _table(title_of_all, cells, labels, heads)
     groups = sorted({key.group for _, key in cells if key.group})
     for name, title in titles.items():
         if name in strata.apart and groups:
@@ -52,7 +53,7 @@ def stratum_tables(summary: pd.DataFrame, metrics: Metrics) -> list[str]:
             columns = strata.in_order(stratum for stratum, _ in keys)
             body = [
                 [
-                    f"{label_of(method)}, {group}",
+                    f"{labels[method]}, {group}",
                     *(cells.get((method, MetricKey(name, stratum, group)), "n/a") for stratum in columns),
                 ]
                 for method in methods
@@ -69,11 +70,11 @@ def _keys(cells: Cells, name: str, strata: Strata) -> list[MetricKey]:
     return [MetricKey(name, stratum) for stratum in strata.in_order(held)]
 
 
-def _table(title: str, cells: Cells, methods: Sequence[str], heads: dict[MetricKey, str]) -> list[str]:
+def _table(title: str, cells: Cells, labels: Mapping[str, str], heads: dict[MetricKey, str]) -> list[str]:
     """Return a title and a table with a column for each key; nothing without keys."""
     body = [
-        [label_of(method), *(cells.get((method, key), "n/a") for key in heads)]
-        for method in methods
+        [label, *(cells.get((method, key), "n/a") for key in heads)]
+        for method, label in labels.items()
         if any((method, key) in cells for key in heads)
     ]
     return [f"### {title}", markdown_table(["Method", *heads.values()], body)] if body else []

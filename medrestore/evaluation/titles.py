@@ -24,7 +24,6 @@ __all__ = [
     "MetricTitle",
     "Metrics",
     "Strata",
-    "label_of",
 ]
 
 MEAN = "mean"
@@ -32,22 +31,13 @@ MEAN = "mean"
 
 LABELS = {
     "input": "Input",
-    "gaussian": "Gaussian filter",
-    "nlm": "Non-local means",
-    "classical": "Classical fit",
     "l1": "L1",
     "l1_task": "L1 + task",
     "gan": "GAN",
     "taskgan": "Task-GAN",
-    "bicubic": "Bicubic",
-    "lanczos": "Lanczos",
-    "srgan": "SRGAN",
-    "e": "SRGAN_E",
-    "qe": "SRGAN_QE",
-    "sqe": "SRGAN_SQE",
-    "standard_dose": "Standard dose",
     "true": "True image",
 }
+"""Of what no kind of image has to itself."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +197,8 @@ class Metrics:
         number of subjects.
     alike
         Keys of their records that evaluations taken together must have in common, beside those of all kinds.
+    labels, baselines
+        How tables and figures call its methods, and those that need no training.
     """
 
     titles: Mapping[str, MetricTitle]
@@ -214,6 +206,8 @@ class Metrics:
     strata: Strata = Strata()
     summaries: Callable[[pd.DataFrame], Iterable[tuple[str, float, int]]] = _no_more
     alike: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    baselines: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bounded(self) -> list[str]:
@@ -225,6 +219,14 @@ class Metrics:
         """Columns of the table per subject in which an empty text is no missing number."""
         bounds = [f"{name}_bound" for name in self.bounded]
         return ["subject_id", "session_id", "group", *filter(None, [self.strata.column]), *bounds]
+
+    def label_of(self, method: str) -> str:
+        """Return a method's name as tables and figures show it.
+
+        >>> Metrics(FIDELITY).label_of("taskgan"), Metrics(FIDELITY).label_of("my_method")
+        ('Task-GAN', 'my_method')
+        """
+        return {**LABELS, **self.labels, **self.baselines}.get(method, method)
 
     def title_of(self, metric: str) -> MetricTitle:
         """Return how a metric is shown; those of a classifier are named after it.
@@ -267,15 +269,6 @@ class Metrics:
             )
 
         return sorted(set(metrics), key=rank)
-
-
-def label_of(method: str) -> str:
-    """Return a method's name as tables and figures show it.
-
-    >>> label_of("taskgan"), label_of("my_method")
-    ('Task-GAN', 'my_method')
-    """
-    return LABELS.get(method, method)
 
 
 def _judge_and_kind(metric: str) -> tuple[str, str]:

@@ -11,13 +11,14 @@ import pandas as pd
 
 from medrestore.domains.histology.domain import DOMAIN
 from medrestore.evaluation.drawing import GRAY, SOFT, bare
-from medrestore.evaluation.titles import label_of
 from medrestore.experiments.corruption_results import REFERENCE, StudyResults
 from medrestore.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+label_of = DOMAIN.metrics.label_of
 
 __all__ = ["METRICS", "corruption_figure", "draw_corruption"]
 

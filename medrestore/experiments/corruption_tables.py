@@ -10,8 +10,9 @@ import pandas as pd
 
 from medrestore.domains.histology.domain import DOMAIN
 from medrestore.evaluation.markdown import interval_text, markdown_table
-from medrestore.evaluation.titles import label_of
 from medrestore.experiments.corruption_results import REFERENCE, StudyResults
+
+label_of = DOMAIN.metrics.label_of
 
 __all__ = ["percent", "tables_text"]
 

@@ -1,1 +1,1 @@
-"""From trained weights and files to restored files: NIfTI volumes, histology tiles and slides."""
+"""From trained weights and files to restored files: through networks, slices and files of volumes."""

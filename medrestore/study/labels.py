@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrestore.evaluation.titles import label_of
+from medrestore.domains.base import label_of
 
 __all__ = ["ALL", "KIND_TITLES", "arm_label", "reader_label"]
 

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from medrestore.evaluation.record import Evaluation
-from medrestore.evaluation.titles import label_of
 from medrestore.tracking.environment import flatten
 from medrestore.tracking.recording import KIND, environment_tags, metric_points, new_run, record_once
 from medrestore.tracking.store import log_file, log_values
@@ -32,7 +31,7 @@ def log_evaluation(
     Parameters
     ----------
     evaluation
-        Of :func:`~medrestore.domains.amyloid_pet.evaluation.evaluate.evaluate`.
+        Of :func:`~medrestore.evaluation.evaluate.run_evaluation`.
     experiment, run_name
         Names in MLflow.
     tracking_uri
@@ -59,7 +58,8 @@ def log_evaluation(
     def write(client: Any, experiment_key: str, parent: str) -> None:
         _record_whole(client, parent, evaluation)
         for order, method in enumerate(evaluation.summary["method"].unique()):
-            with new_run(client, experiment_key, label_of(method), parent=parent) as child:
+            label = evaluation.metrics.label_of(str(method))
+            with new_run(client, experiment_key, label, parent=parent) as child:
                 _record_method(client, child, evaluation, str(method), order)
 
     return record_once(

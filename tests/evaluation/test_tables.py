@@ -8,7 +8,6 @@ from medrestore import rng
 from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.evaluation.rendering import render
 from medrestore.evaluation.tables import auc_interval, difference_table, summary_table
-from medrestore.evaluation.titles import label_of
 from medrestore.metrics.intervals import bootstrap_mean
 from medrestore.metrics.quantitative import bland_altman
 from medrestore.metrics.task import auc
@@ -137,7 +136,7 @@ def test_metrics_are_found_by_their_columns() -> None:
 )
 def test_titles(metric: str, title: str) -> None:
     assert METRICS.title_of(metric).title == title
-    assert label_of("l1_task") == "L1 + task"
+    assert METRICS.label_of("l1_task") == "L1 + task"
 
 
 def test_render_shows_every_number_in_its_table() -> None:

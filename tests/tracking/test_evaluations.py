@@ -204,7 +204,7 @@ def test_a_record_that_fails_is_marked_and_left_out(
         monkeypatch.context() as patch,
         pytest.raises(RecordingError, match=r"no space.*call the same again to record"),
     ):
-        patch.setattr(module, "label_of", fail)
+        patch.setattr(module, "new_run", fail)
         log_evaluation(evaluation, experiment="failing", tracking_uri=tracking_uri)
     client = open_client(tracking_uri)
     experiment = client.get_experiment_by_name("failing")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from medrestore.domains.amyloid_pet.evaluation.arms import STANDARD_DOSE
 from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.domains.amyloid_pet.study import SUVR
 from medrestore.domains.base import Domain
@@ -40,6 +41,8 @@ DOMAIN = Domain(
         pairs=(("taskgan", "gan"), ("l1_task", "l1"), ("gan", "l1"), ("taskgan", "l1")),
         summaries=_limits_of_agreement,
         alike=("dose_fractions",),
+        labels={STANDARD_DOSE: "Standard dose"},
+        baselines={"gaussian": "Gaussian filter", "nlm": "Non-local means"},
     ),
     quantity=SUVR,
     schema=lambda _table: pair_schema(),

@@ -34,6 +34,8 @@ DOMAIN = Domain(
             ("e", "bicubic"),
         ),
         alike=("scale", "sigma"),
+        labels={"srgan": "SRGAN", "e": "SRGAN_E", "qe": "SRGAN_QE", "sqe": "SRGAN_SQE"},
+        baselines={"bicubic": "Bicubic", "lanczos": "Lanczos"},
     ),
     schema=TILES,
 )

@@ -44,6 +44,7 @@ DOMAIN = Domain(
             joined={LESIONS: "Lesions, segmented independently"},
         ),
         alike=("contrasts",),
+        baselines={"classical": "Classical fit"},
     ),
     schema=schema_of_table,
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.domains.amyloid_pet.evaluation.arms import STANDARD_DOSE
 from medrestore.domains.amyloid_pet.evaluation.measures import Reference
 from medrestore.evaluation.drawing import (
@@ -23,7 +24,6 @@ from medrestore.evaluation.drawing import (
     show_slice,
     wrapped,
 )
-from medrestore.evaluation.titles import label_of
 from medrestore.metrics.quantitative import bland_altman
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def draw_evaluation(
     page = Page.blank(width, height)
     for column, method in enumerate(methods):
         middle = LEFT + column * (COLUMN + GAP) + COLUMN / 2
-        page.write(middle, 0.21, label_of(method), size=12, weight="bold")
+        page.write(middle, 0.21, DOMAIN.metrics.label_of(method), size=12, weight="bold")
     top = HEADER
     for panel, image in zip(panels, heights, strict=True):
         _draw_panel(page, panel, top=top + TITLE, height=image, methods=methods, unit=unit)

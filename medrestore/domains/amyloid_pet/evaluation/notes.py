@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from medrestore.checks import counted
+from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.evaluation.notes import interval_note, judges_note, measured
-from medrestore.evaluation.titles import label_of
 
 __all__ = ["notes_of"]
 
@@ -49,5 +49,6 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
         limits = " and limits of agreement (95 %)" if "suvr_upper_limit" in metrics else ""
         lines.append(f"SUVR: composite; bias{limits} against standard dose.")
     for name, item in record["tuned_filters"].items():
-        lines.append(f"{label_of(name)}: {item['parameter']} {item['value']:g} ({item['chosen']}).")
+        label = DOMAIN.metrics.label_of(name)
+        lines.append(f"{label}: {item['parameter']} {item['value']:g} ({item['chosen']}).")
     return lines

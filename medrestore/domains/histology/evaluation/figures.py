@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medrestore.domains.histology.domain import DOMAIN
 from medrestore.evaluation.drawing import INK, Page, draw_intervals, frame, height_of_intervals, wrapped
-from medrestore.evaluation.titles import label_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,13 +183,14 @@ def draw_tiles(panels: Sequence[TilePanel], summary: pd.DataFrame, *, path: str 
     for number, panel in enumerate(panels):
         _draw_panel(page, panel, top=HEADER + number * block, lefts=lefts)
     if chart:
-        draw_intervals(page, summary, shown, drawn, top=HEADER + len(panels) * block)
+        top = HEADER + len(panels) * block
+        draw_intervals(page, summary, shown, drawn, metrics=DOMAIN.metrics, top=top)
     page.write_caption(caption)
     page.save(path)
 
 
 def _title(name: str) -> str:
-    return "Low resolution" if name == INPUT else label_of(name)
+    return "Low resolution" if name == INPUT else DOMAIN.metrics.label_of(name)
 
 
 def _caption(*, patients: int, chart: bool) -> str:

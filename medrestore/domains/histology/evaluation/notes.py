@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from medrestore.checks import counted
+from medrestore.domains.histology.domain import DOMAIN
 from medrestore.domains.histology.evaluation.measures import LEAST_NUCLEI, LEAST_SIDE
 from medrestore.evaluation.notes import interval_note, measured
-from medrestore.evaluation.titles import label_of
 from medrestore.metrics.nuclei import COARSEST_UM
 
 __all__ = ["notes_of"]
@@ -72,4 +72,4 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
 
 
 def _and(names: Sequence[str]) -> str:
-    return " and ".join(label_of(name) for name in names)
+    return " and ".join(DOMAIN.metrics.label_of(name) for name in names)

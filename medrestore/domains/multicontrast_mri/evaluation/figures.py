@@ -20,7 +20,7 @@ from medrestore.evaluation.drawing import (
     show_slice,
     wrapped,
 )
-from medrestore.evaluation.titles import MetricKey, label_of
+from medrestore.evaluation.titles import MetricKey
 
 __all__ = ["Showcase", "draw_contrasts"]
 
@@ -100,7 +100,7 @@ def draw_contrasts(
     chart = height_of_intervals(methods) if psnr and methods else 0.0
     width = max(LEFT + len(columns) * (COLUMN + GAP) + 0.1, 7.0)
     height = HEADER + len(contrasts) * (row + GAP) + CAPTION + chart
-    page = Page.blank(width, height)
+    page, label_of = Page.blank(width, height), DOMAIN.metrics.label_of
     for index, name in enumerate(columns):
         title = {"input": "Input channel", "difference": f"|{label_of(differing)} - true|"}.get(name)
         middle = LEFT + index * (COLUMN + GAP) + COLUMN / 2
@@ -112,7 +112,8 @@ def draw_contrasts(
             page, showcase, contrast, columns, differing=differing, channel=shown[index], top=top, height=row
         )
     if chart:
-        draw_intervals(page, summary, psnr, methods, top=HEADER + len(contrasts) * (row + GAP))
+        top = HEADER + len(contrasts) * (row + GAP)
+        draw_intervals(page, summary, psnr, methods, metrics=DOMAIN.metrics, top=top)
     chosen = (
         "Patient of median lesion volume, slice of its largest lesion area"
         if showcase.lesions

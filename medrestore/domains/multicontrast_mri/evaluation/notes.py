@@ -11,7 +11,7 @@ from medrestore.checks import counted
 from medrestore.domains.multicontrast_mri.domain import DOMAIN, LESIONS
 from medrestore.domains.multicontrast_mri.evaluation.measures import LEAST_CNR, LITTLE_HEAD
 from medrestore.evaluation.notes import interval_note, judges_note, measured
-from medrestore.evaluation.titles import MEAN, MetricKey, label_of
+from medrestore.evaluation.titles import MEAN, MetricKey
 from medrestore.metrics.lesions import INNER_MM, OUTER_MM
 
 __all__ = ["notes_of"]
@@ -67,8 +67,8 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
         )
     if record["fitted_scans"]:
         lines.append(
-            f"{label_of('classical')}: voxel-wise T1, T2, proton density and B1 from the input, then the "
-            f"sequences' signal equations; of {record['fitted_scans']} of "
+            f"{DOMAIN.metrics.label_of('classical')}: voxel-wise T1, T2, proton density and B1 from the "
+            f"input, then the sequences' signal equations; of {record['fitted_scans']} of "
             f"{counted(record['scans'], 'input')}."
         )
     return lines
