@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
-from types import ModuleType
-
 import pytest
 import torch
+from defined import defined_classes
 from torch import Tensor, nn
 from training_case import Batches, build_step
 
@@ -73,21 +69,6 @@ TASKS = [
 ]
 
 
-def classes(package: ModuleType, base: type) -> set[type]:
-    """Return the concrete classes that a package's modules define."""
-    modules = [
-        importlib.import_module(f"{package.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(package.__path__)
-    ]
-    return {
-        member
-        for module in modules
-        for _, member in inspect.getmembers(module, inspect.isclass)
-        if member.__module__ == module.__name__ and issubclass(member, base)
-        if not inspect.isabstract(member)
-    }
-
-
 @pytest.mark.parametrize(("build", "batch", "train"), STEPS)
 def test_step_keeps_the_contract(build, batch, train) -> None:
     losses = check_step(build(), Stage("stage", 1, train), batch)
@@ -100,8 +81,8 @@ def test_task_network_keeps_the_contract(network, images, labels) -> None:
 
 
 def test_everything_in_the_package_has_a_case() -> None:
-    assert classes(methods, Step) == {type(build()) for build, _, _ in STEPS}
-    assert classes(tasks, nn.Module) == {type(network) for network, _, _ in TASKS}
+    assert set(defined_classes(methods, Step)) == {type(build()) for build, _, _ in STEPS}
+    assert set(defined_classes(tasks, nn.Module)) == {type(network) for network, _, _ in TASKS}
 
 
 def test_what_breaks_a_contract_is_told() -> None:

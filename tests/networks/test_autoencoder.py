@@ -1,14 +1,10 @@
 """The texture autoencoder: shape, symmetry, and that it learns."""
 
-import json
-import re
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from medrestore.checks import InputError
 from medrestore.networks.autoencoder import TextureAutoencoder
 
 SMALL = {"channels": (4, 6), "blocks": 1}
@@ -78,29 +74,3 @@ def test_learns_to_reproduce() -> None:
     # Predicting each image's mean would leave the variance.
     assert errors[-1] < 0.1 * x.var(dim=(2, 3)).mean().item()
     assert all(p.grad.any() for p in net.parameters())
-
-
-def test_architecture_rebuilds_the_network() -> None:
-    net = TextureAutoencoder(1, channels=(4, 6), blocks=2, seed=3)
-    again = TextureAutoencoder(**json.loads(json.dumps(net.architecture)))
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in net.state_dict().items())
-    other = TextureAutoencoder(**{**net.architecture, "seed": 4})
-    assert not torch.equal(net.encoder[0].weight, other.encoder[0].weight)
-
-
-def test_global_random_state_is_left_alone() -> None:
-    before = torch.get_rng_state()
-    TextureAutoencoder(**SMALL)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_input_and_settings_that_do_not_fit() -> None:
-    net = TextureAutoencoder(**SMALL)
-    with pytest.raises(InputError, match="height and width must be positive multiples of 4, got 8 x 10"):
-        net(images(1, 3, 8, 10))
-    with pytest.raises(InputError, match=re.escape("image must be of shape (B, 3, H, W), got (1, 1, 8, 8)")):
-        net.encode(images(1, 1, 8, 8))
-    with pytest.raises(InputError, match="channels must list one positive width per level"):
-        TextureAutoencoder(channels=())
-    with pytest.raises(InputError, match="blocks must be in"):
-        TextureAutoencoder(channels=(4,), blocks=-1)

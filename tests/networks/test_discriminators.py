@@ -1,7 +1,5 @@
 """The image discriminator: shapes and counts by hand, features that feature matching can use."""
 
-import json
-
 import pytest
 import torch
 from torch import nn
@@ -70,28 +68,15 @@ def test_only_the_first_layer_is_not_normalized() -> None:
     ]
 
 
-def test_architecture_rebuilds_the_network_and_seed_names_its_weights() -> None:
-    before = torch.get_rng_state()
-    net = ImageDiscriminator(2, channels=(4, 8), norm="instance", seed=3)
-    again = ImageDiscriminator(**json.loads(json.dumps(net.architecture)))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert str(again) == str(net)
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
-    other = ImageDiscriminator(2, channels=(4, 8), norm="instance", seed=4)
-    assert not torch.equal(net.classifier.weight, other.classifier.weight)
-
-
-def test_bf16_and_channels_last_train() -> None:
+def test_bf16_and_channels_last_stay_near_fp32() -> None:
     net = ImageDiscriminator(1, channels=(8, 16)).to(memory_format=torch.channels_last)
     x = images(2, 1, 32, 32).contiguous(memory_format=torch.channels_last)
     expected = net(x).logits
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = net(x).logits
-    logits.float().sum().backward()
     # Logits are sums of 16 products of about 0.02 * 0.5: bfloat16's 2^-9 of their magnitude 0.04, times two
     # layers and the linear one.
     torch.testing.assert_close(logits.float(), expected, rtol=0, atol=3e-4)
-    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
 def test_image_smaller_than_the_strides_is_refused() -> None:
@@ -110,12 +95,3 @@ def test_single_value_per_channel_is_refused_where_it_cannot_be_normalized() -> 
     assert batch.eval()(tiny).logits.shape == (1, 1)
     longer = ImageDiscriminator(1, channels=(4, 8, 8), norm="instance")(torch.zeros(1, 1, 8, 16))
     assert longer.features[-1].shape == (1, 8, 1, 2)
-
-
-def test_wrong_channels_and_parameters_are_refused() -> None:
-    with pytest.raises(InputError, match=r"of shape \(B, 1, H, W\), got \(2, 3, 8, 8\)"):
-        ImageDiscriminator(1, channels=(4,))(torch.zeros(2, 3, 8, 8))
-    with pytest.raises(InputError, match="norm must be one of 'batch', 'instance', got 'none'"):
-        ImageDiscriminator(1, channels=(4, 8), norm="none")
-    with pytest.raises(InputError, match="in_channels must be in"):
-        ImageDiscriminator(0)

@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import inspect
 import logging
-import pkgutil
-from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import nn
 
-import medrestore.networks
 from medrestore.checks import InputError
 from medrestore.networks import precision
 from medrestore.networks.precision import autocast_dtype, bf16_is_native, require_sound_gradients
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
 
 CPU = torch.device("cpu")
-
-NARROWEST = {
-    "AmyloidClassifier": {"widen_factor": 1 / 8},
-    "ContrastClassifier": {"classes": 2, "channels": (1, 1), "strided_layers": 1},
-    "ImageDiscriminator": {"in_channels": 1, "channels": (1, 1)},
-    "LesionSegmenter": {"channels": (1, 1)},
-    "SRResNet": {"channels": 1, "blocks": 1},
-    "TextureAutoencoder": {"channels": (1, 1), "blocks": 1},
-    "UNetGenerator": {"in_channels": 1, "channels": (1, 1), "dropout_levels": 1},
-    "VGG19Features": {"layer": 1, "seed": 0},
-}
-"""Arguments that make each network as narrow as it can be."""
-
-
-def networks() -> Iterator[type[nn.Module]]:
-    for module in pkgutil.walk_packages(medrestore.networks.__path__, "medrestore.networks."):
-        for name, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            if issubclass(kind, nn.Module) and kind.__module__ == module.name and not name.startswith("_"):
-                yield kind
-
-
-@pytest.mark.parametrize("kind", list(networks()), ids=lambda kind: kind.__name__)
-def test_no_network_of_ours_has_gradients_that_depend_on_the_processor(kind: type[nn.Module]) -> None:
-    require_sound_gradients("any", kind(**NARROWEST[kind.__name__]))
 
 
 @pytest.mark.parametrize("width", [1, 4, 7])

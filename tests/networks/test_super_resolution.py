@@ -1,8 +1,5 @@
 """SRResNet against a layer-by-layer formulation of SRGAN's description."""
 
-import json
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -144,23 +141,6 @@ def test_any_size(norm: str, size: tuple[int, int]) -> None:
     assert net(images(1, 3, *size)).shape == (1, 3, 4 * size[0], 4 * size[1])
 
 
-def test_architecture_rebuilds_the_network() -> None:
-    net = SRResNet(
-        1, channels=5, blocks=3, scale=2, norm="instance", enlargement_skip="bicubic", kernel=5, seed=3
-    )
-    again = SRResNet(**json.loads(json.dumps(net.architecture)))
-    assert net.state_dict().keys() == again.state_dict().keys()
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in net.state_dict().items())
-    assert not torch.equal(net.output.weight, SRResNet(**{**net.architecture, "seed": 4}).output.weight)
-    assert (net.scale, net.in_channels) == (2, 1)
-
-
-def test_global_random_state_is_left_alone() -> None:
-    before = torch.get_rng_state()
-    SRResNet(**SMALL)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 @pytest.mark.parametrize("skip", ["none", "bicubic"])
 def test_short_weights_restore_in_single_precision(skip: str) -> None:
     """Convolutions in bfloat16, input in float32: the enlargement keeps its precision."""
@@ -176,33 +156,8 @@ def test_short_weights_restore_in_single_precision(skip: str) -> None:
     assert (restored - expected).abs().max() < 0.1 * 10 / 256
 
 
-def test_every_weight_learns() -> None:
-    net = SRResNet(**SMALL)
-    (net(images(2, 3, 6, 6)) - images(2, 3, 24, 24, seed=1)).square().mean().backward()
-    still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
-    assert still == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"scale": 3}, "scale must be one of 2, 4, 8, 16, got 3"),
-        ({"norm": "layer"}, "norm must be one of 'batch', 'instance', 'none', got 'layer'"),
-        ({"enlargement_skip": "nearest"}, "enlargement_skip must be one of 'none', 'bicubic', got 'nearest'"),
-        ({"kernel": 4}, "kernel must be odd, got 4"),
-        ({"blocks": 0}, "blocks must be in"),
-        ({"channels": 0}, "channels must be in"),
-    ],
-)
-def test_settings_out_of_range(settings: dict, message: str) -> None:
-    with pytest.raises(InputError, match=re.escape(message)):
-        SRResNet(**{**SMALL, **settings})
-
-
 def test_input_that_does_not_fit() -> None:
     net = SRResNet(**SMALL)
-    with pytest.raises(InputError, match=re.escape("image must be of shape (B, 3, H, W), got (1, 4, 8, 8)")):
-        net(images(1, 4, 8, 8))
     with pytest.raises(InputError, match="must hold more than one pixel for batch norm"):
         net(images(1, 3, 1, 1))
     with pytest.raises(InputError, match="must hold more than one pixel for instance norm"):

@@ -1,14 +1,10 @@
 """The U-Net generator against pix2pix's description of it."""
 
-import json
-import re
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from medrestore.checks import InputError
 from medrestore.networks.unet import UNetGenerator
 
 SMALL = {"channels": (4, 8, 8), "dropout_levels": 2}
@@ -93,24 +89,10 @@ def test_dropout_is_the_noise_and_evaluation_has_none() -> None:
     x = degraded(2, 1, 16, 16)
     net.eval()
     assert torch.equal(net(x), net(x))
-    # A slice's restoration does not depend on the batch it is in; its size may choose another kernel.
-    torch.testing.assert_close(net(x)[:1], net(x[:1]), rtol=1e-5, atol=1e-6)
     for module in net.modules():
         if isinstance(module, nn.Dropout):
             module.train()
     assert not torch.equal(net(x), net(x))
-
-
-def test_seed_names_the_weights_and_leaves_the_global_state() -> None:
-    before = torch.get_rng_state()
-    first, again, other = (
-        UNetGenerator(1, **SMALL),
-        UNetGenerator(1, **SMALL),
-        UNetGenerator(1, **SMALL, seed=1),
-    )
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    assert not torch.equal(first.output.weight, other.output.weight)
 
 
 def test_initial_weights_are_normal_as_in_pix2pix() -> None:
@@ -124,14 +106,6 @@ def test_initial_weights_are_normal_as_in_pix2pix() -> None:
     assert norm.mean().item() == pytest.approx(1, abs=5 * 0.02 / 8)
     assert norm.std().item() == pytest.approx(0.02, abs=5 * 0.02 / 11)
     assert all(not module.bias.any() for module in net.modules() if getattr(module, "bias", None) is not None)
-
-
-def test_architecture_rebuilds_the_network_from_json() -> None:
-    net = UNetGenerator(3, 2, **SMALL, dropout=0.25, norm="instance", output_activation="softplus", seed=7)
-    again = UNetGenerator(**json.loads(json.dumps(net.architecture)))
-    assert again.architecture == net.architecture
-    assert str(again) == str(net)
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -160,36 +134,3 @@ def test_bf16_and_channels_last_stay_near_fp32() -> None:
     # bfloat16 rounds by 2^-9 on average; six convolutions and as many norms: about sqrt(12) 2^-9 = 0.7 %;
     # twice that.
     assert (restored.float() - expected).norm() / expected.norm() < 0.014
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        net.train()(x).square().mean().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
-
-
-@pytest.mark.parametrize("size", [(12, 16), (16, 4), (0, 8)])
-def test_size_that_is_no_multiple_is_refused(size: tuple[int, int]) -> None:
-    expected = f"positive multiples of 8, got {size[0]} x {size[1]}"
-    with pytest.raises(InputError, match=expected):
-        UNetGenerator(1, **SMALL)(torch.zeros(1, 1, *size))
-
-
-@pytest.mark.parametrize("shape", [(1, 2, 8, 8), (1, 8, 8)])
-def test_other_channels_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"of shape \(B, 3, H, W\), got " + re.escape(str(shape))):
-        UNetGenerator(3, **SMALL)(torch.zeros(shape))
-
-
-@pytest.mark.parametrize(
-    ("parameter", "value", "message"),
-    [
-        ("dropout_levels", 3, r"dropout_levels must be in \[0, 2\], got 3"),
-        ("dropout", 1.0, r"dropout must be in \[0, 1\), got 1.0"),
-        ("norm", "layer", "norm must be one of 'batch', 'instance', got 'layer'"),
-        ("output_activation", "relu", "output_activation must be one of 'identity'"),
-        ("channels", (), "channels must list one positive width per level"),
-        ("channels", (8, 0, 8), "channels must list one positive width per level"),
-        ("out_channels", 0, "out_channels must be in"),
-    ],
-)
-def test_parameter_out_of_range_is_refused(parameter: str, value: object, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        UNetGenerator(1, **{**SMALL, parameter: value})

@@ -94,12 +94,6 @@ def test_architecture_holds_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert features.architecture == {"layer": 4, "seed": None}
 
 
-def test_random_weights_depend_on_the_seed_alone() -> None:
-    one, same, other = (VGG19Features(layer=4, seed=seed).weight_2 for seed in (1, 1, 2))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-
-
 def test_missing_file_says_what_from_where_and_where_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,12 +138,8 @@ def test_files_that_are_not_vgg19(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_settings_and_images_that_do_not_fit() -> None:
-    with pytest.raises(InputError, match=re.escape("layer must be in [1, 37], got 38")):
-        VGG19Features(layer=38, seed=0)
     with pytest.raises(InputError, match="give seed or weights, not both"):
         VGG19Features(weights="w.pth", seed=0)
     features = VGG19Features(layer=9, seed=0)
-    with pytest.raises(InputError, match=re.escape("image must be of shape (B, 3, H, W)")):
-        features.encode(images(1, 1, 8, 8))
     with pytest.raises(InputError, match="image must be at least 2 x 2"):
         features.encode(images(1, 3, 1, 8))

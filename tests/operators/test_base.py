@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable
 
 import pytest
 import torch
+from defined import defined_classes
 
 from medrestore import operators
 from medrestore.operators.base import Degradation, LinearDegradation
@@ -34,17 +32,7 @@ def test_degradation_keeps_the_contract(build: Callable[[], Degradation], shape:
 
 
 def test_every_degradation_of_the_package_has_a_case() -> None:
-    modules = [
-        importlib.import_module(f"medrestore.operators.{m.name}")
-        for m in pkgutil.iter_modules(operators.__path__)
-    ]
-    found = {
-        member
-        for module in modules
-        for _, member in inspect.getmembers(module, inspect.isclass)
-        if issubclass(member, Degradation) and not inspect.isabstract(member)
-    }
-    assert found == {type(build()) for build, _ in CASES.values()}
+    assert set(defined_classes(operators, Degradation)) == {type(build()) for build, _ in CASES.values()}
 
 
 class Doubling(LinearDegradation):

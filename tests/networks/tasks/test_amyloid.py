@@ -1,7 +1,5 @@
 """The amyloid classifier: ResNet18 with one logit."""
 
-import json
-
 import pytest
 import torch
 from torch import nn
@@ -64,43 +62,3 @@ def test_smallest_image_under_instance_norm() -> None:
     assert finer(slices(1, 1, 17, 17)).isfinite().all()
     with pytest.raises(InputError, match="at least 17 x 17"):
         finer(slices(1, 1, 16, 16))
-
-
-def test_architecture_rebuilds_the_network_and_seed_names_its_weights() -> None:
-    before = torch.get_rng_state()
-    net = AmyloidClassifier(2, widen_factor=0.25, conv1_stride=1, norm="instance", seed=5)
-    again = AmyloidClassifier(**json.loads(json.dumps(net.architecture)))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert str(again) == str(net)
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
-    other = AmyloidClassifier(2, widen_factor=0.25, conv1_stride=1, norm="instance", seed=6)
-    assert not torch.equal(net.resnet.conv1.weight, other.resnet.conv1.weight)
-
-
-def test_bf16_and_channels_last_train() -> None:
-    net = AmyloidClassifier(widen_factor=0.125).to(memory_format=torch.channels_last)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = net(slices(2, 1, 64, 64).contiguous(memory_format=torch.channels_last))
-    logits.float().sum().backward()
-    assert all(
-        parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters()
-    )
-
-
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"widen_factor": 0.0}, "widen_factor must be in"),
-        ({"conv1_stride": 4}, r"conv1_stride must be in \[1, 2\], got 4"),
-        ({"norm": "group"}, "norm must be one of 'batch', 'instance', got 'group'"),
-        ({"in_channels": 0}, "in_channels must be in"),
-    ],
-)
-def test_parameter_out_of_range_is_refused(parameters: dict, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        AmyloidClassifier(**parameters)
-
-
-def test_other_channels_are_refused() -> None:
-    with pytest.raises(InputError, match=r"of shape \(B, 1, H, W\), got \(2, 3, 64, 64\)"):
-        AmyloidClassifier(widen_factor=0.125)(torch.zeros(2, 3, 64, 64))
