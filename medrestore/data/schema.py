@@ -20,7 +20,7 @@ from medrestore.data.row_checks import SPLITS, empty_split_problems
 from medrestore.data.tables import Problem, parse_text_table, refuse, table_problems
 from medrestore.files import atomic_path
 
-__all__ = ["SPLITS", "Column", "FileColumn", "Schema", "split_rows"]
+__all__ = ["SPLITS", "Column", "FileColumn", "Schema", "at_dose", "split_rows"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Schema:
     def files(self) -> tuple[FileColumn, ...]:
         """Columns that name files."""
         return tuple(column for column in self.columns if isinstance(column, FileColumn))
+
+    @property
+    def required(self) -> list[str]:
+        """Names of the columns that a table must have."""
+        return [column.name for column in self.columns if column.required]
 
     def read(self, path: str | os.PathLike[str]) -> pd.DataFrame:
         """Read a manifest; the files that it names are not opened.
@@ -174,7 +179,7 @@ class Schema:
             When a required column is missing, or a path is absolute or leaves the manifest's folder.
         """
         path = Path(path)
-        missing = [column.name for column in self.columns if column.required and column.name not in table]
+        missing = [name for name in self.required if name not in table]
         if missing:
             fail(f"the table lacks the columns {', '.join(missing)}", path=path)
         numbered = table.assign(row=np.arange(2, len(table) + 2))
@@ -192,7 +197,7 @@ class Schema:
         table, problems = parse_text_table(path)
         found = table_problems(
             table,
-            required=[column.name for column in self.columns if column.required],
+            required=self.required,
             optional=[column.name for column in self.columns if not column.required],
         )
         if found:
@@ -223,3 +228,20 @@ def split_rows(table: pd.DataFrame, split: str | None) -> pd.DataFrame:
         held = ", ".join(sorted(set(table["split"]))) or "nothing"
         raise InputError(f"the manifest has no row of split {split!r}; it holds {held}")
     return rows.reset_index(drop=True)
+
+
+def at_dose(rows: pd.DataFrame, dose_fraction: float | None) -> pd.DataFrame:
+    """Return the rows of a manifest at one dose fraction; None takes all.
+
+    Raises
+    ------
+    InputError
+        When there are none; names the dose fractions that there are.
+    """
+    if dose_fraction is None:
+        return rows
+    kept = rows[np.isclose(rows["dose_fraction"], dose_fraction)]
+    if kept.empty:
+        held = ", ".join(f"{value:g}" for value in sorted(set(rows["dose_fraction"])))
+        raise InputError(f"the manifest has no row of dose fraction {dose_fraction:g}; it holds {held}")
+    return kept.reset_index(drop=True)

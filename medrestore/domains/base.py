@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, fail, one_line
@@ -18,13 +19,21 @@ from medrestore.evaluation.titles import MetricKey, Metrics
 from medrestore.kinds import added_kinds, own_kinds
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from medrestore.data.schema import Schema
     from medrestore.data.volumes import Volume
     from medrestore.evaluation.observers import Observer
 
-__all__ = ["Domain", "Quantity", "domain_called", "domain_of_table", "label_of", "metrics_of", "quantities"]
+__all__ = [
+    "Domain",
+    "Quantity",
+    "domain_called",
+    "domain_of_table",
+    "label_of",
+    "metrics_of",
+    "quantities",
+    "quantity_of",
+    "schema_of_table",
+]
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,19 @@ class Domain:
         InputError
             When there is no such file, it is no CSV table, or this kind of image has no manifests.
         """
-        found = _schema_for(self, parse_text_table(Path(manifest))[0])
+        found = self.schema_for(parse_text_table(Path(manifest))[0])
         if found is None:
             raise InputError(f"{self.name} has no manifests. Remedy: name another kind of image")
         return found
+
+    def schema_for(self, table: pd.DataFrame) -> Schema | None:
+        """Return the schema of a table, given as text; None of a kind of image without manifests."""
+        return self.schema(table) if callable(self.schema) else self.schema
+
+    def fit(self, table: pd.DataFrame) -> int:
+        """Return how many columns that its manifests must have a table has, less those that it lacks."""
+        schema = self.schema_for(table)
+        return sum(1 if name in table else -1 for name in (schema.required if schema else ()))
 
 
 @cache
@@ -125,10 +143,6 @@ def domain_called(name: str) -> Domain:
     return _found()[name]
 
 
-def _schema_for(domain: Domain, table: pd.DataFrame) -> Schema | None:
-    return domain.schema if not callable(domain.schema) else domain.schema(table)
-
-
 def domain_of_table(manifest: str | os.PathLike[str]) -> Domain:
     """Return the kind of image that a manifest is of: the one whose required columns it has most of.
 
@@ -138,13 +152,7 @@ def domain_of_table(manifest: str | os.PathLike[str]) -> Domain:
         When there is no such file, it is no CSV table, or its columns tell no kind of image, or two.
     """
     table, _ = parse_text_table(Path(manifest))
-    held: dict[str, int] = {}
-    for name, domain in _found().items():
-        schema = _schema_for(domain, table)
-        if schema is not None:
-            required = [column.name for column in schema.columns if column.required]
-            here = sum(column in table for column in required)
-            held[name] = 2 * here - len(required)  # those that are there, less those that are not
+    held = {name: domain.fit(table) for name, domain in _found().items() if domain.schema is not None}
     most = max(held.values())
     best = [name for name, number in held.items() if number == most]
     if len(best) > 1 or most <= 0:
@@ -155,6 +163,12 @@ def domain_of_table(manifest: str | os.PathLike[str]) -> Domain:
             remedy="name it, --domain NAME",
         )
     return _found()[best[0]]
+
+
+def schema_of_table(table: pd.DataFrame) -> Schema | None:
+    """Return the schema of the kind of image all of whose required columns a table has; None of no kind."""
+    schemas = [domain.schema_for(table) for domain in _found().values()]
+    return next((one for one in schemas if one is not None and set(one.required) <= set(table)), None)
 
 
 def metrics_of(name: str, measured: Iterable[str]) -> Metrics:
@@ -185,5 +199,15 @@ def label_of(method: str) -> str:
 
 
 def quantities() -> tuple[Quantity, ...]:
-    """Return what studies can measure in regions: manifests with region maps are of the first such kind."""
+    """Return what studies can measure in regions."""
     return tuple(domain.quantity for domain in _found().values() if domain.quantity is not None)
+
+
+def quantity_of(manifest: str | os.PathLike[str] | None) -> Quantity:
+    """Return what studies measure in the images of a manifest: of the kind whose columns it has most of.
+
+    Without a manifest, and of one that is of no kind, that of the first: its schema tells what is wrong.
+    """
+    table = pd.DataFrame() if manifest is None else parse_text_table(Path(manifest))[0]
+    fits = {one.quantity: one.fit(table) for one in _found().values() if one.quantity is not None}
+    return max(fits, key=fits.__getitem__)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = npt.NDArray[Any]
 
-__all__ = ["COVARIANCES", "MEASURES", "Covariance", "Measure", "measures_in_order"]
+__all__ = ["CORRECTIONS", "COVARIANCES", "MEASURES", "Covariance", "Measure", "measures_in_order"]
 
 ROLES = ("decision", "score", "quality")
 """Parts of a protocol, in the order in which a report shows the measures of each."""
@@ -47,6 +47,15 @@ COVARIANCES = {
     "unbiased": Covariance("Gallas' unbiased estimate", "unbiased one-shot estimates", ("gallas",)),
 }
 """By the name that plans and the command line use."""
+
+CORRECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "holm": ("Holm's correction", ("holm",)),
+    "bonferroni": ("Bonferroni's correction", ()),
+    "sidak": ("Šidák's correction", ("sidak",)),
+    "fdr_bh": ("the false discovery rate of Benjamini and Hochberg", ("fdr_bh",)),
+    "none": ("", ()),
+}
+"""Corrections of pairwise p values by statsmodels' names: phrase in a paper's methods, and references."""
 
 
 def _as_rated(ratings: Array, _: Array | None) -> Array:

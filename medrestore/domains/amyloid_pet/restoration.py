@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from medrestore.checks import InputError, fail
-from medrestore.domains.amyloid_pet.schema import at_dose, pair_schema
+from medrestore.data.schema import at_dose
+from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.inference import volume_files
 from medrestore.inference.volume_files import VolumeFile
 

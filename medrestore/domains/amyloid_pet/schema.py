@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-import pandas as pd
 
 from medrestore.checks import InputError
 from medrestore.data import pairs
@@ -15,7 +14,7 @@ from medrestore.data.file_checks import require_whole_numbers
 from medrestore.data.schema import Schema
 from medrestore.data.volumes import Volume
 
-__all__ = ["COLUMNS", "COMPOSITE_REGIONS", "REFERENCE_REGION", "at_dose", "pair_schema"]
+__all__ = ["COLUMNS", "COMPOSITE_REGIONS", "REFERENCE_REGION", "pair_schema"]
 
 COLUMNS = (
     *(
@@ -79,23 +78,6 @@ def pair_schema(
         key={"dose_fraction": "dose fraction"},
         same=["regions_sha256"],
     )
-
-
-def at_dose(rows: pd.DataFrame, dose_fraction: float | None) -> pd.DataFrame:
-    """Return the rows of a manifest at one dose fraction; None takes all.
-
-    Raises
-    ------
-    InputError
-        When there are none; names the dose fractions that there are.
-    """
-    if dose_fraction is None:
-        return rows
-    kept = rows[np.isclose(rows["dose_fraction"], dose_fraction)]
-    if kept.empty:
-        held = ", ".join(f"{value:g}" for value in sorted(set(rows["dose_fraction"])))
-        raise InputError(f"the manifest has no row of dose fraction {dose_fraction:g}; it holds {held}")
-    return kept.reset_index(drop=True)
 
 
 def _dose_problem(number: float, text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION
+from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION, pair_schema
 from medrestore.domains.base import Quantity
 from medrestore.metrics.quantitative import composite_suvr
 
@@ -30,7 +30,6 @@ def _composite(image: NDArray[Any], regions: NDArray[Any]) -> float:
 
 def _scans(manifest: Path, label_column: str | None) -> tuple[pd.DataFrame, dict[str, Path]]:
     from medrestore.domains.amyloid_pet.evaluation.arms import region_maps
-    from medrestore.domains.amyloid_pet.schema import pair_schema
 
     table = pair_schema(label_column=label_column).read(manifest)
     return table, region_maps(table)
@@ -51,4 +50,12 @@ def _look(volume: Volume, observers: Sequence[Observer]) -> dict[str, float]:
     return reading(volume.data, alone, observers, target_labels=(), reference_labels=())
 
 
-SUVR = Quantity("suvr", "SUVR", "composite SUVR", "amyloid_status", _composite, _scans, _look)
+SUVR = Quantity(
+    name="suvr",
+    title="SUVR",
+    phrase="composite SUVR",
+    label_column="amyloid_status",
+    measure=_composite,
+    scans=_scans,
+    look=_look,
+)

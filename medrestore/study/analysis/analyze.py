@@ -9,7 +9,7 @@ from functools import cached_property
 import pandas as pd
 
 from medrestore.checks import InputError, require_in_set
-from medrestore.domains.base import quantities
+from medrestore.domains.base import quantity_of
 from medrestore.study.analysis import tables
 from medrestore.study.analysis.quantified import Quantified, quantified
 from medrestore.study.analysis.reader_group import ReaderGroup, Settings, analyze_group, reference_of
@@ -180,7 +180,7 @@ def analyze_study(
         measured = quantified(
             opened,
             manifest,
-            quantity=quantities()[0],
+            quantity=quantity_of(manifest),
             reference=reference_of(opened),
             truth=dict(held.truth),
         )

@@ -17,11 +17,10 @@ from medrestore.study.analysis.unblinded import Unblinded
 from medrestore.study.analysis.verdict import Verdict, verdict_of
 from medrestore.study.labels import KIND_TITLES, arm_label
 from medrestore.study.layout import Study
-from medrestore.study.measures import COVARIANCES, MEASURES, Measure, measures_in_order
+from medrestore.study.measures import CORRECTIONS, COVARIANCES, MEASURES, Measure, measures_in_order
 from medrestore.study.protocol import GUESS
 from medrestore.study.statistics.analyze import READERS, Analysis, analyze_table
 from medrestore.study.statistics.reads import read_table
-from medrestore.study.statistics.sections import CORRECTIONS
 
 __all__ = ["GroupTables", "ReaderGroup", "Settings", "analyze_group", "reference_of"]
 
@@ -46,7 +45,7 @@ class Settings:
     def __post_init__(self) -> None:
         require_in_set("readers", self.readers, READERS)
         require_in_set("covariance", self.covariance, tuple(COVARIANCES))
-        require_in_set("correction", self.correction, CORRECTIONS)
+        require_in_set("correction", self.correction, tuple(CORRECTIONS))
         require_in_range("alpha", self.alpha, 0, 1, include_low=False, include_high=False)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from medrestore.checks import InputError, counted, fail, require_in_range
-from medrestore.domains.base import quantities
+from medrestore.domains.base import quantity_of
 from medrestore.files import require_file, sha256_file
 from medrestore.rng import generator
 from medrestore.study.layout import READING, Study, canonical_json, open_study, sha256_text
@@ -99,7 +99,7 @@ def simulate(
     _require_fitting(study, readers, weights, manifest)
     identities = dict(zip(readers, map(sha256_file, map(Path, weights)), strict=False))
     if manifest is not None:
-        by_threshold = f"{quantities()[0].name} {sha256_file(Path(manifest))}"
+        by_threshold = f"{quantity_of(manifest).name} {sha256_file(Path(manifest))}"
         identities |= {reader: by_threshold for reader in readers if reader not in identities}
     settings = {reader: (seed, float(noise), identity) for reader, identity in identities.items()}
     with ReadStore(study) as store:
@@ -240,7 +240,7 @@ def _scored(
     from medrestore.evaluation.observers import load_observer
 
     observers = [load_observer(path, name=name) for name, path in zip(readers, weights, strict=False)]
-    by_threshold, quantity = readers[len(observers) :], quantities()[0]
+    by_threshold, quantity = readers[len(observers) :], quantity_of(manifest)
     regions: dict[str, Path] = {}
     threshold = math.nan
     if manifest is not None and by_threshold:

@@ -12,11 +12,11 @@ import pandas as pd
 
 from medrestore.checks import InputError, fail
 from medrestore.data.identity import id_problems, likeness_problems, scan_name
-from medrestore.data.schema import split_rows
+from medrestore.data.schema import at_dose, split_rows
 from medrestore.data.tables import located, read_text_table, require_column
 from medrestore.data.texts import plain_text
 from medrestore.data.volumes import nifti_stem
-from medrestore.domains.amyloid_pet.schema import COLUMNS, at_dose, pair_schema
+from medrestore.domains.base import schema_of_table
 from medrestore.files import is_file
 
 __all__ = ["ArmImages", "find_images", "listed", "read_cases", "read_truth", "subjects_of"]
@@ -103,8 +103,9 @@ def _read_cases(path: Path, _stamp: tuple[int, int]) -> pd.DataFrame:
     table = read_text_table(path, what="a manifest or a CSV table of cases")
     columns = [name for name in table.columns if name != "row"]
     if {"subject_id", "session_id"} <= set(table.columns):
-        if set(COLUMNS) - {"regions", "regions_sha256"} <= set(table.columns):
-            table = pair_schema().read(path)
+        schema = schema_of_table(table)
+        if schema is not None:
+            table = schema.read(path)
         table["case"] = [
             scan_name(*ids) for ids in zip(table["subject_id"], table["session_id"], strict=True)
         ]
@@ -140,8 +141,8 @@ def read_cases(path: Path) -> pd.DataFrame:
     """Read a manifest, or any CSV table of cases.
 
     A table with ``subject_id`` and ``session_id`` names its cases as restored files are named; one that has
-    all columns of a manifest is read, and checked, as a manifest. Any other table names them in a column
-    ``case``, and may have a column ``subject``.
+    all columns that manifests of a kind of image must have is read, and checked, as such. Any other table
+    names them in a column ``case``, and may have a column ``subject``.
 
     Returns
     -------

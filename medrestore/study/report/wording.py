@@ -9,17 +9,11 @@ from medrestore.checks import counted
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.verdict import listed
 from medrestore.study.labels import ALL, arm_label
-from medrestore.study.measures import COVARIANCES, MEASURES
+from medrestore.study.measures import CORRECTIONS, COVARIANCES, MEASURES
 from medrestore.study.report.references import Citations
 
 __all__ = ["methods_text"]
 
-CORRECTIONS = {
-    "holm": ("Holm's correction", "holm"),
-    "bonferroni": ("Bonferroni's correction", ""),
-    "sidak": ("Šidák's correction", "sidak"),
-    "fdr_bh": ("the false discovery rate of Benjamini and Hochberg", "fdr_bh"),
-}
 PACKAGES = ("numpy", "scipy", "statsmodels", "scikit-learn")
 
 
@@ -147,10 +141,10 @@ def _secondary(analysis: StudyAnalysis, cite: Citations) -> str:
     text += "."
     if len(main.arms) == 1:
         return text.strip()
-    correction, key = CORRECTIONS.get(settings.correction, ("", ""))
+    correction, cited = CORRECTIONS[settings.correction]
     if correction:
         text += f" P values of differences were adjusted within each measure by {correction}"
-        text += f"{' ' + cite(key) if key else ''}."
+        text += f"{' ' + cite(*cited) if cited else ''}."
     else:
         text += " P values of differences were not adjusted for multiple comparisons."
     return text.strip()

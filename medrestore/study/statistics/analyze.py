@@ -15,13 +15,13 @@ import pandas as pd
 import medrestore
 from medrestore.checks import InputError, require_in_range, require_in_set
 from medrestore.files import atomic_path, require_empty_folder
-from medrestore.study.measures import MEASURES
+from medrestore.study.measures import CORRECTIONS, MEASURES
 from medrestore.study.statistics.between_readers import agreement_between_readers
 from medrestore.study.statistics.merit import figure_of_merit
 from medrestore.study.statistics.notes import notes_on
 from medrestore.study.statistics.obuchowski_rockette import ANALYSES, FIXED_READERS, RANDOM
 from medrestore.study.statistics.reads import MISSING, ReadTable, read_table
-from medrestore.study.statistics.sections import CORRECTIONS, Findings
+from medrestore.study.statistics.sections import Findings
 from medrestore.study.statistics.summary import summarize
 
 __all__ = ["TABLES", "Analysis", "analyze_file", "analyze_table"]
@@ -142,7 +142,7 @@ def analyze_table(
     require_in_set("metric", metric, tuple(MEASURES))
     require_in_set("readers", readers, READERS)
     require_in_set("missing", missing, MISSING)
-    require_in_set("correction", correction, CORRECTIONS)
+    require_in_set("correction", correction, tuple(CORRECTIONS))
     require_in_range("alpha", alpha, 0, 1, include_low=False, include_high=False)
     _check_comparison(table, reference, margin)
     if len(table.readers) == 1 and readers == "random":

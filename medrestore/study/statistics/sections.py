@@ -11,16 +11,13 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from medrestore.checks import require_in_set
-from medrestore.study.measures import Measure
+from medrestore.study.measures import CORRECTIONS, Measure
 from medrestore.study.statistics import obuchowski_rockette as engine
 from medrestore.study.statistics.merit import Merit
 
-__all__ = ["CORRECTIONS", "Findings", "adjusted", "listing", "number", "wilson"]
+__all__ = ["Findings", "adjusted", "listing", "number", "wilson"]
 
 Section: TypeAlias = dict[str, Any]
-
-CORRECTIONS = ("holm", "bonferroni", "sidak", "fdr_bh", "none")
-"""Corrections of pairwise p values, by statsmodels' names."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +184,7 @@ class Findings:
 
 def adjusted(rows: list[Section], correction: str) -> list[Section]:
     """Return the rows with ``p_adjusted`` behind ``p``; the family is all rows that have a p value."""
-    require_in_set("correction", correction, CORRECTIONS)
+    require_in_set("correction", correction, tuple(CORRECTIONS))
     tested = [row for row in rows if row["p"] is not None]
     values = [row["p"] for row in tested]
     if len(values) > 1 and correction != "none":

@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.data.schema import SPLITS, split_rows
+from medrestore.data.schema import SPLITS, at_dose, split_rows
 from medrestore.data.tables import Problem, read_text_table
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
-from medrestore.domains.amyloid_pet.schema import COLUMNS, at_dose, pair_schema
+from medrestore.domains.amyloid_pet.schema import COLUMNS, pair_schema
 
 Make = Callable[..., Path]
 

@@ -110,7 +110,7 @@ def test_what_is_gone_is_named(created: Study, cohort: Path, tmp_path: Path) -> 
 def test_the_report_shows_it_beside_the_reads(
     created: Study, cohort: Path, monkeypatch: pytest.MonkeyPatch, fill: Any
 ) -> None:
-    monkeypatch.setattr(analyze, "quantities", lambda: (QUANTITY,))
+    monkeypatch.setattr(analyze, "quantity_of", lambda _: QUANTITY)
     regions = ("lateral_temporal", "frontal", "posterior_cingulate_precuneus", "parietal")
 
     def answer(row: Any) -> Any:

@@ -11,14 +11,14 @@ import pandas as pd
 
 from medrestore.checks import InputError, require_in_range
 from medrestore.data.identity import scan_name
-from medrestore.data.schema import split_rows
+from medrestore.data.schema import at_dose, split_rows
 from medrestore.data.tables import records_of
 from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.domains.amyloid_pet.evaluation.arms import find_arms
 from medrestore.domains.amyloid_pet.evaluation.classical import tuned_filters
 from medrestore.domains.amyloid_pet.evaluation.comparison import Comparison
 from medrestore.domains.amyloid_pet.evaluation.notes import notes_of
-from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION, at_dose, pair_schema
+from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION, pair_schema
 from medrestore.evaluation.arms import file_problems, raise_all
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.observers import load_observer, named_observers
