@@ -15,6 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Sequent
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.data.processes import own_share
 from medrestore.data.slice_maps import SliceMaps
 from medrestore.data.slice_stack import SliceStack, center_window
 
@@ -212,7 +213,8 @@ class BalancedBatchSampler(Sampler[list[int]]):
         Of the stream ``sampler``.
     rank, world_size
         Of ``batch_size * world_size`` slices drawn together, process ``rank`` takes every ``world_size``-th:
-        several processes see together what one with the larger batch would see.
+        several processes see together what one with the larger batch would see. The processes that it runs
+        in when not given.
     least_classes
         Fewest classes that make sense: 2 where a class is something to be told from another, 1 where it is
         a patient.
@@ -234,14 +236,12 @@ class BalancedBatchSampler(Sampler[list[int]]):
         batch_size: int,
         batches_per_epoch: int,
         seed: int,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         least_classes: int = 2,
     ) -> None:
         require_in_range("batch_size", batch_size, 1, 10**9)
         require_in_range("batches_per_epoch", batches_per_epoch, 1, 10**9)
-        require_in_range("world_size", world_size, 1, 10**6)
-        require_in_range("rank", rank, 0, world_size - 1)
         require_in_range("least_classes", least_classes, 1, 2)
         classes, inverse = np.unique(np.asarray(labels), return_inverse=True)
         if len(classes) == 0:
@@ -255,8 +255,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
         self.batch_size = int(batch_size)
         self.batches_per_epoch = int(batches_per_epoch)
         self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
+        self.share = own_share(rank, world_size)
         self.batches = BATCHES[0]
         self.epoch = 0
         self.position = 0
@@ -282,7 +281,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
             self.epoch, self.position = int(epoch), 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches = self.draw(self.epoch, batches=self.batches)[:, self.rank :: self.world_size].tolist()
+        batches = self.draw(self.epoch, batches=self.batches)[:, self.share].tolist()
         start = self.position if self.position < self.batches_per_epoch else 0
         for index in range(start, self.batches_per_epoch):
             self.position = index + 1  # before the yield: a loop that stops early never comes back here
@@ -291,7 +290,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
     def draw(self, epoch: int, *, batches: str = "mixed") -> NDArray[np.int64]:
         """Return the slices that all processes see in an epoch, a row (batch_size * world_size) per batch."""
         random = rng.generator(self.seed, "sampler", epoch)
-        size, classes = self.batch_size * self.world_size, len(self._members)
+        size, classes = self.batch_size * self.share.step, len(self._members)
         if batches == "one_class":
             turns = rng.generator(self.seed, "sampler", "turns").permutation(classes)
             kind = np.full(self.batches_per_epoch * size, turns[epoch % classes])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from medrestore import rng
 from medrestore.checks import require_in_range, require_same_shape
+from medrestore.data.processes import own_share
 
 __all__ = ["DrawnAugmentation", "PairAugmentation"]
 
@@ -23,7 +24,8 @@ class DrawnAugmentation:
         iteration alone.
     rank, world_size
         Draws are made for the batches of all processes together, of which this one takes every
-        ``world_size``-th, as :class:`~medrestore.data.slices.BalancedBatchSampler` does with the pairs.
+        ``world_size``-th, as :class:`~medrestore.data.slices.BalancedBatchSampler` does with the pairs; those
+        that it runs in when not given.
 
     Raises
     ------
@@ -31,18 +33,16 @@ class DrawnAugmentation:
         When the rank is not one of the world.
     """
 
-    def __init__(self, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        require_in_range("world_size", world_size, 1, 10**6)
-        require_in_range("rank", rank, 0, world_size - 1)
-        self.seed, self.rank, self.world_size = seed, rank, world_size
+    def __init__(self, *, seed: int, rank: int | None = None, world_size: int | None = None) -> None:
+        self.seed, self.share = seed, own_share(rank, world_size)
 
     def uniform(
         self, count: int, numbers: int, *, epoch: int, iteration: int, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Return ``numbers`` in [0, 1) for each of ``count`` pairs."""
         generator = rng.torch_generator(self.seed, "augmentation", epoch, iteration)
-        drawn = torch.rand(count * self.world_size, numbers, generator=generator, dtype=dtype)
-        return drawn[self.rank :: self.world_size]
+        drawn = torch.rand(count * self.share.step, numbers, generator=generator, dtype=dtype)
+        return drawn[self.share]
 
 
 class PairAugmentation(DrawnAugmentation):
@@ -70,8 +70,8 @@ class PairAugmentation(DrawnAugmentation):
         flip_probability: float,
         intensity_jitter: float,
         seed: int,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
     ) -> None:
         require_in_range("flip_probability", flip_probability, 0, 1)
         require_in_range("intensity_jitter", intensity_jitter, 0, 1, include_high=False)

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
+from medrestore.data.processes import leave_processes
 from medrestore.files import atomic_path, only_process, require_empty_folder, require_folder
 from medrestore.interruption import terminated_as_interrupted
 from medrestore.methods.base import Stage, Step
@@ -235,9 +236,8 @@ class RestorationTrainer(Trainer):
         if self.augmentation is not None:
             batch = self.augmentation(batch, epoch=state.epoch, iteration=state.iteration)
         self._set_learning_rates()
-        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         with (
-            rng.forked(self.seed, "iteration", state.iteration, rank, device=state.device),
+            rng.forked(self.seed, "iteration", state.iteration, state.rank, device=state.device),
             self.mixed_precision(),
         ):
             losses = self.step.step(self, batch)
@@ -422,6 +422,7 @@ class RestorationTrainer(Trainer):
         with alone, terminated_as_interrupted():
             try:
                 self._train()
+                leave_processes()
             except KeyboardInterrupt as interrupt:
                 raise type(interrupt)(self._how_to_continue()) from interrupt
 

@@ -37,7 +37,7 @@ LEARN = {
     "task": {"task"},
 }
 """Networks that each overlay of a training of its own teaches."""
-MODIFIERS = {"demo", "multi_gpu_train"}
+MODIFIERS = {"demo"}
 """Overlays that go before one of these."""
 
 
@@ -192,11 +192,10 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
     common |= {"dataset_dir": tiny_cohort}
     monai = ["-m", "monai.bundle", "run", "--config_file"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    two = {**common, "output_dir": tmp_path / "two", "batch_size": 2, "distributed_backend": "gloo"}
-    del two["device"]  # the overlay's
+    two = {**common, "output_dir": tmp_path / "two", "batch_size": 2}
     one = {**common, "output_dir": tmp_path / "one"}
     for command in (
-        [*torchrun, *monai, config_files("demo", "gan", "multi_gpu_train"), *arguments(two)],
+        [*torchrun, *monai, config_files("demo", "gan"), *arguments(two)],
         [sys.executable, *monai, config_files("demo", "gan"), *arguments(one)],
     ):
         finished = subprocess.run(

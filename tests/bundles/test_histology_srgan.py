@@ -29,7 +29,7 @@ LEARN = {
     "autoencoder": {"encoder"},
 }
 """Networks that each overlay of a training of its own teaches; srgan needs weights that are not shipped."""
-MODIFIERS = {"demo", "multi_gpu_train", "srgan"}
+MODIFIERS = {"demo", "srgan"}
 SEEDED_VGG = {"_target_": "medrestore.networks.vgg.VGG19Features", "layer": 4, "seed": 0}
 
 

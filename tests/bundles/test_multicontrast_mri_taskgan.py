@@ -33,7 +33,7 @@ LEARN = {
     "segmenter": {"segmenter"},
 }
 """Networks that each overlay of a training of its own teaches."""
-MODIFIERS = {"demo", "multi_gpu_train"}
+MODIFIERS = {"demo"}
 """Overlays that go before one of these."""
 
 

@@ -78,8 +78,8 @@ class TileAugmentation(DrawnAugmentation):
         flips: bool = True,
         stain_jitter: float = 0.0,
         seed: int,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
     ) -> None:
         require_in_range("scale", scale, 1, 64)
         require_in_range("stain_jitter", stain_jitter, 0, 1, include_high=False)
