@@ -25,13 +25,8 @@ def agreement_parts(
     protocol = analysis.study.protocol
     titles = {protocol.decision: "Decision", protocol.quality: "Image quality"}
     titles = {question: title for question, title in titles.items() if question}
-    parts: list[Block | None] = [
-        page.figure(
-            f"{name}agreement",
-            forest.draw_agreement(group, titles),
-            "Agreement between all readers under each condition.",
-        )
-    ]
+    drawing = forest.draw_agreement(group, titles)
+    parts: list[Block | None] = [page.figure("agreement", drawing, file=f"{name}agreement")]
     between = group.tables.agreement_between_readers
     if len(between):
         rows: list[Sequence[str] | Row] = []
@@ -50,8 +45,7 @@ def agreement_parts(
                         *(_pairs(pairs, arm) for arm in group.arms),
                     )
                 )
-        header = ["Between readers", *(arm_label(arm) for arm in group.arms)]
-        parts.append(page.table(header, rows, "Agreement between readers, with intervals."))
+        parts.append(page.table("between_readers", rows, *map(arm_label, group.arms)))
     within = group.tables.agreement_within_readers
     if len(within):
         rows = []
@@ -60,10 +54,7 @@ def agreement_parts(
             for row in records(held):
                 who = reader_label(row["reader"], group.kind)
                 rows.append((who, share_cell(row["same"], row["pairs"]), interval_cell(row, 2), _kappa(row)))
-        header = ["Within readers", "Same read (n)", "Interval", "Cohen's kappa"]
-        foot = "Image quality: kappa with quadratic weights." if protocol.quality else ""
-        caption = "Agreement of readers with themselves on hidden duplicates."
-        parts.append(page.table(header, rows, caption, foot=foot))
+        parts.append(page.table("within_readers", rows, quality=protocol.quality))
     return parts
 
 
@@ -106,10 +97,6 @@ def time_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | 
             texts.append(text)
         who = reader_label(reader, group.kind)
         rows.append(Row((who, *texts), "strong" if reader == ALL else ""))
-    caption = (
-        "Reading times of first reads. Left: median, quartiles, and 5th to 95th percentile. Right: median of "
-        "each reader (gray) and of all (black) from session to session."
-    )
     halves = [
         (
             reader_label(row["reader"], group.kind),
@@ -118,23 +105,9 @@ def time_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | 
         for row in records(learning)
     ]
     return [
-        page.figure(f"{name}times", figures.draw_times(group), caption),
-        page.table(
-            ["Seconds", *(arm_label(arm) for arm in group.arms)],
-            rows,
-            "Reading times: median (quartiles) in seconds.",
-        ),
-        page.table(
-            [
-                "Median seconds",
-                "Session 1, first half",
-                "Session 1, second half",
-                "Session 1",
-                "Later sessions",
-            ],
-            halves,
-            "Learning: reading times within the first session and after it.",
-        ),
+        page.figure("times", figures.draw_times(group), file=f"{name}times"),
+        page.table("times", rows, *map(arm_label, group.arms)),
+        page.table("learning", halves),
     ]
 
 
@@ -169,25 +142,11 @@ def blinding_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Bloc
                 p_cell(row["p"]),
             )
         )
-    caption = (
-        "What images were taken for (left), and Bang's blinding index of each kind (right): 1 all "
-        "recognized, 0 guessing; gray: commonly taken as blinding that was kept."
-    )
-    foot = "Reads count as independent: with few readers the intervals are too narrow rather than too wide."
     return [
         Paragraphs([found.sentence]),
-        page.figure(f"{name}guesses", bars.draw_guesses(group), caption),
-        page.table(
-            ["Kind of image", "Right", "Wrong", "Cannot tell", "Bang's index", "Blinding"],
-            indices,
-            "Bang's blinding index of each kind of image.",
-            foot=foot,
-        ),
-        page.table(
-            ["Reader", "Right guesses", "Interval", "By chance", "p"],
-            readers,
-            "Right guesses among those that named a kind, against what habit alone would give.",
-        ),
+        page.figure("guesses", bars.draw_guesses(group), file=f"{name}guesses"),
+        page.table("blinding", indices),
+        page.table("guesses", readers),
     ]
 
 
@@ -210,5 +169,4 @@ def answer_parts(page: ReportPage, group: ReaderGroup) -> Table | None:
                 given = answer == "given" or asked == 0
                 cells.append(f"{reads}" if given else f"{reads} ({reads / asked:.0%})")
             rows.append(Row((answer, *cells), "sub"))
-    header = ["Question", *(arm_label(arm) for arm in group.arms)]
-    return page.table(header, rows, "How often each answer was given (share of the reads that answered).")
+    return page.table("answers", rows, *map(arm_label, group.arms))

@@ -9,8 +9,10 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar, TypeAlias
+
+from medrestore.study.labels import KIND_TITLES
+from medrestore.study.report.texts import environment, filled, held
 
 __all__ = ["Block", "Box", "Facts", "Methods", "Notes", "Paragraphs", "ReportPage", "Row", "typeset"]
 
@@ -139,60 +141,61 @@ class ReportPage:
     sections: list[Section] = field(default_factory=list)
     _tables: int = 0
 
-    def section(self, anchor: str, title: str, *parts: Block | None, listed: bool = True) -> None:
-        """Add a section, ``listed`` in the contents or not; one without content is left out."""
+    def section(self, name: str, *parts: Block | None, anchor: str = "", kind: str = "") -> None:
+        """Add a section of ``texts.yaml``; one without content is left out.
+
+        ``kind`` is that of readers whose section stands apart: it is not listed in the contents.
+        """
         there = [part for part in parts if part is not None]
         if there:
-            self.sections.append(Section(anchor, title, there, listed))
+            title, anchor = held("texts")["sections"][name], anchor or name
+            if kind:
+                title, anchor = f"{title} ({KIND_TITLES[kind].lower()})", f"{kind}-{anchor}"
+            self.sections.append(Section(anchor, title, there, listed=not kind))
 
     def table(
-        self,
-        header: Sequence[str],
-        rows: Sequence[Sequence[str] | Row],
-        caption: str,
-        *,
-        foot: str = "",
-        left: int = 1,
+        self, name: str, rows: Sequence[Sequence[str] | Row], *columns: str, **values: object
     ) -> Table | None:
         """Return a numbered table of plain texts; None without rows.
 
         Parameters
         ----------
-        header
-            Title of each column.
+        name
+            Of its header, caption and foot in ``texts.yaml``.
         rows
             Texts of each row; a :class:`Row` for a row that stands out.
-        caption
-            What the table shows.
-        foot
-            A note beneath it.
-        left
-            Number of columns that are words, and begin at the left.
+        columns
+            Titles of columns that stand behind those of the header.
+        values
+            That header, caption and foot name.
         """
         if not rows:
             return None
         self._tables += 1
         own = [row if isinstance(row, Row) else Row(row) for row in rows]
-        return Table(self._tables, header, own, caption, foot, left)
+        texts = held("texts")["tables"][name]
+        return Table(
+            self._tables,
+            [*(filled(text, values) for text in texts["header"]), *columns],
+            own,
+            caption=filled(texts["caption"], values),
+            foot=filled(texts.get("foot", ""), values),
+            left=texts.get("left", 1),
+        )
 
-    def figure(self, name: str, svg: bytes | None, caption: str) -> Figure | None:
-        """Return a numbered figure, and keep its SVG under this name; None where there is none."""
+    def figure(self, name: str, svg: bytes | None, *, file: str = "", **values: object) -> Figure | None:
+        """Return a numbered figure with its caption of ``texts.yaml``; None where there is none.
+
+        ``file`` is the name that its SVG is kept under, where it is another one.
+        """
         if svg is None:
             return None
-        self.figures[name] = svg
+        self.figures[file or name] = svg
+        caption = filled(held("texts")["figures"][name], values)
         return Figure(len(self.figures), caption, base64.b64encode(svg).decode())
 
     def html(self) -> str:
         """Return the page."""
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-        environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
-        environment.filters["typeset"] = typeset
-        return environment.get_template("report.html.jinja").render(page=self)
+        page = environment(autoescape=True)
+        page.filters["typeset"] = typeset
+        return page.get_template("report.html.jinja").render(page=self)

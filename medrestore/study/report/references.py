@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
-import yaml
-
 from medrestore.checks import require_in_set
+from medrestore.study.report.texts import held
 
-__all__ = ["Citations", "sources"]
-
-
-@cache
-def sources() -> dict[str, str]:
-    """Return the reference of each key."""
-    text = (Path(__file__).parent / "references.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+__all__ = ["Citations"]
 
 
 class Citations:
@@ -37,7 +26,7 @@ class Citations:
     def __call__(self, *keys: str) -> str:
         """Cite sources: return their numbers in brackets."""
         for key in keys:
-            require_in_set("source", key, sources())
+            require_in_set("source", key, held("references"))
             if key not in self._order:
                 self._order.append(key)
         return f"[{', '.join(str(self._order.index(key) + 1) for key in keys)}]"
@@ -45,4 +34,4 @@ class Citations:
     @property
     def listing(self) -> list[str]:
         """The sources that were cited, by their numbers."""
-        return [f"{number}. {sources()[key]}" for number, key in enumerate(self._order, start=1)]
+        return [f"{number}. {held('references')[key]}" for number, key in enumerate(self._order, start=1)]

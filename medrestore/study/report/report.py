@@ -24,6 +24,7 @@ from medrestore.study.layout import canonical_json
 from medrestore.study.report import figures
 from medrestore.study.report.page import Block, Box, Facts, Methods, Notes, Paragraphs, ReportPage
 from medrestore.study.report.sections import add_group, error_section
+from medrestore.study.report.texts import held
 from medrestore.study.report.wording import methods_text
 
 __all__ = ["PRIVATE_FILES", "RECORD", "analysis_record", "render_report", "write_report"]
@@ -143,43 +144,31 @@ def _page(analysis: StudyAnalysis) -> ReportPage:
         f"{when}; study {study.design['study_id']}",
     )
     if analysis.is_rehearsal:
-        page.lead.append(
-            Box(
-                "model",
-                " No human has read these images. The numbers show how the study would be analyzed; they say "
-                "nothing of what radiologists would see.",
-                bold="Rehearsal with model readers.",
-            )
-        )
+        page.lead.append(Box(**held("texts")["boxes"]["rehearsal"]))
     if main.verdict is not None:
         estimates, conclusion = main.verdict.sentences
         page.lead.append(Box("key", estimates, bold=conclusion))
     notes = [*analysis.notes, *main.notes]
     if notes:
         page.lead.append(Notes(notes))
-    page.section("errors", "Errors", error_section(page, analysis))
+    page.section("errors", error_section(page, analysis))
     add_group(page, main, analysis)
     if analysis.quantified is not None:
-        anchor = analysis.quantified.quantity.name
-        page.section(anchor, "Regional quantification", *_quantified(page, analysis.quantified))
+        parts = _quantified(page, analysis.quantified)
+        page.section("quantified", *parts, anchor=analysis.quantified.quantity.name)
     for group in analysis.groups[1:]:
         page.section(
             "models",
-            "Model readers",
-            Box(
-                "model",
-                "What follows was read by models, not by humans; nothing of it enters the results above.",
-            ),
+            Box(**held("texts")["boxes"]["models"]),
             Paragraphs(group.notes) if group.notes else None,
         )
         add_group(page, group, analysis)
-    page.section("record", "Completeness and integrity", *_record(page, analysis))
-    page.section("methods", "Methods", Methods(*methods_text(analysis)))
+    page.section("record", *_record(page, analysis))
+    page.section("methods", Methods(*methods_text(analysis)))
     return page
 
 
 def _quantified(page: ReportPage, found: Quantified) -> list[Block | None]:
-    phrase, reference = found.quantity.phrase, arm_label(found.reference)
     rows = [
         (
             arm_label(row["arm"]),
@@ -190,17 +179,10 @@ def _quantified(page: ReportPage, found: Quantified) -> list[Block | None]:
         )
         for row in records(found.agreement)
     ]
-    caption = (
-        f"{phrase[0].upper()}{phrase[1:]} of each condition against {reference}: bias (line) and 95 % limits "
-        "of agreement (dashed)."
-    )
+    words = {"phrase": found.quantity.phrase, "reference": arm_label(found.reference)}
     return [
-        page.figure(found.quantity.name, figures.draw_quantified(found), caption),
-        page.table(
-            ["Condition", "Cases", "Bias", "SD", "Limits of agreement"],
-            rows,
-            f"Agreement of the {phrase} with {reference} (Bland and Altman).",
-        ),
+        page.figure("quantified", figures.draw_quantified(found), file=found.quantity.name, **words),
+        page.table("quantified", rows, **words),
     ]
 
 
@@ -223,17 +205,6 @@ def _record(page: ReportPage, analysis: StudyAnalysis) -> list[Block | None]:
                 dates,
             )
         )
-    header = [
-        "Reader",
-        "Planned",
-        "Read",
-        "Missing",
-        "Duplicates",
-        "Corrected",
-        "Without time",
-        "Least days between",
-        "Dates",
-    ]
     attempts = [
         (
             reader_label(row["reader"], kinds[row["reader"]]),
@@ -273,11 +244,10 @@ def _record(page: ReportPage, analysis: StudyAnalysis) -> list[Block | None]:
         "Analyzed with": f"medrestore {medrestore.__version__}",
         "Random order": f"{study.design['generator']['name']} {study.design['generator']['version']}",
     }
-    foot = "* less than the washout of the plan." if any(row[-2].endswith("*") for row in reads) else ""
     return [
-        page.table(header, reads, "What each reader has read.", foot=foot),
-        page.table(["Reader", "Attempt", "Right", "Passed"], attempts, "Qualification."),
-        page.table(["Reader", "Reason", "Corrections"], reasons, "Corrections; the last one counts.", left=2),
+        page.table("completeness", reads, short=any(row[-2].endswith("*") for row in reads)),
+        page.table("qualification", attempts),
+        page.table("corrections", reasons),
         Facts(facts),
     ]
 

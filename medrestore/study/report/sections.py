@@ -9,7 +9,7 @@ from medrestore.checks import counted
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.reader_group import ReaderGroup
 from medrestore.study.analysis.tables import records
-from medrestore.study.labels import ALL, KIND_TITLES, arm_label, reader_label
+from medrestore.study.labels import ALL, arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.besides import agreement_parts, answer_parts, blinding_parts, time_parts
 from medrestore.study.report.cells import NONE, interval_cell, number_cell, p_cell, share_cell
@@ -22,7 +22,6 @@ def error_section(page: ReportPage, analysis: StudyAnalysis) -> Table | None:
     """Return the table of errors as the paper has it: readers by row, arms by column, the truth first."""
     arms = analysis.main.arms
     truth_arm = analysis.main.truth_arm
-    header = ["Error rate (errors/reads)", *(_truth_title(arm, truth_arm) for arm in arms)]
     rows: list[Sequence[str] | Row] = []
     for group in analysis.groups:
         table = group.tables.errors
@@ -37,12 +36,8 @@ def error_section(page: ReportPage, analysis: StudyAnalysis) -> Table | None:
         for reader in group.readers:
             texts = [_errors(cells.get((reader, arm)), arm, own) for arm in arms]
             rows.append(Row((reader_label(reader, group.kind), *texts), "sub"))
-    foot = "Errors are decisions that differ from the truth."
-    if truth_arm:
-        foot += (
-            f" The truth is the consensus read of the {arm_label(truth_arm)} image: no errors by definition."
-        )
-    return page.table(header, rows, "Diagnostic errors of readers under each condition.", foot=foot)
+    titles = [_truth_title(arm, truth_arm) for arm in arms]
+    return page.table("errors", rows, *titles, truth=truth_arm and arm_label(truth_arm))
 
 
 def _truth_title(arm: str, truth_arm: str) -> str:
@@ -57,35 +52,17 @@ def _errors(row: Mapping[str, Any] | None, arm: str, truth_arm: str) -> str:
 
 def add_group(page: ReportPage, group: ReaderGroup, analysis: StudyAnalysis) -> None:
     """Add all sections on one kind of readers."""
-    apart = group is not analysis.main
-    mark, behind = (f"{group.kind}-", f" ({KIND_TITLES[group.kind].lower()})") if apart else ("", "")
-
-    def section(anchor: str, title: str, *parts: Block | None) -> None:
-        page.section(f"{mark}{anchor}", f"{title}{behind}", *parts, listed=not apart)
-
+    kind = group.kind if group is not analysis.main else ""
     name = f"{group.kind}_"
-    section("primary", "Primary endpoint", *_primary(page, group))
-    section("measures", "All measures", _measures(page, group), *_differences(page, group, name))
-    section("readers", "Each reader", *_readers(page, group, name))
-    section("roc", "ROC curves", page.figure(f"{name}roc", figures.draw_roc(group), ROC_CAPTION))
-    section(
-        "quality",
-        "Image quality",
-        page.figure(f"{name}quality", bars.draw_quality(group), QUALITY_CAPTION),
-    )
-    section("agreement", "Agreement", *agreement_parts(page, group, analysis, name))
-    section("times", "Reading times", *time_parts(page, group, name))
-    section("blinding", "Was the blinding kept?", *blinding_parts(page, group, name))
-    section("answers", "All answers", answer_parts(page, group))
-
-
-ROC_CAPTION = (
-    "Empirical ROC curves: each reader (thin) and the mean of all readers (thick), averaged along lines of "
-    "constant sum of both rates, so that its area is the readers' mean area."
-)
-QUALITY_CAPTION = (
-    "Ratings of image quality: number of reads in the upper panel, shares for each reader below."
-)
+    page.section("primary", *_primary(page, group), kind=kind)
+    page.section("measures", _measures(page, group), *_differences(page, group, name), kind=kind)
+    page.section("readers", *_readers(page, group, name), kind=kind)
+    for part, drawing in (("roc", figures.draw_roc), ("quality", bars.draw_quality)):
+        page.section(part, page.figure(part, drawing(group), file=f"{name}{part}"), kind=kind)
+    page.section("agreement", *agreement_parts(page, group, analysis, name), kind=kind)
+    page.section("times", *time_parts(page, group, name), kind=kind)
+    page.section("blinding", *blinding_parts(page, group, name), kind=kind)
+    page.section("answers", answer_parts(page, group), kind=kind)
 
 
 def _primary(page: ReportPage, group: ReaderGroup) -> list[Block | None]:
@@ -94,7 +71,6 @@ def _primary(page: ReportPage, group: ReaderGroup) -> list[Block | None]:
         return []
     entry = analysis.entry
     digits = verdict.measure.digits
-    level = f"{100 * (1 - entry['alpha']):g} % interval"
     row, tested = verdict.difference, verdict.non_inferiority
     rows = []
     for arm in (verdict.arm, verdict.reference):
@@ -116,7 +92,11 @@ def _primary(page: ReportPage, group: ReaderGroup) -> list[Block | None]:
     parts: list[Block | None] = [
         Paragraphs(verdict.sentences),
         page.table(
-            ["", verdict.measure.title, level, "p"], rows, f"Primary endpoint: {verdict.measure.noun}."
+            "primary",
+            rows,
+            title=verdict.measure.title,
+            noun=verdict.measure.noun,
+            level=f"{100 * (1 - entry['alpha']):g}",
         ),
         _tests(page, entry),
     ]
@@ -144,12 +124,7 @@ def _tests(page: ReportPage, entry: Mapping[str, Any]) -> Table | None:
         rows.append((title, f"{statistic} = {value:.3f}", shown, p_cell(test["p"])))
     parts = entry["components"]
     values = [f"{label} {parts[key]:.3g}" for key, label in COMPONENTS.items() if parts.get(key) is not None]
-    return page.table(
-        ["Equality of all conditions", "Statistic", "df", "p"],
-        rows,
-        "Tests that all conditions are equal in the primary measure.",
-        foot=f"Components: {', '.join(values)}.",
-    )
+    return page.table("tests", rows, components=", ".join(values))
 
 
 COMPONENTS = {
@@ -179,19 +154,11 @@ def _measures(page: ReportPage, group: ReaderGroup) -> Table | None:
                 else NONE
             )
         rows.append(texts)
-    taken = "random" if group.taken_as == "random" else "fixed"
-    return page.table(
-        ["Condition", *(measure.title for measure in held)],
-        rows,
-        f"Means over readers with {100 * (1 - alpha):g} % intervals (readers {taken}, cases random).",
-    )
+    titles = [measure.title for measure in held]
+    return page.table("measures", rows, *titles, level=f"{100 * (1 - alpha):g}", taken=group.taken_as)
 
 
 def _differences(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | None]:
-    caption = (
-        "Differences between conditions with intervals. p: adjusted within each measure; of the primary "
-        "endpoint as it was pre-registered."
-    )
     rows: list[Sequence[str] | Row] = []
     for measure in group.measured:
         if measure.complement_of:
@@ -212,25 +179,22 @@ def _differences(page: ReportPage, group: ReaderGroup, name: str) -> list[Block 
                     p_cell(row["p_adjusted"]),
                 )
             )
+    drawing = forest.draw_differences(group)
     return [
-        page.figure(f"{name}differences", forest.draw_differences(group), caption),
-        page.table(
-            ["Difference", "Estimate", "Interval", "p", "p adjusted"], rows, "All pairwise differences."
-        ),
+        page.figure("differences", drawing, file=f"{name}differences"),
+        page.table("differences", rows),
     ]
 
 
 def _readers(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | None]:
     shown = [measure for measure in group.measured if not measure.complement_of]
-    decisions = [measure for measure in shown if measure.role == "decision"]
-    rest = [measure for measure in shown if measure.role != "decision"]
-    caption = "Estimates of each reader (proportions: Wilson intervals) and means over all readers"
-    parts: list[Block | None] = [
-        page.figure(
-            f"{name}readers_decisions", forest.draw_readers(group, decisions), f"{caption}: decisions."
-        ),
-        page.figure(f"{name}readers_ratings", forest.draw_readers(group, rest), f"{caption}: ratings."),
-    ]
+    parts: list[Block | None] = []
+    for of, chosen in (
+        ("decisions", [measure for measure in shown if measure.role == "decision"]),
+        ("ratings", [measure for measure in shown if measure.role != "decision"]),
+    ):
+        drawing = forest.draw_readers(group, chosen)
+        parts.append(page.figure("readers", drawing, file=f"{name}readers_{of}", of=of))
     if group.primary is not None and group.verdict is not None:
         entry, verdict = group.primary.entry, group.verdict
         found = {(row["reader"], row["method"]): row for row in entry["per_reader"]}
@@ -254,12 +218,6 @@ def _readers(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | No
             )
             texts.append(p_cell(row["p"]) if row else NONE)
             rows.append(texts)
-        header = [
-            "Reader",
-            arm_label(verdict.arm),
-            arm_label(verdict.reference),
-            "Difference",
-            "p (this reader alone)",
-        ]
-        parts.append(page.table(header, rows, f"Primary endpoint of each reader: {verdict.measure.noun}."))
+        words = {"arm": arm_label(verdict.arm), "reference": arm_label(verdict.reference)}
+        parts.append(page.table("primary_readers", rows, noun=verdict.measure.noun, **words))
     return parts
