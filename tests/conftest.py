@@ -57,7 +57,7 @@ def shared_data() -> Callable[[str], Path]:
 def make_cohort(tmp_path: Path) -> Callable[..., Path]:
     """Write eight subjects, labels 0 and 1 in turn, each of another depth; return the manifest."""
     import numpy as np
-    import pandas as pd
+    from manifest import write_manifest
 
     from medrestore.data.volumes import SourceGrid, write_volume
     from medrestore.domains.amyloid_pet.schema import pair_schema
@@ -90,9 +90,7 @@ def make_cohort(tmp_path: Path) -> Callable[..., Path]:
                     "units": "SUV",
                 }
             )
-        return pair_schema().write(
-            pair_schema().with_checksums(pd.DataFrame(rows), folder), folder / "manifest.csv"
-        )
+        return write_manifest(pair_schema(), rows, folder)
 
     return make
 
@@ -105,7 +103,7 @@ def make_tiny_cohort() -> Callable[..., Path]:
     which loses orientation or affine is found out.
     """
     import numpy as np
-    import pandas as pd
+    from manifest import write_manifest
 
     from medrestore.data.volumes import SourceGrid, write_volume
     from medrestore.domains.amyloid_pet.schema import pair_schema
@@ -142,9 +140,7 @@ def make_tiny_cohort() -> Callable[..., Path]:
                     "units": "SUV",
                 }
             )
-        return pair_schema().write(
-            pair_schema().with_checksums(pd.DataFrame(rows), folder), folder / "manifest.csv"
-        )
+        return write_manifest(pair_schema(), rows, folder)
 
     return make
 

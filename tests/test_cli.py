@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from command_line import Ended
+from manifest import cells, write_manifest
 from typer.testing import CliRunner
 
 import medrestore
@@ -315,8 +316,7 @@ def spoiled_cohort(cohort: Path, folder: Path, spoil: Callable[[Path, Path], Non
     shutil.copytree(cohort, folder, ignore=shutil.ignore_patterns(".cache"))
     target = folder / "subjects" / "sub-0000" / "target.nii.gz"
     spoil(cohort / "subjects" / "sub-0000" / "target.nii.gz", target)
-    table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
-    pair_schema().with_checksums(table, folder).to_csv(folder / "manifest.csv", index=False)
+    write_manifest(pair_schema(), cells(folder / "manifest.csv"), folder)
     return target
 
 
@@ -355,7 +355,7 @@ def test_bad_pair_is_refused_by_training_and_reported_by_the_check(
 def edited(cohort: Path, folder: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
     """Copy the cohort with an edited manifest."""
     shutil.copytree(cohort, folder, ignore=shutil.ignore_patterns(".cache"))
-    table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    table = cells(folder / "manifest.csv")
     edit(table).to_csv(folder / "manifest.csv", index=False)
     return folder
 
@@ -490,7 +490,7 @@ def test_name_of_a_file_is_no_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = Path("in #1 %x @seed $y")
-    table = pd.read_csv(tiny_cohort / "manifest.csv", dtype=str, keep_default_na=False)
+    table = cells(tiny_cohort / "manifest.csv")
     table["split"] = "test"
     monkeypatch.chdir(tmp_path)
     folder.mkdir()

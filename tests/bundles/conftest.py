@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from manifest import write_manifest
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 Training = Callable[..., tuple[Path, dict[str, Any]]]
@@ -183,8 +183,7 @@ def tiny_mri_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row["lesions"] = f"{below}/lesions.nii.gz"
         write_volume(lesion, grid, folder / row["lesions"], dtype="uint8")
         rows.append(row)
-    table = contrast_schema(tuple(TINY_MRI_CONTRASTS)).with_checksums(pd.DataFrame(rows), folder)
-    contrast_schema(tuple(TINY_MRI_CONTRASTS)).write(table, folder / "manifest.csv")
+    write_manifest(contrast_schema(tuple(TINY_MRI_CONTRASTS)), rows, folder)
     return folder
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import pandas as pd
 import pytest
 import SimpleITK
 import torch
 from command_line import Ended
+from manifest import write_manifest
 from trained import learned, recorded, require_resumable
 
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
@@ -201,8 +201,7 @@ def test_real_scans_of_other_sequences_are_trained_on(
         row["input"] = f"{split}/t1.nii.gz;{split}/t1c.nii.gz"
         rows.append({**row, "t2w": f"{split}/t2.nii.gz", "t2_flair": f"{split}/fla.nii.gz", "lesions": ""})
     contrasts = ("t2w", "t2_flair")
-    table = contrast_schema(contrasts).with_checksums(pd.DataFrame(rows), cohort)
-    contrast_schema(contrasts).write(table, cohort / "manifest.csv")
+    write_manifest(contrast_schema(contrasts), rows, cohort)
     overrides = {
         "dataset_dir": str(cohort),
         "output_dir": str(tmp_path / "run"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from manifest import cells, write_manifest
 
 from medrestore.checks import InputError
 from medrestore.data.volumes import read_volume, write_volume
@@ -55,10 +56,10 @@ def simulated(tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
         folder = Path(output)
         if not folder.exists():
             shutil.copytree(tiny_cohort, folder, ignore=shutil.ignore_patterns(".cache"))
-            table = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+            table = cells(folder / "manifest.csv")
             table = pd.concat([table, *_more_test_scans(table, folder)], ignore_index=True)
             table["regions"] = [_write_regions(folder, row.target) for row in table.itertuples()]
-            pair_schema().with_checksums(table, folder).to_csv(folder / "manifest.csv", index=False)
+            write_manifest(pair_schema(), table, folder)
             test = table[table["split"] == "test"]
             higher = test.assign(
                 degraded=test["degraded"].str.replace("degraded", "higher"), dose_fraction="0.25"

@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from manifest import cells
 
 from medrestore.checks import InputError
 from medrestore.data.tables import Problem
@@ -77,10 +78,6 @@ def folder(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def voxels(path: Path) -> np.ndarray:
     return np.asarray(nibabel.load(path).dataobj)
-
-
-def read_manifest_text(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 class TestPair:
@@ -325,7 +322,7 @@ class TestEditedManifest:
         text = site.read_text().replace(",0.05,", ",5.00E-02,").replace("\n", ",,\r\n")
         site.write_bytes(b"\xef\xbb\xbf" + (text + ",,,,,,,,,,,,,,\r\n").encode())
         simulate(scan, site.parent, subject_id="b", split="test", amyloid_status=1)
-        table = read_manifest_text(site)
+        table = cells(site)
         assert table["subject_id"].tolist() == ["007", "b"]
         assert "Unnamed: 13" not in table
         assert pair_schema().check(site, require_splits=("test",)) == [
@@ -334,15 +331,15 @@ class TestEditedManifest:
 
     def test_margins_make_no_other_subject(self, scan: Path, site: Path) -> None:
         simulate(scan, site.parent, subject_id=" 007\u00a0", split="train")
-        assert read_manifest_text(site)["subject_id"].tolist() == ["007"]
+        assert cells(site)["subject_id"].tolist() == ["007"]
         assert {path.name for path in site.parent.iterdir() if path.is_dir()} == {"007"}
 
     def test_columns_and_labels_of_the_users_stay(self, scan: Path, site: Path) -> None:
-        table = read_manifest_text(site).assign(site="Bern", amyloid_status="1.0")
+        table = cells(site).assign(site="Bern", amyloid_status="1.0")
         table.to_csv(site, index=False)
         simulate(scan, site.parent, subject_id="b")
         simulate(scan, site.parent, subject_id="007", split="train")  # as before: the label is still theirs
-        table = read_manifest_text(site)
+        table = cells(site)
         assert table["site"].tolist() == ["Bern", ""]
         assert table["amyloid_status"].tolist() == ["1.0", ""]
 

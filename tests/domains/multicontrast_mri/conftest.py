@@ -10,8 +10,8 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import pandas as pd
 import pytest
+from manifest import write_manifest
 
 from medrestore.data.volumes import SourceGrid, write_channels, write_volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
@@ -140,8 +140,7 @@ def _cohort(
             mask[4:6, 3:6, 2:4] = 1
             write_volume(mask, grid, folder / str(row["lesions"]), dtype="uint8")
         rows.append(row)
-    table = contrast_schema(CONTRASTS).with_checksums(pd.DataFrame(rows), folder)
-    contrast_schema(CONTRASTS).write(table, folder / "manifest.csv")
+    write_manifest(contrast_schema(CONTRASTS), rows, folder)
     return folder
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from manifest import cells, write_manifest
 
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
@@ -45,8 +45,7 @@ def glioma(shared_data: Callable[[str], Path], tmp_path: Path) -> Path:
         "t2w": "t2.nii.gz",
         "t2_flair": "fla.nii.gz",
     }
-    table = contrast_schema(CONTRASTS).with_checksums(pd.DataFrame([row]), folder)
-    return contrast_schema(CONTRASTS).write(table, folder / "manifest.csv")
+    return write_manifest(contrast_schema(CONTRASTS), [row], folder)
 
 
 def test_linked_files_are_where_the_manifest_says(glioma: Path, two_in: Acquisition) -> None:
@@ -102,10 +101,7 @@ def test_real_volume_on_another_grid_is_sent_to_co_registration(
     data = np.asarray(moved.dataobj)[::2, ::2, ::2]
     (glioma.parent / "t2.nii.gz").unlink()
     nibabel.save(nibabel.Nifti1Image(data, affine), glioma.parent / "t2.nii.gz")
-    table = contrast_schema(CONTRASTS).with_checksums(
-        pd.read_csv(glioma, dtype=str, keep_default_na=False), glioma.parent
-    )
-    contrast_schema(CONTRASTS).write(table, glioma)
+    write_manifest(contrast_schema(CONTRASTS), cells(glioma), glioma.parent)
     with pytest.raises(
         InputError, match=r"t2.nii.gz: is on another grid .*Remedy: medrestore mri coregister"
     ):

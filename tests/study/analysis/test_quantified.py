@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from manifest import cells, write_manifest
 
 from medrestore.checks import InputError
 from medrestore.data.identity import scan_name
@@ -59,7 +60,7 @@ def cohort(make_tiny_cohort: Callable[..., Path], tmp_path: Path) -> Path:
         regions.append(path)
     table = table.drop(columns=[name for name in table if name.endswith("_sha256")]).assign(regions=regions)
     table["amyloid_status"], table["dose_fraction"] = table["amyloid_status"].astype(int), 0.01
-    pair_schema().write(pair_schema().with_checksums(table, manifest.parent), manifest)
+    write_manifest(pair_schema(), table, manifest.parent)
     (manifest.parent / "plan.yaml").write_text(PLAN.format(split="train"))
     return manifest
 
@@ -92,7 +93,7 @@ def test_suvr_of_every_image_by_a_slow_loop(created: Study, cohort: Path) -> Non
 
 
 def test_what_is_gone_is_named(created: Study, cohort: Path, tmp_path: Path) -> None:
-    table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
+    table = cells(cohort)
     case = created.plan["cases"][0]
     table.loc[table["subject_id"] == case.partition("_")[0], ["regions", "regions_sha256"]] = ""
     bare = cohort.with_name("bare.csv")

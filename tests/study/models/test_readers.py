@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from manifest import cells, write_manifest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import nn
@@ -92,7 +93,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 **{column: f"{place}/{column}.nii.gz" for column in ("target", "degraded", "regions")},
             }
         )
-    pair_schema().write(pair_schema().with_checksums(pd.DataFrame(rows), folder), folder / "manifest.csv")
+    write_manifest(pair_schema(), rows, folder)
     (folder / "plan.yaml").write_text(PLAN)
     network = AmyloidClassifier(widen_factor=1 / 8, norm="instance", seed=1)
     save_file({"networks": {"task": describe(network)}, "spatial_size": SIZE}, folder / "model.pt")
@@ -346,7 +347,7 @@ def test_threshold_is_never_fitted_to_the_cases_of_the_study(
     cohort: Path, fresh: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(cohort / "subjects", tmp_path / "subjects")
-    table = pd.read_csv(cohort / "manifest.csv", dtype=str, keep_default_na=False)
+    table = cells(cohort / "manifest.csv")
     table["split"] = ["train" if name in READ else "test" for name in table["subject_id"]]
     table.to_csv(tmp_path / "manifest.csv", index=False)
     with pytest.raises(InputError, match="nothing to fit the SUVR threshold to"):

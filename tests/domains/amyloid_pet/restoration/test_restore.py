@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from manifest import cells
 
 from medrestore import __version__
 from medrestore.checks import InputError, OutputError
@@ -75,7 +76,7 @@ def test_manifest_and_split(tiny_cohort: Path) -> None:
 
 def test_scan_at_several_doses_has_the_dose_in_its_name(tiny_cohort: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_cohort, tmp_path / "cohort", ignore=shutil.ignore_patterns(".cache"))
-    table = pd.read_csv(tmp_path / "cohort" / "manifest.csv", dtype=str, keep_default_na=False)
+    table = cells(tmp_path / "cohort" / "manifest.csv")
     again = table[table["split"] == "test"].assign(dose_fraction="0.05")
     pd.concat([table, again]).to_csv(tmp_path / "cohort" / "manifest.csv", index=False)
     names = [item.name for item in find_volumes(tmp_path / "cohort" / "manifest.csv", split="test")]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from manifest import write_manifest
 from numpy.typing import NDArray
 
 from medrestore.data.volumes import SourceGrid, write_channels, write_volume
@@ -99,8 +99,7 @@ def contrast_cohort(tmp_path_factory: pytest.TempPathFactory) -> ContrastCohort:
                     file = folder / method / f"{name}_ses-01_{contrast}_restored.nii.gz"
                     write_volume(((number + 1) * restored).astype(np.float32), grid, file)
         rows.append(row)
-    table = contrast_schema(CONTRASTS).with_checksums(pd.DataFrame(rows), folder)
-    contrast_schema(CONTRASTS).write(table, folder / "manifest.csv")
+    write_manifest(contrast_schema(CONTRASTS), rows, folder)
     about = {"contrasts": list(CONTRASTS), "spatial_size": [48, 56]}
     for seed, name in ((1, "task"), (2, "observer")):
         network = ContrastClassifier(classes=3, channels=(4, 8, 8), strided_layers=2, seed=seed)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pytest
+from manifest import cells
 
 from medrestore.checks import InputError
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
@@ -103,7 +103,7 @@ def test_unknown_contrasts_and_groups_are_refused(contrast_cohort: ContrastCohor
         run(contrast_cohort, tmp_path, contrasts=["mean"])
     with pytest.raises(InputError, match="data_range_percentile must be in"):
         run(contrast_cohort, tmp_path, data_range_percentile=0.5)
-    table = pd.read_csv(contrast_cohort.manifest, dtype=str, keep_default_na=False)
+    table = cells(contrast_cohort.manifest)
     table["group"] = "MS/CIS"
     path = contrast_cohort.folder / "groups.csv"
     table.to_csv(path, index=False)
@@ -131,7 +131,7 @@ def test_judges_of_other_things_are_refused(contrast_cohort: ContrastCohort, tmp
 
 
 def test_a_split_without_images_is_refused(contrast_cohort: ContrastCohort, tmp_path: Path) -> None:
-    table = pd.read_csv(contrast_cohort.manifest, dtype=str, keep_default_na=False)
+    table = cells(contrast_cohort.manifest)
     table.loc[table["split"] == "test", ["t1w", "t1w_sha256"]] = ""
     path = contrast_cohort.folder / "empty.csv"
     table.to_csv(path, index=False)

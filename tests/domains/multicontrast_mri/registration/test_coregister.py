@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from manifest import cells, write_manifest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -87,8 +88,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "scanner": "B",
             }
         )
-    table = contrast_schema(CONTRASTS).with_checksums(pd.DataFrame(rows), folder)
-    return contrast_schema(CONTRASTS).write(table, folder / "manifest.csv")
+    return write_manifest(contrast_schema(CONTRASTS), rows, folder)
 
 
 def coregister(manifest: Path, output: Path, **changes: object) -> Path:
@@ -116,9 +116,7 @@ def change(manifest: Path, place: str, data: np.ndarray | bytes) -> None:
     else:
         grid = SourceGrid.from_affine(SHAPE, AFFINE)
         write_volume(grid.to_canonical(data), grid, path)
-    table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
-    table = contrast_schema(CONTRASTS).with_checksums(table, manifest.parent)
-    contrast_schema(CONTRASTS).write(table, manifest)
+    write_manifest(contrast_schema(CONTRASTS), cells(manifest), manifest.parent)
 
 
 def noise() -> np.ndarray:
@@ -334,7 +332,7 @@ class TestContinued:
             coregister(raw, done.parent, most_mm=5.0)
 
     def test_a_run_of_which_nothing_came_gives_way(self, copy: Path, tmp_path: Path) -> None:
-        table = pd.read_csv(copy, dtype=str, keep_default_na=False).iloc[:1]
+        table = cells(copy).iloc[:1]
         contrast_schema(CONTRASTS).write(table, copy)
         with pytest.raises(InputError, match="no subject is left"):
             coregister(copy, tmp_path / "out", most_mm=1e-6)
@@ -364,8 +362,7 @@ def test_real_contrasts_of_one_patient(shared_data: Callable[[str], Path], tmp_p
         write_volume(volume.data, grid, folder / f"{name}.nii.gz")
     row = {"subject_id": "7294", "session_id": "01", "split": "test", "group": "patient", "lesions": ""}
     row |= {"input": "t1c.nii.gz", "t1w": "t1.nii.gz"}
-    table = contrast_schema(["t1w"]).with_checksums(pd.DataFrame([row]), folder)
-    raw = contrast_schema(["t1w"]).write(table, folder / "manifest.csv")
+    raw = write_manifest(contrast_schema(["t1w"]), [row], folder)
     one = make_acquisition(component="any", channels=1)
     made = coregister(raw, tmp_path / "out", contrasts=["t1w"], acquisition=one)
     record = json.loads((made.parent / "subjects/7294_01/registration.json").read_text())

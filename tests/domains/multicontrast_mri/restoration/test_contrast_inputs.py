@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from manifest import write_manifest
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
@@ -118,8 +119,8 @@ def test_network_sees_what_it_saw_in_training(write_mdme: Write, tmp_path: Path)
     for channel, name in enumerate(NAMES):
         write_mdme(tmp_path / f"{name}.nii.gz", grid="slices first, backwards", channel=channel)
     row = {"subject_id": "a", "session_id": "b", "split": "train", "group": "", "input": "in.nii.gz"}
-    table = pd.DataFrame([{**row, **{name: f"{name}.nii.gz" for name in NAMES}, "lesions": ""}])
-    contrast_schema(NAMES).with_checksums(table, tmp_path).to_csv(tmp_path / "manifest.csv", index=False)
+    row |= {**{name: f"{name}.nii.gz" for name in NAMES}, "lesions": ""}
+    write_manifest(contrast_schema(NAMES), [row], tmp_path)
     x, y, z = read_channels([tmp_path / "in.nii.gz"], ACQUISITION).data.shape[1:]
     size = (-(-x // 8) * 8, -(-y // 8) * 8)
     stack = ContrastStack.build(
