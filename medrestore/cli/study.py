@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medrestore.checks import InputError, counted, fail
+from medrestore.checks import InputError, counted, fail, require_in_set
 from medrestore.cli.record import TrackingUri
 from medrestore.study.measures import COVARIANCES, MEASURES
+
+if TYPE_CHECKING:
+    from medrestore.study.statistics.reads import ReadTable
 
 __all__ = ["study_app"]
 
@@ -201,7 +204,7 @@ def analyze(
 
             log_study(analysis, folder, tracking_uri=tracking_uri_of(tracking_uri, folder.parent))
         return
-    from medrestore.study.statistics.analyze import analyze_file
+    from medrestore.study.statistics.analyze import analyze_table
 
     if not reads.exists():
         fail("no such study or file", path=reads, remedy="name the folder of a study, or a CSV file of reads")
@@ -213,9 +216,8 @@ def analyze(
         )
     if metric is None or output is None:
         raise InputError("analyzing a CSV file needs --metric and --output")
-    result = analyze_file(
-        reads,
-        output=output,
+    result = analyze_table(
+        _reads_of(reads, metric),
         metric=metric,
         positive_from=positive_from,
         reference=reference,
@@ -223,6 +225,7 @@ def analyze(
         readers=readers,
         **settings,
     )
+    result.write(output)
     typer.echo(result.summary)
 
 
@@ -242,10 +245,10 @@ def power(
     output: Annotated[Path | None, typer.Option(help="Folder for power.json and power.csv.")] = None,
 ) -> None:
     """Compute power and sample size from the variance components of a pilot (Hillis 2011)."""
-    from medrestore.study.statistics.power import power_of_pilot
+    from medrestore.study.statistics.power import power_of_table
 
-    result = power_of_pilot(
-        pilot,
+    result = power_of_table(
+        _reads_of(pilot, metric),
         difference=difference,
         metric=metric,
         positive_from=positive_from,
@@ -254,9 +257,21 @@ def power(
         cases=case or (),
         target=target,
         alpha=alpha,
-        output=output,
     )
+    if output is not None:
+        result.write(output)
     typer.echo(result.summary)
+
+
+def _reads_of(place: Path, metric: str) -> ReadTable:
+    """Return the reads of a study, or of a CSV file, that a metric is computed from."""
+    from medrestore.study.analysis.analyze import study_reads
+    from medrestore.study.layout import open_study
+    from medrestore.study.statistics.reads import read_table
+
+    require_in_set("metric", metric, tuple(MEASURES))
+    source = study_reads(open_study(place), metric=metric) if place.is_dir() else place
+    return read_table(source, needs_truth=MEASURES[metric].judged)
 
 
 @study_app.command("simulate-readers")

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medrestore.data.tables import records_of
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.reader_group import ReaderGroup
-from medrestore.study.analysis.tables import records
 from medrestore.study.analysis.unblinded import MODEL
 from medrestore.study.labels import ALL, arm_label, reader_label
 from medrestore.study.report.report import PRIVATE_FILES, RECORD, analysis_record
@@ -100,13 +100,13 @@ def _cells(analysis: StudyAnalysis) -> list[_Cell]:
         for name, result in group.measures.items():
             for row in result.entry["per_reader"]:
                 found.setdefault((row["reader"], row["method"]), {})[name] = float(row["estimate"])
-        for row in records(group.tables.reading_times):
+        for row in records_of(group.tables.reading_times):
             if row["reader"] != ALL:
                 values = found.setdefault((row["reader"], row["arm"]), {})
                 values["reading_seconds_median"] = float(row["median"])
         reads = analysis.unblinded.reads(group.kind)
         counts = reads[reads["repeat"] == 0].groupby(["reader", "arm"]).size()
-        for row in records(counts.rename("reads").reset_index()):
+        for row in records_of(counts.rename("reads").reset_index()):
             found.setdefault((row["reader"], row["arm"]), {})["reads"] = float(row["reads"])
         cells += [
             _Cell(group.kind, reader, arm, found[reader, arm])

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from medrestore.checks import InputError, about, fail
+from medrestore.data.tables import records_of
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.domains.base import Quantity
 from medrestore.evaluation.arms import read_on_grid
 from medrestore.metrics.quantitative import bland_altman
-from medrestore.study.analysis.tables import records
 from medrestore.study.layout import READING, Study
 
 __all__ = ["Quantified", "quantified"]
@@ -95,7 +95,7 @@ def quantified(
         found: list[dict[str, Any]] = []
         first: Volume | None = None
         codes = np.empty(0, np.int16)
-        for row in records(group):
+        for row in records_of(group):
             source = Path(row["source"])
             if not source.is_file():
                 fail(

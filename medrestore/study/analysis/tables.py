@@ -22,7 +22,6 @@ __all__ = [
     "learning_table",
     "qualification_table",
     "quality_table",
-    "records",
     "time_table",
 ]
 
@@ -251,8 +250,3 @@ def qualification_table(study: Study, rows: pd.DataFrame) -> pd.DataFrame:
     found.columns = pd.Index(columns[:4])
     found["passed"] = found["right"] / found["read"] >= float(entry["pass_mark"]) - 1e-9
     return found
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table as mappings from column to value."""
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

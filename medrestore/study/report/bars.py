@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from medrestore.data.tables import records_of
 from medrestore.study.analysis.guessed import BANG_LIMIT
 from medrestore.study.analysis.guessed import UNKNOWN as NOT_TOLD
-from medrestore.study.analysis.tables import records
 from medrestore.study.labels import ALL, arm_label, reader_label
 from medrestore.study.report.figure_style import (
     DARK,
@@ -44,7 +44,7 @@ def draw_quality(group: ReaderGroup) -> bytes | None:
     if table.empty:
         return None
     arms = [arm for arm in group.arms if arm in set(table["arm"])]
-    levels = records(table.drop_duplicates("rating").sort_values("rating")[["rating", "label"]])
+    levels = records_of(table.drop_duplicates("rating").sort_values("rating")[["rating", "label"]])
     colors = _level_colors(len(levels))
     readers = [ALL, *group.readers] if len(group.readers) > 1 else [ALL]
     bar, head, gap = 0.21, 0.3, 0.22
@@ -86,7 +86,7 @@ def _quality_bars(
     *,
     counts: bool,
 ) -> None:
-    number_of = {(row["arm"], row["rating"]): int(row["reads"]) for row in records(held)}
+    number_of = {(row["arm"], row["rating"]): int(row["reads"]) for row in records_of(held)}
     for place, arm in enumerate(arms):
         total = sum(number_of.get((arm, level["rating"]), 0) for level in levels)
         parts = []
@@ -137,7 +137,7 @@ def draw_guesses(group: ReaderGroup) -> bytes | None:
     height = 0.85 + 0.27 * max(len(counts), len(indices))
     with new_figure(WIDTH, height) as figure:
         left = figure.add_axes((0.135, 0.45 / height, 0.4, 1 - 0.8 / height))
-        for place, row in enumerate(records(counts)):
+        for place, row in enumerate(records_of(counts)):
             parts = []
             for kind in kinds:
                 share = row[kind] / row["reads"] if row["reads"] else 0
@@ -150,7 +150,7 @@ def draw_guesses(group: ReaderGroup) -> bytes | None:
         axes = figure.add_axes((0.72, 0.45 / height, 0.26, 1 - 0.8 / height))
         axes.axvspan(-BANG_LIMIT, BANG_LIMIT, color="#eeeeee", zorder=0)
         axes.axvline(0, color=GRAY, linewidth=0.8, zorder=1)
-        for place, row in enumerate(records(indices)):
+        for place, row in enumerate(records_of(indices)):
             axes.plot([row["low"], row["high"]], [place, place], color=DARK, linewidth=1.3)
             axes.plot(row["index"], place, "s", color=DARK, markersize=5)
         axes.set_yticks(range(len(indices)), [wrapped(kind) for kind in indices["kind"]])

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from medrestore.data.tables import records_of
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.reader_group import ReaderGroup
-from medrestore.study.analysis.tables import records
 from medrestore.study.labels import ALL, arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.cells import NONE, absent, interval_cell, number_cell, p_cell, share_cell
@@ -51,7 +51,7 @@ def agreement_parts(
         rows = []
         for question, held in within.groupby("question", sort=False):
             rows.append(Row((titles[str(question)],), "group"))
-            for row in records(held):
+            for row in records_of(held):
                 who = reader_label(row["reader"], group.kind)
                 rows.append((who, share_cell(row["same"], row["pairs"]), interval_cell(row, 2), _kappa(row)))
         parts.append(page.table("within_readers", rows, quality=protocol.quality))
@@ -61,7 +61,7 @@ def agreement_parts(
 def _coefficient_cell(of_arm: pd.DataFrame, arm: str) -> str:
     if arm not in of_arm.index or absent(of_arm.loc[arm, "value"]):
         return NONE
-    row = records(of_arm.loc[[arm]])[0]
+    row = records_of(of_arm.loc[[arm]])[0]
     return f"{number_cell(row['value'], 2)} {interval_cell(row, 2)}".strip()
 
 
@@ -85,7 +85,7 @@ def time_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | 
     table, learning = group.tables.reading_times, group.tables.learning
     if table.empty:
         return []
-    cells = {(row["reader"], row["arm"]): row for row in records(table)}
+    cells = {(row["reader"], row["arm"]): row for row in records_of(table)}
     rows: list[Sequence[str] | Row] = []
     for reader in (ALL, *group.readers):
         texts = []
@@ -102,7 +102,7 @@ def time_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | 
             reader_label(row["reader"], group.kind),
             *(number_cell(row[part], 0) for part in ("first_half", "second_half", "session_1", "later")),
         )
-        for row in records(learning)
+        for row in records_of(learning)
     ]
     return [
         page.figure("times", figures.draw_times(group), file=f"{name}times"),
@@ -125,10 +125,10 @@ def blinding_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Bloc
             f"{row['index']:+.2f} {interval_cell(row, 2, '+')}",
             row["verdict"],
         )
-        for row in records(found.indices)
+        for row in records_of(found.indices)
     ]
     readers = []
-    for row in records(found.readers):
+    for row in records_of(found.readers):
         who = reader_label(row["reader"], group.kind)
         if not row["guesses"]:
             readers.append((who, "0/0", NONE, NONE, NONE))

@@ -12,12 +12,12 @@ import pandas as pd
 
 import medrestore
 from medrestore.checks import InputError, counted, fail
+from medrestore.data.tables import records_of
 from medrestore.domains.base import quantities
 from medrestore.files import atomic_path, require_empty_folder
 from medrestore.progress import progress_bar
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.quantified import Quantified
-from medrestore.study.analysis.tables import records
 from medrestore.study.analysis.verdict import listed
 from medrestore.study.labels import KIND_TITLES, arm_label, reader_label
 from medrestore.study.layout import canonical_json
@@ -177,7 +177,7 @@ def _quantified(page: ReportPage, found: Quantified) -> list[Block | None]:
             f"{row['sd']:.3f}",
             f"{row['lower']:+.3f} to {row['upper']:+.3f}",
         )
-        for row in records(found.agreement)
+        for row in records_of(found.agreement)
     ]
     words = {"phrase": found.quantity.phrase, "reference": arm_label(found.reference)}
     return [
@@ -191,7 +191,7 @@ def _record(page: ReportPage, analysis: StudyAnalysis) -> list[Block | None]:
     kinds = study.readers
     washout = float(study.plan["washout_days"] or 0)
     reads = []
-    for row in records(analysis.completeness):
+    for row in records_of(analysis.completeness):
         gap = row["least_days_between_sessions"]
         dates = row["first"] if row["first"] == row["last"] else f"{row['first']} to {row['last']}"
         reads.append(
@@ -212,7 +212,7 @@ def _record(page: ReportPage, analysis: StudyAnalysis) -> list[Block | None]:
             f"{row['right']}/{row['read']}",
             "yes" if row["passed"] else "no",
         )
-        for row in records(analysis.qualification)
+        for row in records_of(analysis.qualification)
     ]
     reasons = []
     for group in analysis.groups:
@@ -221,7 +221,7 @@ def _record(page: ReportPage, analysis: StudyAnalysis) -> list[Block | None]:
             totals = table.groupby(["reader", "reason"])["corrections"].sum().reset_index()
             reasons += [
                 (reader_label(row["reader"], group.kind), row["reason"] or "–", f"{row['corrections']}")
-                for row in records(totals)
+                for row in records_of(totals)
             ]
     planned = analysis.unblinded.planned
     told = planned[planned["image_sha256"].notna()]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medrestore.checks import counted
+from medrestore.data.tables import records_of
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.reader_group import ReaderGroup
-from medrestore.study.analysis.tables import records
 from medrestore.study.labels import ALL, arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.besides import agreement_parts, answer_parts, blinding_parts, time_parts
@@ -27,7 +27,7 @@ def error_section(page: ReportPage, analysis: StudyAnalysis) -> Table | None:
         table = group.tables.errors
         if table.empty:
             continue
-        cells = {(row["reader"], row["arm"]): row for row in records(table)}
+        cells = {(row["reader"], row["arm"]): row for row in records_of(table)}
         whole = "Human experts" if group.kind == "human" else "Model readers (model)"
         whole += f", {counted(len(group.readers), 'reader')}"
         # What is the truth for those whose consensus it is, is not for others.

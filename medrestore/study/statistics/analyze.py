@@ -20,11 +20,11 @@ from medrestore.study.statistics.between_readers import agreement_between_reader
 from medrestore.study.statistics.merit import figure_of_merit
 from medrestore.study.statistics.notes import notes_on
 from medrestore.study.statistics.obuchowski_rockette import ANALYSES, FIXED_READERS, RANDOM
-from medrestore.study.statistics.reads import MISSING, ReadTable, read_table
+from medrestore.study.statistics.reads import MISSING, ReadTable
 from medrestore.study.statistics.sections import Findings
 from medrestore.study.statistics.summary import summarize
 
-__all__ = ["TABLES", "Analysis", "analyze_file", "analyze_table"]
+__all__ = ["TABLES", "Analysis", "analyze_table"]
 
 READERS = ("random", "fixed")
 TABLES = ("differences", "methods", "per_reader", "per_reader_differences", "non_inferiority", "agreement")
@@ -194,53 +194,6 @@ def analyze_table(
     }
     entry["notes"] = notes_on(entry, found, used)
     return Analysis(entry)
-
-
-def analyze_file(
-    path: str | os.PathLike[str] | pd.DataFrame,
-    *,
-    output: str | os.PathLike[str],
-    metric: str,
-    positive_from: float | None = None,
-    covariance: str = "jackknife",
-    reference: str | None = None,
-    margin: float | None = None,
-    alpha: float = 0.05,
-    correction: str = "holm",
-    readers: str = "random",
-    missing: str = "refuse",
-) -> Analysis:
-    """Analyze a long CSV table and write the result to a folder; parameters as of :func:`analyze_table`.
-
-    Parameters
-    ----------
-    path
-        CSV file with the columns reader, method, case, truth, rating.
-    output
-        A new folder, or that of an earlier analysis.
-    metric, positive_from, covariance, reference, margin, alpha, correction, readers, missing
-        As of :func:`analyze_table`.
-
-    Raises
-    ------
-    InputError
-        As :func:`read_table`, :func:`analyze_table` and :meth:`Analysis.write`.
-    """
-    require_in_set("metric", metric, tuple(MEASURES))
-    analysis = analyze_table(
-        read_table(path, needs_truth=MEASURES[metric].judged),
-        metric=metric,
-        positive_from=positive_from,
-        covariance=covariance,
-        reference=reference,
-        margin=margin,
-        alpha=alpha,
-        correction=correction,
-        readers=readers,
-        missing=missing,
-    )
-    analysis.write(output)
-    return analysis
 
 
 def _check_comparison(table: ReadTable, reference: str | None, margin: float | None) -> None:

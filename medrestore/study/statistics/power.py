@@ -21,10 +21,10 @@ from medrestore.files import atomic_path, require_empty_folder
 from medrestore.study.measures import MEASURES
 from medrestore.study.statistics.merit import figure_of_merit
 from medrestore.study.statistics.obuchowski_rockette import Components, components
-from medrestore.study.statistics.reads import ReadTable, read_table
+from medrestore.study.statistics.reads import ReadTable
 from medrestore.study.statistics.summary import aligned
 
-__all__ = ["Pilot", "Power", "pilot_of", "power", "power_of_pilot", "power_of_table", "smallest_cases"]
+__all__ = ["Pilot", "Power", "pilot_of", "power", "power_of_table", "smallest_cases"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -253,6 +253,7 @@ def power_of_table(
     InputError
         When a setting is out of range, or the pilot has one reader or one method.
     """
+    require_in_set("metric", metric, tuple(MEASURES))
     require_in_range("difference", abs(difference), 0, math.inf, include_low=False, include_high=False)
     require_in_range("alpha", alpha, 0, 1, include_low=False, include_high=False)
     require_in_range("target", target, alpha, 1, include_low=False, include_high=False)
@@ -297,58 +298,6 @@ def power_of_table(
             "software": f"medrestore {medrestore.__version__}",
         }
     )
-
-
-def power_of_pilot(
-    pilot: str | os.PathLike[str] | pd.DataFrame,
-    *,
-    difference: float,
-    metric: str = "auc",
-    positive_from: float | None = None,
-    covariance: str = "jackknife",
-    readers: Sequence[int] = (),
-    cases: Sequence[int] = (),
-    target: float = 0.8,
-    alpha: float = 0.05,
-    output: str | os.PathLike[str] | None = None,
-) -> Power:
-    """Return the power of planned studies from a pilot on disk; write it where ``output`` is given.
-
-    Parameters
-    ----------
-    pilot
-        A study's folder, or a CSV file of reads.
-    difference, metric, positive_from, covariance, readers, cases, target, alpha
-        As of :func:`power_of_table`.
-    output
-        Folder for ``power.json`` and ``power.csv``.
-
-    Raises
-    ------
-    InputError
-        As :func:`read_table`, :func:`power_of_table` and :meth:`Power.write`.
-    """
-    require_in_set("metric", metric, tuple(MEASURES))
-    source: str | os.PathLike[str] | pd.DataFrame = pilot
-    if not isinstance(pilot, pd.DataFrame) and Path(pilot).is_dir():
-        from medrestore.study.analysis.analyze import study_reads
-        from medrestore.study.layout import open_study
-
-        source = study_reads(open_study(pilot), metric=metric)
-    found = power_of_table(
-        read_table(source, needs_truth=MEASURES[metric].judged),
-        difference=difference,
-        metric=metric,
-        positive_from=positive_from,
-        covariance=covariance,
-        readers=readers,
-        cases=cases,
-        target=target,
-        alpha=alpha,
-    )
-    if output is not None:
-        found.write(output)
-    return found
 
 
 def _notes(

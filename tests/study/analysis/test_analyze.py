@@ -13,7 +13,8 @@ from medrestore.checks import InputError
 from medrestore.files import sha256_file
 from medrestore.study.analysis.analyze import analyze_study, study_reads
 from medrestore.study.layout import READING, Study, open_study
-from medrestore.study.statistics.analyze import analyze_file
+from medrestore.study.statistics.analyze import analyze_table
+from medrestore.study.statistics.reads import read_table
 
 STANDARD, LOW, RESTORED = "armstandardzz", "armlowdosezz", "armtaskganzz"
 
@@ -63,9 +64,8 @@ def test_the_primary_endpoint_is_what_the_engine_finds_in_a_csv_file(
 ) -> None:
     analysis = analyze_study(read_example.folder, alpha=0.1, correction="bonferroni")
     study_reads(read_example).to_csv(tmp_path / "reads.csv", index=False)
-    alone = analyze_file(
-        tmp_path / "reads.csv",
-        output=tmp_path / "alone",
+    alone = analyze_table(
+        read_table(tmp_path / "reads.csv"),
         metric="error_rate",
         reference=STANDARD,
         margin=0.3,

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from medrestore.checks import InputError
 from medrestore.cli import app
 from medrestore.study.measures import COVARIANCES, MEASURES
-from medrestore.study.statistics.analyze import analyze_file, analyze_table
+from medrestore.study.statistics.analyze import analyze_table
 from medrestore.study.statistics.reads import read_table
 from medrestore.study.statistics.sections import wilson
 
@@ -87,7 +87,7 @@ def test_nothing_else_is_overwritten(make_reads: Callable[..., pd.DataFrame], tm
     path = tmp_path / "reads.csv"
     make_reads(1).to_csv(path, index=False)
     with pytest.raises(InputError, match="holds other files and no analysis of reads"):
-        analyze_file(path, output=tmp_path, metric="auc")
+        analyze_table(read_table(path), metric="auc").write(tmp_path)
     assert [item.name for item in tmp_path.iterdir()] == ["reads.csv"]
 
 
@@ -137,20 +137,19 @@ def test_scales_of_ratings_that_say_the_same(make_reads: Callable[..., pd.DataFr
     assert by_rating["differences"] == by_cut["differences"]
 
 
-def test_mean_rating_and_share_need_no_truth(make_reads: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
-    path = tmp_path / "reads.csv"
+def test_mean_rating_and_share_need_no_truth(make_reads: Callable[..., pd.DataFrame]) -> None:
     reads = make_reads(2).drop(columns="truth")
-    reads.to_csv(path, index=False)
-    mean = analyze_file(path, output=tmp_path / "mean", metric="mean_rating").as_dict()
+    table = read_table(reads, needs_truth=False)
+    mean = analyze_table(table, metric="mean_rating").as_dict()
     expected = reads.groupby("method")["rating"].mean()
     assert {row["method"]: row["mean"] for row in mean["methods"]} == pytest.approx(expected.to_dict())
     assert mean["cases"] == {"total": 19, "positive": None, "negative": None, "in_metric": 19}
-    share = analyze_file(path, output=tmp_path / "share", metric="share_at_least", positive_from=3).as_dict()
+    share = analyze_table(table, metric="share_at_least", positive_from=3).as_dict()
     expected = reads.assign(high=reads["rating"] >= 3).groupby(["reader", "method"])["high"].sum()
     for row in share["per_reader"]:
         assert row["events"] == expected[row["reader"], row["method"]]
     with pytest.raises(InputError, match="no column 'truth'"):
-        analyze_file(path, output=tmp_path / "auc", metric="auc")
+        read_table(reads)
 
 
 def test_wilson_intervals_are_those_published() -> None:

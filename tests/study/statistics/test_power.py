@@ -21,7 +21,6 @@ from medrestore.study.record.store import ReadStore
 from medrestore.study.statistics.power import (
     Pilot,
     power,
-    power_of_pilot,
     power_of_table,
     smallest_cases,
 )
@@ -120,11 +119,12 @@ def test_a_study_is_a_pilot(
                 for number, row in enumerate(study.reading_list.itertuples())
             ]
         )
-    found = power_of_pilot(study.folder, difference=0.1, metric="auc")
     reads = study_reads(study, metric="auc")
     assert len(reads) == 2 * 3 * 6
-    assert found.as_dict() == power_of_table(read_table(reads), difference=0.1).as_dict()
+    found = power_of_table(read_table(reads), difference=0.1)
     assert found.entry["pilot"]["cases"] == 6
+    command = ["study", "power", str(study.folder), "--difference", "0.1"]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).output == f"{found.summary}\n"
 
 
 def test_sensitivity_counts_positive_cases(make_reads: Callable[..., pd.DataFrame]) -> None:
@@ -149,10 +149,10 @@ def test_wrong_settings_are_refused(
     make_reads: Callable[..., pd.DataFrame], settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        power_of_pilot(make_reads(3), **{"difference": 0.1, **settings})
+        power_of_table(read_table(make_reads(3)), **{"difference": 0.1, **settings})
 
 
 @pytest.mark.parametrize("names", [{"readers": ("Ann",)}, {"methods": ("gan",)}])
 def test_a_pilot_of_one_is_refused(make_reads: Callable[..., pd.DataFrame], names: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="power needs a pilot of two readers and two methods or more"):
-        power_of_pilot(make_reads(3, **names), difference=0.1)
+        power_of_table(read_table(make_reads(3, **names)), difference=0.1)
