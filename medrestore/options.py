@@ -19,6 +19,7 @@ __all__ = [
     "Methods",
     "Observers",
     "OutputFolder",
+    "Samples",
     "Seed",
     "Task",
     "Workers",
@@ -48,6 +49,10 @@ Observers = Annotated[
     typer.Option("--observer", help="model.pt of an independent observer; repeat for several."),
 ]
 EvaluatedSplit = Annotated[str, typer.Option(help="Rows of this split are evaluated.")]
+Samples = Annotated[
+    int | None,
+    typer.Option(help="Keep dropout on, draw so many restorations, write their mean and standard deviation."),
+]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores when not given.")]
 
 

@@ -52,7 +52,7 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["train"], ["BUNDLE", "--variant", "--args_file", "--key value", "1e-4", "evaluated", "Example"]),
     (
         ["restore"],
-        ["--bundle", "--input", "--weights", "--samples", "standard deviation", "--split", "--contrast"],
+        ["INPUT", "--weights", "--samples", "standard deviation", "--split", "Options of histology"],
     ),
     (["evaluate"], ["NAME=FOLDER", "--output", "MANIFEST --help", "--domain", "--tracking-uri"]),
     (["pool"], ["EVALUATIONS", "one for each seed", "--seed"]),
@@ -115,9 +115,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---------------------------------------------------------------------------- help
 @pytest.mark.parametrize(("command", "parts"), COMMANDS, ids="-".join)
 def test_help_teaches(command: Sequence[str], parts: Sequence[str]) -> None:
-    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
-    assert result.exit_code == 0
-    shown = " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╰─╮╯]", " ", result.output).split())
+    shown = " ".join(re.sub("[│╭╰─╮╯]", " ", _help(command)).split())
     for part in parts:
         assert part.lower() in shown.lower()  # Typer has changed the case of arguments
 
@@ -127,6 +125,18 @@ KINDS = {
     "multicontrast-mri": ["subject_id", "session_id", "input", "input_sha256", "t1w", "t1w_sha256"],
     "histology": ["subject_id", "slide", "tile", "x", "y", "tile_size", "microns_per_pixel", "focus"],
 }
+
+
+def _help(words: Sequence[object]) -> str:
+    given = {"COLUMNS": "200", "TERMINAL_WIDTH": "200"}
+    result = CliRunner().invoke(app, [*map(str, words), "--help"], env=given)
+    assert result.exit_code == 0, result.output
+    return re.sub(r"\x1b\[[0-9;]*m", "", result.output)
+
+
+def _options(text: str) -> set[str]:
+    """Return the options that the help of a command names."""
+    return set(re.findall(r"^│[ *]+--([a-z][a-z-]*)", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["told by the table", "named"])
@@ -149,14 +159,10 @@ def test_help_of_a_table_names_the_options_of_its_kind(
     if not named:
         table.write_text(",".join(KINDS[kind]) + "\n")
     common = ["output", "method", "split", "seed", "tracking-uri", "experiment"]
-    words = [command, str(table), *(["--domain", kind] if named else []), "--help"]
-    result = CliRunner().invoke(app, words, env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
-    assert result.exit_code == 0, result.output
-    shown = set(
-        re.findall(r"^│[ *]+--([a-z][a-z-]*)", re.sub(r"\x1b\[[0-9;]*m", "", result.output), re.MULTILINE)
-    )
-    assert shown == {*options.split(), *(common if command == "evaluate" else []), "domain", "help"}
-    assert ("histology_evaluation" in result.output) == (command == "evaluate" and kind == "histology")
+    words = [command, str(table), *(["--domain", kind] if named else [])]
+    shown = _help(words)
+    assert _options(shown) == {*options.split(), *(common if command == "evaluate" else []), "domain", "help"}
+    assert ("histology_evaluation" in shown) == (command == "evaluate" and kind == "histology")
 
 
 def test_table_that_tells_no_kind_of_image_is_refused_until_one_is_named(
@@ -277,7 +283,7 @@ def test_bad_volume_is_refused_by_restore(
     bad = tmp_path / "bad.nii.gz"
     spoil(tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz", bad)
     ended = call(
-        *["restore", "--bundle", "amyloid_pet_taskgan", "--input", bad],
+        *["restore", bad],
         *["--output", tmp_path / "out", "--weights", weights],
     )
     ended.refused(str(bad), message)
@@ -285,17 +291,27 @@ def test_bad_volume_is_refused_by_restore(
 
 
 @pytest.mark.parametrize(
-    ("bundle", "option", "key"),
+    ("kind", "options"),
     [
-        ("amyloid_pet_taskgan", ["--contrast", "stir"], "contrasts"),
-        ("multicontrast_mri_taskgan", ["--dose-fraction", "0.1"], "dose_fraction"),
+        ("amyloid_pet.VolumeFileRestorer", "samples dose-fraction"),
+        ("multicontrast_mri.ContrastFileRestorer", "samples contrast"),
+        (
+            "histology.ImageFileRestorer",
+            "slide-microns-per-pixel override-microns-per-pixel background overlap compression jpeg-quality",
+        ),
     ],
 )
-def test_option_of_another_bundle_is_refused_by_restore(
-    bundle: str, option: list[str], key: str, call: Callable[..., Ended], tmp_path: Path
+def test_restore_has_the_options_that_mean_something_to_the_weights(
+    kind: str, options: str, call: Callable[..., Ended], tmp_path: Path
 ) -> None:
-    words = ["restore", "--bundle", bundle, "--input", tmp_path / "in.nii.gz", "--output", tmp_path / "out"]
-    call(*words, *option).refused("inference.yaml", f"has no key '{key}'")
+    save_file({"restorer": kind}, tmp_path / "model.pt")
+    words = ["restore", tmp_path / "in", "--weights", tmp_path / "model.pt"]
+    common = "weights output split device precision seed help"
+    assert _options(_help(words)) == {*options.split(), *common.split()}
+    refused = {"dose-fraction", "contrast", "background"} - {*options.split()}
+    for option in [*refused, "bundle", "input"]:
+        ended = call(*words, "--output", tmp_path / "out", f"--{option}", 1)
+        assert (ended.code, f"No such option: --{option}" in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize(("spoil", "message"), BAD_VOLUMES[:4])
@@ -372,8 +388,8 @@ def test_empty_split_is_refused_by_restore(
     call: Callable[..., Ended], tiny_cohort: Path, weights: Path, tmp_path: Path
 ) -> None:
     cohort = edited(tiny_cohort, tmp_path / "cohort", lambda table: table[table["split"] != "test"])
-    words = ["restore", "--bundle", "amyloid_pet_taskgan", "--weights", weights, "--split", "test"]
-    ended = call(*words, "--input", cohort / "manifest.csv", "--output", tmp_path / "out")
+    words = ["restore", cohort / "manifest.csv", "--weights", weights, "--split", "test"]
+    ended = call(*words, "--output", tmp_path / "out")
     ended.refused("no row of split 'test'", "it holds train, validation")
 
 
@@ -498,15 +514,15 @@ def test_name_of_a_file_is_no_code(
         shutil.copy(tiny_cohort / row.degraded, folder / f"{name}.nii.gz")
     model = Path("$model #1.pt")
     shutil.copy(weights, model)
-    words = ["restore", "--bundle", "amyloid_pet_taskgan", "--weights", model, "--precision", "fp32"]
-    ended = call(*words, "--input", folder, "--output", output)
+    words = ["--weights", model, "--precision", "fp32", "--output"]
+    ended = call("restore", folder, *words, output)
     assert ended.code == 0, ended.err
     assert f"restored to {output}" in ended.out
     assert {path.name for path in Path(output).glob("*.nii.gz")} == {
         f"{name}_restored.nii.gz" for name in NAMES
     }
     one = folder / f"{NAMES[-1]}.nii.gz"
-    assert call(*words, "--input", one, "--output", f"{output}2").code == 0
+    assert call("restore", one, *words, f"{output}2").code == 0
     # The same as cells of a table.
     table = table[: len(NAMES)].copy()
     table["degraded"] = [f"{name}.nii.gz" for name in NAMES]
@@ -514,7 +530,7 @@ def test_name_of_a_file_is_no_code(
         (folder / path).parent.mkdir(parents=True)
         shutil.copy(tiny_cohort / path, folder / path)
     pair_schema().with_checksums(table, folder).to_csv(folder / "$table #1.csv", index=False)
-    ended = call(*words, "--input", folder / "$table #1.csv", "--split", "test", "--output", f"{output}3")
+    ended = call("restore", folder / "$table #1.csv", "--split", "test", *words, f"{output}3")
     assert ended.code == 0, ended.err
     assert {path.name for path in tmp_path.iterdir()} == {
         *(folder.name, model.name),
@@ -672,8 +688,8 @@ def test_weights_that_are_none_are_refused(
     path = tmp_path / "model.pt"
     if make is not None:
         make(path)
-    words = ["restore", "--bundle", "amyloid_pet_taskgan", "--input", tiny_cohort / "manifest.csv"]
-    call(*words, "--output", tmp_path / "out", "--weights", path).refused(str(path), message)
+    words = ["restore", tiny_cohort / "manifest.csv", "--output", tmp_path / "out"]
+    call(*words, "--weights", path).refused(str(path), message)
 
 
 # ---------------------------------------------------------------------------- full disk
@@ -712,9 +728,8 @@ def test_folder_that_cannot_be_written_is_an_error_of_one_line(
     call: Callable[..., Ended], tiny_cohort: Path, weights: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    words = ["restore", "--bundle", "amyloid_pet_taskgan", "--weights", weights]
-    source = tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz"
-    call(*words, "--input", source, "--output", tmp_path / "file" / "out").refused(str(tmp_path / "file"))
+    source, output = tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz", tmp_path / "file" / "out"
+    call("restore", source, "--weights", weights, "--output", output).refused(str(tmp_path / "file"))
 
 
 # ---------------------------------------------------------------------------- output of others
@@ -759,7 +774,7 @@ def test_restoration_by_other_weights_is_refused_and_left_alone(
     call: Callable[..., Ended], tiny_cohort: Path, weights: Path, tmp_path: Path
 ) -> None:
     source, output = tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz", tmp_path / "out"
-    words = ["restore", "--bundle", "amyloid_pet_taskgan", "--input", source, "--output", output]
+    words = ["restore", source, "--output", output]
     done = call(*words, "--weights", weights)
     assert done.code == 0, done.err
     assert done.out.endswith(f"1 file restored to {output}\n")

@@ -35,10 +35,8 @@ def weights(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def restore(call: Call, weights: Path) -> Call:
     def run(source: Path, output: Path, *words: object) -> Ended:
-        return call(
-            *["restore", "--bundle", "amyloid_pet_taskgan", "--weights", weights, "--precision", "fp32"],
-            *["--input", source, "--output", output, *words],
-        )
+        given = ["--weights", weights, "--precision", "fp32", "--output", output]
+        return call("restore", source, *given, *words)
 
     return run
 

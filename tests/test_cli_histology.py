@@ -46,12 +46,13 @@ def test_from_slides_to_tables(call: Call, weights: Path, tmp_path: Path) -> Non
     checked = call("check", cohort / "manifest.csv")
     assert (checked.code, checked.out) == (0, f"{cohort / 'manifest.csv'}: 0 problems\n")
 
-    arguments = ["--bundle", "histology_srgan", "--weights", weights, "--precision", "fp32"]
-    done = call(
-        "restore", *arguments, "--input", cohort / "manifest.csv", "--split", "test", "--output", restored
-    )
+    words = ["--weights", weights, "--precision", "fp32", "--split", "test", "--output", restored]
+    done = call("restore", cohort / "manifest.csv", *words)
     assert done.code == 0, done.err
     assert done.out.endswith(f"11 files restored to {restored}\n")
+    call("restore", cohort / "manifest.csv", *words, "--overlap", 8).refused(
+        "overlap, background, compression and jpeg_quality are of slides", "Remedy: leave them out"
+    )
     store = f"sqlite:///{tmp_path}/mlflow.db"
     record = ["--tracking-uri", store, "--experiment", "tiles"]
     found = call(
@@ -72,9 +73,7 @@ def test_slide_is_reduced_and_restored(call: Call, weights: Path, tmp_path: Path
     low, output = tmp_path / "low.tiff", tmp_path / "restored"
     reduced = call("histology", "reduce", tmp_path / "slide.png", "--output", low, "--microns-per-pixel", 0.5)
     assert reduced.code == 0, reduced.err
-    done = call(
-        "restore", "--bundle", "histology_srgan", "--weights", weights, "--input", low, "--output", output
-    )
+    done = call("restore", low, "--weights", weights, "--output", output)
     assert done.code == 0, done.err
     with open_slide(output / "low_restored.tiff") as slide:
         assert (slide.width, slide.height) == (480, 320)
@@ -85,7 +84,7 @@ def test_slide_is_reduced_and_restored(call: Call, weights: Path, tmp_path: Path
     refused.refused(str(low))
 
 
-def test_mistakes_end_with_their_remedy(call: Call, weights: Path, tmp_path: Path) -> None:
+def test_mistakes_end_with_their_remedy(call: Call, tmp_path: Path) -> None:
     (tmp_path / "slides").mkdir()
     picture = Image.fromarray(np.full((300, 300, 3), 200, np.uint8))
     for name in ("a", "b", "c"):
@@ -102,8 +101,6 @@ def test_mistakes_end_with_their_remedy(call: Call, weights: Path, tmp_path: Pat
     )
     thirds = [word for name in ("train", "validation", "test") for word in ("--fraction", f"{name}=0.334")]
     call("histology", "tiles", slides, "--output", output, *thirds).refused("must add up to 1")
-    arguments = ["--bundle", "histology_srgan", "--weights", weights, "--input", slides, "--output", output]
-    call("restore", *arguments, "--samples", 4).refused("inference.yaml has no key 'samples'")
     call("histology", "tiles", slides, "--output", output, "--slide-microns-per-pixel", 0).refused(
         "error: slide_microns_per_pixel must be in [0.05, 20] micrometers, got 0"
     )
@@ -159,8 +156,8 @@ def write_svs(path: Path, pixels: np.ndarray = PIXELS, *, mpp: str = "2", **opti
 @pytest.fixture
 def restore(call: Call, weights: Path, tmp_path: Path) -> Callable[..., Ended]:
     def run(source: Path, *words: object) -> Ended:
-        chosen = ("--bundle", "histology_srgan", "--weights", weights, "--precision", "fp32")
-        return call("restore", *chosen, "--input", source, "--output", tmp_path / "out", *words)
+        chosen = ("--weights", weights, "--precision", "fp32", "--output", tmp_path / "out")
+        return call("restore", source, *chosen, *words)
 
     return run
 
@@ -254,30 +251,7 @@ def test_restoring_takes_the_options_of_slides(restore: Callable[..., Ended], tm
     restore(slide, "--overlap", -1).refused("overlap must be in")
     table = tmp_path / "manifest.csv"
     table.touch()
-    restore(table, "--overlap", 8).refused("--overlap is for slides", str(table))
     restore(table, "--slide-microns-per-pixel", 2).refused("a manifest states the resolution of its tiles")
-
-
-def test_options_of_slides_are_refused_by_name_where_they_mean_nothing(call: Call, tmp_path: Path) -> None:
-    for bundle in ("amyloid_pet_taskgan", "multicontrast_mri_taskgan"):
-        arguments = (
-            "restore",
-            "--bundle",
-            bundle,
-            "--input",
-            tmp_path / "a.nii",
-            "--output",
-            tmp_path / "out",
-        )
-        for option, value, key in (
-            ("--compression", "jpeg", "compression"),
-            ("--jpeg-quality", 90, "jpeg_quality"),
-            ("--background", "white", "background"),
-            ("--overlap", 8, "overlap"),
-            ("--slide-microns-per-pixel", 1, "microns_per_pixel"),
-        ):
-            call(*arguments, option, value).refused(f"inference.yaml has no key '{key}'")
-        call(*arguments, "--device", "nowhere").refused("device 'nowhere' cannot be used")  # a key of all
 
 
 def test_resolution_that_was_given_holds_where_none_is_stated(

@@ -20,6 +20,7 @@ import yaml
 from monai.bundle import scripts as monai_scripts
 
 from medrestore.checks import require_known_keys
+from medrestore.kinds import kinds
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -80,11 +81,13 @@ def parse_command(words: list[str]) -> typer.Context:
         assert rest[0] in command.commands, f"there is no command {' '.join([*path, rest[0]])}"
         command = command.commands[rest[0]]
         path, rest = [*path, rest[0]], rest[1:]
-    kinds = list(getattr(command, "kinds", {}).values())  # of tables that are not here to tell which
-    for kind in kinds[:-1]:
+    # Tables and weights that are not here would tell of what kind of image they are.
+    names = [point.name.replace("_", "-") for point in kinds()] if hasattr(command, "for_kind") else []
+    several = [command.for_kind(name) for name in names] or [command]
+    for one in several[:-1]:
         with suppress(Exception):
-            return kind.make_context(" ".join(path), list(rest))
-    return (kinds or [command])[-1].make_context(" ".join(path), rest)
+            return one.make_context(" ".join(path), list(rest))
+    return several[-1].make_context(" ".join(path), rest)
 
 
 def require_known_training(context: typer.Context) -> None:

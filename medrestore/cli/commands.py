@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from medrestore import __version__
-from medrestore.checks import InputError, counted, fail
+from medrestore.checks import InputError, fail
 from medrestore.cli.bundles import bundles_app
 from medrestore.cli.experiments import corruption_study
 from medrestore.cli.of_kinds import add_commands
@@ -113,138 +113,6 @@ def _as_overlay(file: Path) -> str:
     if file.suffix.lower() not in (".yaml", ".yml", ".json"):
         fail("is no file of keys and values", path=file, remedy="name a .yaml or .json file as --args_file")
     return str(file)
-
-
-@app.command()
-def restore(
-    output: Annotated[Path, typer.Option(help="Folder for the restorations.")],
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="INPUT",
-            help="A NIfTI volume (3D; of several channels 4D), or a slide or picture; a folder of them, or a "
-            "manifest (CSV). Bad files do not end the run: they are listed at its end, with code 2.",
-            show_default=False,
-        ),
-    ] = None,
-    input: Annotated[Path | None, typer.Option(help="INPUT, as an option.")] = None,
-    bundle: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or name of a bundle whose inference.yaml restores. Not needed for the model.pt of a "
-            "training, which says what it restores."
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="model.pt of a finished training; else the bundle's models/model.pt.")
-    ] = None,
-    samples: Annotated[
-        int,
-        typer.Option(
-            help="Keep dropout on, draw so many restorations, write their mean and standard deviation."
-        ),
-    ] = 0,
-    split: Annotated[str | None, typer.Option(help="Of a manifest, restore this split only.")] = None,
-    dose_fraction: Annotated[
-        float | None, typer.Option(help="PET: of a manifest, the rows at this dose fraction only.")
-    ] = None,
-    contrast: Annotated[
-        list[str] | None,
-        typer.Option(help="MRI: a contrast to restore; repeat. All that were trained when not given."),
-    ] = None,
-    microns_per_pixel: Annotated[
-        float | None,
-        typer.Option(
-            "--slide-microns-per-pixel",
-            "--microns-per-pixel",
-            help="Histology: of slides and pictures that do not state it.",
-        ),
-    ] = None,
-    override_microns_per_pixel: Annotated[
-        bool,
-        typer.Option(
-            "--override-microns-per-pixel",
-            help="Histology: the resolution that is given holds for slides too that state another.",
-        ),
-    ] = False,
-    background: Annotated[
-        str | None,
-        typer.Option(
-            help="Histology: what glass of a slide becomes: bicubic (enlarged), white, or restored as tissue "
-            "is. Default: bicubic."
-        ),
-    ] = None,
-    overlap: Annotated[
-        int | None,
-        typer.Option(
-            help="Histology: pixels of a slide by which windows reach into the next ones, where they are "
-            "blended. Default: 24."
-        ),
-    ] = None,
-    compression: Annotated[
-        str | None,
-        typer.Option(
-            help="Histology: of restored slides: jpeg, or deflate: lossless, several times as large. "
-            "Default: jpeg."
-        ),
-    ] = None,
-    jpeg_quality: Annotated[
-        int | None, typer.Option(help="Histology: of JPEG in restored slides, 1 to 100. Default: 90.")
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="cpu, cuda, cuda:1, ...; the first CUDA device if there is one when not given."),
-    ] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    seed: Seed = 0,
-) -> None:
-    """Restore volumes to NIfTI on the source's exact grid, slides to pyramidal TIFF; with JSON provenance."""
-    inputs = [path for path in (source, input) if path is not None]
-    if len(inputs) != 1:
-        raise InputError("restore takes one INPUT. Remedy: name one file, folder or manifest")
-    (images,) = inputs
-    options = {
-        "split": split,
-        "precision": precision,
-        "seed": seed,
-        "samples": samples or None,
-        "dose_fraction": dose_fraction,
-        "contrasts": contrast,
-        "microns_per_pixel": microns_per_pixel,
-        "override_microns_per_pixel": override_microns_per_pixel or None,
-        **_of_slides(
-            images, background=background, overlap=overlap, compression=compression, jpeg_quality=jpeg_quality
-        ),
-        "device": device,
-    }
-    if bundle is None:
-        from medrestore.inference.restorer import restore_files
-
-        if weights is None:
-            raise InputError("restore needs weights. Remedy: name the model.pt of a training as --weights")
-        written = restore_files(images, weights=weights, output_dir=output, **options)
-    else:
-        from medrestore.engines.bundle import open_bundle
-
-        # Keys of some bundles only: a bundle that has none of them says so.
-        given = {key: value for key, value in options.items() if value is not None}
-        given |= {"weights": str(weights)} if weights is not None else {}
-        overrides = {"input": str(images), "output_dir": str(output), "split": split, **given}
-        workflow = open_bundle(bundle, "inference", overrides=overrides)
-        workflow.initialize()
-        (written,) = workflow.run()
-        workflow.finalize()
-    typer.echo(f"{counted(len(written), 'file')} restored to {output}")
-
-
-def _of_slides(source: Path, **settings: Any) -> dict[str, Any]:
-    """Return the settings of whole slides; refuse them for a manifest, whose tiles need none."""
-    for key, value in settings.items():
-        if value is not None and source.suffix.lower() == ".csv":
-            raise InputError(
-                f"--{key.replace('_', '-')} is for slides, and {source} is a manifest. Remedy: leave it out"
-            )
-    return settings
 
 
 @app.command()

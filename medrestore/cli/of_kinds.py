@@ -9,6 +9,8 @@ absent:
     Reports the faults of a manifest.
 ``evaluate``, ``EXPERIMENT``
     Returns the evaluation; the MLflow experiment that it is recorded in, ``evaluation`` where none is named.
+``RESTORE``
+    Options of ``restore``, by the name of what is set: ``samples`` where there is none.
 ``COMMANDS``, ``GROUP``
     Commands of its own by name, and the name that they stand under. The module's docstring is its help.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
+from importlib.metadata import EntryPoint
 from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,8 +32,9 @@ import typer.main
 
 from medrestore.checks import InputError, require_in_set
 from medrestore.cli.record import Experiment, TrackingUri, recorded
+from medrestore.cli.restore import restore
 from medrestore.kinds import beside, kinds
-from medrestore.options import Manifest, report_problems
+from medrestore.options import Manifest, Samples, report_problems
 
 __all__ = ["add_commands"]
 
@@ -39,13 +43,12 @@ Named = Annotated[
     str | None,
     typer.Option("--domain", help="The kind of image, where the columns of the table do not tell it."),
 ]
-_KINDS = {point.name.replace("_", "-"): point for point in kinds()}
-"""Kinds of image by the name that the command line gives them."""
 
 
 def add_commands(app: typer.Typer, more: Mapping[str, Mapping[str, Function]]) -> None:
     """Add the commands of all kinds of image, and more of rooms above them, by kind and name."""
-    own: dict[str, Any] = {name: _commands_of(name) for name in _KINDS}
+    points = _points()
+    own: dict[str, Any] = {name: _commands_of(point) for name, point in points.items()}
     simulate = typer.Typer(no_args_is_help=True, help="Simulate a cohort of a kind of image.")
     for name, module in own.items():
         if hasattr(module, "simulate"):
@@ -58,34 +61,30 @@ def add_commands(app: typer.Typer, more: Mapping[str, Mapping[str, Function]]) -
             group.callback()(lambda: None)
             app.add_typer(group, name=module.GROUP)
     app.add_typer(simulate, name="simulate")
-    _add(
-        app,
-        "check",
-        {name: _taking(_check_of(name, module), domain=Named) for name, module in own.items()},
-        "Report all faults of a manifest at once; ends with code 1 when there is one.",
-    )
-    _add(
-        app,
-        "evaluate",
-        {
-            name: _taking(
-                module.evaluate,
-                recorded(module.evaluate),
-                tracking_uri=TrackingUri,
-                experiment=(Experiment, getattr(module, "EXPERIMENT", "evaluation")),
-                domain=Named,
-            )
-            for name, module in own.items()
-            if hasattr(module, "evaluate")
-        },
-        "Compare restorations of a split with the true images: tables, CSV, figure.",
-    )
+    for command, (of, text) in _SHARED.items():
+        every: dict[str, tuple[Parameter, list[str]]] = {}
+        for name, module in own.items():
+            for parameter in signature(of(points[name], module)).parameters.values():
+                every.setdefault(parameter.name, (parameter, []))[1].append(name)
+        parameters = [
+            parameter if len(having) == len(own) else _in_panel(parameter, ", ".join(having))
+            for parameter, having in every.values()
+        ]
+        by = "--weights model.pt" if "weights" in every else "MANIFEST"
+        help_text = f"{text}\n\nOptions of one kind of image alone: medrestore {command} {by} --help"
+        own_class = type("_Own", (_ByKind,), {"of": staticmethod(of)})
+        app.command(command, cls=own_class, help=help_text)(_declared(lambda **_: None, parameters, text))
 
 
-def _commands_of(name: str) -> Any:
+def _points() -> dict[str, EntryPoint]:
+    """Return the kinds of image by the name that the command line gives them."""
+    return {point.name.replace("_", "-"): point for point in kinds()}
+
+
+def _commands_of(point: EntryPoint) -> Any:
     """Return the module of a kind's commands; a package that is broken costs its own alone, and is named."""
     try:
-        return beside(_KINDS[name], "commands")
+        return beside(point, "commands")
     except InputError as error:
         typer.secho(f"warning: {error}", err=True, fg=typer.colors.YELLOW)
         return None
@@ -95,16 +94,43 @@ def _tell_manifest(simulate: Function, **given: Any) -> None:
     typer.echo(f"manifest: {simulate(**given)}")
 
 
-def _check_of(name: str, module: Any) -> Function:
+def _check_of(point: EntryPoint, module: Any) -> Function:
     """Return the check of a kind of image: its own, or that of its schema."""
 
     def check(manifest: Manifest) -> None:
         """Report all faults of a manifest and of its files at once; ends with code 1 when there is one."""
         from medrestore.domains.base import domain_called
 
-        report_problems(manifest, domain_called(_KINDS[name].name).schema_of(manifest).check(manifest))
+        report_problems(manifest, domain_called(point.name).schema_of(manifest).check(manifest))
 
-    return getattr(module, "check", check)
+    return _taking(getattr(module, "check", check), domain=Named)
+
+
+def _evaluate_of(point: EntryPoint, module: Any) -> Function:
+    """Return the evaluation of a kind of image."""
+
+    def evaluate(manifest: Manifest) -> Any:
+        """Compare nothing: this kind of image has no evaluation."""
+        raise InputError(f"{manifest}: {point.name} has no evaluation. Remedy: name another kind of image")
+
+    function = getattr(module, "evaluate", evaluate)
+    experiment = (Experiment, getattr(module, "EXPERIMENT", "evaluation"))
+    return _taking(
+        function, recorded(function), tracking_uri=TrackingUri, experiment=experiment, domain=Named
+    )
+
+
+def _restore_of(_: EntryPoint, module: Any) -> Function:
+    """Return what restores a kind of image."""
+    return _taking(restore, **getattr(module, "RESTORE", {"samples": Samples}))
+
+
+_SHARED: dict[str, tuple[Callable[[EntryPoint, Any], Function], str]] = {
+    "check": (_check_of, "Report all faults of a manifest at once; ends with code 1 when there is one."),
+    "evaluate": (_evaluate_of, "Compare restorations of a split with the true images: tables, CSV, figure."),
+    "restore": (_restore_of, cleandoc(restore.__doc__ or "")),
+}
+"""What makes the command of a kind of image, and what is said of it."""
 
 
 def _taking(function: Function, run: Function | None = None, **more: Any) -> Function:
@@ -117,6 +143,7 @@ def _taking(function: Function, run: Function | None = None, **more: Any) -> Fun
     parameters = [
         parameter.replace(annotation=hints[name], kind=Parameter.KEYWORD_ONLY)
         for name, parameter in signature(function).parameters.items()
+        if parameter.kind is not Parameter.VAR_KEYWORD
     ]
     for name, hint in more.items():
         annotation, default = hint if isinstance(hint, tuple) else (hint, None)
@@ -139,7 +166,7 @@ def _declared(call: Function, parameters: list[Parameter], text: str | None) -> 
 class _ByKind(typer.core.TyperCommand):
     """A command that becomes that of the kind of image its words name."""
 
-    kinds: Mapping[str, typer.core.TyperCommand]
+    of: Callable[[EntryPoint, Any], Function]
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         loose = super().make_context(
@@ -150,40 +177,33 @@ class _ByKind(typer.core.TyperCommand):
             ignore_unknown_options=True,
             allow_extra_args=True,
         )
-        kind = _kind_of(loose.params.get("manifest"), loose.params.get("domain"))
+        kind = _kind_of(**loose.params)
         if kind is None:
             return super().make_context(info_name, args, parent, **extra)
-        require_in_set("--domain", kind, tuple(self.kinds))
-        return self.kinds[kind].make_context(info_name, args, parent, **extra)
+        return self.for_kind(kind).make_context(info_name, args, parent, **extra)
+
+    def for_kind(self, kind: str) -> Any:
+        """Return the command of a kind of image."""
+        points = _points()
+        require_in_set("--domain", kind, tuple(points))
+        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        alone.command(self.name)(self.of(points[kind], beside(points[kind], "commands")))
+        return typer.main.get_command(alone)
 
 
-def _kind_of(manifest: Path | None, named: str | None) -> str | None:
-    """Return the kind of image that is named, or that a manifest is of; None where there is neither."""
-    if named is not None or manifest is None:
-        return named
+def _kind_of(
+    *, manifest: Path | None = None, domain: str | None = None, weights: Path | None = None, **_: Any
+) -> str | None:
+    """Return the kind of image that is named, or that a manifest or weights are of; None without them."""
+    if weights is not None:
+        from medrestore.inference.restorer import kind_of_weights
+
+        return kind_of_weights(weights).replace("_", "-")
+    if domain is not None or manifest is None:
+        return domain
     from medrestore.domains.base import domain_of_table
 
     return domain_of_table(manifest).name.replace("_", "-")
-
-
-def _add(app: typer.Typer, name: str, functions: Mapping[str, Function], text: str) -> None:
-    """Add a command that has the options of a kind of image."""
-    commands: dict[str, typer.core.TyperCommand] = {}
-    for kind, function in functions.items():
-        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        alone.command(name)(function)
-        commands[kind] = typer.main.get_command(alone)  # type: ignore[assignment]
-    every: dict[str, tuple[Parameter, list[str]]] = {}
-    for kind, function in functions.items():
-        for parameter in signature(function).parameters.values():
-            every.setdefault(parameter.name, (parameter, []))[1].append(kind)
-    parameters = [
-        parameter if len(of) == len(functions) else _in_panel(parameter, ", ".join(of))
-        for parameter, of in every.values()
-    ]
-    help_text = f"{text}\n\nOptions of one kind of image alone: medrestore {name} MANIFEST --help"
-    own = type("_Own", (_ByKind,), {"kinds": commands})
-    app.command(name, cls=own, help=cleandoc(help_text))(_declared(lambda **_: None, parameters, text))
 
 
 def _in_panel(parameter: Parameter, title: str) -> Parameter:

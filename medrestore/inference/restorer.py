@@ -18,7 +18,7 @@ from medrestore.kinds import beside, kinds
 from medrestore.networks.device import require_device
 from medrestore.networks.weights import build_network, load_model
 
-__all__ = ["file_restorer_of", "load_restorer", "restore_files"]
+__all__ = ["file_restorer_of", "kind_of_weights", "load_restorer", "restore_files"]
 
 _Kind = type[FileRestorer[Any, Any]]
 
@@ -145,6 +145,11 @@ def restore_files(
     return kind(kind.find(source, **finds), inferer, output_dir=output_dir, bundle=bundle, **writes).run()
 
 
+def kind_of_weights(weights: str | os.PathLike[str]) -> str:
+    """Return the kind of image that weights restore: see :func:`file_restorer_of`."""
+    return _found(load_model(weights), weights)[0]
+
+
 def file_restorer_of(model: Mapping[str, Any], *, weights: str | os.PathLike[str]) -> _Kind:
     """Return the class that restores files with such weights.
 
@@ -166,17 +171,21 @@ def file_restorer_of(model: Mapping[str, Any], *, weights: str | os.PathLike[str
     A file that was written before files named it is known by what else it says: of all whose needs it
     meets, the restorer that needs most.
     """
+    return _found(model, weights)[1]
+
+
+def _found(model: Mapping[str, Any], weights: str | os.PathLike[str]) -> tuple[str, _Kind]:
     points = {point.name: point for point in kinds()}
     if "restorer" not in model:
-        known = [kind for point in points.values() for kind in _restorers(point).values()]
-        fitting = [kind for kind in known if set(kind.needs) <= model.keys()]
+        known = [(name, kind) for name, point in points.items() for kind in _restorers(point).values()]
+        fitting = [pair for pair in known if set(pair[1].needs) <= model.keys()]
         if not fitting:
             fail(
                 "names no restorer: these are no weights of a training of images",
                 path=weights,
                 remedy="name the model.pt of a finished training",
             )
-        return max(fitting, key=lambda kind: len(kind.needs))
+        return max(fitting, key=lambda pair: len(pair[1].needs))
     domain, _, name = str(model["restorer"]).partition(".")
     kind = _restorers(points[domain]).get(name) if domain in points else None
     if kind is None:
@@ -185,7 +194,7 @@ def file_restorer_of(model: Mapping[str, Any], *, weights: str | os.PathLike[str
             path=weights,
             remedy="install the package, and its version, that it was trained with",
         )
-    return kind
+    return domain, kind
 
 
 def _taken(what: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

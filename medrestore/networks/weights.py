@@ -78,8 +78,8 @@ def _ours(payload: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
         fail(
             "is a plain state dict, which does not say what network it is of",
             path=path,
-            remedy="name the model.pt of a training; for the generator alone, restore with a bundle whose "
-            "inference.yaml describes it",
+            remedy="name the model.pt of a training; for the generator alone, let python -m monai.bundle run "
+            "the inference.yaml of a bundle, which describes it",
         )
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         raise InputError(f"{path}: was not written by medrestore (no format {FORMAT} in it)")

@@ -124,26 +124,20 @@ def test_options_that_mean_nothing_to_the_weights_are_refused(
         load_restorer(write(*IMAGES), device="cpu", samples=4)
 
 
-def test_volumes_are_restored_without_a_bundle_as_with_one(
+def test_what_a_bundle_began_is_taken_up_by_the_command(
     call: Callable[..., Ended], write: Callable[..., Path], tiny_cohort: Path, tmp_path: Path
 ) -> None:
-    manifest, words = tiny_cohort / "manifest.csv", ["--weights", write(*VOLUMES), "--precision", "fp32"]
-    more = [*words, "--split", "test", "--samples", "2", "--dose-fraction", "0.01"]
-    done = call("restore", manifest, *more, "--output", tmp_path / "a")
+    manifest, weights, output = tiny_cohort / "manifest.csv", write(*VOLUMES), tmp_path / "out"
+    more = {"precision": "fp32", "split": "test", "samples": 2, "dose_fraction": 0.01}
+    written = restore_files(
+        manifest, weights=weights, output_dir=output, bundle="amyloid_pet_taskgan", **more
+    )
+    before = {path: path.stat().st_mtime_ns for path in output.iterdir()}
+    words = [word for key, value in more.items() for word in (f"--{key.replace('_', '-')}", value)]
+    done = call("restore", manifest, "--weights", weights, *words, "--output", output)
     assert done.code == 0, done.err
-    named = ["--bundle", "amyloid_pet_taskgan", "--input", manifest]
-    assert call("restore", *named, *more, "--output", tmp_path / "b").code == 0
-    names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
-    for name in names:
-        first, second = (tmp_path / folder / name for folder in ("a", "b"))
-        if name.endswith(".json"):
-            records = [json.loads(path.read_text()) for path in (first, second)]
-            assert [record.pop("bundle") for record in records] == ["", "amyloid_pet_taskgan"]
-            assert records[0] == records[1]
-        else:
-            assert first.read_bytes() == second.read_bytes()
-    assert call("restore", manifest, *more, "--output", tmp_path / "b").code == 0  # begun with a bundle named
+    assert f"{len(written)} files restored to {output}" in done.out
+    assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
 
 
 def test_slides_are_restored_without_a_bundle(
@@ -159,7 +153,9 @@ def test_slides_are_restored_without_a_bundle(
 
 
 def test_what_and_by_what_must_be_said(call: Callable[..., Ended], tmp_path: Path) -> None:
-    output = ["--output", tmp_path / "out"]
-    call("restore", *output, "--weights", "model.pt").refused("restore takes one INPUT")
-    call("restore", "a.nii", "--input", "b.nii", *output).refused("restore takes one INPUT")
-    call("restore", "a.nii", *output).refused("restore needs weights", "--weights")
+    weights, output = ["--weights", tmp_path / "model.pt"], ["--output", tmp_path / "out"]
+    call("restore", "a.nii", *weights, *output).refused("there are no weights here. Remedy: train first")
+    save_model({"restorer": "amyloid_pet.VolumeFileRestorer"}, {}, tmp_path / "model.pt")
+    for words, lacking in ((["a.nii"], "--weights"), (weights, "INPUT")):
+        ended = call("restore", *words, *output)
+        assert (ended.code, lacking in ended.err) == (2, True)

@@ -13,6 +13,7 @@ from medrestore.options import (
     Methods,
     Observers,
     OutputFolder,
+    Samples,
     Seed,
     Task,
     Workers,
@@ -24,9 +25,14 @@ from medrestore.options import (
 if TYPE_CHECKING:
     from medrestore.evaluation.record import Evaluation
 
-__all__ = ["COMMANDS", "GROUP", "check", "evaluate", "simulate"]
+__all__ = ["COMMANDS", "GROUP", "RESTORE", "check", "evaluate", "simulate"]
 
 GROUP = "pet"
+
+DoseFraction = Annotated[
+    float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
+]
+RESTORE = {"samples": Samples, "dose_fraction": DoseFraction}
 
 
 def simulate(
@@ -89,9 +95,7 @@ def evaluate(
         ),
     ] = None,
     split: EvaluatedSplit = "test",
-    dose_fraction: Annotated[
-        float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
-    ] = None,
+    dose_fraction: DoseFraction = None,
     seed: Seed = 0,
 ) -> Evaluation:
     """Compare restorations: image quality, T and observers, SUVR, dose equivalent; table, CSV, figure.

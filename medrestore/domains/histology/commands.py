@@ -22,7 +22,7 @@ from medrestore.options import (
 if TYPE_CHECKING:
     from medrestore.evaluation.record import Evaluation
 
-__all__ = ["COMMANDS", "EXPERIMENT", "GROUP", "evaluate"]
+__all__ = ["COMMANDS", "EXPERIMENT", "GROUP", "RESTORE", "evaluate"]
 
 GROUP = "histology"
 EXPERIMENT = "histology_evaluation"
@@ -31,6 +31,48 @@ Scale = Annotated[int, typer.Option(help="Pixels of the target for one of the in
 Sigma = Annotated[
     float, typer.Option(help="Gaussian before subsampling, pixels of the target: as in training.")
 ]
+SlideMicrons = Annotated[
+    float | None,
+    typer.Option(
+        "--slide-microns-per-pixel",
+        "--microns-per-pixel",
+        help="Of slides and pictures that do not state their resolution.",
+    ),
+]
+OverrideMicrons = Annotated[
+    bool,
+    typer.Option(
+        "--override-microns-per-pixel",
+        help="The resolution that is given holds for slides too that state another.",
+    ),
+]
+RESTORE = {
+    "microns_per_pixel": SlideMicrons,
+    "override_microns_per_pixel": OverrideMicrons,
+    "background": Annotated[
+        str | None,
+        typer.Option(
+            help="What glass of a slide becomes: bicubic (enlarged), white, or restored as tissue is. "
+            "Default: bicubic."
+        ),
+    ],
+    "overlap": Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels of a slide by which windows reach into the next ones, where they are blended. "
+            "Default: 24."
+        ),
+    ],
+    "compression": Annotated[
+        str | None,
+        typer.Option(
+            help="Of restored slides: jpeg, or deflate: lossless, several times as large. Default: jpeg."
+        ),
+    ],
+    "jpeg_quality": Annotated[
+        int | None, typer.Option(help="Of JPEG in restored slides, 1 to 100. Default: 90.")
+    ],
+}
 
 
 def tiles(
@@ -162,20 +204,8 @@ def reduce(
     output: Annotated[Path, typer.Option(help="The reduced slide, a .tiff file.")],
     scale: Scale = 4,
     sigma: Sigma = 2.0,
-    microns_per_pixel: Annotated[
-        float | None,
-        typer.Option(
-            "--slide-microns-per-pixel",
-            "--microns-per-pixel",
-            help="Of a slide that does not state its resolution.",
-        ),
-    ] = None,
-    override_microns_per_pixel: Annotated[
-        bool,
-        typer.Option(
-            "--override-microns-per-pixel", help="What is given holds, though the slide states another."
-        ),
-    ] = False,
+    microns_per_pixel: SlideMicrons = None,
+    override_microns_per_pixel: OverrideMicrons = False,
     compression: Annotated[
         str, typer.Option(help="jpeg, or deflate: lossless, several times as large.")
     ] = "jpeg",

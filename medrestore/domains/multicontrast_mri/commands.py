@@ -14,6 +14,7 @@ from medrestore.options import (
     Methods,
     Observers,
     OutputFolder,
+    Samples,
     Seed,
     Task,
     Workers,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
     from medrestore.evaluation.record import Evaluation
 
-__all__ = ["COMMANDS", "GROUP", "check", "evaluate", "simulate"]
+__all__ = ["COMMANDS", "GROUP", "RESTORE", "check", "evaluate", "simulate"]
 
 GROUP = "mri"
 
@@ -48,6 +49,15 @@ Component = Annotated[
     ),
 ]
 Channels = Annotated[int | None, typer.Option(help="Number of input images, with --component any.")]
+RESTORE = {
+    "samples": Samples,
+    "contrasts": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--contrast", help="A contrast to restore; repeat. All that were trained when not given."
+        ),
+    ],
+}
 
 
 def simulate(

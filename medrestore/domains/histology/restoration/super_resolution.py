@@ -209,6 +209,11 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
             raise InputError(
                 "tiles and slides cannot be restored by one evaluator. Remedy: one after the other"
             )
+        if tiles and self.settings != SlideSettings():
+            raise InputError(
+                "tile, overlap, background, compression and jpeg_quality are of slides, and these are "
+                "tiles of a manifest. Remedy: leave them out"
+            )
         self.suffix, self.source = (".png", "tile") if tiles else (".tiff", "slide")
         self._checksums: dict[str, str] = {}
         self._warned: set[str] = set()
