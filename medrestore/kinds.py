@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pkgutil
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import ModuleType
 
 from medrestore.checks import InputError, one_line
 
-__all__ = ["GROUP", "added_kinds", "beside", "kinds", "own_kinds"]
+__all__ = ["GROUP", "added_kinds", "beside", "files_beside", "kinds", "own_kinds"]
 
 GROUP = "medrestore.domains"
 """Of entry points: a package of its own adds a kind of image by ``NAME = "package.module:DOMAIN"``.
@@ -60,3 +63,12 @@ def beside(point: EntryPoint, name: str) -> ModuleType | None:
             f"{wanted} cannot be loaded ({type(error).__name__}: {one_line(error)}). "
             "Remedy: repair or uninstall that package"
         ) from error
+
+
+def files_beside(name: str) -> dict[str, Traversable]:
+    """Return the files of a name by the kind of image that they lie beside, its underscores as hyphens."""
+    found = {}
+    for point in kinds():
+        with suppress(Exception):  # a package that is broken has none; it is named where it is needed
+            found[point.name.replace("_", "-")] = files(point.module.rpartition(".")[0]) / name
+    return {kind: place for kind, place in found.items() if place.is_file()}

@@ -10,7 +10,7 @@ import pytest
 import medrestore
 
 PACKAGE = Path(medrestore.__file__).parent
-ROOMS = ("data", "inference", "evaluation", "engines", "tracking")
+ROOMS = ("data", "inference", "evaluation", "engines", "experiments", "tracking")
 WORDS = re.compile(
     r"amyloid|suvr|lesion|contrast\b|slide(?!r)|(?<!percen)(?<!quan)tile|stain|nuclei", re.IGNORECASE
 )

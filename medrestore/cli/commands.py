@@ -12,7 +12,7 @@ import typer
 from medrestore import __version__
 from medrestore.checks import InputError, fail
 from medrestore.cli.bundles import bundles_app
-from medrestore.cli.experiments import corruption_study
+from medrestore.cli.experiments import commands_of_studies
 from medrestore.cli.of_kinds import add_commands
 from medrestore.cli.study import study_app
 from medrestore.cli.track import track_app
@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-add_commands(app, {"histology": {"corruption-study": corruption_study}})
+add_commands(app, commands_of_studies())
 app.add_typer(bundles_app)
 app.add_typer(study_app, name="study")
 app.add_typer(track_app, name="track")

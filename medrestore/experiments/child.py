@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 20.0
 
 
 def train_and_restore(task: Mapping[str, Any]) -> None:
-    """Train a run of a bundle, or continue it, and restore the tiles of a split with it.
+    """Train a run of a bundle, or continue it, and restore a split with it.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def train_and_restore(task: Mapping[str, Any]) -> None:
     from medrestore.experiments.corruption_plan import configuration_checksum
     from medrestore.experiments.runs import train_run
 
-    if configuration_checksum(task["overlays"], {}) != task["configuration"]:
+    if configuration_checksum(task["bundle"], task["overlays"], {}) != task["configuration"]:
         raise InputError(
             f"the configuration of {task['bundle']} with {', '.join(task['overlays'])} was changed since the "
             "study was called: runs would not compare. Remedy: change it back, or begin a study in another "
@@ -75,21 +75,20 @@ def evaluate_cell(task: Mapping[str, Any]) -> None:
     Parameters
     ----------
     task
-        ``manifest``, ``methods`` (folders by name), ``weights`` of one of them, which say how the
-        low-resolution tiles were made, ``output``, ``split``, ``baselines``, ``pairs`` and ``workers``.
+        ``evaluate``: what is called, with which arguments; ``manifest``, ``methods`` (folders by name),
+        ``weights`` of one of them, which say how images are degraded, ``output``, ``split``, ``pairs`` and
+        ``workers``.
     """
-    from medrestore.domains.histology.evaluation.evaluate import evaluate_tiles
+    from medrestore.experiments.description import call
     from medrestore.networks.weights import load_file
 
-    model = load_file(task["weights"])
-    evaluate_tiles(
-        task["manifest"],
+    call(
+        task["evaluate"],
+        {"model": load_file(task["weights"])},
+        manifest=task["manifest"],
         methods=task["methods"],
         output=task["output"],
         split=task["split"],
-        scale=int(model["scale"]),
-        sigma=float(model["sigma"]),
-        baselines=tuple(task["baselines"]),
         pairs=[(first, second) for first, second in task["pairs"]],
         workers=task["workers"],
     )

@@ -7,43 +7,81 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from pydoc import locate
+from typing import TYPE_CHECKING, Any, cast
 
 from medrestore.checks import InputError, fail, require_in_range, require_known_keys
-from medrestore.experiments.corruption_results import REFERENCE
+from medrestore.experiments.description import Run, methods_of, read_description
 from medrestore.experiments.jobs import Job, cores_per_job
 from medrestore.files import sha256_file
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
-    "BUNDLE",
+    "FILE",
     "LEVELS",
-    "VARIANTS",
+    "Corruption",
     "StudyPlan",
     "configuration_checksum",
     "evaluation_folder",
+    "find_study",
     "make_jobs",
     "make_plan",
-    "require_encoder_weights",
+    "require_ready",
 ]
 
-BUNDLE = "histology_srgan"
+FILE = "corruption.yaml"
+"""Beside a kind of image, of which there is such a study."""
+
 LEVELS = tuple(step / 20 for step in range(11))
-"""Parts of the training pairs that the paper corrupts: 0, 5, ..., 50 %."""
-
-VARIANTS = ("srgan", "e", "qe", "sqe")
-"""The paper's methods, each improving on the one before by its claim."""
-
-AUTOENCODER = "autoencoder"
-OWN_ENCODER = ("srgan",)
-"""Variants that need no autoencoder: their encoding is VGG19's."""
+"""Parts of the training pairs that are corrupted: 0, 5, ..., 50 %."""
 
 OURS = (
     *("seed", "dataset_dir", "manifest", "output_dir", "tracking_uri", "experiment", "run_name"),
-    *("corruption_fraction", "encoder_weights", "parent_run"),
+    *("corruption_fraction", "parent_run"),
 )
-"""Keys of the bundle that the study sets itself."""
+"""Keys of the bundle that the study sets itself, beside those that runs need."""
 
 SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """What a kind of image says of the study.
+
+    Parameters
+    ----------
+    bundle
+        What is trained; it has a key ``corruption_fraction``.
+    unit
+        What one image is called.
+    runs
+        By name, in their order. An overlay that is not among them is a method that needs what the last one
+        does.
+    ready
+        Function of a run's configuration and of its overrides; refuses, before all, what cannot be trained.
+    evaluate
+        ``call`` and ``arguments``, beside manifest, methods, output, split, pairs and workers; what their
+        values may be: :func:`~medrestore.experiments.description.value_of`. ``model`` is that of the first
+        method.
+    reference
+        A method that needs no training, so that no corruption reaches it.
+    panels
+        Metrics of the figure, and what is better.
+    """
+
+    bundle: str
+    unit: str
+    runs: Mapping[str, Run]
+    ready: str
+    evaluate: Mapping[str, Any]
+    reference: str
+    panels: Mapping[str, str]
+
+    def run(self, name: str) -> Run:
+        """Return a run."""
+        return self.runs.get(name, list(self.runs.values())[-1])
 
 
 @dataclass(frozen=True)
@@ -52,8 +90,10 @@ class StudyPlan:
 
     Parameters
     ----------
+    study
+        What the kind of image says.
     manifest
-        Of the tiles.
+        Of the images.
     levels
         Of corruption, rising.
     variants, seeds, overlays, overrides, jobs
@@ -62,6 +102,7 @@ class StudyPlan:
         Checksum of the configuration of every kind of run, by its overlay; in the order of training.
     """
 
+    study: Corruption
     manifest: Path
     levels: tuple[float, ...]
     variants: tuple[str, ...]
@@ -75,7 +116,7 @@ class StudyPlan:
         """Return what calls that share a folder must share, as JSON gives it back."""
         settings = {
             "manifest_sha256": sha256_file(self.manifest),
-            "bundle": BUNDLE,
+            "bundle": self.study.bundle,
             "variants": self.variants,
             "overrides": self.overrides,
             "split": SPLIT,
@@ -93,8 +134,15 @@ class StudyPlan:
         return [*self.overlays, run]
 
 
+def find_study(subject: str) -> Corruption:
+    """Return the study of a kind of image; refuse another one, naming those that have one."""
+    return read_description(Corruption, subject, FILE)
+
+
 def make_plan(
+    study: Corruption,
     manifest: Path,
+    table: pd.DataFrame,
     levels: Sequence[float],
     variants: Sequence[str],
     seeds: Sequence[int],
@@ -103,7 +151,7 @@ def make_plan(
     overrides: Mapping[str, Any] | None,
     jobs: int,
 ) -> StudyPlan:
-    """Check the settings of a study.
+    """Check the settings of a study; ``table`` is that of the manifest.
 
     Raises
     ------
@@ -111,7 +159,6 @@ def make_plan(
         For those that make none; see :func:`~medrestore.experiments.corruption_study.run_corruption_study`.
     """
     from medrestore.data.schema import split_rows
-    from medrestore.domains.histology.schema import TILES
 
     for name, values in (("levels", levels), ("variants", variants), ("seeds", seeds)):
         if not values or len(set(values)) != len(values):
@@ -119,28 +166,29 @@ def make_plan(
     for level in levels:
         require_in_range("levels", level, 0, 1)
     require_in_range("jobs", jobs, 1, 1024)
-    if AUTOENCODER in variants:
-        raise InputError(f"variants must be methods, got {tuple(variants)}: {AUTOENCODER} is trained anyway")
+    for name in variants:
+        if not study.run(name).compared:
+            raise InputError(f"variants must be methods, got {tuple(variants)}: {name} is trained anyway")
     given = dict(overrides or {})
     for key in given:
-        if key in OURS:
+        if key in OURS or any(key in run.needs for run in study.runs.values()):
             raise InputError(f"overrides must not hold {key!r}: the study sets it")
     try:
         json.dumps(given)
     except TypeError as error:
         raise InputError(f"overrides must be plain values: {error}") from error
-    table = TILES.read(manifest)
     for split in ("train", "validation", SPLIT):
         split_rows(table, split)
     count = len(split_rows(table, "train"))
     for level in levels:
         if level > 0 and round(level * count) == 0:
-            fail(f"a level of {level:g} corrupts none of {count} training tiles", path=manifest)
+            fail(f"a level of {level:g} corrupts none of {count} training {study.unit}s", path=manifest)
     # Files are named from anywhere by children.
     named = tuple(
         str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name for name in overlays
     )
     plan = StudyPlan(
+        study,
         manifest.resolve(),
         tuple(sorted(float(level) for level in levels)),
         tuple(variants),
@@ -150,13 +198,13 @@ def make_plan(
         jobs,
         {},
     )
-    runs = ([AUTOENCODER] if set(variants) - set(OWN_ENCODER) else []) + list(variants)
-    for run in runs:
-        plan.configurations[run] = configuration_checksum(plan.overlays_of(run), given)
+    needed = {need for name in variants for need in study.run(name).needs.values()}
+    for run in [name for name in study.runs if name in needed] + list(variants):
+        plan.configurations[run] = configuration_checksum(study.bundle, plan.overlays_of(run), given)
     return plan
 
 
-def configuration_checksum(overlays: Sequence[str], overrides: Mapping[str, Any]) -> str:
+def configuration_checksum(bundle: str, overlays: Sequence[str], overrides: Mapping[str, Any]) -> str:
     """Return the checksum of a run's merged configuration: of its values, not of how they are written.
 
     Raises
@@ -164,52 +212,54 @@ def configuration_checksum(overlays: Sequence[str], overrides: Mapping[str, Any]
     InputError
         For an overlay that is not there, or a key that the configuration does not have.
     """
-    merged = _merged_configuration(overlays, overrides)
+    merged = _merged_configuration(bundle, overlays, overrides)
     return hashlib.sha256(json.dumps(merged, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def require_encoder_weights(plan: StudyPlan) -> None:
-    """Require, before hours of training, the weights of VGG19 where a variant of a study needs them.
+def require_ready(plan: StudyPlan) -> None:
+    """Refuse, before hours of training, a variant that cannot be trained; say which of the study can.
 
     Raises
     ------
     InputError
-        When they are not there; says where to fetch them, or how to do without.
+        When one cannot.
     """
-    from medrestore.networks.vgg import weights_file
 
-    for variant in set(plan.variants) & set(OWN_ENCODER):
-        if not any(key.split("::")[0] == "encoder" for key in plan.overrides):
-            merged = _merged_configuration(plan.overlays_of(variant), plan.overrides)
-            try:
-                weights_file(plan.overrides.get("vgg_weights", merged["vgg_weights"]))
-            except InputError as error:
-                others = ", ".join(name for name in VARIANTS if name not in OWN_ENCODER)
-                raise InputError(f"variant {variant}: {error}; or study the variants {others}") from error
+    def problem(variant: str) -> InputError | None:
+        merged = _merged_configuration(plan.study.bundle, plan.overlays_of(variant), plan.overrides)
+        try:
+            cast(Any, locate(plan.study.ready))(merged, plan.overrides)
+        except InputError as error:
+            return error
+        return None
+
+    for variant in plan.variants:
+        if error := problem(variant):
+            others = ", ".join(name for name in methods_of(plan.study.runs) if problem(name) is None)
+            raise InputError(f"variant {variant}: {error}; or study the variants {others}") from error
 
 
-def _merged_configuration(overlays: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _merged_configuration(
+    bundle: str, overlays: Sequence[str], overrides: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the configuration of a run without its overrides, whose keys it must know."""
     from medrestore.engines.bundle import bundle_configuration
 
-    merged = bundle_configuration(BUNDLE, "train", overlays)
+    merged = bundle_configuration(bundle, "train", overlays)
     known = {key.split("::")[0]: None for key in overrides}
-    require_known_keys(f"{BUNDLE}, train.yaml", known, merged)
+    require_known_keys(f"{bundle}, train.yaml", known, merged)
     return merged
 
 
 def make_jobs(plan: StudyPlan, folder: Path, *, experiment: str, parent_run: str) -> list[Job]:
     """Return all trainings and evaluations; an evaluation follows the trainings that it needs."""
     work = []
-    encoder_kept = AUTOENCODER in plan.configurations
     for level, seed in plan.cells():
         cell = _cell_name(level, seed)
-        encoder = f"{AUTOENCODER}_{cell}"
-        needed = []
         for run in plan.configurations:
-            name = f"{run}_{cell}"
-            trained = folder / "runs" / name / "model.pt"
-            restored = folder / "restored" / name
+            name, told = f"{run}_{cell}", plan.study.run(run)
+            trained, restored = folder / "runs" / name / "model.pt", folder / "restored" / name
+            needs = {key: f"{need}_{cell}" for key, need in told.needs.items()}
             overrides = {
                 **plan.overrides,
                 "dataset_dir": str(plan.manifest.parent),
@@ -219,42 +269,39 @@ def make_jobs(plan: StudyPlan, folder: Path, *, experiment: str, parent_run: str
                 "experiment": experiment,
                 "run_name": name,
                 "parent_run": parent_run,
+                **{key: str(folder / "runs" / need / "model.pt") for key, need in needs.items()},
             }
-            shares = run != AUTOENCODER and run not in OWN_ENCODER
-            if shares:
-                overrides["encoder_weights"] = str(folder / "runs" / encoder / "model.pt")
             target = {"manifest": str(plan.manifest), "split": SPLIT, "output": str(restored)}
             task = {
                 "do": "train",
-                "bundle": BUNDLE,
+                "bundle": plan.study.bundle,
                 "folder": str(folder),
                 "run": name,
                 "overlays": plan.overlays_of(run),
                 "configuration": plan.configurations[run],
                 "overrides": overrides,
-                "restore": None if run == AUTOENCODER else target,
+                "restore": target if told.compared else None,
             }
-            products = (trained,) if run == AUTOENCODER else (trained, restored)
-            work.append(Job(name, run, task, products, (encoder,) if shares and encoder_kept else ()))
-            if run != AUTOENCODER:
-                needed.append(name)
-        work.append(_evaluation_job(plan, folder, cell, tuple(needed)))
+            products = (trained, restored) if told.compared else (trained,)
+            work.append(Job(name, run, task, products, tuple(needs.values())))
+        work.append(_evaluation_job(plan, folder, cell))
     return work
 
 
-def _evaluation_job(plan: StudyPlan, folder: Path, cell: str, needed: tuple[str, ...]) -> Job:
+def _evaluation_job(plan: StudyPlan, folder: Path, cell: str) -> Job:
     place = folder / "evaluations" / cell
+    needed = tuple(f"{variant}_{cell}" for variant in plan.variants)
     methods = {
         variant: str(folder / "restored" / name) for variant, name in zip(plan.variants, needed, strict=True)
     }
     task = {
         "do": "evaluate",
+        "evaluate": plan.study.evaluate,
         "manifest": str(plan.manifest),
         "methods": methods,
         "weights": str(folder / "runs" / needed[0] / "model.pt"),
         "output": str(place),
         "split": SPLIT,
-        "baselines": [REFERENCE],
         "pairs": list(zip(plan.variants[1:], plan.variants[:-1], strict=True)),
         "workers": cores_per_job(plan.jobs),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,16 +14,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore import rng
-from medrestore.checks import InputError, fail
-from medrestore.domains.histology.domain import DOMAIN
+from medrestore.checks import InputError
 from medrestore.evaluation.tables import RESAMPLES, difference_table, summary_table
+from medrestore.evaluation.titles import Metrics
+from medrestore.experiments.corruption_plan import Corruption
 from medrestore.files import atomic_path
 from medrestore.metrics.intervals import Interval, bootstrap_mean
 
-__all__ = ["REFERENCE", "StudyResults", "load_results", "pool_cells", "ratio_of_means", "write_results"]
+__all__ = ["TABLES", "StudyResults", "pool_cells", "ratio_of_means", "write_results"]
 
-REFERENCE = "bicubic"
-"""Needs no training, so that no corruption reaches it."""
+TABLES = ("results", "by_seed", "changes", "differences")
 
 Cell: TypeAlias = tuple[float, int]
 """Level and seed."""
@@ -47,17 +47,21 @@ class StudyResults:
     differences
         Between variants at one level: ``level``, ``first``, ``second``, ``metric``, ``mean``, ``low``,
         ``high``, ``subjects``.
+    study, metrics
+        Of the kind of image.
     """
 
     results: pd.DataFrame
     by_seed: pd.DataFrame
     changes: pd.DataFrame
     differences: pd.DataFrame
+    study: Corruption
+    metrics: Metrics
 
     @property
     def variants(self) -> list[str]:
         """Those that were trained, in order."""
-        return [str(name) for name in self.results["variant"].unique() if name != REFERENCE]
+        return [str(name) for name in self.results["variant"].unique() if name != self.study.reference]
 
     @property
     def seeds(self) -> int:
@@ -70,14 +74,23 @@ class StudyResults:
         return sorted(float(level) for level in self.results["level"].dropna().unique())
 
 
-def pool_cells(cells: Mapping[Cell, pd.DataFrame], *, variants: Sequence[str], seed: int = 0) -> StudyResults:
+def pool_cells(
+    cells: Mapping[Cell, pd.DataFrame],
+    study: Corruption,
+    metrics: Metrics,
+    *,
+    variants: Sequence[str],
+    seed: int = 0,
+) -> StudyResults:
     """Pool the evaluations of all levels and seeds.
 
     Parameters
     ----------
     cells
-        By level and seed: a row per tile and method (``subject_id``, ``session_id``, ``method``, metrics),
-        the same tiles in all; every level with the same seeds.
+        By level and seed: a row per image and method (``subject_id``, ``session_id``, ``method``, metrics),
+        the same images in all; every level with the same seeds.
+    study, metrics
+        Of the kind of image.
     variants
         Methods that were trained, in order; the first is what the changes of the others are compared with.
     seed
@@ -86,50 +99,50 @@ def pool_cells(cells: Mapping[Cell, pd.DataFrame], *, variants: Sequence[str], s
     Raises
     ------
     InputError
-        When the cells are not those of whole levels, or of other tiles, or lack a variant.
+        When the cells are not those of whole levels, or of other images, or lack a variant.
 
     Notes
     -----
-    A tile's value is the mean over the seeds, a patient's the mean over the tiles; intervals are over
+    An image's value is the mean over the seeds, a patient's the mean over the images; intervals are over
     patients: seeds of a training are no further patients. How much a training's chance matters is in
     ``by_seed``.
     """
-    _require_alike(cells, variants)
+    _require_alike(cells, variants, study.unit)
     levels = sorted({level for level, _ in cells})
     seeds = sorted({number for _, number in cells})
-    reference = next(iter(cells.values()))
-    reference = reference[reference["method"] == REFERENCE]
-    metrics = DOMAIN.metrics.among(reference.columns)
-    tiles = {
+    first = next(iter(cells.values()))
+    untrained = first[first["method"] == study.reference]
+    names = metrics.among(first.columns)
+    images = {
         level: pd.concat(
-            [_over_seeds([cells[level, number] for number in seeds], name, metrics) for name in variants],
+            [_over_seeds([cells[level, number] for number in seeds], name, names) for name in variants],
             ignore_index=True,
         )
         for level in levels
     }
     parts = [
-        summary_table(table, metrics=DOMAIN.metrics, seed=seed).assign(level=level, seeds=len(seeds))
-        for level, table in tiles.items()
+        summary_table(table, metrics=metrics, seed=seed).assign(level=level, seeds=len(seeds))
+        for level, table in images.items()
     ]
-    if len(reference):
-        parts.append(
-            summary_table(reference, metrics=DOMAIN.metrics, seed=seed).assign(level=math.nan, seeds=0)
-        )
+    if len(untrained):
+        parts.append(summary_table(untrained, metrics=metrics, seed=seed).assign(level=math.nan, seeds=0))
     results = pd.concat(parts, ignore_index=True).rename(
         columns={"method": "variant", "subjects": "patients"}
     )
     order = ["level", "variant", "metric", "mean", "low", "high", "seeds", "patients"]
     pairs = _pairs(variants)
     differences = [
-        difference_table(table, metrics=DOMAIN.metrics, pairs=pairs, seed=seed).assign(level=level)
-        for level, table in tiles.items()
+        difference_table(table, metrics=metrics, pairs=pairs, seed=seed).assign(level=level)
+        for level, table in images.items()
     ]
     columns = ["level", "first", "second", "metric", "mean", "low", "high", "subjects"]
     return StudyResults(
         results[order],
-        _by_seed(cells, variants, metrics),
-        _changes(tiles, variants, [name for name in metrics if DOMAIN.metrics.title_of(name).paired], seed),
+        _by_seed(cells, variants, names),
+        _changes(images, variants, [name for name in names if metrics.title_of(name).paired], seed),
         pd.concat(differences, ignore_index=True)[columns],
+        study,
+        metrics,
     )
 
 
@@ -166,56 +179,34 @@ def ratio_of_means(
 
 
 def write_results(found: StudyResults, folder: str | os.PathLike[str]) -> None:
-    """Write ``results.csv``, ``by_seed.csv``, ``changes.csv`` and ``differences.csv``."""
-    for item in fields(found):
-        with atomic_path(Path(folder) / f"{item.name}.csv") as temporary:
-            getattr(found, item.name).to_csv(temporary, index=False, lineterminator="\n")
+    """Write :data:`TABLES`, a CSV file each."""
+    for name in TABLES:
+        with atomic_path(Path(folder) / f"{name}.csv") as temporary:
+            getattr(found, name).to_csv(temporary, index=False, lineterminator="\n")
 
 
-def load_results(folder: str | os.PathLike[str]) -> StudyResults:
-    """Read the tables of :func:`write_results` back.
-
-    Raises
-    ------
-    InputError
-        When one is missing or no table.
-    """
-    tables = {}
-    for item in fields(StudyResults):
-        path = Path(folder) / f"{item.name}.csv"
-        try:
-            # A variant may be named like a number or "nan": names are text.
-            text = dict.fromkeys(("variant", "first", "second", "metric"), str)
-            tables[item.name] = pd.read_csv(
-                path.absolute(), dtype=text, na_values=[""], keep_default_na=False
-            )
-        except (OSError, ValueError) as error:
-            fail(f"is no table of a corruption study ({error})", path=path, remedy="run the study to its end")
-    return StudyResults(**tables)
-
-
-def _require_alike(cells: Mapping[Cell, pd.DataFrame], variants: Sequence[str]) -> None:
+def _require_alike(cells: Mapping[Cell, pd.DataFrame], variants: Sequence[str], unit: str) -> None:
     if not cells:
         raise InputError("cells must hold at least one evaluation")
     wanted = {(level, seed) for level, _ in cells for _, seed in cells}
     if set(cells) != wanted:
         lacking = ", ".join(f"level {level:g} seed {seed}" for level, seed in sorted(wanted - set(cells)))
         raise InputError(f"every level must have every seed; there is no evaluation of {lacking}")
-    tiles: dict[str, Any] = {}
+    images: list[Any] = []
     for (level, seed), table in cells.items():
         for name in variants:
             held = table[table["method"] == name]
             if held.empty:
                 raise InputError(f"the evaluation of level {level:g} seed {seed} has no method {name!r}")
             found = sorted(zip(held["subject_id"], held["session_id"], strict=True))
-            if tiles.setdefault("all", found) != found:
+            if found != (images := images or found):
                 raise InputError(
-                    f"the evaluation of {name!r} at level {level:g} with seed {seed} is one of other tiles"
+                    f"the evaluation of {name!r} at level {level:g} with seed {seed} is one of other {unit}s"
                 )
 
 
 def _over_seeds(tables: Sequence[pd.DataFrame], variant: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return a variant's tiles, each with its mean over the seeds."""
+    """Return a variant's images, each with its mean over the seeds."""
     held = pd.concat([table[table["method"] == variant] for table in tables], ignore_index=True)
     means = held.groupby(["subject_id", "session_id"], sort=True)[list(metrics)].mean()
     return means.reset_index().assign(method=variant)
@@ -243,14 +234,14 @@ def _by_seed(
 
 
 def _changes(
-    tiles: Mapping[float, pd.DataFrame], variants: Sequence[str], metrics: Iterable[str], seed: int
+    images: Mapping[float, pd.DataFrame], variants: Sequence[str], metrics: Iterable[str], seed: int
 ) -> pd.DataFrame:
     """Return how every variant changes from the lowest level, patient by patient."""
-    base, *others = sorted(tiles)
+    base, *others = sorted(images)
     names = list(metrics)
     means = {
         (level, str(name)): table[table["method"] == name].groupby("subject_id")[names].mean()
-        for level, table in tiles.items()
+        for level, table in images.items()
         for name in variants
     }
     rows = []

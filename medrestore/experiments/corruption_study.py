@@ -12,24 +12,25 @@ from typing import Any
 from medrestore import __version__
 from medrestore.checks import counted
 from medrestore.claims import Claim, claimed
-from medrestore.domains.histology.domain import DOMAIN
-from medrestore.experiments.corruption_figure import draw_corruption
+from medrestore.domains.base import domain_called
+from medrestore.evaluation.titles import Metrics
+from medrestore.experiments.corruption_figure import corruption_figure
 from medrestore.experiments.corruption_plan import (
-    BUNDLE,
     LEVELS,
-    VARIANTS,
     StudyPlan,
     evaluation_folder,
+    find_study,
     make_jobs,
     make_plan,
-    require_encoder_weights,
+    require_ready,
 )
-from medrestore.experiments.corruption_results import StudyResults, load_results, pool_cells, write_results
+from medrestore.experiments.corruption_results import TABLES, StudyResults, pool_cells, write_results
 from medrestore.experiments.corruption_tables import tables_text
+from medrestore.experiments.description import methods_of
 from medrestore.experiments.jobs import run_jobs
 from medrestore.files import atomic_path
 
-__all__ = ["BUNDLE", "LEVELS", "VARIANTS", "render_corruption_study", "run_corruption_study"]
+__all__ = ["run_corruption_study"]
 
 RECORD = "study.json"
 RESULTS = ("results.csv", "evaluations/*/per_subject.csv", "runs/*/model.pt", "runs/*/checkpoint.pt")
@@ -37,11 +38,12 @@ RESULTS = ("results.csv", "evaluations/*/per_subject.csv", "runs/*/model.pt", "r
 
 
 def run_corruption_study(
+    subject: str,
     manifest: str | os.PathLike[str],
     *,
     output: str | os.PathLike[str],
     levels: Sequence[float] = LEVELS,
-    variants: Sequence[str] = VARIANTS,
+    variants: Sequence[str] | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     overlays: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
@@ -55,8 +57,10 @@ def run_corruption_study(
 
     Parameters
     ----------
+    subject
+        Kind of image, which says what is trained (``corruption.yaml``).
     manifest
-        Of the tiles, with rows of the splits train, validation and test.
+        With rows of the splits train, validation and test.
     output
         New or empty folder, or that of an earlier call with the same settings, which is continued: what is
         done is kept. Later calls may name other levels and seeds.
@@ -64,7 +68,7 @@ def run_corruption_study(
         Parts of the training pairs whose target is corrupted, from 0 to 1.
     variants
         Overlays of the bundle that are trained and compared, in this order: changes are compared with those
-        of the first, and each variant with the one before it.
+        of the first, and each variant with the one before it. Those of the kind of image when not given.
     seeds
         One training of each variant and level for each: of weights, batches and the choice of corrupted
         pairs.
@@ -99,19 +103,28 @@ def run_corruption_study(
 
     Notes
     -----
-    Figure 3 (a1) to (a3) of the paper. At each level and seed one autoencoder is trained, on the corrupted
-    targets as they are: who has a badly curated training set has no clean one for the autoencoder. All
-    variants but ``srgan`` share it. The paper reports one training of each; here are several, and intervals
-    over patients. Order is by seed: a study that is cut short can be read with fewer seeds by a call that
-    names those that are done.
+    At each level and seed what methods need, as an autoencoder, is trained once for all of them, on the
+    corrupted targets as they are: who has a badly curated training set has no clean one for it. Papers report
+    one training of each; here are several, and intervals over patients. Order is by seed: a study that is cut
+    short can be read with fewer seeds by a call that names those that are done.
     """
     from medrestore.tracking.outbox import UNSENT
     from medrestore.tracking.recording import RUN_FILE
 
+    study = find_study(subject)
+    domain = domain_called(subject.replace("-", "_"))
     plan = make_plan(
-        Path(manifest), levels, variants, seeds, overlays=overlays, overrides=overrides, jobs=jobs
+        study,
+        Path(manifest),
+        domain.schema_of(manifest).read(manifest),
+        levels,
+        methods_of(study.runs) if variants is None else variants,
+        seeds,
+        overlays=overlays,
+        overrides=overrides,
+        jobs=jobs,
     )
-    require_encoder_weights(plan)
+    require_ready(plan)
     with claimed(
         output,
         plan.record(),
@@ -123,35 +136,17 @@ def run_corruption_study(
         facts={"medrestore_version": __version__},
     ) as claim:
         folder = claim.folder.resolve()
-        _run(plan, replace(claim, folder=folder), experiment, tracking_uri, show=show, progress=progress)
-    return folder
-
-
-def render_corruption_study(output: str | os.PathLike[str]) -> Path:
-    """Write figure and tables of a finished study again, from its CSV files alone.
-
-    Parameters
-    ----------
-    output
-        Folder of the study.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    InputError
-        When it holds no finished study.
-    """
-    folder = Path(output)
-    _draw(load_results(folder), folder)
+        _run(
+            *(plan, domain.metrics, replace(claim, folder=folder), experiment, tracking_uri),
+            show=show,
+            progress=progress,
+        )
     return folder
 
 
 def _run(
     plan: StudyPlan,
+    metrics: Metrics,
     claim: Claim,
     experiment: str | None,
     tracking_uri: str | None,
@@ -184,36 +179,35 @@ def _run(
             progress=progress,
         )
         cells = {
-            cell: load_evaluation(
-                evaluation_folder(folder, *cell), metrics_of=lambda *_: DOMAIN.metrics
-            ).per_subject
+            cell: load_evaluation(evaluation_folder(folder, *cell), metrics_of=lambda *_: metrics).per_subject
             for cell in plan.cells()
         }
-        found = pool_cells(cells, variants=plan.variants)
+        found = pool_cells(cells, plan.study, metrics, variants=plan.variants)
         write_results(found, folder)
         _draw(found, folder)
         claim.note({"medrestore_version": __version__, **selected, "finished": True})
         if show is not None:
             show(folder)
         _log(parent, found)
-        names = ("figure.png", "tables.md", RECORD)
-        tables = ("results.csv", "by_seed.csv", "changes.csv", "differences.csv")
-        parent.log_files([folder / name for name in (*names, *tables)])
+        names = ("figure.png", "tables.md", RECORD, *(f"{name}.csv" for name in TABLES))
+        parent.log_files([folder / name for name in names])
 
 
 def _draw(found: StudyResults, folder: Path) -> None:
-    draw_corruption(found, path=folder / "figure.png")
+    with atomic_path(folder / "figure.png") as temporary:
+        corruption_figure(found).savefig(temporary, format="png")
     with atomic_path(folder / "tables.md") as temporary:
         temporary.write_text(tables_text(found, notes=_notes(found)), encoding="utf-8")
 
 
 def _notes(found: StudyResults) -> list[str]:
+    unit = found.study.unit
     seeds = found.seeds
     patients = int(found.results["patients"].max())
-    several = "a tile's value is the mean over seeds, " if seeds > 1 else ""
+    several = f"a {unit}'s value is the mean over seeds, " if seeds > 1 else ""
     lines = [
         f"{counted(patients, 'test patient')}, {counted(seeds, 'seed')}; {several}a patient's "
-        "the mean over tiles."
+        f"the mean over {unit}s."
     ]
     if patients > 1:
         lines.append("In parentheses: 95 % bootstrap intervals over patients.")
@@ -222,7 +216,7 @@ def _notes(found: StudyResults) -> list[str]:
             "Seeds are no further patients: how much the chance of a training matters is in by_seed.csv."
         )
     if any(level > 0 for level in found.levels):
-        lines.append("Corrupted are the targets of training pairs alone; test tiles are clean.")
+        lines.append(f"Corrupted are the targets of training pairs alone; test {unit}s are clean.")
     if len(found.changes) and len(found.variants) > 1:
         lines.append("A ratio is given where the interval of the first method's change leaves out 0.")
     if patients == 1:

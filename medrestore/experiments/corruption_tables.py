@@ -8,11 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from medrestore.domains.histology.domain import DOMAIN
 from medrestore.evaluation.markdown import interval_text, markdown_table
-from medrestore.experiments.corruption_results import REFERENCE, StudyResults
-
-label_of = DOMAIN.metrics.label_of
+from medrestore.experiments.corruption_results import StudyResults
 
 __all__ = ["percent", "tables_text"]
 
@@ -45,19 +42,20 @@ def tables_text(found: StudyResults, *, notes: Sequence[str] = ()) -> str:
         the first variant, paired differences between variants, and the standard deviation over seeds.
     """
     parts = []
-    for metric in DOMAIN.metrics.in_order(found.results["metric"].unique()):
-        parts += [f"## {DOMAIN.metrics.title_of(metric).title}", *_of_metric(found, metric)]
+    for metric in found.metrics.in_order(found.results["metric"].unique()):
+        parts += [f"## {found.metrics.title_of(metric).title}", *_of_metric(found, metric)]
     return "\n\n".join(parts) + "\n\n" + "".join(f"- {line}\n" for line in notes)
 
 
 def _of_metric(found: StudyResults, metric: str) -> list[str]:
-    digits = DOMAIN.metrics.title_of(metric).digits
-    levels, variants = found.levels, found.variants
+    digits, label_of = found.metrics.title_of(metric).digits, found.metrics.label_of
+    levels, variants, untrained = found.levels, found.variants, found.study.reference
     means = _cells(found.results, metric, "variant", lambda row: _text(row, "mean", digits))
-    reference = means.get((REFERENCE, None))
+    reference = means.get((untrained, None))
     for level in levels if reference else ():
-        means[REFERENCE, level] = reference or ""
-    parts = [_table("Method", [*variants, *([REFERENCE] if reference else [])], levels, means, label_of)]
+        means[untrained, level] = reference or ""
+    names = [*variants, *([untrained] if reference else [])]
+    parts = [_table("Method", names, levels, means, label_of)]
     changed = _cells(found.changes, metric, "variant", lambda row: _text(row, "change", digits, sign="+"))
     if changed:
         parts += [
@@ -72,8 +70,9 @@ def _of_metric(found: StudyResults, metric: str) -> list[str]:
             ]
     pairs = _cells(found.differences, metric, "pair", lambda row: _text(row, "mean", digits, sign="+"))
     if pairs:
-        names = list(dict.fromkeys(pair for pair, _ in pairs))
-        parts += ["Paired differences at each level:", _table("Methods", names, levels, pairs, _pair_label)]
+        labels = {pair: " - ".join(map(label_of, pair)) for pair, _ in pairs}
+        table = _table("Methods", list(labels), levels, pairs, labels.__getitem__)
+        parts += ["Paired differences at each level:", table]
     if found.seeds > 1:
         spread = found.by_seed[found.by_seed["metric"] == metric].groupby(["variant", "level"])["mean"].std()
         texts = {key: f"{value:.{digits + 1}f}" for key, value in spread.items()}
@@ -114,7 +113,3 @@ def _ratio(row: Mapping[Any, Any]) -> str:
     if math.isnan(row["ratio"]):
         return NOT_KNOWN
     return interval_text(row["ratio"], row["ratio_low"], row["ratio_high"], digits=2)
-
-
-def _pair_label(pair: tuple[str, str]) -> str:
-    return f"{label_of(pair[0])} - {label_of(pair[1])}"

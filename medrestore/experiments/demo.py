@@ -5,43 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from itertools import count
 from pathlib import Path
-from pydoc import locate
 from typing import Any, cast
 
 import typer
-import yaml
 
-from medrestore.checks import require_in_set
+from medrestore.experiments.description import Run, call, methods_of, read_description
 from medrestore.experiments.runs import command, how_to_compare, say, train_run
 from medrestore.files import atomic_path, require_empty_folder
-from medrestore.kinds import added_kinds, own_kinds
+from medrestore.kinds import files_beside
 
-__all__ = ["Demo", "Rehearsal", "Run", "find_demo", "run_demo", "subjects"]
+__all__ = ["Demo", "Rehearsal", "find_demo", "run_demo", "subjects"]
 
-
-@dataclass(frozen=True)
-class Run:
-    """A training of the bundle: the overlay of its name, after those that every training gets.
-
-    Parameters
-    ----------
-    compared
-        Restores the test split, and is evaluated.
-    needs
-        Runs, each before this one, whose weights it gets: by key of the configuration.
-    seeded
-        Gets the seed of the call; else it keeps that of its overlay.
-    """
-
-    compared: bool = False
-    needs: Mapping[str, str] = field(default_factory=dict)
-    seeded: bool = True
+FILE = "demo.yaml"
 
 
 @dataclass(frozen=True)
@@ -82,8 +61,8 @@ class Demo:
         Folder that tells an earlier demonstration.
     prepare
         Steps to a manifest in ``cohort``: ``title`` (none where it belongs to the step before), ``call``,
-        ``arguments``. In values ``$folder``, ``$seed``, ``$size`` and ``$made`` (of the step before) are
-        objects, ``{folder}`` for text; what has ``call`` itself is called.
+        ``arguments``; what their values may be: :func:`~medrestore.experiments.description.value_of`, of
+        ``folder``, ``seed``, ``size`` and ``made``, by the step before.
     runs
         By name, in their order.
     restoring
@@ -110,41 +89,15 @@ class Demo:
     size: str | None = None
     rehearsal: Rehearsal | None = None
 
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Runs that are compared."""
-        return tuple(name for name, run in self.runs.items() if run.compared)
-
-
-def _files() -> dict[str, Traversable]:
-    """Return the demonstrations by kind of image, an underscore as a hyphen."""
-    places = {
-        point.name.replace("_", "-"): files(point.module.rpartition(".")[0]) / "demo.yaml"
-        for point in (*own_kinds(), *added_kinds())
-    }
-    return {name: place for name, place in places.items() if place.is_file()}
-
 
 def subjects() -> tuple[str, ...]:
     """Return the kinds of image that have a demonstration."""
-    return tuple(_files())
+    return tuple(files_beside(FILE))
 
 
 def find_demo(subject: str) -> Demo:
-    """Return the demonstration of a kind of image.
-
-    Raises
-    ------
-    InputError
-        When there is none: names those there are.
-    """
-    found = _files()
-    require_in_set("SUBJECT", subject, tuple(found))
-    given = yaml.safe_load(found[subject].read_text(encoding="utf-8"))
-    given["runs"] = {name: Run(**run) for name, run in given["runs"].items()}
-    if "rehearsal" in given:
-        given["rehearsal"] = Rehearsal(**given["rehearsal"])
-    return Demo(**given)
+    """Return the demonstration of a kind of image; refuse another one, naming those there are."""
+    return read_description(Demo, subject, FILE)
 
 
 def run_demo(
@@ -197,9 +150,9 @@ def run_demo(
     for step in demo.prepare:
         if "title" in step:
             headline(step["title"].format_map(known), next(numbers))
-        known["made"] = _value({key: step[key] for key in ("call", "arguments")}, known)
+        known["made"] = call(step, known)
     manifest = known["made"]
-    compared = tuple(demo.methods if methods is None else methods)
+    compared = tuple(methods_of(demo.runs) if methods is None else methods)
     runs = {name: run for name, run in demo.runs.items() if not run.compared or name in compared}
     weights = {name: folder / "runs" / name / "model.pt" for name in runs}
     training = next(numbers)
@@ -220,11 +173,12 @@ def run_demo(
     for method, place in restored.items():
         restore_files(manifest, weights=weights[method], output_dir=place, bundle=demo.bundle, split="test")
     headline("evaluating", next(numbers))
-    evaluation = cast(Any, locate(demo.evaluate["call"]))(
-        manifest,
+    evaluation = call(
+        demo.evaluate,
+        {**known, "weights": weights},
+        manifest=manifest,
         methods=restored,
         output=folder / "evaluation",
-        **_value(demo.evaluate["arguments"], {**known, "weights": weights}),
     )
     typer.echo(evaluation.markdown)
     log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
@@ -244,22 +198,6 @@ def run_demo(
     minutes = (time.monotonic() - began) / 60
     typer.echo("\n" + demo.closing.format(minutes=minutes, folder=folder, **texts))
     return folder / "evaluation"
-
-
-def _value(value: Any, known: Mapping[str, Any]) -> Any:
-    """Return what a value of a description stands for."""
-    if isinstance(value, Mapping):
-        if "call" in value:
-            return cast(Any, locate(value["call"]))(**_value(value["arguments"], known))
-        return {key: _value(part, known) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_value(part, known) for part in value]
-    if not isinstance(value, str):
-        return value
-    if value.startswith("$"):
-        name, _, key = value[1:].partition(".")
-        return known[name].get(key) if key else known[name]
-    return value.format_map(known)
 
 
 def _rehearse(

@@ -8,6 +8,7 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.experiments import child
+from medrestore.experiments.corruption_plan import configuration_checksum, find_study
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def test_an_evaluation_degrades_tiles_as_the_weights_say(
     from medrestore.networks.weights import save_file
 
     given: dict[str, Any] = {}
-    monkeypatch.setattr(evaluate, "evaluate_tiles", lambda manifest, **settings: given.update(settings))
+    monkeypatch.setattr(evaluate, "evaluate_tiles", lambda **settings: given.update(settings))
     save_file({"scale": 2, "sigma": 1.5}, tmp_path / "model.pt")
     task = {
         "manifest": "manifest.csv",
@@ -65,23 +66,22 @@ def test_an_evaluation_degrades_tiles_as_the_weights_say(
         "weights": str(tmp_path / "model.pt"),
         "output": "out",
         "split": "test",
-        "baselines": ["bicubic"],
+        "evaluate": find_study("histology").evaluate,
         "pairs": [["sqe", "e"]],
         "workers": 2,
     }
     child.evaluate_cell(task)
     assert (given["scale"], given["sigma"], given["workers"]) == (2, 1.5, 2)
-    assert given["baselines"] == ("bicubic",)
+    assert given["baselines"] == ["bicubic"]
     assert given["pairs"] == [("sqe", "e")]
 
 
 def test_a_run_of_a_changed_configuration_is_refused(tmp_path: Path) -> None:
-    from medrestore.experiments.corruption_plan import BUNDLE, configuration_checksum
-
     overlay = tmp_path / "mine.yaml"
     overlay.write_text("batch_size: 3\n")
     overlays = [str(overlay), "sqe"]
-    task = {"bundle": BUNDLE, "overlays": overlays, "configuration": configuration_checksum(overlays, {})}
+    checksum = configuration_checksum("histology_srgan", overlays, {})
+    task = {"bundle": "histology_srgan", "overlays": overlays, "configuration": checksum}
     overlay.write_text("batch_size: 4\n")
     with pytest.raises(InputError, match=r"mine\.yaml, sqe was changed since the study was called"):
         child.train_and_restore(task)

@@ -2,23 +2,26 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import pytest
 
 from medrestore.checks import InputError
+from medrestore.domains.histology.schema import TILES
 from medrestore.engines.shelf import find_bundle
 from medrestore.experiments.corruption_plan import (
-    BUNDLE,
     OURS,
-    VARIANTS,
     StudyPlan,
     evaluation_folder,
+    find_study,
     make_jobs,
     make_plan,
-    require_encoder_weights,
+    require_ready,
 )
 from medrestore.experiments.jobs import Job
+
+STUDY = find_study("histology")
 
 
 def plan_of(manifest: Path, **changed: Any) -> StudyPlan:
@@ -26,7 +29,7 @@ def plan_of(manifest: Path, **changed: Any) -> StudyPlan:
     levels = settings.pop("levels", (0.5, 0.0))
     variants = settings.pop("variants", ("srgan", "e", "sqe"))
     seeds = settings.pop("seeds", (0, 1))
-    return make_plan(manifest, levels, variants, seeds, **settings)
+    return make_plan(STUDY, manifest, TILES.read(manifest), levels, variants, seeds, **settings)
 
 
 def jobs_of(plan: StudyPlan, folder: Path) -> dict[str, Job]:
@@ -38,10 +41,12 @@ def jobs_of(plan: StudyPlan, folder: Path) -> dict[str, Job]:
 def test_the_bundle_has_the_overlays_and_keys_that_the_study_needs() -> None:
     from monai.bundle import ConfigParser
 
-    folder = find_bundle(BUNDLE)
+    folder = find_bundle(STUDY.bundle)
     overlays = {path.stem for path in (folder / "variants").glob("*.yaml")}
-    assert overlays >= {*VARIANTS, "autoencoder", "demo"}
-    assert set(ConfigParser.load_config_file(folder / "configs" / "train.yaml")) >= set(OURS)
+    assert overlays >= {*STUDY.runs, "demo"}
+    needed = {key for run in STUDY.runs.values() for key in run.needs}
+    assert set(ConfigParser.load_config_file(folder / "configs" / "train.yaml")) >= {*OURS, *needed}
+    assert all(callable(locate(name)) for name in (STUDY.ready, STUDY.evaluate["call"]))
 
 
 def test_every_run_is_the_bundle_with_its_overlays_and_keys(tiles: Path, tmp_path: Path) -> None:
@@ -83,7 +88,7 @@ def test_every_run_is_the_bundle_with_its_overlays_and_keys(tiles: Path, tmp_pat
     assert evaluation.needs == tuple(f"{name}_level-0_seed-1" for name in ("srgan", "e", "sqe"))
     assert set(evaluation.task["methods"]) == {"srgan", "e", "sqe"}
     assert evaluation.task["output"] == str(evaluation_folder(tmp_path, 0.0, 1))
-    assert evaluation.task["baselines"] == ["bicubic"]
+    assert evaluation.task["evaluate"]["arguments"]["baselines"] == ["bicubic"]
 
 
 def test_work_is_done_seed_by_seed_and_level_by_level(tiles: Path, tmp_path: Path) -> None:
@@ -113,6 +118,7 @@ def test_srgan_alone_needs_no_autoencoder(tiles: Path, tmp_path: Path) -> None:
         ({"variants": ("squ",)}, "there is no such overlay"),
         ({"overlays": ("dem",)}, "there is no such overlay"),
         ({"overrides": {"seed": 3}}, "overrides must not hold 'seed': the study sets it"),
+        ({"overrides": {"encoder_weights": "model.pt"}}, "overrides must not hold 'encoder_weights'"),
         ({"overrides": {"batchsize": 3}}, "has no key 'batchsize'; did you mean 'batch_size'"),
         ({"overrides": {"betas": object()}}, "overrides must be plain values"),
         ({"jobs": 0}, r"jobs must be in \[1, 1024\], got 0"),
@@ -132,8 +138,6 @@ def test_an_overlay_of_unknown_keys_is_refused(tiles: Path, tmp_path: Path) -> N
 
 def test_a_split_that_is_missing_is_named(tiles: Path, tmp_path: Path) -> None:
     import pandas as pd
-
-    from medrestore.domains.histology.schema import TILES
 
     table: pd.DataFrame = TILES.read(tiles)
     path = TILES.write(table[table["split"] != "validation"], tmp_path / "manifest.csv")
@@ -166,12 +170,12 @@ def test_weights_of_vgg_are_asked_for_before_anything_is_trained(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"srgan: .*vgg19-dcbb9e9d\.pth.* or study the variants e, qe"):
-        require_encoder_weights(plan_of(tiles))
-    require_encoder_weights(plan_of(tiles, variants=("e", "sqe")))
+    with pytest.raises(InputError, match=r"srgan: .*vgg19-dcbb9e9d\.pth.* or study the variants e, qe, sqe$"):
+        require_ready(plan_of(tiles))
+    require_ready(plan_of(tiles, variants=("e", "sqe")))
     file = tmp_path / "mine.pth"
     file.touch()
-    require_encoder_weights(plan_of(tiles, overrides={"vgg_weights": str(file)}))
+    require_ready(plan_of(tiles, overrides={"vgg_weights": str(file)}))
     overlay = tmp_path / "mine.yaml"
     overlay.write_text(f"vgg_weights: {file}\n")
-    require_encoder_weights(plan_of(tiles, overlays=(str(overlay),)))
+    require_ready(plan_of(tiles, overlays=(str(overlay),)))

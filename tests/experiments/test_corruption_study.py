@@ -16,7 +16,7 @@ from medrestore.domains.histology.domain import DOMAIN
 from medrestore.evaluation.record import Evaluation, claimed_evaluation, write_evaluation
 from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.experiments import corruption_study
-from medrestore.experiments.corruption_study import render_corruption_study, run_corruption_study
+from medrestore.experiments.corruption_study import run_corruption_study
 from medrestore.experiments.jobs import Job
 from medrestore.tracking.store import default_tracking_uri, open_client
 
@@ -84,7 +84,7 @@ def study(tiles: Path, tmp_path: Path, store: str) -> Callable[..., Path]:
     def run(folder: Path, **settings: Any) -> Path:
         given = {"levels": (0.0, 0.5), "variants": VARIANTS, "seeds": (0, 1), "progress": False, **settings}
         return run_corruption_study(
-            tiles, output=folder, experiment=tmp_path.name, tracking_uri=store, **given
+            "histology", tiles, output=folder, experiment=tmp_path.name, tracking_uri=store, **given
         )
 
     return run
@@ -194,24 +194,10 @@ def test_a_study_without_a_training_takes_other_settings(
     assert "A ratio is given" not in text
 
 
-def test_figure_and_tables_are_drawn_again_from_the_csv_files(
-    tmp_path: Path, stand_in: list[str], study: Callable[..., Path]
-) -> None:
-    folder = study(tmp_path / "study")
-    names = ("tables.md", "figure.png")
-    before = {name: (folder / name).read_bytes() for name in names}
-    for name in names:
-        (folder / name).unlink()
-    assert render_corruption_study(folder) == folder
-    assert {name: (folder / name).read_bytes() for name in names} == before
-
-
 def test_folders_of_others_are_refused(tmp_path: Path, study: Callable[..., Path]) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match="holds other files and no corruption study"):
         study(tmp_path)
-    with pytest.raises(InputError, match=r"results\.csv: is no table of a corruption study"):
-        render_corruption_study(tmp_path)
 
 
 def test_one_folder_is_worked_on_by_one_process(
@@ -232,6 +218,7 @@ def test_tiny_study_trains_restores_evaluates_and_continues(tiles: Path, tmp_pat
 
     def run() -> Path:
         return run_corruption_study(
+            "histology",
             tiles,
             output=tmp_path / "study",
             levels=(0.0, 0.5),

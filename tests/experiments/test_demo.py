@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from medrestore.checks import InputError
+from medrestore.experiments.corruption_plan import find_study
 from medrestore.experiments.demo import find_demo, run_demo, subjects
 
 
@@ -39,3 +40,12 @@ def _calls(value: Any) -> Iterator[str]:
 def test_unknown_subject_is_told_those_there_are(tmp_path: Any) -> None:
     with pytest.raises(InputError, match=r"SUBJECT must be one of 'amyloid-pet', 'histology', .*got 'cat'"):
         run_demo("cat", tmp_path)
+
+
+def test_a_wrong_key_of_a_description_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    from medrestore.experiments import description
+
+    (tmp_path / "corruption.yaml").write_text("bundle: a\nunit: b\nruns: {e: {compare: true}}\n")
+    monkeypatch.setattr(description, "files_beside", lambda file: {"ct": tmp_path / file})
+    with pytest.raises(InputError, match=r"corruption\.yaml: runs\.e\.compare: .*; ready: Field required"):
+        find_study("ct")

@@ -17,6 +17,7 @@ from medrestore.data.volumes import read_volume, write_volume
 from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.engines.shelf import find_bundle
 from medrestore.experiments.demo import find_demo, run_demo
+from medrestore.experiments.description import methods_of
 from medrestore.networks.weights import load_file
 from medrestore.study.create import create_study
 from medrestore.study.layout import open_study
@@ -208,4 +209,4 @@ def test_folder_of_others_is_refused_before_anything_is_simulated(
     with pytest.raises(InputError, match="holds other files and no demo; nothing is overwritten"):
         run_demo(SUBJECT, tmp_path)
     assert simulated == []
-    assert DEMO.methods == ("l1", "l1_task", "gan", "taskgan")
+    assert methods_of(DEMO.runs) == ("l1", "l1_task", "gan", "taskgan")
