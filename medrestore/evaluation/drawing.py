@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,19 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 __all__ = [
     "BLUE",
     "GRAY",
     "INK",
+    "QUARTILES",
     "RED",
     "SOFT",
+    "Columns",
     "Page",
+    "at_quartiles",
+    "at_share",
     "bare",
     "colors_of",
     "draw_intervals",
@@ -42,6 +47,10 @@ INK, SOFT, GRAY, LINE, GRID = "#222222", "#444444", "#8a8a8a", "#bbbbbb", "#e3e3
 
 BLUE, ORANGE, GREEN, RED, VIOLET, TEAL = "#2c6fbb", "#d98c1f", "#4b8b3b", "#c0392b", "#7d4ba0", "#17868c"
 METHOD_COLORS = (BLUE, ORANGE, GREEN, RED, VIOLET, TEAL)
+
+QUARTILES = (0.25, 0.5, 0.75)
+
+T = TypeVar("T")
 
 # Inches.
 CHART_TITLE, CHART_ROW, CHART_BELOW, CHART_NAMES = 0.45, 0.25, 0.3, 1.15
@@ -89,6 +98,79 @@ class Page:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the page into a PNG file."""
         self.figure.savefig(path, format="png")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Pictures side by side, in inches.
+
+    Parameters
+    ----------
+    names
+        Of the columns.
+    left, width, gap
+        Where the first one begins, how wide each is, and what is between two.
+    """
+
+    names: Sequence[str]
+    left: float
+    width: float
+    gap: float
+
+    @property
+    def right(self) -> float:
+        """Where a further column would begin."""
+        return self.at(len(self.names))
+
+    def at(self, number: int) -> float:
+        """Return where a column begins."""
+        return self.left + number * (self.width + self.gap)
+
+    def write_titles(self, page: Page, titles: Mapping[str, str], *, top: float, size: float) -> None:
+        """Write a title above each column."""
+        for number, name in enumerate(self.names):
+            page.write(self.at(number) + self.width / 2, top, titles[name], size=size, weight="bold")
+
+    def show(
+        self,
+        page: Page,
+        slices: Mapping[str, tuple[NDArray[np.floating], Mapping[str, Any]]],
+        voxel_size_mm: Sequence[float],
+        *,
+        top: float,
+        height: float,
+    ) -> dict[str, AxesImage]:
+        """Show slices (X, Y) in their columns, each with its settings of :func:`show_slice`."""
+        return {
+            name: show_slice(
+                page.axes(self.at(number), top, self.width, height),
+                slices[name][0],
+                voxel_size_mm,
+                **slices[name][1],
+            )
+            for number, name in enumerate(self.names)
+            if name in slices
+        }
+
+
+def at_quartiles(items: Sequence[T]) -> list[T]:
+    """Return the items at lower quartile, median and upper quartile; of up to three all.
+
+    >>> at_quartiles("abcdefgh")
+    ['b', 'd', 'f']
+    """
+    if len(items) <= len(QUARTILES):
+        return list(items)
+    return [at_share(items, share) for share in QUARTILES]
+
+
+def at_share(items: Sequence[T], share: float) -> T:
+    """Return the item at a share of a sequence, the lower of two.
+
+    >>> at_share("abcd", 0.5)
+    'b'
+    """
+    return items[int(np.floor(share * (len(items) - 1)))]
 
 
 def wrapped(text: str, width: float) -> list[str]:
@@ -176,7 +258,7 @@ def head_box(mask: NDArray[np.bool_], *, voxel_size_mm: Sequence[float]) -> tupl
 
 def show_slice(
     axes: Axes, image: NDArray[np.floating], voxel_size_mm: Sequence[float], **settings: Any
-) -> Any:
+) -> AxesImage:
     """Show a slice (X, Y) as radiologists look at it: from below, anterior up.
 
     Parameters

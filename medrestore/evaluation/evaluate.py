@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pandas as pd
 
 from medrestore import __version__
+from medrestore.checks import about
 from medrestore.evaluation.record import (
     Evaluation,
     claimed_evaluation,
@@ -23,23 +27,66 @@ from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.evaluation.titles import Metrics
 from medrestore.files import atomic_path, sha256_file
 
-__all__ = ["Comparison", "run_evaluation"]
+__all__ = ["Case", "Comparison", "run_evaluation"]
+
+True_ = TypeVar("True_")
+Image = TypeVar("Image")
 
 
-class Comparison(Protocol):
+@dataclass(frozen=True, eq=False)
+class Case(Generic[True_, Image]):
+    """A true image, and what methods made of its degraded one.
+
+    Parameters
+    ----------
+    name
+        In messages.
+    columns
+        What the table per subject says of it.
+    true
+        What images are measured by.
+    images
+        Name of the method, image, and the files that it is from; read one after another, once.
+    """
+
+    name: str
+    columns: Mapping[str, Any]
+    true: True_
+    images: Iterator[tuple[str, Image, Sequence[Path]]]
+
+
+class Comparison(ABC, Generic[True_, Image]):
     """What a kind of image does in its evaluation."""
 
-    def measure(self, row: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
-        """Return the rows of ``per_subject.csv`` of a row of the manifest: one for each image and method."""
-        ...
+    true_name: ClassVar[str] = "true"
+    """Of the true image's rows, the last ones of each case."""
 
+    @abstractmethod
+    def cases(self, row: Mapping[str, Any]) -> Iterator[Case[True_, Image]]:
+        """Yield the cases of a row of the manifest."""
+
+    @abstractmethod
+    def measured(self, image: Image | None, true: True_) -> Mapping[str, Any]:
+        """Measure an image, or where it is None the true one itself."""
+
+    @abstractmethod
     def facts(self, per_subject: pd.DataFrame) -> Mapping[str, Any]:
         """Return what is recorded when all is measured, beside the number of subjects."""
-        ...
 
+    @abstractmethod
     def draw(self, per_subject: pd.DataFrame, summary: pd.DataFrame, *, path: Path) -> None:
         """Draw the figure into a PNG file."""
-        ...
+
+    def measure(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows of ``per_subject.csv`` of a row of the manifest: one for each case and method."""
+        found: list[dict[str, Any]] = []
+        for case in self.cases(row):
+            true: Iterable[tuple[str, Image | None, Sequence[Path]]] = [(self.true_name, None, ())]
+            for method, image, files in chain(case.images, true):
+                with about(f"{case.name}, method {method!r}"), about(*files) if files else nullcontext():
+                    measured = self.measured(image, case.true)
+                found.append({**case.columns, "method": method, **measured})
+        return found
 
 
 def run_evaluation(
@@ -53,7 +100,7 @@ def run_evaluation(
     split: str,
     methods: Iterable[str],
     settings: Mapping[str, Any],
-    prepare: Callable[[], AbstractContextManager[Comparison]],
+    prepare: Callable[[], AbstractContextManager[Comparison[Any, Any]]],
     notes: Callable[[Mapping[str, Any], pd.DataFrame], Sequence[str]],
     pairs: Sequence[tuple[str, str]],
     seed: int,

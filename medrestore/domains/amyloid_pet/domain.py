@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from medrestore.domains.amyloid_pet.evaluation.arms import STANDARD_DOSE
-from medrestore.domains.amyloid_pet.schema import pair_schema
+from medrestore.domains.amyloid_pet.schema import STANDARD_DOSE, pair_schema
 from medrestore.domains.amyloid_pet.study import SUVR
 from medrestore.domains.base import Domain
 from medrestore.evaluation.titles import FIDELITY, QUALITY, QUANTIFICATION, Metrics, MetricTitle

@@ -14,7 +14,10 @@ from medrestore.data.file_checks import require_whole_numbers
 from medrestore.data.schema import Schema
 from medrestore.data.volumes import Volume
 
-__all__ = ["COLUMNS", "COMPOSITE_REGIONS", "REFERENCE_REGION", "pair_schema"]
+__all__ = ["COLUMNS", "COMPOSITE_REGIONS", "REFERENCE_REGION", "STANDARD_DOSE", "pair_schema"]
+
+STANDARD_DOSE = "standard_dose"
+"""What evaluations call the target."""
 
 COLUMNS = (
     *(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from medrestore.data.identity import scan_name
+from medrestore.data.tables import records_of
 from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION, pair_schema
 from medrestore.domains.base import Quantity
 from medrestore.metrics.quantitative import composite_suvr
@@ -29,10 +31,12 @@ def _composite(image: NDArray[Any], regions: NDArray[Any]) -> float:
 
 
 def _scans(manifest: Path, label_column: str | None) -> tuple[pd.DataFrame, dict[str, Path]]:
-    from medrestore.domains.amyloid_pet.evaluation.arms import region_maps
-
     table = pair_schema(label_column=label_column).read(manifest)
-    return table, region_maps(table)
+    # A scan has a row for each of its dose fractions; the regions are the same in all.
+    with_regions = records_of(table[table["regions_path"] != ""])
+    return table, {
+        scan_name(row["subject_id"], row["session_id"]): Path(row["regions_path"]) for row in with_regions
+    }
 
 
 def _look(volume: Volume, observers: Sequence[Observer]) -> dict[str, float]:
@@ -44,10 +48,11 @@ def _look(volume: Volume, observers: Sequence[Observer]) -> dict[str, float]:
         target=volume.data,
         foreground=foreground_mask(volume.data, voxel_size_mm=volume.voxel_size_mm),
         data_range=math.nan,
+        voxel_size_mm=volume.voxel_size_mm,
         scale=foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm),
         label=math.nan,
     )
-    return reading(volume.data, alone, observers, target_labels=(), reference_labels=())
+    return reading(volume.data, alone, observers)
 
 
 SUVR = Quantity(

@@ -14,15 +14,20 @@ from medrestore.data.identity import scan_name
 from medrestore.data.schema import at_dose, split_rows
 from medrestore.data.tables import records_of
 from medrestore.domains.amyloid_pet.domain import DOMAIN
-from medrestore.domains.amyloid_pet.evaluation.arms import find_arms
-from medrestore.domains.amyloid_pet.evaluation.classical import tuned_filters
-from medrestore.domains.amyloid_pet.evaluation.comparison import Comparison
+from medrestore.domains.amyloid_pet.evaluation.classical import FILTERS, tuned_filters
+from medrestore.domains.amyloid_pet.evaluation.comparison import DoseComparison
 from medrestore.domains.amyloid_pet.evaluation.notes import notes_of
-from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION, pair_schema
-from medrestore.evaluation.arms import file_problems, raise_all
+from medrestore.domains.amyloid_pet.schema import (
+    COMPOSITE_REGIONS,
+    REFERENCE_REGION,
+    STANDARD_DOSE,
+    pair_schema,
+)
+from medrestore.evaluation.arms import INPUT, file_problems, raise_all
 from medrestore.evaluation.evaluate import run_evaluation
 from medrestore.evaluation.observers import load_observer, named_observers
 from medrestore.evaluation.record import Evaluation
+from medrestore.evaluation.volumes import TARGET_MAX, find_arms
 from medrestore.files import sha256_file
 
 __all__ = ["evaluate"]
@@ -41,7 +46,7 @@ def evaluate(
     label_column: str = "amyloid_status",
     target_labels: Sequence[int] = COMPOSITE_REGIONS,
     reference_labels: Sequence[int] = (REFERENCE_REGION,),
-    data_range: str | float = "target_max",
+    data_range: str | float = TARGET_MAX,
     filters: Mapping[str, float] | None = None,
     pairs: Sequence[tuple[str, str]] = DOMAIN.metrics.pairs,
     device: str = "cpu",
@@ -95,9 +100,10 @@ def evaluate(
     table = pair_schema(label_column=label_column).read(manifest)
     rows = at_dose(split_rows(table, split), dose_fraction)
     others = [scan_name(row["subject_id"], row["session_id"]) for row in records_of(table)]
-    arms = find_arms(rows, methods, known=others)
+    reserved = (INPUT, *FILTERS, STANDARD_DOSE)
+    arms = find_arms(rows, methods, reserved=reserved, known=others, beside=["regions"])
     series = _series(rows, dose_series, label_column)
-    if data_range != "target_max":
+    if data_range != TARGET_MAX:
         require_in_range("data_range", float(data_range), 0, float("inf"), include_low=False)
     judges = [
         load_observer(path, name=name, device=device)
@@ -105,18 +111,19 @@ def evaluate(
     ]
 
     @contextmanager
-    def prepare() -> Iterator[Comparison]:
+    def prepare() -> Iterator[DoseComparison]:
         validation = table[table["split"] == "validation"]
         if dose_fraction is not None:
             validation = validation[np.isclose(validation["dose_fraction"], dose_fraction)]
         classical, tuned = tuned_filters(
             validation,
             given=filters,
-            data_range=None if data_range == "target_max" else float(data_range),
+            data_range=None if data_range == TARGET_MAX else float(data_range),
         )
-        yield Comparison(
+        yield DoseComparison(
             rows=rows,
             arms=arms,
+            metrics=DOMAIN.metrics,
             series=series,
             classical=classical,
             tuned=tuned,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medrestore.checks import about
+from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION
 from medrestore.evaluation.measures import image_quality
 from medrestore.evaluation.observers import Observer
+from medrestore.evaluation.volumes import TrueVolume
 from medrestore.metrics.quantitative import composite_suvr, dose_equivalent
 from medrestore.metrics.task import error_rate, middle_slices, slice_mae, volume_decision
 
@@ -19,36 +24,39 @@ JUDGED_SLICES = 40
 """Axial slices in the middle of the head that classifiers read (Task-GAN, table 3)."""
 
 
-@dataclass(frozen=True, eq=False)
-class Reference:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reference(TrueVolume):
     """A subject's standard-dose image, and all that other images of the subject are measured by.
 
     Parameters
     ----------
-    target : (X, Y, Z) float32
-        Standard dose.
-    foreground : (X, Y, Z) bool
-        Of :func:`~medrestore.evaluation.measures.foreground_mask`.
-    data_range
-        R of PSNR and SSIM, in the image's unit.
+    target, foreground, data_range, voxel_size_mm
+        Of :class:`~medrestore.evaluation.volumes.TrueVolume`.
     scale
         Foreground scale of the degraded image: networks see images divided by it.
     label
         y, 0 or 1; NaN when it is not known.
+    dose_fraction
+        Of the degraded image.
     regions : (X, Y, Z) int or None
         Region codes for the SUVR.
+    regions_path
+        Of the region map, for messages.
     dose_curve
         Dose fractions of the subject's plain reconstructions and their PSNR in dB; empty without a dose
         series.
+    target_labels, reference_labels
+        Region codes of the composite SUVR.
     """
 
-    target: NDArray[np.float32]
-    foreground: NDArray[np.bool_]
-    data_range: float
     scale: float
     label: float
+    dose_fraction: float = math.nan
     regions: NDArray[np.int16] | None = None
+    regions_path: str = ""
     dose_curve: tuple[tuple[float, float], ...] = ()
+    target_labels: Sequence[int] = COMPOSITE_REGIONS
+    reference_labels: Sequence[int] = (REFERENCE_REGION,)
 
     @property
     def judged(self) -> slice:
@@ -57,6 +65,23 @@ class Reference:
         count = int(held[-1] - held[0]) + 1
         middle = middle_slices(count, min(JUDGED_SLICES, count))
         return slice(int(held[0]) + middle.start, int(held[0]) + middle.stop)
+
+    @cached_property
+    def suvr(self) -> float:
+        """Composite SUVR of the standard dose."""
+        return self.suvr_of(self.target)
+
+    def suvr_of(self, image: NDArray[np.float32]) -> float:
+        """Return the composite SUVR of an image; NaN without regions."""
+        if self.regions is None:
+            return math.nan
+        with about(self.regions_path):
+            return composite_suvr(
+                image,
+                self.regions,
+                target_labels=self.target_labels,
+                reference_labels=self.reference_labels,
+            )
 
 
 def scan_quality(image: NDArray[np.float32], reference: Reference) -> dict[str, float | str]:
@@ -88,12 +113,7 @@ def scan_quality(image: NDArray[np.float32], reference: Reference) -> dict[str, 
 
 
 def reading(
-    image: NDArray[np.float32],
-    reference: Reference,
-    observers: Sequence[Observer],
-    *,
-    target_labels: Sequence[int],
-    reference_labels: Sequence[int],
+    image: NDArray[np.float32], reference: Reference, observers: Sequence[Observer]
 ) -> dict[str, float]:
     """Read an image as the clinic would: each classifier's verdict, and the composite SUVR.
 
@@ -105,8 +125,6 @@ def reading(
         Of the subject.
     observers
         T and independent ones.
-    target_labels, reference_labels
-        Region codes of the composite SUVR.
 
     Returns
     -------
@@ -126,7 +144,5 @@ def reading(
             [volume_decision(probabilities)], [int(reference.label)]
         )
     if reference.regions is not None:
-        measured["suvr"] = composite_suvr(
-            image, reference.regions, target_labels=target_labels, reference_labels=reference_labels
-        )
+        measured["suvr"] = reference.suvr_of(image)
     return measured

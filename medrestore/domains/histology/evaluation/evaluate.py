@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, fail, require_in_range, require_in_set
+from medrestore.checks import fail, require_in_range, require_in_set
 from medrestore.data.schema import split_rows
 from medrestore.data.tables import records_of
 from medrestore.domains.histology.domain import DOMAIN
@@ -32,7 +32,7 @@ from medrestore.domains.histology.evaluation.notes import notes_of
 from medrestore.domains.histology.evaluation.pictures import picture_problem, read_picture
 from medrestore.domains.histology.schema import TILES, TileReader
 from medrestore.evaluation.arms import find_files, raise_all
-from medrestore.evaluation.evaluate import run_evaluation
+from medrestore.evaluation.evaluate import Case, Comparison, run_evaluation
 from medrestore.evaluation.record import Evaluation
 from medrestore.metrics.fidelity import rrmse
 from medrestore.operators.resampling import ENLARGEMENTS, GaussianSubsampling, enlarge
@@ -141,7 +141,7 @@ def _find(
 
 
 @dataclass(frozen=True, eq=False)
-class TileComparison:
+class TileComparison(Comparison[TrueTile, NDArray[np.uint8]]):
     """All that is needed to measure the tiles of a split and to draw some.
 
     Parameters
@@ -164,17 +164,16 @@ class TileComparison:
     degradation: GaussianSubsampling
     baselines: tuple[str, ...]
 
-    def measure(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the rows of ``per_subject.csv`` of a tile: one for each method, the true tile last."""
+    def cases(self, row: Mapping[str, Any]) -> Iterator[Case[TrueTile, NDArray[np.uint8]]]:
+        """Yield the tile of a row."""
         true = self._true(row)
-        about = {"subject_id": str(row["subject_id"]), "session_id": str(row["tile"])}
-        found: list[dict[str, Any]] = []
-        for method, image in self._images(row, true.image)[1].items():
-            try:
-                found.append({**about, "method": method, **measure_tile(image, true)})
-            except InputError as error:
-                raise InputError(f"tile {row['tile']}, method {method!r}: {error}") from error
-        return [*found, {**about, "method": TRUE, **measure_tile(None, true)}]
+        columns = {"subject_id": str(row["subject_id"]), "session_id": str(row["tile"])}
+        images = self._images(row, self.degradation.picture(true.image), true.image.shape[0])
+        yield Case(f"tile {row['tile']}", columns, true, images)
+
+    def measured(self, image: NDArray[np.uint8] | None, true: TrueTile) -> dict[str, float]:
+        """Measure an image: :func:`measure_tile`."""
+        return measure_tile(image, true)
 
     def facts(self, per_subject: pd.DataFrame) -> dict[str, Any]:
         """Return what is recorded when all is measured."""
@@ -196,9 +195,13 @@ class TileComparison:
     def panel(self, row: Mapping[str, Any], title: str) -> TilePanel:
         """Return what the figure shows of a tile."""
         true = self._true(row)
-        low, images = self._images(row, true.image)
+        low = self.degradation.picture(true.image)
         # One interpolation is enough for the eye.
-        images = {name: image for name, image in images.items() if name not in self.baselines[1:]}
+        images = {
+            name: image
+            for name, image, _ in self._images(row, low, true.image.shape[0])
+            if name not in self.baselines[1:]
+        }
         outlined = np.zeros(true.image.shape[:2], int) if true.nuclei is None else true.nuclei.labels
         return TilePanel(
             title=title,
@@ -216,12 +219,10 @@ class TileComparison:
         return TrueTile(self.trues.read(row), microns_per_pixel=float(row["microns_per_pixel"]))
 
     def _images(
-        self, row: Mapping[str, Any], true: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.uint8]]]:
-        """Return the low-resolution tile, and every method's image of it."""
-        low = self.degradation.picture(true)
-        scale = self.degradation.scale
-        images = {name: enlarge(low, scale=scale, method=name) for name in self.baselines}
+        self, row: Mapping[str, Any], low: NDArray[np.uint8], size: int
+    ) -> Iterator[tuple[str, NDArray[np.uint8], tuple[Path, ...]]]:
+        """Yield every method's image of a low-resolution tile."""
+        for name in self.baselines:
+            yield name, enlarge(low, scale=self.degradation.scale, method=name), ()
         for method, path in self.arms[str(row["tile"])].items():
-            images[method] = read_picture(path, size=true.shape[0])
-        return low, images
+            yield method, read_picture(path, size=size), (path,)

@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.domains.histology.domain import DOMAIN
-from medrestore.evaluation.drawing import INK, Page, draw_intervals, frame, height_of_intervals, wrapped
+from medrestore.evaluation.drawing import (
+    INK,
+    QUARTILES,
+    Columns,
+    Page,
+    at_quartiles,
+    at_share,
+    draw_intervals,
+    frame,
+    height_of_intervals,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["INPUT", "TRUE", "ZOOM", "Place", "TilePanel", "choose_tiles", "draw_tiles", "window_of"]
 
 INPUT, TRUE = "input", "true"
-QUARTILES = (0.25, 0.5, 0.75)
 SHOWN = len(QUARTILES)
 """Tiles."""
 
@@ -77,8 +87,7 @@ def choose_tiles(per_subject: pd.DataFrame, *, place: Callable[[str], Place]) ->
         tiles.sort()
     means = {name: float(np.mean([density for density, _ in tiles])) for name, tiles in by_patient.items()}
     patients = sorted(by_patient, key=lambda name: (means[name], name))
-    shown = patients if len(patients) <= SHOWN else [_at(patients, share) for share in QUARTILES]
-    chosen = [_at(by_patient[name], 0.5) for name in shown]
+    chosen = [at_share(by_patient[name], 0.5) for name in at_quartiles(patients)]
     tiles = by_patient[patients[0]]
     for share in (QUARTILES[0], QUARTILES[-1]):
         left = [item for item in tiles if item not in chosen]
@@ -88,10 +97,6 @@ def choose_tiles(per_subject: pd.DataFrame, *, place: Callable[[str], Place]) ->
             ranks = [(area, abs(tiles.index(item) - wanted)) for area, item in zip(shared, left, strict=True)]
             chosen.append(left[ranks.index(min(ranks))])
     return {tile: f"{density:,.0f} nuclei / mm²" if known else "" for density, tile in sorted(chosen)}
-
-
-def _at(items: Sequence[Any], share: float) -> Any:
-    return items[int(np.floor(share * (len(items) - 1)))]
 
 
 def _overlap(first: Place, second: Place) -> float:
@@ -166,31 +171,27 @@ def draw_tiles(panels: Sequence[TilePanel], summary: pd.DataFrame, *, path: str 
     path
         Of the file.
     """
-    columns = list(panels[0].images)
+    names = list(panels[0].images)
     drawn = [name for name in dict.fromkeys(summary["method"]) if name != TRUE]
     shown = {name: title for name, title in CHART.items() if (summary["metric"] == name).any()}
     block = 2 * COLUMN + GAP + NUMBER + BETWEEN
     chart = height_of_intervals(drawn) if shown and drawn else 0.0
-    images = LEFT + len(columns) * (COLUMN + GAP) - GAP + RIGHT
+    images = LEFT + len(names) * (COLUMN + GAP) - GAP + RIGHT
     width = max(images, LEAST_WIDTH)
-    lefts = [(width - images) / 2 + LEFT + index * (COLUMN + GAP) for index in range(len(columns))]
+    columns = Columns(names, (width - images) / 2 + LEFT, COLUMN, GAP)
     patients = int(summary["subjects"].max()) if len(summary) else 1
     caption = wrapped(_caption(patients=patients, chart=bool(chart)), width)
     height = HEADER + len(panels) * block + chart + CAPTION_LINE * len(caption) + 0.14
     page = Page.blank(width, height, dpi=150)
-    for left, name in zip(lefts, columns, strict=True):
-        page.write(left + COLUMN / 2, HEADER - 0.12, _title(name), size=12, weight="bold")
+    titles = {name: DOMAIN.metrics.label_of(name) for name in names} | {INPUT: "Low resolution"}
+    columns.write_titles(page, titles, top=HEADER - 0.12, size=12)
     for number, panel in enumerate(panels):
-        _draw_panel(page, panel, top=HEADER + number * block, lefts=lefts)
+        _draw_panel(page, panel, top=HEADER + number * block, columns=columns)
     if chart:
         top = HEADER + len(panels) * block
         draw_intervals(page, summary, shown, drawn, metrics=DOMAIN.metrics, top=top)
     page.write_caption(caption)
     page.save(path)
-
-
-def _title(name: str) -> str:
-    return "Low resolution" if name == INPUT else DOMAIN.metrics.label_of(name)
 
 
 def _caption(*, patients: int, chart: bool) -> str:
@@ -211,13 +212,14 @@ def _caption(*, patients: int, chart: bool) -> str:
     return " ".join(parts)
 
 
-def _draw_panel(page: Page, panel: TilePanel, *, top: float, lefts: Sequence[float]) -> None:
+def _draw_panel(page: Page, panel: TilePanel, *, top: float, columns: Columns) -> None:
     """Draw a tile by every method, below it the marked part enlarged, below that the error."""
     true = panel.images[TRUE]
     size = true.shape[0] // ZOOM
     corner = panel.corner
     best = min(panel.rrmse.values(), default=float("nan"))
-    for left, (name, image) in zip(lefts, panel.images.items(), strict=True):
+    for number, (name, image) in enumerate(panel.images.items()):
+        left = columns.at(number)
         scale = true.shape[0] // image.shape[0]
         whole = page.axes(left, top, COLUMN, COLUMN)
         part = page.axes(left, top + COLUMN + GAP, COLUMN, COLUMN)
@@ -231,7 +233,7 @@ def _draw_panel(page: Page, panel: TilePanel, *, top: float, lefts: Sequence[flo
         _mark(whole, corner, size)
         frame(whole)
         frame(part, color=MARK, width=1.6)
-        if left == lefts[0]:
+        if number == 0:
             whole.set_ylabel(panel.title, fontsize=10.5, fontweight="bold", labelpad=6)
             part.set_ylabel(f"{size * panel.microns_per_pixel:.0f} µm wide", fontsize=9.5, labelpad=6)
             # Out of the way of the mark.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, about
+from medrestore.checks import about
 from medrestore.data.identity import scan_name
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.domains.multicontrast_mri.evaluation.classical import (
@@ -23,6 +23,7 @@ from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase, dr
 from medrestore.domains.multicontrast_mri.evaluation.judges import ContrastObserver, LesionReader
 from medrestore.domains.multicontrast_mri.evaluation.measures import TrueImage, measure_image, normalized
 from medrestore.evaluation.arms import read_on_grid
+from medrestore.evaluation.evaluate import Case, Comparison
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.metrics.lesions import surrounding_ring
 
@@ -41,7 +42,7 @@ def read_lesions(path: str, target: Volume | None = None) -> NDArray[np.bool_] |
 
 
 @dataclass(frozen=True, eq=False)
-class ContrastComparison:
+class ContrastComparison(Comparison[TrueImage, NDArray[np.float32]]):
     """All that is needed to measure the subjects of a split and to draw one.
 
     Parameters
@@ -61,7 +62,7 @@ class ContrastComparison:
     percentile
         Of the true image in the head: the data range.
     showcase
-        What the figure shows; images of its scan are kept as they come by.
+        What the figure shows.
     """
 
     rows: pd.DataFrame
@@ -73,38 +74,25 @@ class ContrastComparison:
     percentile: float
     showcase: Showcase
 
-    def measure(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the rows of ``per_subject.csv`` of a subject: one for each contrast and method."""
+    def cases(self, row: Mapping[str, Any]) -> Iterator[Case[TrueImage, NDArray[np.float32]]]:
+        """Yield the contrasts that a subject has."""
         scan = scan_name(row["subject_id"], row["session_id"])
-        shown = scan == self.showcase.scan
-        if shown:
-            self.showcase.add_input(input_channels(row["input_paths"], self.inputs.get(scan)))
-        found: list[dict[str, Any]] = []
-        trues = self._true_images(row)
-        source = self.inputs.get(scan)
+        trues, source = self._true_images(row), self.inputs.get(scan)
         synthetic = {} if source is None else synthetic_images(source, list(trues))
         for contrast, (true, target) in trues.items():
-            measured = []
-            for method, image in self._images(f"{scan}_{contrast}", synthetic.get(contrast), target):
-                try:
-                    relative = normalized(image, true.head)
-                    measured.append({"method": method, **measure_image(relative, true)})
-                except InputError as error:
-                    raise InputError(f"{scan}, {contrast}, method {method!r}: {error}") from error
-                if shown:
-                    self.showcase.add(contrast, method, relative)
-            measured.append({"method": TRUE, **measure_image(None, true)})
-            if shown:
-                self.showcase.add(contrast, TRUE, true.image)
-            about = {
+            columns = {
                 "subject_id": row["subject_id"],
                 "session_id": row["session_id"],
                 "group": row["group"],
                 "contrast": contrast,
                 "data_range": true.data_range,
             }
-            found += [about | values for values in measured]
-        return found
+            images = self._images(f"{scan}_{contrast}", synthetic.get(contrast), target)
+            yield Case(f"{scan}, {contrast}", columns, true, images)
+
+    def measured(self, image: NDArray[np.float32] | None, true: TrueImage) -> dict[str, float | str]:
+        """Measure an image: :func:`measure_image`, in units of its mean over the head."""
+        return measure_image(None if image is None else normalized(image, true.head), true)
 
     def facts(self, _: pd.DataFrame) -> dict[str, Any]:
         """Return what is recorded when all is measured."""
@@ -121,16 +109,26 @@ class ContrastComparison:
 
     def draw(self, _: pd.DataFrame, summary: pd.DataFrame, *, path: Path) -> None:
         """Draw the slice of the showcase, and the PSNR of every contrast."""
-        draw_contrasts(self.showcase, summary, path=path)
+        shown = self.showcase
+        channels = input_channels(shown.row["input_paths"], self.inputs.get(shown.scan))
+        images = {
+            case.true.contrast: {
+                **{name: shown.cut(normalized(image, case.true.head)) for name, image, _ in case.images},
+                TRUE: shown.cut(case.true.image),
+            }
+            for case in self.cases(shown.row)
+        }
+        cut = {name: shown.cut(channel) for name, channel in channels.items()}
+        draw_contrasts(shown, cut, images, summary, path=path)
 
     def _images(
         self, name: str, synthetic: NDArray[np.float32] | None, target: Volume
-    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    ) -> Iterator[tuple[str, NDArray[np.float32], tuple[Path, ...]]]:
         """Yield every image of one contrast by the name of its method."""
         if synthetic is not None:
-            yield CLASSICAL, synthetic
+            yield CLASSICAL, synthetic, ()
         for method, path in self.arms[name].items():
-            yield method, read_on_grid(path, target).data
+            yield method, read_on_grid(path, target).data, (path,)
 
     def _true_images(self, row: Mapping[str, Any]) -> dict[str, tuple[TrueImage, Volume]]:
         """Return the true image of each contrast that the subject has; all share lesions and ring."""

@@ -225,7 +225,7 @@ def _choose(rows: pd.DataFrame, names: Sequence[str]) -> Showcase:
         held = np.flatnonzero(head.any(axis=(0, 1)))
         position = int(held[len(held) // 2])
     return Showcase(
-        scan=_scan(row),
+        row=row,
         position=position,
         head=head[:, :, position],
         voxel_size_mm=target.voxel_size_mm[:2],

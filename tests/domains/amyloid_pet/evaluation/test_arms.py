@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,16 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.data.schema import split_rows
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
-from medrestore.domains.amyloid_pet.evaluation.arms import find_arms
 from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.evaluation.arms import read_on_grid
+from medrestore.evaluation.volumes import find_arms
 
 if TYPE_CHECKING:
     from conftest import Cohort
+
+
+def find(rows: pd.DataFrame, methods: dict[str, Path], **known: Any) -> dict[str, dict[str, Path]]:
+    return find_arms(rows, methods, reserved=("input", "nlm"), beside=["regions"], **known)
 
 
 @pytest.fixture
@@ -25,7 +29,7 @@ def rows(cohort: Cohort) -> pd.DataFrame:
 
 
 def test_every_scan_has_a_file_of_every_method(cohort: Cohort, rows: pd.DataFrame) -> None:
-    arms = find_arms(rows, cohort.methods)
+    arms = find(rows, cohort.methods)
     assert list(arms) == [f"sub-{index:02}_ses-01" for index in (1, 2, 3, 4)]
     assert arms["sub-03_ses-01"] == {
         name: folder / "sub-03_ses-01_restored.nii.gz" for name, folder in cohort.methods.items()
@@ -49,7 +53,7 @@ def test_all_faults_are_named_at_once(cohort: Cohort, rows: pd.DataFrame, tmp_pa
         "gone": tmp_path / "gone",
     }
     with pytest.raises(InputError) as caught:
-        find_arms(rows, methods)
+        find(rows, methods)
     message = str(caught.value)
     for expected in (
         "method 'nlm': the name is taken",
@@ -72,20 +76,20 @@ def test_restorations_of_other_splits_may_lie_beside(
     shutil.copytree(cohort.methods["gan"], folder)
     shutil.copy(folder / "sub-01_ses-01_restored.nii.gz", folder / "sub-00_ses-01_restored.nii.gz")
     with pytest.raises(InputError, match=r"sub-00_ses-01_restored\.nii\.gz belongs to no scan"):
-        find_arms(rows, {"gan": folder})
-    assert len(find_arms(rows, {"gan": folder}, known=["sub-00_ses-01"])) == 4
+        find(rows, {"gan": folder})
+    assert len(find(rows, {"gan": folder}, known=["sub-00_ses-01"])) == 4
 
 
 def test_two_arms_of_one_scan_are_refused(cohort: Cohort, rows: pd.DataFrame) -> None:
     twice = pd.concat([rows, rows.head(1)])
     with pytest.raises(InputError, match="sub-01_ses-01: is in the manifest's split more than once"):
-        find_arms(twice, cohort.methods)
+        find(twice, cohort.methods)
 
 
 def test_many_faults_are_cut_short(rows: pd.DataFrame, tmp_path: Path) -> None:
     methods = {f"method{number}": tmp_path for number in range(20)}
     with pytest.raises(InputError, match=r"80 problems in what is compared\n(.*\n)*  and 30 more"):
-        find_arms(rows, methods)
+        find(rows, methods)
 
 
 def test_read_on_grid_refuses_another_grid(cohort: Cohort, tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from medrestore.domains.amyloid_pet.evaluation.figures import SubjectPanel, choose_scans, draw_evaluation
+from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation, subject_panel
 from medrestore.domains.amyloid_pet.evaluation.measures import Reference
+from medrestore.evaluation.drawing import RED
+from medrestore.evaluation.panels import Panel
 
 
 def make_table(suvr: list[float] | None, labels: list[int]) -> pd.DataFrame:
@@ -63,6 +65,8 @@ def make_reference(regions: bool) -> Reference:
         target=target,
         foreground=target > 0,
         data_range=1.0,
+        voxel_size_mm=(4.0, 6.0, 5.0),
+        target_labels=(2, 3),
         scale=1.0,
         label=1,
         regions=codes if regions else None,
@@ -73,14 +77,11 @@ def make_reference(regions: bool) -> Reference:
 def test_the_slice_shows_all_regions_and_is_cut_to_the_head(regions: bool, position: int) -> None:
     reference = make_reference(regions)
     image = np.random.default_rng(0).random(reference.target.shape).astype(np.float32)
-    panel = SubjectPanel.cut(
-        title="Positive",
-        images={"input": image},
-        reference=reference,
-        voxel_size_mm=(4.0, 6.0, 5.0),
-        target_labels=(2, 3),
-        measured=pd.DataFrame(),
-    )
+    measured = make_table([1.5], [1]).set_index("method")
+    panel = subject_panel("Positive", {"input": image, "standard_dose": image}, reference, measured)
+    assert panel.title == "Positive\nSUVR 1.50"
+    assert panel.texts == {"input": "20.0 dB  ·  p 0.00", "standard_dose": "p 0.00"}
+    assert set(panel.colors.values()) == {RED}  # read wrong
     # A margin of 12 mm: three voxels of 4 mm, two of 6 mm.
     np.testing.assert_array_equal(panel.images["input"], image[1:19, 4:20, position])
 
@@ -93,13 +94,13 @@ def test_the_figure_is_a_png_whose_panels_hold_the_images(tmp_path: Path) -> Non
     for suvr in ([1.1, 1.6], None, [1.1, float("nan")]):
         table = make_table(suvr, [0, 1])
         panels = [
-            SubjectPanel(
-                title=title,
-                images={"input": standard + np.float32(0.2), "standard_dose": standard},
+            Panel(
+                title,
+                {"input": standard + np.float32(0.2), "standard_dose": standard},
                 voxel_size_mm=(2.0, 2.0),
-                measured=table[table["subject_id"] == name].set_index("method"),
+                texts={"input": "20.0 dB"},
             )
-            for title, name in (("Negative", "s0"), ("Positive", "s1"))
+            for title in ("Negative", "Positive")
         ]
         draw_evaluation(panels, table, unit="SUV", path=tmp_path / "figure.png")
         pixels = imread(tmp_path / "figure.png")[..., :3]

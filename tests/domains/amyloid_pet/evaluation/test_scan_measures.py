@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,7 @@ def make_reference(
         target=target,
         foreground=target > 0 if foreground is None else foreground,
         data_range=4.0,
+        voxel_size_mm=(4.0, 4.0, 6.0),
         scale=scale,
         label=label,
         regions=regions,
@@ -114,8 +117,9 @@ def test_reading_by_hand() -> None:
     reference = make_reference(
         image, foreground=np.ones(image.shape, dtype=bool), regions=regions, scale=2.0, label=1
     )
+    reference = replace(reference, target_labels=(2, 5))
     observers = [Observer(name, CornerVoxel()) for name in ("task", "observer")]
-    found = reading(image, reference, observers, target_labels=(2, 5), reference_labels=(1,))
+    found = reading(image, reference, observers)
     assert found["task_score"] == pytest.approx(0.6)
     assert found["task_mae"] == pytest.approx(0.4)
     assert found["task_error"] == 0.0
@@ -126,8 +130,6 @@ def test_reading_by_hand() -> None:
 def test_a_volume_read_wrong_is_an_error_of_one() -> None:
     image = np.full((2, 2, 3), 0.9, dtype=np.float32)
     reference = make_reference(image, label=0)
-    found = reading(
-        image, reference, [Observer("task", CornerVoxel())], target_labels=(2,), reference_labels=(1,)
-    )
+    found = reading(image, reference, [Observer("task", CornerVoxel())])
     assert found["task_error"] == 1.0
     assert "suvr" not in found

@@ -49,26 +49,13 @@ def test_without_lesions_the_middle_scan_is_shown(
     assert chosen.position == np.flatnonzero(held)[held.sum() // 2]
 
 
-def make_showcase(contrasts: tuple[str, ...]) -> Showcase:
-    head = np.ones((20, 24), dtype=bool)
-    shown = Showcase("a", position=1, head=head, voxel_size_mm=(2.0, 2.0), lesions=True)
-    image = np.zeros((20, 24, 3), dtype=np.float32)
-    image[:10, :, 1] = 1.0
-    shown.add_input({"TD 150, TE 22 ms": image})
-    for contrast in contrasts:
-        for method, offset in (("gan", 0.0), ("taskgan", 0.5), ("true", 0.0)):
-            shown.add(contrast, method, image + np.float32(offset))
-    return shown
-
-
-def test_the_slice_is_kept_cut_to_the_head() -> None:
+def test_the_slice_is_cut_to_the_head() -> None:
     head = np.zeros((20, 24), dtype=bool)
     head[10, 12] = True
-    shown = Showcase("a", position=2, head=head, voxel_size_mm=(4.0, 6.0), lesions=False)
+    shown = Showcase({}, position=2, head=head, voxel_size_mm=(4.0, 6.0), lesions=False)
     image = np.random.default_rng(0).random((20, 24, 3)).astype(np.float32)
-    shown.add("t1w", "gan", image)
     # A margin of 12 mm: three voxels of 4 mm, two of 6 mm.
-    np.testing.assert_array_equal(shown.images["t1w"]["gan"], image[7:14, 10:15, 2])
+    np.testing.assert_array_equal(shown.cut(image), image[7:14, 10:15, 2])
 
 
 def test_rows_are_contrasts_and_a_chart_lies_below(tmp_path: Path) -> None:
@@ -76,14 +63,20 @@ def test_rows_are_contrasts_and_a_chart_lies_below(tmp_path: Path) -> None:
         [("gan", "t1w/psnr", 20.0, 19.0, 21.0, 3), ("taskgan", "t1w/psnr", 25.0, np.nan, np.nan, 1)],
         columns=["method", "metric", "mean", "low", "high", "subjects"],
     )
+    shown = Showcase({}, position=1, head=np.ones((20, 24), bool), voxel_size_mm=(2.0, 2.0), lesions=True)
+    image = np.zeros((20, 24), dtype=np.float32)
+    image[:10] = 1.0
+    methods = {"gan": image, "taskgan": image + np.float32(0.5), "true": image}
+    channels = {"TD 150, TE 22 ms": image}
     heights = []
     for contrasts in (("t1w",), ("t1w", "t2_flair")):
-        draw_contrasts(make_showcase(contrasts), summary, path=tmp_path / "figure.png")
+        images = dict.fromkeys(contrasts, methods)
+        draw_contrasts(shown, channels, images, summary, path=tmp_path / "figure.png")
         pixels = imread(tmp_path / "figure.png")[..., :3]
         heights.append(pixels.shape[0])
         # magma: a difference of half the true image's window is its brightest, a pale yellow.
         assert ((pixels[..., 0] > 0.95) & (pixels[..., 2] < 0.85) & (pixels[..., 1] > 0.9)).mean() > 0.02
     # One more row of 1.45 inches x 24 / 20 at 130 dots an inch, and a gap.
     assert heights[1] - heights[0] == pytest.approx(130 * (1.45 * 24 / 20 + 0.06), abs=2)
-    draw_contrasts(make_showcase(("t1w",)), summary.iloc[:0], path=tmp_path / "bare.png")
+    draw_contrasts(shown, channels, {"t1w": methods}, summary.iloc[:0], path=tmp_path / "bare.png")
     assert imread(tmp_path / "bare.png").shape[0] < heights[0] - 150
