@@ -182,8 +182,8 @@ class VolumeComparison(Comparison[True_, NDArray[np.float32]], Generic[True_]):
         held = per_subject[per_subject["method"] == INPUT].sort_values("psnr", kind="stable")
         scans = at_quartiles([*zip(held["subject_id"], held["session_id"], strict=True)])
         chosen = {scan: " ".join(scan) for scan in scans}
-        page, _, _ = draw_panels(self.panels(chosen, per_subject), metrics=self.metrics, unit="")
-        page.save(path)
+        panels = self.panels(chosen, per_subject)
+        draw_panels(panels, metrics=self.metrics, unit="")[0].save(path)
 
     def panels(self, chosen: Mapping[tuple[str, str], str], per_subject: pd.DataFrame) -> list[Panel]:
         """Return the slices of scans that the figure shows, by subject and session with a title."""
@@ -212,7 +212,7 @@ class VolumeComparison(Comparison[True_, NDArray[np.float32]], Generic[True_]):
         measured
             Its rows of the table per subject, by method.
         """
-        texts = {name: f"{measured.loc[name, 'psnr']:.1f} dB" for name in images if name != self.true_name}
+        texts = {name: f"{measured['psnr'][name]:.1f} dB" for name in images if name != self.true_name}
         return Panel.cut(images, true.middle, true.foreground, true.voxel_size_mm, title=title, texts=texts)
 
 
