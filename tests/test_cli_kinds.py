@@ -1,0 +1,80 @@
+"""Commands that another package brings: found when it is installed, and of no harm when it is broken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import medrestore
+
+COMMANDS = '''
+"""The commands of CT."""
+
+from pathlib import Path
+
+from medrestore.options import OutputFolder
+
+GROUP = "ct"
+
+
+def simulate(output: OutputFolder) -> Path:
+    """Simulate heads."""
+    return output / "manifest.csv"
+
+
+def phantom(output: OutputFolder) -> None:
+    """Draw a phantom."""
+    print(f"drawn in {output}")
+
+
+COMMANDS = {"phantom": phantom}
+'''
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A package as an installer leaves it; its commands."""
+    (tmp_path / "site_ct").mkdir()
+    (tmp_path / "site_ct" / "__init__.py").touch()
+    about = tmp_path / "site_ct-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: site-ct\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[medrestore.domains]\nct = site_ct.domain:DOMAIN\n")
+    return tmp_path / "site_ct" / "commands.py"
+
+
+def run(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    places = [site.parents[1], Path(medrestore.__file__).parents[1]]
+    return subprocess.run(
+        [sys.executable, "-c", "from medrestore.cli import main; main()", *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_commands_of_a_package_stand_beside_ours(site: Path) -> None:
+    site.write_text(COMMANDS)
+    for words, told in (
+        (["simulate", "ct", "--output", "heads"], f"manifest: {Path('heads', 'manifest.csv')}\n"),
+        (["ct", "phantom", "--output", "heads"], "drawn in heads\n"),
+    ):
+        ended = run(site, *words)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, told, "")
+
+
+def test_package_whose_commands_are_broken_costs_them_alone(site: Path) -> None:
+    site.write_text("import no_such_module\n")
+    ended = run(site, "simulate", "--help")
+    assert ended.returncode == 0
+    assert "multicontrast-mri" in ended.stdout
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("warning: site_ct.commands cannot be loaded (ModuleNotFoundError: ")
+    assert "Remedy: repair or uninstall that package" in line
+    lacking = run(site, "ct", "phantom", "--output", "heads")
+    assert (lacking.returncode, "No such command 'ct'" in lacking.stderr) == (2, True)
