@@ -95,10 +95,11 @@ def require_known_training(context: typer.Context) -> None:
     from medrestore.cli.commands import _overrides
     from medrestore.engines.bundle import bundle_files
     from medrestore.engines.shelf import find_bundle
+    from medrestore.engines.values import by_short_names
 
     files = bundle_files(find_bundle(context.params["bundle"]), "train", context.params["variant"] or ())
     known = yaml.safe_load(Path(files[0]).read_text(encoding="utf-8"))
-    require_known_keys(files[0], _overrides(context.args), known)
+    require_known_keys(files[0], _overrides(context.args), by_short_names(known))
 
 
 def anchors_of(page: Path) -> set[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import Ended
+from monai.bundle import ConfigParser
 
 from medrestore.networks.weights import load_file
 from medrestore.tracking.store import open_client
@@ -51,6 +52,12 @@ def learned(folder: Path, before: Mapping[str, Mapping[str, torch.Tensor]]) -> s
 def arguments(overrides: Mapping[str, Any]) -> list[str]:
     """Return overrides as the command line takes them."""
     return [word for key, value in overrides.items() for word in (f"--{key}", str(value))]
+
+
+def monai_arguments(bundle: Path, overrides: Mapping[str, Any]) -> list[str]:
+    """Return overrides of a training as MONAI's command line takes them: numbers by their whole names."""
+    numbers = ConfigParser.load_config_file(bundle / "configs" / "train.yaml")["parameters"]
+    return arguments({f"parameters::{key}" if key in numbers else key: overrides[key] for key in overrides})
 
 
 def recorded(folder: Path, *, store: Path | None = None) -> dict[str, float]:

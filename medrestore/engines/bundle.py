@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 from medrestore.checks import InputError, fail, require_known_keys
 from medrestore.engines.shelf import bundles_on_shelf, find_bundle
 from medrestore.engines.values import (
+    PARAMETERS,
+    SEPARATOR,
     SUFFIXES,
     as_literal,
+    by_short_names,
     fit_value,
     normalized_key,
     plain_values,
@@ -79,7 +82,8 @@ def bundle_configuration(
     Notes
     -----
     Merges as MONAI does: a key may name a nested one (``train::trainer::seed``, ``train#trainer#seed``), and
-    ``+key`` adds to the list or mapping that is there.
+    ``+key`` adds to the list or mapping that is there. A number of ``parameters`` is named by itself, too
+    (``seed``), and those that an overlay's ``parameters`` leave out stay.
     """
     first, *overlays = bundle_files(find_bundle(bundle), config, variants)
     return _overlaid(plain_values(read_configuration(first)), overlays, config)
@@ -119,8 +123,9 @@ def open_bundle(
     variants
         Overlays, merged in this order: names in the bundle's ``variants`` folder, YAML or JSON files.
     overrides
-        Values by key; nested keys as ``train::trainer::max_epochs``. Text is read as its key takes it, and
-        is never code: what a file says is evaluated, what is given here is taken as it stands.
+        Values by key; nested keys as ``train::trainer::max_epochs``, those of ``parameters`` by their names
+        alone. Text is read as its key takes it, and is never code: what a file says is evaluated, what is
+        given here is taken as it stands.
 
     Raises
     ------
@@ -177,10 +182,14 @@ def _merge(
     parser = ConfigParser(merged)
     for written, value in given.items():
         key, adds = normalized_key(written)
-        _require_known_path(where, key, merged)
-        kinds = {**merged, **{name: own for name, own in base.items() if says_kind(own)}}
+        known = by_short_names(merged)
+        _require_known_path(where, key, known)
+        key = key.removeprefix(PARAMETERS + SEPARATOR)
+        kinds = known | {name: own for name, own in by_short_names(base).items() if says_kind(own)}
         try:
             fitted = fit_value(value, kinds, key, code=code)
+            if key.split(SEPARATOR)[0] not in merged:
+                key = PARAMETERS + SEPARATOR + key
             if adds and not (isinstance(fitted, (list, dict)) and type(fitted) is type(parser[key])):
                 raise InputError(
                     f"{written} adds to a list, or to keys with values, more of the same; got {fitted!r} for "
@@ -188,7 +197,11 @@ def _merge(
                 )
         except InputError as error:
             raise InputError(f"{where} {error}" if code else str(error)) from error
-        merge_kv(parser, f"+{key}" if adds else key, fitted if code else as_literal(fitted))
+        if key == PARAMETERS:
+            numbers = {f"{PARAMETERS}{SEPARATOR}{name}": number for name, number in fitted.items()}
+            _merge(merged, base, numbers, where=where, code=code)
+        else:
+            merge_kv(parser, f"+{key}" if adds else key, fitted if code else as_literal(fitted))
 
 
 def _require_places(configuration: Any, *, files: Sequence[str], key: str = "") -> None:

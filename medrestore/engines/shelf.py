@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medrestore.checks import InputError
 from medrestore.data.texts import read_json_object, read_text
+from medrestore.engines.values import PARAMETERS
 
 __all__ = ["BundleContents", "bundle_contents", "bundles_on_shelf", "find_bundle", "guides"]
 
@@ -37,8 +38,8 @@ class BundleContents:
     overlays
         What each changes, by name.
     settings
-        Of each configuration, the lines of its top-level keys that have a value: ``key: default  # comment``,
-        and the titles of its sections.
+        Of each configuration, the lines of its keys that have a value, on the top level and in
+        ``parameters``: ``key: default  # comment``, and the titles of its sections.
     """
 
     path: Path
@@ -119,7 +120,11 @@ def _first_sentence(text: str) -> str:
 def _settings(text: str) -> list[str]:
     kept: list[str] = []
     title = ""
-    for line in text.splitlines():
+    indent = ""
+    for written in text.splitlines():
+        if re.match(r"\w", written):
+            indent = "  " if written.startswith(f"{PARAMETERS}:") else ""
+        line = written.removeprefix(indent)
         section, setting = SECTION.fullmatch(line), SETTING.fullmatch(line)
         if section:
             title = section["title"]

@@ -18,8 +18,11 @@ from medrestore.checks import InputError, fail, one_line
 from medrestore.files import with_home
 
 __all__ = [
+    "PARAMETERS",
+    "SEPARATOR",
     "SUFFIXES",
     "as_literal",
+    "by_short_names",
     "fit_value",
     "normalized_key",
     "plain_values",
@@ -31,6 +34,9 @@ SUFFIXES = (".yaml", ".yml", ".json")
 """Of the files that configurations are read from."""
 
 SEPARATOR = "::"
+PARAMETERS = "parameters"
+"""Key of the numbers of a training: each is named without it, too."""
+
 CODE = ("$", "@", "%")
 """First characters of what MONAI evaluates: an expression, a reference, a macro."""
 
@@ -146,7 +152,7 @@ def normalized_key(key: str) -> tuple[str, bool]:
 
 def _taken(configuration: Mapping[str, Any], key: str) -> Any:
     """Return an example of what those components take that get a key's value; None when unknown."""
-    for target, name in _takers(configuration, f"@{key}"):
+    for target, name in _takers(configuration, (f"@{key}", f"@{PARAMETERS}{SEPARATOR}{key}")):
         try:
             annotation = str(inspect.signature(pydoc.locate(target)).parameters[name].annotation)  # type: ignore[arg-type]
         except (TypeError, ValueError, KeyError, pydoc.ErrorDuringImport):
@@ -161,21 +167,30 @@ def _taken(configuration: Mapping[str, Any], key: str) -> Any:
     return None
 
 
-def _takers(value: Any, reference: str) -> Iterator[tuple[str, str]]:
-    """Yield the component and the parameter wherever a reference is given to one."""
+def _takers(value: Any, references: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the component and the parameter wherever one of the references is given to one."""
     if isinstance(value, Mapping):
         if isinstance(value.get("_target_"), str):
-            yield from ((value["_target_"], name) for name, given in value.items() if given == reference)
+            yield from ((value["_target_"], name) for name, given in value.items() if given in references)
         value = list(value.values())
     if isinstance(value, list):
         for below in value:
-            yield from _takers(below, reference)
+            yield from _takers(below, references)
 
 
 def plain_values(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of :func:`read_configuration` as YAML means it, but 1e-4 is a number."""
     found: dict[str, Any] = _Fit({}, code=True).value(content, None, "", nullable=False)
     return found
+
+
+def by_short_names(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration whose ``parameters`` stand beside its other keys too.
+
+    >>> by_short_names({"parameters": {"seed": 0}, "workers": 2})["seed"]
+    0
+    """
+    return {**configuration.get(PARAMETERS, {}), **configuration}
 
 
 def fit_value(value: Any, configuration: Mapping[str, Any], key: str, *, code: bool = False) -> Any:

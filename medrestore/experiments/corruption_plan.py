@@ -11,6 +11,7 @@ from pydoc import locate
 from typing import TYPE_CHECKING, Any, cast
 
 from medrestore.checks import InputError, fail, require_in_range, require_known_keys
+from medrestore.engines.values import PARAMETERS, SEPARATOR, by_short_names
 from medrestore.experiments.description import Run, methods_of, read_description
 from medrestore.experiments.jobs import Job, cores_per_job
 from medrestore.files import sha256_file
@@ -171,7 +172,8 @@ def make_plan(
             raise InputError(f"variants must be methods, got {tuple(variants)}: {name} is trained anyway")
     given = dict(overrides or {})
     for key in given:
-        if key in OURS or any(key in run.needs for run in study.runs.values()):
+        number = key.removeprefix(f"{PARAMETERS}{SEPARATOR}")
+        if number in OURS or any(key in run.needs for run in study.runs.values()):
             raise InputError(f"overrides must not hold {key!r}: the study sets it")
     try:
         json.dumps(given)
@@ -247,7 +249,7 @@ def _merged_configuration(
 
     merged = bundle_configuration(bundle, "train", overlays)
     known = {key.split("::")[0]: None for key in overrides}
-    require_known_keys(f"{bundle}, train.yaml", known, merged)
+    require_known_keys(f"{bundle}, train.yaml", known, by_short_names(merged))
     return merged
 
 

@@ -17,7 +17,7 @@ import pytest
 import SimpleITK
 import torch
 from command_line import Ended
-from trained import arguments, differing, learned, require_resumable, tensors
+from trained import arguments, differing, learned, monai_arguments, require_resumable, tensors
 
 from medrestore.data.schema import split_rows
 from medrestore.domains.amyloid_pet.schema import pair_schema
@@ -115,7 +115,7 @@ def test_monai_trains_the_same_network(
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config_files("demo", "l1")]
     overrides = {**tiny_overrides, "dataset_dir": tiny_cohort, "output_dir": output}
     finished = subprocess.run(
-        [*command, *arguments(overrides)],
+        [*command, *monai_arguments(BUNDLE, overrides)],
         cwd=tmp_path,
         env=one_thread,
         capture_output=True,
@@ -195,8 +195,8 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
     two = {**common, "output_dir": tmp_path / "two", "batch_size": 2}
     one = {**common, "output_dir": tmp_path / "one"}
     for command in (
-        [*torchrun, *monai, config_files("demo", "gan"), *arguments(two)],
-        [sys.executable, *monai, config_files("demo", "gan"), *arguments(one)],
+        [*torchrun, *monai, config_files("demo", "gan"), *monai_arguments(BUNDLE, two)],
+        [sys.executable, *monai, config_files("demo", "gan"), *monai_arguments(BUNDLE, one)],
     ):
         finished = subprocess.run(
             command, cwd=tmp_path, env=one_thread, capture_output=True, text=True, check=False

@@ -13,7 +13,8 @@ from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
 from trained import monai_bundle
 
 from medrestore.checks import InputError
-from medrestore.engines.bundle import open_bundle
+from medrestore.engines.bundle import bundle_configuration, open_bundle
+from medrestore.engines.values import by_short_names
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 FOUND = sorted(path.parents[1] for path in BUNDLES.glob("*/configs/metadata.json"))
@@ -87,16 +88,18 @@ def test_other_networks_take_and_give_what_the_metadata_say(bundle: Path, networ
 
 @every_bundle
 def test_training_and_inference_agree(bundle: Path) -> None:
-    train, inference = (
-        ConfigParser.load_config_file(bundle / "configs" / f"{name}.yaml") for name in ("train", "inference")
-    )
+    train, inference = (bundle_configuration(bundle, name) for name in ("train", "inference"))
+    assert not set(train) & set(train["parameters"])  # a number is named by itself
+    train = by_short_names(train)
     shared = (set(train) & set(inference)) - OWN_TO_EACH
     assert {"bundle_root", "device", "dataset_dir", "seed"} <= shared
     assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
     built = dict(train[train["network_def"].removeprefix("@")])
     built.pop("seed")
+    built = {name: str(value).replace("@parameters::", "@") for name, value in built.items()}
     # Input channels may follow from other keys; the metadata are compared with both networks.
-    given = {**inference["network_def"], "in_channels": built["in_channels"]}
+    given = {name: str(value) for name, value in inference["network_def"].items()}
+    given["in_channels"] = built["in_channels"]
     assert given == built
 
 
@@ -116,7 +119,8 @@ def test_overlay_has_keys_of_the_training_only(overlay: Path) -> None:
     known = ConfigParser.load_config_file(overlay.parents[1] / "configs" / "train.yaml")
     given = ConfigParser.load_config_file(overlay)
     assert given
-    assert set(given) <= set(known)
+    assert set(given) - {"+parameters"} <= set(known)
+    assert set(given.get("+parameters", ())) <= set(known["parameters"])
 
 
 @every_bundle

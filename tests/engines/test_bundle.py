@@ -48,7 +48,7 @@ def test_later_overlay_and_override_win(tmp_path: Path) -> None:
         variants=["demo", str(own)],
         overrides={"run_name": "given", "train::trainer::accumulation": 4},
     ).parser
-    assert parser["pretrain_epochs"] == 5  # demo says 18
+    assert parser["parameters::pretrain_epochs"] == 5  # demo says 18
     assert parser["workers"] == 0  # demo
     assert parser["run_name"] == "given"
     assert parser["train"]["trainer"]["accumulation"] == 4

@@ -11,7 +11,14 @@ from monai.bundle import ConfigParser
 
 from medrestore.checks import InputError
 from medrestore.engines.bundle import bundle_configuration, open_bundle
-from medrestore.engines.values import as_literal, fit_value, plain_values, read_configuration, require_numbers
+from medrestore.engines.values import (
+    as_literal,
+    by_short_names,
+    fit_value,
+    plain_values,
+    read_configuration,
+    require_numbers,
+)
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 BUNDLE = BUNDLES / "amyloid_pet_taskgan"
@@ -42,7 +49,7 @@ def test_text_is_taken_as_it_stands(text: str, monkeypatch: pytest.MonkeyPatch, 
         **dict.fromkeys(("dataset_dir", "manifest", "output_dir", "run_name", "experiment"), text),
         **dict.fromkeys(("tracking_uri", "observer", "task_weights"), text),
         "train::handlers::1::description": text,
-        "+parameters": {"note": text, "more": [text, {"deep": text}]},
+        "+notes": {"note": text, "more": [text, {"deep": text}]},
     }
     workflow = open_bundle(BUNDLE, "train", overrides=overrides)
     for _ in range(2):  # parsed again, nothing is evaluated a second time
@@ -51,7 +58,7 @@ def test_text_is_taken_as_it_stands(text: str, monkeypatch: pytest.MonkeyPatch, 
             assert workflow.parser.get_parsed_content(key) == text
         assert workflow.parser.get_parsed_content("cache_dir") == f"{text}/.cache"
         assert workflow.parser.get_parsed_content("train::handlers::1").description == text
-        recorded = workflow.parser.get_parsed_content("parameters")
+        recorded = workflow.parser.get_parsed_content("parameters")["notes"]
         assert recorded["note"] == text
         assert recorded["more"] == [text, {"deep": text}]
     assert list(tmp_path.iterdir()) == []
@@ -82,9 +89,9 @@ def test_bundle_lies_in_a_folder_of_any_name(
 
 def test_file_that_the_user_chose_is_evaluated(tmp_path: Path) -> None:
     overlay = tmp_path / "mine.yaml"
-    overlay.write_text("seed: $1 + 2\nrun_name: '@label_column'\n")
+    overlay.write_text("seed: $1 + 2\nrun_name: '@parameters::label_column'\n")
     parser = open_bundle(BUNDLE, "train", variants=[str(overlay)]).parser
-    assert parser.get_parsed_content("seed") == 3
+    assert parser.get_parsed_content("parameters::seed") == 3
     assert parser.get_parsed_content("run_name") == "amyloid_status"
 
 
@@ -139,18 +146,19 @@ def test_our_files_say_what_they_say_to_monai(file: Path) -> None:
 )
 def test_text_becomes_what_its_key_takes(key: str, text: str, value: Any) -> None:
     parser = open_bundle(BUNDLE, "train", overrides={key: text}).parser
-    found = parser[key.replace("#", "::")]
+    name = key.replace("#", "::")
+    found = by_short_names(parser.get())[key] if name == key.partition("::")[0] else parser[name]
     assert (found, type(found)) == (value, type(value))
 
 
 def test_null_is_a_number_to_the_component_that_takes_one() -> None:
     parser = open_bundle(BUNDLES / "histology_srgan", "train", overrides={"crop_size": "64"}).parser
-    assert parser["crop_size"] == 64
+    assert parser["parameters::crop_size"] == 64
     overrides = {"saturation_delays_ms": "[150.5, 2e3]", "contrasts": "[no, 007]", "input_channels": "none"}
     parser = open_bundle(BUNDLES / "multicontrast_mri_taskgan", "train", overrides=overrides).parser
-    assert parser["saturation_delays_ms"] == [150.5, 2000.0]
-    assert parser["contrasts"] == ["no", "007"]
-    assert parser["input_channels"] is None
+    assert parser["parameters::saturation_delays_ms"] == [150.5, 2000.0]
+    assert parser["parameters::contrasts"] == ["no", "007"]
+    assert parser["parameters::input_channels"] is None
 
 
 @pytest.mark.parametrize(
@@ -188,20 +196,22 @@ def test_overlay_says_what_people_mean(tmp_path: Path) -> None:
     overlay = tmp_path / "mine.YAML"
     overlay.write_text(
         "learning_rate: 1e-4\nrun_name: 007\nexperiment: 2026-11-28\nchannels_last: no\nobserver: null\n"
-        "train#trainer#accumulation: 1e0\n+parameters: {note: no, rate: 2e-3}\ngenerator_norm: none\n"
+        "train#trainer#accumulation: 1e0\n+notes: {note: no, rate: 2e-3}\ngenerator_norm: none\n"
+        "+parameters: {batch_size: 1e1}\n"
         "stages: [&first {name: pretrain, epochs: 1e0}, {<<: *first, name: no, train: [task]}]\n",
         encoding="utf-8-sig",
     )
     found = bundle_configuration(BUNDLE, "train", [str(overlay)])
-    assert found["learning_rate"] == 1e-4
+    numbers = found["parameters"]
+    assert (numbers["learning_rate"], numbers["batch_size"]) == (1e-4, 10)
     assert (found["run_name"], found["experiment"]) == ("007", "2026-11-28")
     assert found["channels_last"] is False
     assert found["observer"] is None
-    assert found["generator_norm"] == "none"
+    assert numbers["generator_norm"] == "none"
     assert found["train"]["trainer"]["accumulation"] == 1
-    assert found["parameters"]["seed"] == "@seed"
-    assert found["parameters"]["rate"] == 2e-3
-    assert found["stages"][1] == {"name": "no", "epochs": 1, "train": ["task"]}
+    assert numbers["seed"] == 0
+    assert numbers["notes"] == {"note": False, "rate": 2e-3}
+    assert numbers["stages"][1] == {"name": "no", "epochs": 1, "train": ["task"]}
 
 
 def test_overlay_may_be_json(tmp_path: Path) -> None:
@@ -210,8 +220,9 @@ def test_overlay_may_be_json(tmp_path: Path) -> None:
         '{"learning_rate": 1e-4, "run_name": 7, "+betas": [0.1], "seed": "3", "workers": null}'
     )
     found = bundle_configuration(BUNDLE, "train", ["demo", str(overlay)])
-    assert (found["learning_rate"], found["run_name"], found["seed"]) == (1e-4, "7", 3)
-    assert found["betas"] == [0.5, 0.999, 0.1]
+    numbers = found["parameters"]
+    assert (numbers["learning_rate"], found["run_name"], numbers["seed"]) == (1e-4, "7", 3)
+    assert numbers["betas"] == [0.5, 0.999, 0.1]
     assert found["workers"] is None
 
 
@@ -231,6 +242,9 @@ def test_overlay_may_be_json(tmp_path: Path) -> None:
             r"a\.yaml: at 'train::trainer' has no key 'sed'; did you mean",
         ),
         ("a.yaml", "+sed: 1\n", r"a\.yaml: has no key 'sed'"),
+        ("a.yaml", "parameters::sed: 1\n", r"at 'parameters' has no key 'sed'; did you mean 'seed'"),
+        ("a.yaml", "+parameters: {sed: 1}\n", r"at 'parameters' has no key 'sed'; did you mean 'seed'"),
+        ("a.yaml", "parameters: {seed: fast}\n", r"a\.yaml: parameters::seed takes a whole number"),
         ("a.yaml", "+seed: 1\n", r"a\.yaml: \+seed adds to a list"),
         ("a.yaml", "config_file: train.yaml\n", r"config_file is for python -m monai\.bundle run"),
     ],

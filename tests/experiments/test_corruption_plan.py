@@ -10,6 +10,7 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.domains.histology.schema import TILES
 from medrestore.engines.shelf import find_bundle
+from medrestore.engines.values import by_short_names
 from medrestore.experiments.corruption_plan import (
     OURS,
     StudyPlan,
@@ -45,7 +46,8 @@ def test_the_bundle_has_the_overlays_and_keys_that_the_study_needs() -> None:
     overlays = {path.stem for path in (folder / "variants").glob("*.yaml")}
     assert overlays >= {*STUDY.runs, "demo"}
     needed = {key for run in STUDY.runs.values() for key in run.needs}
-    assert set(ConfigParser.load_config_file(folder / "configs" / "train.yaml")) >= {*OURS, *needed}
+    train = ConfigParser.load_config_file(folder / "configs" / "train.yaml")
+    assert set(by_short_names(train)) >= {*OURS, *needed}
     assert all(callable(locate(name)) for name in (STUDY.ready, STUDY.evaluate["call"]))
 
 
