@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from medrestore.domains.base import Domain, domain_called, domain_of_table, metrics_of
+from medrestore.evaluation.record import load_evaluation
+from medrestore.evaluation.rendering import render
+from medrestore.evaluation.tables import difference_table, summary_table
+from medrestore.evaluation.titles import Metrics
+from medrestore.inference.restorer import kind_of_weights, load_restorer, restorers_of
+from medrestore.kinds import kinds
 from medrestore.methods.base import Stage, Step
 from medrestore.operators.base import Degradation, LinearDegradation
 
-__all__ = ["check_degradation", "check_step", "check_task_network"]
+__all__ = ["check_degradation", "check_domain", "check_step", "check_task_network"]
 
 
 def check_degradation(degradation: Degradation, target: Tensor) -> None:
@@ -93,6 +104,99 @@ def check_task_network(network: nn.Module, images: Tensor, labels: Tensor) -> No
     state, rebuilt = network.state_dict(), type(network)(**judge.architecture).state_dict()
     same = state.keys() == rebuilt.keys() and all(state[name].shape == rebuilt[name].shape for name in state)
     _require(same, "its architecture builds another network")
+
+
+def check_domain(
+    name: str,
+    *,
+    manifest: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    evaluation: str | os.PathLike[str] | None = None,
+) -> None:
+    """Check what commands, tables and studies take for granted of a kind of image.
+
+    Parameters
+    ----------
+    name
+        Of its folder, or of its entry point.
+    manifest
+        Of some of its images, without a fault.
+    weights
+        ``model.pt`` of a training on them.
+    evaluation
+        Folder of an evaluation of it.
+
+    Raises
+    ------
+    AssertionError
+        When it calls itself otherwise; a metric has no title, the title of another or no digits, or tables
+        leave one out; methods share a name, or a pair is one method twice; a table with the columns of its
+        manifests is taken for one of another kind; nothing restores it. Of a manifest: when it is not known as
+        one of this kind, has faults, or reads otherwise once it is written again. Of weights: when they are
+        not known as those of this kind, or build no restorer. Of an evaluation: when it names another kind,
+        lacks tables, notes or figure, or is not read back as it was written.
+    """
+    domain = domain_called(name)
+    _require(domain.name == name, f"it calls itself {domain.name!r}, and is found as {name!r}")
+    _check_metrics(domain.metrics)
+    _check_schema(domain, manifest)
+    (point,) = (point for point in kinds() if point.name == name)
+    _require(bool(restorers_of(point)), "its module restoration has no class that restores files")
+    if weights is not None:
+        _require(kind_of_weights(weights) == name, "its weights name a restorer of another kind of image")
+        _require(bool(load_restorer(weights).training.method), "its weights name no method")
+    if evaluation is not None:
+        _check_evaluation(domain, Path(evaluation))
+
+
+def _check_metrics(metrics: Metrics) -> None:
+    titles = metrics.titles
+    said = [title.title for title in titles.values()]
+    _require(all(said), "a metric has no title")
+    _require(len(set(said)) == len(said), "two metrics have one title")
+    _require(all(title.digits >= 0 for title in titles.values()), "a metric has fewer than no digits")
+    _require(metrics.in_order(reversed(titles)) == list(titles), "its metrics are not in their order")
+    labels = [*metrics.labels.values(), *metrics.baselines.values()]
+    _require(len(set(labels)) == len(labels), "two methods have one name")
+    _require(all(first != second for first, second in metrics.pairs), "a pair is one method twice")
+    values = {"label": 1.0, **dict.fromkeys(titles, 1.0), **dict.fromkeys(metrics.text_columns, "a")}
+    values |= dict.fromkeys((f"{name}_bound" for name in metrics.bounded), "")
+    images = [{**values, "subject_id": subject} for subject in ("a", "b")]
+    table = pd.DataFrame([{**image, "method": name} for image in images for name in ("first", "second")])
+    summary = summary_table(table, metrics=metrics, seed=0)
+    differences = difference_table(table, metrics=metrics, pairs=[("first", "second")], seed=0)
+    text = render(summary, differences, metrics)
+    lacking = [title.title for title in titles.values() if title.shown and title.title not in text]
+    _require(not lacking, f"tables do not show {', '.join(lacking)}")
+
+
+def _check_schema(domain: Domain, manifest: str | os.PathLike[str] | None) -> None:
+    schema = domain.schema_for(pd.DataFrame())
+    with TemporaryDirectory() as folder:
+        if schema is not None:
+            header = Path(folder, "header.csv")
+            pd.DataFrame(columns=schema.required).to_csv(header, index=False)
+            _require(domain_of_table(header) is domain, "columns of its manifests are those of another kind")
+        if manifest is not None:
+            _require(domain_of_table(manifest) is domain, "its manifest is taken for one of another kind")
+            schema = domain.schema_of(manifest)
+            problems = schema.check(manifest)
+            _require(not problems, f"its manifest has faults: {', '.join(map(str, problems))}")
+            table = schema.read(manifest)
+            again = schema.read(schema.write(table, Path(folder, "manifest.csv")))
+            cells = [column.name for column in schema.columns if column.name in table]
+            _require(
+                table[cells].equals(again[cells]), "its manifest reads otherwise once it is written again"
+            )
+
+
+def _check_evaluation(domain: Domain, folder: Path) -> None:
+    found = load_evaluation(folder, metrics_of=metrics_of)
+    _require(found.record.get("domain") == domain.name, "its evaluation names another kind of image")
+    tables, _, notes = (folder / "tables.md").read_text(encoding="utf-8").partition("\n- ")
+    _require(tables.strip() == found.markdown.strip(), "its tables are not read back as they were written")
+    _require(bool(notes), "nothing stands below its tables")
+    _require((folder / "figure.png").read_bytes().startswith(b"\x89PNG"), "its figure is no PNG")
 
 
 class _Engine:

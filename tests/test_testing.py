@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from training_case import Batches, build_step
 
 from medrestore import methods
+from medrestore.kinds import own_kinds
 from medrestore.methods.base import Stage, Step
 from medrestore.methods.srgan import SRGAN
 from medrestore.methods.supervised import Supervised
@@ -19,7 +20,7 @@ from medrestore.networks.segmenter import LesionSegmenter
 from medrestore.networks.super_resolution import SRResNet
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
 from medrestore.networks.tasks.contrast import ContrastClassifier
-from medrestore.testing import check_step, check_task_network
+from medrestore.testing import check_domain, check_step, check_task_network
 
 
 def random(*shape: int) -> Tensor:
@@ -78,6 +79,11 @@ def test_step_keeps_the_contract(build, batch, train) -> None:
 @pytest.mark.parametrize(("network", "images", "labels"), TASKS)
 def test_task_network_keeps_the_contract(network, images, labels) -> None:
     check_task_network(network, images, labels)
+
+
+@pytest.mark.parametrize("name", [point.name for point in own_kinds()])
+def test_kind_of_image_keeps_the_contract(name: str) -> None:
+    check_domain(name)
 
 
 def test_everything_in_the_package_has_a_case() -> None:

@@ -34,7 +34,16 @@ from medrestore.checks import InputError, require_in_set
 from medrestore.cli.record import Experiment, TrackingUri, recorded
 from medrestore.cli.restore import restore
 from medrestore.kinds import beside, kinds
-from medrestore.options import Manifest, Samples, report_problems
+from medrestore.options import (
+    EvaluatedSplit,
+    Manifest,
+    Methods,
+    OutputFolder,
+    Samples,
+    Seed,
+    folders_of,
+    report_problems,
+)
 
 __all__ = ["add_commands"]
 
@@ -107,11 +116,24 @@ def _check_of(point: EntryPoint, module: Any) -> Function:
 
 
 def _evaluate_of(point: EntryPoint, module: Any) -> Function:
-    """Return the evaluation of a kind of image."""
+    """Return the evaluation of a kind of image: its own, or that of pairs of volumes."""
 
-    def evaluate(manifest: Manifest) -> Any:
-        """Compare nothing: this kind of image has no evaluation."""
-        raise InputError(f"{manifest}: {point.name} has no evaluation. Remedy: name another kind of image")
+    def evaluate(
+        manifest: Manifest,
+        output: OutputFolder,
+        method: Methods = None,
+        split: EvaluatedSplit = "test",
+        seed: Seed = 0,
+    ) -> Any:
+        """Compare restorations with the true volumes of the same scans: PSNR, SSIM, RMSE.
+
+        Folders of restored volumes hold SUBJECT_SESSION_restored.nii.gz.
+        """
+        from medrestore.domains.base import domain_called
+
+        return domain_called(point.name).evaluate(
+            manifest, methods=folders_of(method), output=output, split=split, seed=seed
+        )
 
     function = getattr(module, "evaluate", evaluate)
     experiment = (Experiment, getattr(module, "EXPERIMENT", "evaluation"))

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, fail, one_line
+from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.tables import parse_text_table
 from medrestore.evaluation.titles import MetricKey, Metrics
 from medrestore.kinds import added_kinds, own_kinds
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from medrestore.data.schema import Schema
     from medrestore.data.volumes import Volume
     from medrestore.evaluation.observers import Observer
+    from medrestore.evaluation.record import Evaluation
 
 __all__ = [
     "Domain",
@@ -79,12 +81,15 @@ class Domain:
         What studies measure in regions of it.
     schema
         Of its manifests; one that depends on the table is given what the table holds, as text.
+    intensity
+        What air is in volumes of it, for :meth:`evaluate`.
     """
 
     name: str
     metrics: Metrics
     quantity: Quantity | None = None
     schema: Schema | Callable[[pd.DataFrame], Schema] | None = None
+    intensity: Intensity = RELATIVE
 
     def schema_of(self, manifest: str | os.PathLike[str]) -> Schema:
         """Return the schema of a manifest.
@@ -102,6 +107,31 @@ class Domain:
     def schema_for(self, table: pd.DataFrame) -> Schema | None:
         """Return the schema of a table, given as text; None of a kind of image without manifests."""
         return self.schema(table) if callable(self.schema) else self.schema
+
+    def evaluate(
+        self,
+        manifest: str | os.PathLike[str],
+        *,
+        methods: Mapping[str, str | os.PathLike[str]],
+        output: str | os.PathLike[str],
+        **running: Any,
+    ) -> Evaluation:
+        """Compare restorations with the true volumes, as a kind of image that brings no evaluation has it.
+
+        Parameters are those of :func:`~medrestore.evaluation.volumes.evaluate_volumes`.
+        """
+        from medrestore.evaluation.volumes import evaluate_volumes
+
+        return evaluate_volumes(
+            manifest,
+            domain=self.name,
+            metrics=self.metrics,
+            schema=self.schema_of(manifest),
+            intensity=self.intensity,
+            methods=methods,
+            output=output,
+            **running,
+        )
 
     def fit(self, table: pd.DataFrame) -> int:
         """Return how many columns that its manifests must have a table has, less those that it lacks."""

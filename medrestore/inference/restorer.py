@@ -18,7 +18,7 @@ from medrestore.kinds import beside, kinds
 from medrestore.networks.device import require_device
 from medrestore.networks.weights import build_network, load_model
 
-__all__ = ["file_restorer_of", "kind_of_weights", "load_restorer", "restore_files"]
+__all__ = ["file_restorer_of", "kind_of_weights", "load_restorer", "restore_files", "restorers_of"]
 
 _Kind = type[FileRestorer[Any, Any]]
 
@@ -177,7 +177,7 @@ def file_restorer_of(model: Mapping[str, Any], *, weights: str | os.PathLike[str
 def _found(model: Mapping[str, Any], weights: str | os.PathLike[str]) -> tuple[str, _Kind]:
     points = {point.name: point for point in kinds()}
     if "restorer" not in model:
-        known = [(name, kind) for name, point in points.items() for kind in _restorers(point).values()]
+        known = [(name, kind) for name, point in points.items() for kind in restorers_of(point).values()]
         fitting = [pair for pair in known if set(pair[1].needs) <= model.keys()]
         if not fitting:
             fail(
@@ -187,7 +187,7 @@ def _found(model: Mapping[str, Any], weights: str | os.PathLike[str]) -> tuple[s
             )
         return max(fitting, key=lambda pair: len(pair[1].needs))
     domain, _, name = str(model["restorer"]).partition(".")
-    kind = _restorers(points[domain]).get(name) if domain in points else None
+    kind = restorers_of(points[domain]).get(name) if domain in points else None
     if kind is None:
         fail(
             f"is for the restorer {model['restorer']!r}, which is not installed here",
@@ -203,7 +203,7 @@ def _taken(what: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]
     return {key: value for key, value in given.items() if key in taken}
 
 
-def _restorers(point: EntryPoint) -> dict[str, _Kind]:
+def restorers_of(point: EntryPoint) -> dict[str, _Kind]:
     """Return the classes by which a kind of image restores files, by name."""
     return {
         name: kind

@@ -17,7 +17,7 @@ __all__ = ["DOMAIN"]
 
 def _limits_of_agreement(rows: pd.DataFrame) -> Iterator[tuple[str, float, int]]:
     """Yield the limits of agreement of the SUVR (95 %, Bland and Altman), over scans."""
-    if "suvr_bias" in rows:
+    if {"suvr", "suvr_bias"} <= set(rows):
         held = rows.dropna(subset=["suvr_bias"])
         if len(held) > 1:
             agreement = bland_altman(held["suvr"].to_numpy(), (held["suvr"] - held["suvr_bias"]).to_numpy())
