@@ -131,7 +131,7 @@ def check_domain(
     AssertionError
         When it calls itself otherwise; a metric has no title, the title of another or no digits, or tables
         leave one out; methods share a name, or a pair is one method twice; a table with the columns of its
-        manifests is taken for one of another kind; nothing restores it. Of a manifest: when it is not known as
+        manifests is taken for that of another; nothing restores it. Of a manifest: when it is not known as
         one of this kind, has faults, or reads otherwise once it is written again. Of weights: when they are
         not known as those of this kind, or build no restorer. Of an evaluation: when it names another kind,
         lacks tables, notes or figure, or is not read back as it was written.
