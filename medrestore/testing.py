@@ -155,7 +155,7 @@ def _check_metrics(metrics: Metrics) -> None:
     _require(all(said), "a metric has no title")
     _require(len(set(said)) == len(said), "two metrics have one title")
     _require(all(title.digits >= 0 for title in titles.values()), "a metric has fewer than no digits")
-    _require(metrics.in_order(reversed(titles)) == list(titles), "its metrics are not in their order")
+    _require(metrics.in_order([*titles][::-1]) == list(titles), "its metrics are not in their order")
     labels = [*metrics.labels.values(), *metrics.baselines.values()]
     _require(len(set(labels)) == len(labels), "two methods have one name")
     _require(all(first != second for first, second in metrics.pairs), "a pair is one method twice")
