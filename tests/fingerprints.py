@@ -24,43 +24,6 @@ from typing import Any
 import numpy as np
 
 SEED = 3
-COMMON = "device: cpu\nprecision: fp32\n"
-AMYLOID_PET = """
-spatial_size: [96, 96]
-generator_channels: [4, 8, 8]
-discriminator_channels: [4, 8]
-task_widen_factor: 0.125
-batch_size: 4
-batches_per_epoch: 2
-pretrain_epochs: 1
-joint_epochs: 1
-"""
-MULTICONTRAST_MRI = """
-spatial_size: [96, 112]
-generator_channels: [4, 8, 8]
-discriminator_channels: [4, 8]
-task_channels: [4, 4, 4, 4, 4]
-segmenter_channels: [4, 8]
-batch_size: 6
-batches_per_epoch: 2
-pretrain_epochs: 1
-contrast_epochs: 1
-mixed_epochs: 1
-segmenter_epochs: 1
-"""
-HISTOLOGY = """
-crop_size: 32
-generator_channels: 4
-generator_blocks: 1
-discriminator_channels: [4, 8]
-encoder_channels: [4, 4]
-encoder_blocks: 0
-batch_size: 4
-batches_per_epoch: 2
-autoencoder_epochs: 1
-warm_up_epochs: 1
-adversarial_epochs: 1
-"""
 TIMED = ("reads.csv", "completeness.csv")
 PASSING = re.compile(
     r"(^|[._/])(time|date|created|began|ended|seconds|duration|version|versions|platform|host|commit|python|torch|"
@@ -70,15 +33,12 @@ PASSING = re.compile(
 
 def run(folder: Path) -> None:
     """Call the demos; a folder that was interrupted is continued."""
+    from tiny_demos import MRI_SIZE, tiny_variants
+
     from medrestore.domains.amyloid_pet.simulate.design import CohortSize, SubjectGroup
-    from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize, MriSubjectGroup
     from medrestore.experiments.demo import run_demo
 
     secrets.token_hex = lambda count=16: "5a" * count  # a study draws a salt, and from it orders and ids
-    overlays = {}
-    for name, text in (("pet", AMYLOID_PET), ("mri", MULTICONTRAST_MRI), ("histology", HISTOLOGY)):
-        overlays[name] = folder / f"{name}.yaml"
-        overlays[name].write_text(COMMON + text, encoding="utf-8")
     scans = CohortSize(
         "tiny",
         (
@@ -87,37 +47,13 @@ def run(folder: Path) -> None:
             SubjectGroup("tiny", "test", negatives=3, positives=3),
         ),
     )
-    size = MriCohortSize(
-        "tiny",
-        (
-            MriSubjectGroup("train", patients=1, controls=1),
-            MriSubjectGroup("validation", patients=1, controls=0),
-            MriSubjectGroup("test", patients=1, controls=1),
-        ),
-    )
-    run_demo(
-        "amyloid-pet",
-        folder / "pet",
-        size=scans,
-        seed=SEED,
-        variants=("demo", str(overlays["pet"])),
-        methods=("l1_task", "taskgan"),
-    )
-    run_demo(
-        "multicontrast-mri",
-        folder / "mri",
-        size=size,
-        seed=SEED,
-        variants=("demo", str(overlays["mri"])),
-        methods=("gan", "taskgan"),
-    )
-    run_demo(
-        "histology",
-        folder / "histology",
-        seed=SEED,
-        variants=("demo", str(overlays["histology"])),
-        methods=("e", "sqe"),
-    )
+    for name, subject, size, methods in (
+        ("pet", "amyloid-pet", scans, ("l1_task", "taskgan")),
+        ("mri", "multicontrast-mri", MRI_SIZE, ("gan", "taskgan")),
+        ("histology", "histology", None, ("e", "sqe")),
+    ):
+        variants = tiny_variants(folder / f"{name}.yaml", subject)
+        run_demo(subject, folder / name, size=size, seed=SEED, variants=variants, methods=methods)
 
 
 def _sum(content: bytes) -> str:

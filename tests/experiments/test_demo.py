@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from pydoc import locate
 from typing import Any
 
 import pytest
 
 from medrestore.checks import InputError
+from medrestore.engines.shelf import find_bundle
 from medrestore.experiments.corruption_plan import find_study
 from medrestore.experiments.demo import find_demo, run_demo, subjects
 
@@ -24,7 +26,17 @@ def test_runs_follow_those_they_need_and_calls_exist(subject: str) -> None:
     for name, run in demo.runs.items():
         assert set(run.needs.values()) <= set(before)
         before.append(name)
+    overlays = {path.stem for path in (find_bundle(demo.bundle) / "variants").glob("*.yaml")}
+    assert overlays >= {*demo.runs, "demo"}
     assert all(callable(locate(name)) for name in _calls([*demo.prepare, demo.evaluate]))
+
+
+@pytest.mark.parametrize("subject", subjects())
+def test_a_folder_of_others_is_refused_before_anything_is_prepared(subject: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds other files and no demo; nothing is overwritten"):
+        run_demo(subject, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def _calls(value: Any) -> Iterator[str]:

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from manifest import cells, write_manifest
+from tiny_demos import tiny_variants
 
-from medrestore.checks import InputError
 from medrestore.data.volumes import read_volume, write_volume
 from medrestore.domains.amyloid_pet.schema import pair_schema
-from medrestore.engines.shelf import find_bundle
 from medrestore.experiments.demo import find_demo, run_demo
 from medrestore.experiments.description import methods_of
 from medrestore.networks.weights import load_file
@@ -30,19 +29,6 @@ NETWORK_READERS = {"network_1": 7002, "network_2": 7003}
 SUVR_READERS = ("suvr_1", "suvr_2", "suvr_3")
 TESTED = ("0006", "0007", "1006", "1007", "2006", "2007")
 FROZEN = ("design.json", "reading_list.csv", "key.csv", "reads.sqlite", "manifest.csv", "per_subject.csv")
-
-TINY = """
-device: cpu
-precision: fp32
-spatial_size: [32, 32]
-generator_channels: [4, 8, 8]
-discriminator_channels: [4, 8]
-task_widen_factor: 0.125
-batch_size: 4
-batches_per_epoch: 2
-pretrain_epochs: 1
-joint_epochs: 1
-"""
 
 
 @pytest.fixture
@@ -107,24 +93,20 @@ def _write_regions(folder: Path, target: str) -> str:
     return path
 
 
-def test_methods_are_overlays_of_the_bundle() -> None:
-    assert {path.stem for path in (find_bundle(DEMO.bundle) / "variants").glob("*.yaml")} >= set(DEMO.runs)
-
-
 def test_demo_trains_restores_evaluates_and_continues(
     simulated: list[tuple[str, int]],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    overlay = tmp_path / "tiny.yaml"
-    overlay.write_text(TINY)
     output = tmp_path / "output"
+    variants = tiny_variants(tmp_path / "tiny.yaml", SUBJECT, spatial_size=[32, 32])
     call: Callable[[], Path] = lambda: run_demo(  # noqa: E731
-        SUBJECT, output, seed=3, variants=("demo", str(overlay)), methods=("l1", "taskgan")
+        SUBJECT, output, seed=3, variants=variants, methods=("l1", "taskgan")
     )
     evaluation = call()
     said = capsys.readouterr().out
+    assert methods_of(DEMO.runs) == ("l1", "l1_task", "gan", "taskgan")
     assert simulated == [("demo", 3)]
     assert evaluation == output / "evaluation"
     # The shared T and the observer come from trainings of their own, with seeds of their own.
@@ -200,13 +182,3 @@ def _require_rehearsal(output: Path) -> None:
     phases = human.key.drop_duplicates("case")["phase"].value_counts()
     assert phases.to_dict() == {"reading": 4, "training": 2, "qualification": 2}
     assert sorted(human.truth.values()) == [0, 0, 0, 0, 1, 1, 1, 1]
-
-
-def test_folder_of_others_is_refused_before_anything_is_simulated(
-    simulated: list[tuple[str, int]], tmp_path: Path
-) -> None:
-    (tmp_path / "thesis.docx").write_text("years of work")
-    with pytest.raises(InputError, match="holds other files and no demo; nothing is overwritten"):
-        run_demo(SUBJECT, tmp_path)
-    assert simulated == []
-    assert methods_of(DEMO.runs) == ("l1", "l1_task", "gan", "taskgan")

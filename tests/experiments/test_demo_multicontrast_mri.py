@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tiny_demos import MRI_SIZE, tiny_variants
 
-from medrestore.checks import InputError
-from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize, MriSubjectGroup
-from medrestore.engines.shelf import find_bundle
 from medrestore.experiments.demo import find_demo, run_demo
 from medrestore.operators.mr_sequences import CONTRASTS
 from medrestore.tracking.store import open_client
@@ -17,44 +15,14 @@ from medrestore.tracking.store import open_client
 PSNR = "t1w/psnr"
 SUBJECT = "multicontrast-mri"
 DEMO = find_demo(SUBJECT)
-TINY = """
-device: cpu
-precision: fp32
-spatial_size: [96, 112]
-generator_channels: [4, 8, 8]
-discriminator_channels: [4, 8]
-task_channels: [4, 4, 4, 4, 4]
-segmenter_channels: [4, 8]
-batch_size: 6
-batches_per_epoch: 2
-pretrain_epochs: 1
-contrast_epochs: 1
-mixed_epochs: 1
-segmenter_epochs: 1
-"""
-SIZE = MriCohortSize(
-    "tiny",
-    (
-        MriSubjectGroup("train", patients=1, controls=1),
-        MriSubjectGroup("validation", patients=1, controls=0),
-        MriSubjectGroup("test", patients=1, controls=1),
-    ),
-)
-
-
-def test_runs_are_overlays_of_the_bundle() -> None:
-    overlays = {path.stem for path in (find_bundle(DEMO.bundle) / "variants").glob("*.yaml")}
-    assert overlays >= {*DEMO.runs, "demo"}
 
 
 @pytest.mark.slow
 def test_demo_registers_trains_restores_evaluates_and_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overlay = tmp_path / "tiny.yaml"
-    overlay.write_text(TINY)
-    output = tmp_path / "output"
-    arguments = {"size": SIZE, "seed": 3, "variants": ("demo", str(overlay)), "methods": ("gan", "taskgan")}
+    output, variants = tmp_path / "output", tiny_variants(tmp_path / "tiny.yaml", SUBJECT)
+    arguments = {"size": MRI_SIZE, "seed": 3, "variants": variants, "methods": ("gan", "taskgan")}
     evaluation = run_demo(SUBJECT, output, **arguments)
     printed = capsys.readouterr().out
     assert "medrestore compare" in printed
@@ -81,9 +49,3 @@ def test_demo_registers_trains_restores_evaluates_and_continues(
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*.nii.gz")}
     assert run_demo(SUBJECT, output, **arguments) == evaluation
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*.nii.gz")} == before
-
-
-def test_demo_refuses_a_folder_of_others(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match="holds other files and no demo; nothing is overwritten"):
-        run_demo(SUBJECT, tmp_path)

@@ -389,7 +389,7 @@ class TestInterrupted:
             "create_study(sys.argv[1], output=sys.argv[2], workers=1, progress=False)"
         )
         kills = 0
-        for _ in range(20):
+        for _ in range(10):
             process = subprocess.Popen(
                 [sys.executable, "-c", call, str(plan), str(tmp_path / "study")], stdout=subprocess.PIPE
             )

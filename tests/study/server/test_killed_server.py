@@ -27,7 +27,7 @@ from medrestore.study.record.store import ReadStore
 from medrestore.study.record.verification import verify_study
 from medrestore.study.server.tokens import read_tokens
 
-KILLS = int(os.environ.get("MEDRESTORE_TEST_KILLS", "50"))
+KILLS = int(os.environ.get("MEDRESTORE_TEST_KILLS", "20"))
 READERS = 8
 
 SERVE = """
