@@ -98,16 +98,16 @@ def _cells(analysis: StudyAnalysis) -> list[_Cell]:
     for group in analysis.groups:
         found: dict[tuple[str, str], dict[str, float]] = {}
         for name, result in group.measures.items():
-            for row in result.entry["per_reader"]:
-                found.setdefault((row["reader"], row["method"]), {})[name] = float(row["estimate"])
-        for row in records_of(group.tables.reading_times):
-            if row["reader"] != ALL:
-                values = found.setdefault((row["reader"], row["arm"]), {})
-                values["reading_seconds_median"] = float(row["median"])
+            for row in result.per_reader:
+                found.setdefault((row.reader, row.method), {})[name] = row.estimate
+        for times in records_of(group.tables.reading_times):
+            if times["reader"] != ALL:
+                values = found.setdefault((times["reader"], times["arm"]), {})
+                values["reading_seconds_median"] = float(times["median"])
         reads = analysis.unblinded.reads(group.kind)
         counts = reads[reads["repeat"] == 0].groupby(["reader", "arm"]).size()
-        for row in records_of(counts.rename("reads").reset_index()):
-            found.setdefault((row["reader"], row["arm"]), {})["reads"] = float(row["reads"])
+        for count in records_of(counts.rename("reads").reset_index()):
+            found.setdefault((count["reader"], count["arm"]), {})["reads"] = float(count["reads"])
         cells += [
             _Cell(group.kind, reader, arm, found[reader, arm])
             for reader in group.readers
@@ -138,10 +138,10 @@ def _record_whole(client: Any, run_id: str, analysis: StudyAnalysis, folder: Pat
 def _means(group: ReaderGroup, prefix: str) -> dict[str, float]:
     values: dict[str, float] = {}
     for name, result in group.measures.items():
-        for row in result.entry["methods"]:
-            values[f"{prefix}{row['method']}/{name}"] = float(row["mean"])
-        for row in result.entry["differences_from_reference"] or result.entry["differences"]:
-            values[f"{prefix}{DIFFERENCE}/{row['first']}/{row['second']}/{name}"] = float(row["difference"])
+        for row in result.methods:
+            values[f"{prefix}{row.method}/{name}"] = row.mean
+        for pair in result.differences_from_reference or result.differences:
+            values[f"{prefix}{DIFFERENCE}/{pair.first}/{pair.second}/{name}"] = pair.difference
     return values
 
 

@@ -77,7 +77,7 @@ def test_a_nested_run_for_every_reader_and_arm_with_metrics_of_the_same_names(
         assert run.data.metrics["reading_seconds_median"] == 30
     assert cells["net_1", RESTORED].info.run_name == f"net 1 (model), {arm_label(RESTORED)}"
     group = mixed[0].main
-    for row in group.measures["auc"].entry["per_reader"]:
+    for row in group.measures["auc"].as_dict()["per_reader"]:
         assert cells[row["reader"], row["method"]].data.metrics["auc"] == row["estimate"]
 
 
@@ -99,7 +99,7 @@ def test_the_run_holds_plan_checksums_and_means(
     assert verdict is not None
     metrics = run.data.metrics
     assert metrics[f"{RESTORED}/error_rate"] == verdict.means[0]
-    assert metrics[f"difference/{RESTORED}/{LOW}/error_rate"] == verdict.difference["difference"]
+    assert metrics[f"difference/{RESTORED}/{LOW}/error_rate"] == verdict.difference.difference
     assert f"model/{RESTORED}/error_rate" in metrics
     assert run.data.tags["verdict"] == verdict.text
 

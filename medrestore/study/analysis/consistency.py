@@ -10,7 +10,7 @@ from medrestore.study.analysis.unblinded import Unblinded
 from medrestore.study.labels import ALL
 from medrestore.study.questions import Question
 from medrestore.study.statistics.agreement import cohen
-from medrestore.study.statistics.between_readers import agreement_rows
+from medrestore.study.statistics.between_readers import coefficients
 from medrestore.study.statistics.sections import wilson
 
 __all__ = ["between_readers", "within_readers"]
@@ -65,8 +65,8 @@ def between_readers(unblinded: Unblinded, question: str, kind: str, *, alpha: fl
         if wide.shape[1] < 2:
             continue
         names = tuple(map(str, wide.columns))
-        for row in agreement_rows(wide.to_numpy(float), categories, names, alpha=alpha):
-            rows.append({"question": question, "arm": arm, **row})
+        for who, found in coefficients(wide.to_numpy(float), categories, names, alpha=alpha):
+            rows.append({"question": question, "arm": arm, "readers": who, **found._asdict()})
     return pd.DataFrame(rows, columns=list(BETWEEN_COLUMNS))
 
 

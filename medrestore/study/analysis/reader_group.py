@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -134,12 +134,10 @@ class ReaderGroup:
         width = max(len(arm_label(arm)) for arm in self.arms)
         for measure in self.measured:
             lines.append(f"  {measure.title}")
-            for row in self.measures[measure.name].entry["methods"]:
-                digits = measure.digits
-                interval = (
-                    "" if row["low"] is None else f"  ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
-                )
-                lines.append(f"    {arm_label(row['method']):{width}s}  {row['mean']:.{digits}f}{interval}")
+            digits = measure.digits
+            for row in self.measures[measure.name].methods:
+                interval = "" if row.low is None else f"  ({row.low:.{digits}f} to {row.high:.{digits}f})"
+                lines.append(f"    {arm_label(row.method):{width}s}  {row.mean:.{digits}f}{interval}")
         if self.guessed is not None:
             lines.append(f"  {self.guessed.sentence}")
         return "\n".join(lines)
@@ -306,15 +304,14 @@ def _measure_tables(measures: Mapping[str, Analysis]) -> dict[str, pd.DataFrame]
         "differences_from_reference": "differences_from_reference",
         "per_reader": "per_reader",
     }
-    found = {}
-    for name, section in names.items():
-        rows = [
-            {"measure": measure, **{("arm" if key == "method" else key): value for key, value in row.items()}}
+    return {
+        name: pd.DataFrame(
+            {"measure": measure, **asdict(row)}
             for measure, analysis in measures.items()
-            for row in analysis.entry[section]
-        ]
-        found[name] = pd.DataFrame(rows)
-    return found
+            for row in getattr(analysis, section)
+        ).rename(columns={"method": "arm"})
+        for name, section in names.items()
+    }
 
 
 def reference_of(study: Study) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from medrestore.study.labels import arm_label
 from medrestore.study.measures import Measure
 from medrestore.study.statistics.analyze import Analysis
+from medrestore.study.statistics.results import DifferenceRow, NonInferiorityRow
 
 __all__ = ["Verdict", "listed", "p_text", "verdict_of"]
 
@@ -26,9 +26,9 @@ class Verdict:
     means
         Of the arm and of the reference, over readers.
     difference
-        Row of the difference, arm minus reference: ``difference``, ``low``, ``high``, ``p``.
+        Arm minus reference.
     non_inferiority
-        Row of the test against the margin; None where the plan has no margin.
+        Test against the margin; None where the plan has none.
     sentences
         The result in words: the estimates, and the conclusion.
     """
@@ -37,8 +37,8 @@ class Verdict:
     arm: str
     reference: str
     means: tuple[float, float]
-    difference: Mapping[str, Any]
-    non_inferiority: Mapping[str, Any] | None
+    difference: DifferenceRow
+    non_inferiority: NonInferiorityRow | None
     sentences: tuple[str, str]
 
     @property
@@ -59,50 +59,43 @@ def verdict_of(analysis: Analysis, measure: Measure, *, arm: str, reference: str
     arm, reference
         Methods of the analysis.
     """
-    entry = analysis.entry
-    mean = {row["method"]: float(row["mean"]) for row in entry["methods"]}
-    row = next(item for item in entry["differences_from_reference"] if item["first"] == arm)
-    tested = next((item for item in entry["non_inferiority"] if item["method"] == arm), None)
-    digits, level = measure.digits, f"{100 * (1 - entry['alpha']):g} %"
+    mean = {row.method: row.mean for row in analysis.methods}
+    row = next(item for item in analysis.differences_from_reference if item.first == arm)
+    tested = next((item for item in analysis.non_inferiority if item.method == arm), None)
+    digits, level = measure.digits, f"{100 * (1 - analysis.alpha):g} %"
     title = f"{measure.noun[0].upper()}{measure.noun[1:]}"
     estimates = (
         f"{title} was {mean[arm]:.{digits}f} with {arm_label(arm)} and {mean[reference]:.{digits}f} with "
-        f"{arm_label(reference)}: difference {row['difference']:+.{digits}f}"
+        f"{arm_label(reference)}: difference {row.difference:+.{digits}f}"
     )
-    if row["low"] is not None:
-        estimates += f" ({level} interval {row['low']:+.{digits}f} to {row['high']:+.{digits}f})"
-    if row["p"] is not None:
-        estimates += f", p {p_text(row['p'])}"
-    conclusion = _conclusion(row, tested, entry, arm_label(arm), arm_label(reference))
+    if row.low is not None:
+        estimates += f" ({level} interval {row.low:+.{digits}f} to {row.high:+.{digits}f})"
+    if row.p is not None:
+        estimates += f", p {p_text(row.p)}"
+    conclusion = _conclusion(row, tested, analysis, arm_label(arm), arm_label(reference))
     return Verdict(
         measure, arm, reference, (mean[arm], mean[reference]), row, tested, (f"{estimates}.", conclusion)
     )
 
 
 def _conclusion(
-    row: Mapping[str, Any],
-    tested: Mapping[str, Any] | None,
-    entry: Mapping[str, Any],
-    arm: str,
-    reference: str,
+    row: DifferenceRow, tested: NonInferiorityRow | None, analysis: Analysis, arm: str, reference: str
 ) -> str:
     better = None
-    if row["p"] is not None and row["p"] < entry["alpha"]:
-        better = (row["difference"] > 0) == entry["higher_is_better"]
+    if row.p is not None and row.p < analysis.alpha:
+        better = (row.difference > 0) == analysis.higher_is_better
     if tested is None:
-        if row["p"] is None:
+        if row.p is None:
             return "Neither readers nor cases vary, so that no test is possible."
         if better is None:
             return f"A difference between {arm} and {reference} is not shown."
         return f"{arm} is {'better' if better else 'worse'} than {reference}."
     margin = (
-        f"the margin of {entry['margin']:g} (one-sided p {p_text(tested['p'])})"
-        if tested["p"] is not None
-        else ""
+        f"the margin of {analysis.margin:g} (one-sided p {p_text(tested.p)})" if tested.p is not None else ""
     )
-    if tested["non_inferior"] is None:
+    if tested.non_inferior is None:
         return "Non-inferiority cannot be tested: neither readers nor cases vary."
-    if tested["non_inferior"]:
+    if tested.non_inferior:
         end = " It is better as well." if better else ""
         end = " It is nevertheless worse, by less than the margin." if better is False else end
         return f"{arm} is non-inferior to {reference}: the interval stays within {margin}.{end}"

@@ -53,7 +53,14 @@ def agreement_parts(
             rows.append(Row((titles[str(question)],), "group"))
             for row in records_of(held):
                 who = reader_label(row["reader"], group.kind)
-                rows.append((who, share_cell(row["same"], row["pairs"]), interval_cell(row, 2), _kappa(row)))
+                rows.append(
+                    (
+                        who,
+                        share_cell(row["same"], row["pairs"]),
+                        interval_cell(row["low"], row["high"], 2),
+                        _kappa(row),
+                    )
+                )
         parts.append(page.table("within_readers", rows, quality=protocol.quality))
     return parts
 
@@ -62,7 +69,7 @@ def _coefficient_cell(of_arm: pd.DataFrame, arm: str) -> str:
     if arm not in of_arm.index or absent(of_arm.loc[arm, "value"]):
         return NONE
     row = records_of(of_arm.loc[[arm]])[0]
-    return f"{number_cell(row['value'], 2)} {interval_cell(row, 2)}".strip()
+    return f"{number_cell(row['value'], 2)} {interval_cell(row['low'], row['high'], 2)}".strip()
 
 
 def _pairs(pairs: pd.DataFrame, arm: str) -> str:
@@ -76,7 +83,7 @@ def _pairs(pairs: pd.DataFrame, arm: str) -> str:
 def _kappa(row: Mapping[str, Any]) -> str:
     if absent(row["kappa"]):
         return NONE
-    interval = interval_cell({"low": row["kappa_low"], "high": row["kappa_high"]}, 2)
+    interval = interval_cell(row["kappa_low"], row["kappa_high"], 2)
     return f"{number_cell(row['kappa'], 2)} {interval}".strip()
 
 
@@ -122,7 +129,7 @@ def blinding_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Bloc
             f"{row['right']}",
             f"{row['wrong']}",
             f"{row['unknown']}",
-            f"{row['index']:+.2f} {interval_cell(row, 2, '+')}",
+            f"{row['index']:+.2f} {interval_cell(row['low'], row['high'], 2, '+')}",
             row["verdict"],
         )
         for row in records_of(found.indices)
@@ -137,7 +144,7 @@ def blinding_parts(page: ReportPage, group: ReaderGroup, name: str) -> list[Bloc
             (
                 who,
                 share_cell(row["right"], row["guesses"]),
-                interval_cell(row, 2),
+                interval_cell(row["low"], row["high"], 2),
                 f"{row['chance']:.2f}",
                 p_cell(row["p"]),
             )

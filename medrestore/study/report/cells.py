@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from medrestore.study.analysis.verdict import p_text
 
@@ -37,11 +35,9 @@ def number_cell(value: float | None, digits: int, sign: str = "") -> str:
     return text.replace("-", "−")
 
 
-def interval_cell(row: Mapping[str, Any], digits: int, sign: str = "") -> str:
-    """Return ``low`` and ``high`` of a row in parentheses; empty where there is no interval."""
-    if absent(row["low"]):
-        return ""
-    return f"({number_cell(row['low'], digits, sign)}, {number_cell(row['high'], digits, sign)})"
+def interval_cell(low: float | None, high: float | None, digits: int, sign: str = "") -> str:
+    """Return both ends of an interval in parentheses; empty where there is none."""
+    return "" if absent(low) else f"({number_cell(low, digits, sign)}, {number_cell(high, digits, sign)})"
 
 
 def p_cell(p: float | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
@@ -24,6 +24,7 @@ from medrestore.study.report.figure_style import (
     svg_of,
     wrapped,
 )
+from medrestore.study.statistics.results import DifferenceRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,15 +72,14 @@ class _Block:
     """Differences in one measure; those of one ``scale`` share an axis.
 
     ``reference`` is empty where all pairs are shown; ``bound`` is what the interval of the primary endpoint
-    must not reach; ``p`` names the p value.
+    must not reach.
     """
 
     measure: Measure
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[DifferenceRow]
     reference: str
     primary: bool = False
     bound: float | None = None
-    p: str = "p_adjusted"
 
     @property
     def title(self) -> str:
@@ -97,19 +97,20 @@ class _Block:
 def _blocks(group: ReaderGroup) -> list[_Block]:
     blocks = []
     verdict = group.verdict
-    if verdict is not None and group.primary is not None and verdict.difference["low"] is not None:
-        bound = group.primary.entry["margin"]
+    if verdict is not None and group.primary is not None and verdict.difference.low is not None:
+        bound = group.primary.margin
         if bound is not None and verdict.measure.higher_is_better:
             bound = -bound
         rows = [verdict.difference]
-        blocks.append(_Block(verdict.measure, rows, verdict.reference, primary=True, bound=bound, p="p"))
+        blocks.append(_Block(verdict.measure, rows, verdict.reference, primary=True, bound=bound))
     for measure in group.measured:
         if not measure.complement_of:
-            entry = group.measures[measure.name].entry
-            rows = entry["differences_from_reference"] or entry["differences"]
-            shown = [row for row in rows if row["low"] is not None]
+            found = group.measures[measure.name]
+            shown = [
+                row for row in found.differences_from_reference or found.differences if row.low is not None
+            ]
             if shown:
-                blocks.append(_Block(measure, shown, entry["reference"] or ""))
+                blocks.append(_Block(measure, shown, found.reference or ""))
     return blocks
 
 
@@ -153,18 +154,18 @@ def _difference_axes(axes: Axes, blocks: Sequence[_Block], reference: str) -> No
             reach = max(reach, abs(bound))
         for row in block.rows:
             y = place + 0.35
-            axes.plot([row["low"], row["high"]], [y, y], color=DARK, linewidth=1.3, solid_capstyle="butt")
-            axes.plot(row["difference"], y, "s", color=DARK, markersize=5)
-            name = arm_label(row["first"])
-            if row["second"] != reference:
-                name = f"{name} − {arm_label(row['second'])}"
+            ends = [end for end in (row.low, row.high) if end is not None]
+            axes.plot(ends, [y] * len(ends), color=DARK, linewidth=1.3, solid_capstyle="butt")
+            axes.plot(row.difference, y, "s", color=DARK, markersize=5)
+            name = arm_label(row.first)
+            if row.second != reference:
+                name = f"{name} − {arm_label(row.second)}"
             size = 8.5 * min(1.0, 34 / len(name))  # long names get smaller rather than longer
             axes.text(-0.87, y, name, transform=text, va="center", fontsize=size)
-            cell = f"{row['difference']:+.{digits}f} ({row['low']:+.{digits}f}, {row['high']:+.{digits}f})"
+            cell = f"{row.difference:+.{digits}f} ({row.low:+.{digits}f}, {row.high:+.{digits}f})"
             axes.text(1.045, y, cell.replace("-", "−"), transform=text, va="center")
-            p = row[block.p] if row.get(block.p) is not None else row["p"]
-            axes.text(1.985, y, _short_p(p), transform=text, va="center", ha="right")
-            reach = max(reach, abs(row["low"]), abs(row["high"]))
+            axes.text(1.985, y, _short_p(row.p_adjusted), transform=text, va="center", ha="right")
+            reach = max(reach, *map(abs, ends))
             place += 1
         place += 0.15
     axes.axvline(0, color=GRAY, linewidth=0.8, zorder=0)
@@ -266,12 +267,11 @@ def draw_readers(group: ReaderGroup, measures: Sequence[Measure]) -> bytes | Non
         width = (0.985 - left) / len(measures)
         tall = (chart.height - chart.top - chart.bottom) / chart.height
         for column, measure in enumerate(measures):
-            entry = group.measures[measure.name].entry
-            rows = [{**row, "reader": ALL, "estimate": row["mean"]} for row in entry["methods"]]
-            marks = [
-                _Mark(readers.index(row["reader"]), row["method"], row["estimate"], row["low"], row["high"])
-                for row in [*rows, *entry["per_reader"]]
-                if row["reader"] in readers
+            found = group.measures[measure.name]
+            marks = [_Mark(0, row.method, row.mean, row.low, row.high) for row in found.methods] + [
+                _Mark(readers.index(row.reader), row.method, row.estimate, row.low, row.high)
+                for row in found.per_reader
+                if row.reader in readers
             ]
             box = (left + column * width, chart.bottom / chart.height, width * 0.9, tall)
             axes = chart.panel(figure, box, measure.title, marks, names, looks=((1.8, 5.5), (1.0, 4)))
@@ -284,7 +284,7 @@ def draw_readers(group: ReaderGroup, measures: Sequence[Measure]) -> bytes | Non
 
 
 def _methods(group: ReaderGroup, measure: Measure) -> list[str]:
-    return [row["method"] for row in group.measures[measure.name].entry["methods"]]
+    return [row.method for row in group.measures[measure.name].methods]
 
 
 def draw_agreement(group: ReaderGroup, titles: Mapping[str, str]) -> bytes | None:

@@ -14,6 +14,9 @@ from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.besides import agreement_parts, answer_parts, blinding_parts, time_parts
 from medrestore.study.report.cells import NONE, interval_cell, number_cell, p_cell, share_cell
 from medrestore.study.report.page import Block, Notes, Paragraphs, ReportPage, Row, Table
+from medrestore.study.statistics import obuchowski_rockette as engine
+from medrestore.study.statistics.analyze import Analysis
+from medrestore.study.statistics.results import ChiSquaredTest
 
 __all__ = ["add_group", "error_section"]
 
@@ -69,25 +72,26 @@ def _primary(page: ReportPage, group: ReaderGroup) -> list[Block | None]:
     verdict, analysis = group.verdict, group.primary
     if verdict is None or analysis is None:
         return []
-    entry = analysis.entry
     digits = verdict.measure.digits
     row, tested = verdict.difference, verdict.non_inferiority
     rows = []
     for arm in (verdict.arm, verdict.reference):
-        own = next(item for item in entry["methods"] if item["method"] == arm)
-        rows.append((arm_label(arm), number_cell(own["mean"], digits), interval_cell(own, digits), ""))
+        own = next(item for item in analysis.methods if item.method == arm)
+        rows.append(
+            (arm_label(arm), number_cell(own.mean, digits), interval_cell(own.low, own.high, digits), "")
+        )
     rows.append(
         (
             "Difference",
-            number_cell(row["difference"], digits, "+"),
-            interval_cell(row, digits, "+"),
-            p_cell(row["p"]),
+            number_cell(row.difference, digits, "+"),
+            interval_cell(row.low, row.high, digits, "+"),
+            p_cell(row.p),
         )
     )
     if tested is not None:
-        verb = "non-inferior" if tested["non_inferior"] else "not shown"
+        verb = "non-inferior" if tested.non_inferior else "not shown"
         rows.append(
-            (f"Non-inferiority, margin {entry['margin']:g}", verb, "", f"{p_cell(tested['p'])} (one-sided)")
+            (f"Non-inferiority, margin {analysis.margin:g}", verb, "", f"{p_cell(tested.p)} (one-sided)")
         )
     parts: list[Block | None] = [
         Paragraphs(verdict.sentences),
@@ -96,34 +100,30 @@ def _primary(page: ReportPage, group: ReaderGroup) -> list[Block | None]:
             rows,
             title=verdict.measure.title,
             noun=verdict.measure.noun,
-            level=f"{100 * (1 - entry['alpha']):g}",
+            level=f"{100 * (1 - analysis.alpha):g}",
         ),
-        _tests(page, entry),
+        _tests(page, analysis),
     ]
-    notes = [note for note in entry["notes"] if note]
+    notes = [note for note in analysis.notes if note]
     if notes:
         parts.append(Notes(notes))
     return parts
 
 
-def _tests(page: ReportPage, entry: Mapping[str, Any]) -> Table | None:
-    titles = {
-        "random_readers_random_cases": "Random readers, random cases",
-        "fixed_readers": "Fixed readers, random cases",
-        "fixed_cases": "Random readers, fixed cases",
-    }
+def _tests(page: ReportPage, analysis: Analysis) -> Table | None:
     rows = []
-    for name, title in titles.items():
-        test = entry[name]
-        statistic = "F" if "f" in test else "χ²"
-        value = test.get("f", test.get("chi2"))
-        degrees = [test.get("df1", test.get("df")), test.get("ddf")]
-        if value is None:
-            continue
-        shown = ", ".join(f"{number:.4g}" for number in degrees if number is not None)
-        rows.append((title, f"{statistic} = {value:.3f}", shown, p_cell(test["p"])))
-    parts = entry["components"]
-    values = [f"{label} {parts[key]:.3g}" for key, label in COMPONENTS.items() if parts.get(key) is not None]
+    for name, test in analysis.tests.items():
+        degrees: tuple[float | None, ...]
+        if isinstance(test, ChiSquaredTest):
+            statistic, value, degrees = "χ²", test.chi2, (test.df,)
+        else:
+            statistic, value, degrees = "F", test.f, (test.df1, test.ddf)
+        if value is not None:
+            shown = ", ".join(f"{number:.4g}" for number in degrees if number is not None)
+            title = engine.ANALYSES[name].capitalize()
+            rows.append((title, f"{statistic} = {value:.3f}", shown, p_cell(test.p)))
+    parts = {label: getattr(analysis.components, key) for key, label in COMPONENTS.items()}
+    values = [f"{label} {value:.3g}" for label, value in parts.items() if value is not None]
     return page.table("tests", rows, components=", ".join(values))
 
 
@@ -142,17 +142,18 @@ def _measures(page: ReportPage, group: ReaderGroup) -> Table | None:
     held = group.measured
     if not held:
         return None
-    alpha = group.measures[held[0].name].entry["alpha"]
+    alpha = group.measures[held[0].name].alpha
     rows = []
     for arm in group.arms:
         texts = [arm_label(arm)]
         for measure in held:
-            found = [row for row in group.measures[measure.name].entry["methods"] if row["method"] == arm]
-            texts.append(
-                f"{found[0]['mean']:.{measure.digits}f}\n{interval_cell(found[0], measure.digits)}"
-                if found
-                else NONE
-            )
+            found = next((row for row in group.measures[measure.name].methods if row.method == arm), None)
+            text = NONE
+            if found is not None:
+                text = (
+                    f"{found.mean:.{measure.digits}f}\n{interval_cell(found.low, found.high, measure.digits)}"
+                )
+            texts.append(text)
         rows.append(texts)
     titles = [measure.title for measure in held]
     return page.table("measures", rows, *titles, level=f"{100 * (1 - alpha):g}", taken=group.taken_as)
@@ -163,20 +164,20 @@ def _differences(page: ReportPage, group: ReaderGroup, name: str) -> list[Block 
     for measure in group.measured:
         if measure.complement_of:
             continue
-        section = group.measures[measure.name].entry["differences"]
+        section = group.measures[measure.name].differences
         if not section:
             continue
         rows.append(Row((measure.title,), "group"))
         for row in section:
-            pair = f"{arm_label(row['first'])} − {arm_label(row['second'])}"
+            pair = f"{arm_label(row.first)} − {arm_label(row.second)}"
             digits = measure.digits
             rows.append(
                 (
                     pair,
-                    number_cell(row["difference"], digits, "+"),
-                    interval_cell(row, digits, "+"),
-                    p_cell(row["p"]),
-                    p_cell(row["p_adjusted"]),
+                    number_cell(row.difference, digits, "+"),
+                    interval_cell(row.low, row.high, digits, "+"),
+                    p_cell(row.p),
+                    p_cell(row.p_adjusted),
                 )
             )
     drawing = forest.draw_differences(group)
@@ -196,27 +197,22 @@ def _readers(page: ReportPage, group: ReaderGroup, name: str) -> list[Block | No
         drawing = forest.draw_readers(group, chosen)
         parts.append(page.figure("readers", drawing, file=f"{name}readers_{of}", of=of))
     if group.primary is not None and group.verdict is not None:
-        entry, verdict = group.primary.entry, group.verdict
-        found = {(row["reader"], row["method"]): row for row in entry["per_reader"]}
-        pairs = {(row["reader"], row["first"], row["second"]): row for row in entry["per_reader_differences"]}
+        primary, verdict = group.primary, group.verdict
+        found = {(row.reader, row.method): row for row in primary.per_reader}
+        pairs = {(row.reader, row.first, row.second): row for row in primary.per_reader_differences}
         digits = verdict.measure.digits
         rows = []
-        for reader in entry["readers"]["names"]:
+        for reader in primary.readers.names:
             texts = [reader_label(reader, group.kind)]
             for arm in (verdict.arm, verdict.reference):
                 row = found[reader, arm]
-                texts.append(f"{row['estimate']:.{digits}f} {interval_cell(row, digits)}".strip())
-            texts.append(
-                number_cell(
-                    found[reader, verdict.arm]["estimate"] - found[reader, verdict.reference]["estimate"],
-                    digits,
-                    "+",
-                )
-            )
-            row = pairs.get((reader, verdict.arm, verdict.reference)) or pairs.get(
+                texts.append(f"{row.estimate:.{digits}f} {interval_cell(row.low, row.high, digits)}".strip())
+            own, other = found[reader, verdict.arm], found[reader, verdict.reference]
+            texts.append(number_cell(own.estimate - other.estimate, digits, "+"))
+            pair = pairs.get((reader, verdict.arm, verdict.reference)) or pairs.get(
                 (reader, verdict.reference, verdict.arm)
             )
-            texts.append(p_cell(row["p"]) if row else NONE)
+            texts.append(p_cell(pair.p) if pair else NONE)
             rows.append(texts)
         words = {"arm": arm_label(verdict.arm), "reference": arm_label(verdict.reference)}
         parts.append(page.table("primary_readers", rows, noun=verdict.measure.noun, **words))

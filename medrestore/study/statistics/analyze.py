@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +16,9 @@ from medrestore.study.measures import CORRECTIONS, MEASURES
 from medrestore.study.statistics.between_readers import agreement_between_readers
 from medrestore.study.statistics.merit import figure_of_merit
 from medrestore.study.statistics.notes import notes_on
-from medrestore.study.statistics.obuchowski_rockette import ANALYSES, FIXED_READERS, RANDOM
+from medrestore.study.statistics.obuchowski_rockette import FIXED_CASES, FIXED_READERS, RANDOM
 from medrestore.study.statistics.reads import MISSING, ReadTable
+from medrestore.study.statistics.results import Cases, Missing, Readers, Results
 from medrestore.study.statistics.sections import Findings
 from medrestore.study.statistics.summary import summarize
 
@@ -32,31 +30,18 @@ TABLES = ("differences", "methods", "per_reader", "per_reader_differences", "non
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """An analysis of one figure of merit.
-
-    Parameters
-    ----------
-    entry
-        Content of ``analysis.json``.
-    """
-
-    entry: Mapping[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the content of ``analysis.json``: no NaN, no infinity."""
-        copy: dict[str, Any] = json.loads(json.dumps(self.entry, allow_nan=False))
-        return copy
+class Analysis(Results):
+    """An analysis of one figure of merit, to be written and read."""
 
     def table(self, name: str) -> pd.DataFrame:
         """Return one of :data:`TABLES`."""
         require_in_set("table", name, TABLES)
-        return pd.DataFrame(self.entry[name])
+        return pd.DataFrame(getattr(self, name))
 
     @property
     def summary(self) -> str:
         """The analysis as text."""
-        return summarize(self.entry)
+        return summarize(self)
 
     def write(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``analysis.json``, a CSV file for each table, and ``summary.txt``; return the folder.
@@ -69,11 +54,9 @@ class Analysis:
         output = require_empty_folder(folder, belongs="analysis of reads", marker="analysis.json")
         # First what the folder is known by: whatever stops the rest, the next call knows it again.
         with atomic_path(output / "analysis.json") as path:
-            path.write_text(
-                json.dumps(self.entry, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
+            path.write_text(self.json_text, encoding="utf-8")
         for name in TABLES:
-            if self.entry[name]:
+            if getattr(self, name):
                 with atomic_path(output / f"{name}.csv") as path:
                     self.table(name).to_csv(path, index=False)
             else:
@@ -154,46 +137,45 @@ def analyze_table(
     merit = figure_of_merit(used, metric, positive_from=positive_from, covariance=covariance)
     found = Findings(merit, MEASURES[metric], used.methods, used.readers, alpha, correction)
     headline = RANDOM if readers == "random" else FIXED_READERS
-    sections = {name: found.analysis(name) for name in ANALYSES}
+    random, fixed = found.f_test(RANDOM), found.chi_squared_test()
     several = len(used.methods) > 1
-    entry: dict[str, Any] = {
-        "metric": metric,
-        "covariance": covariance,
-        "positive_from": positive_from,
-        "higher_is_better": MEASURES[metric].higher_is_better,
-        "conclusions_from": headline,
-        "alpha": alpha,
-        "correction": correction,
-        "readers": {"count": len(used.readers), "names": list(used.readers), "taken_as": readers},
-        "cases": _cases(used, merit.cases),
-        "missing": {
-            "policy": missing,
-            "reads": [
-                {"reader": reader, "method": method, "case": case} for reader, method, case in used.absent
-            ],
-            "dropped_cases": list(used.dropped),
-        },
-        "components": found.components(),
-        **sections,
-        "methods": sections[headline]["methods"],
-        "differences": sections[headline]["differences"],
-        "reference": reference,
-        "differences_from_reference": found.differences(headline, reference=reference) if reference else [],
-        "margin": margin,
-        "non_inferiority": (
+    analysis = Analysis(
+        metric=metric,
+        covariance=covariance,
+        positive_from=positive_from,
+        higher_is_better=MEASURES[metric].higher_is_better,
+        conclusions_from=headline,
+        alpha=alpha,
+        correction=correction,
+        readers=Readers(len(used.readers), used.readers, readers),
+        cases=_cases(used, merit.cases),
+        missing=Missing(
+            missing,
+            [dict(zip(("reader", "method", "case"), read, strict=True)) for read in used.absent],
+            used.dropped,
+        ),
+        components=found.components(),
+        random_readers_random_cases=random,
+        fixed_readers=fixed,
+        fixed_cases=found.f_test(FIXED_CASES),
+        methods=(random if readers == "random" else fixed).methods,
+        differences=(random if readers == "random" else fixed).differences,
+        reference=reference,
+        differences_from_reference=found.differences(headline, reference=reference) if reference else [],
+        margin=margin,
+        non_inferiority=(
             found.non_inferiority(headline, reference=reference, margin=margin)
             if reference is not None and margin is not None
             else []
         ),
-        "per_reader": found.per_reader(),
-        "per_reader_differences": found.per_reader_differences() if several else [],
-        "agreement": (
+        per_reader=found.per_reader(),
+        per_reader_differences=found.per_reader_differences() if several else [],
+        agreement=(
             agreement_between_readers(used, positive_from=positive_from, alpha=alpha) if agreement else []
         ),
-        "software": f"medrestore {medrestore.__version__}",
-    }
-    entry["notes"] = notes_on(entry, found, used)
-    return Analysis(entry)
+        software=f"medrestore {medrestore.__version__}",
+    )
+    return replace(analysis, notes=notes_on(analysis, found, used))
 
 
 def _check_comparison(table: ReadTable, reference: str | None, margin: float | None) -> None:
@@ -213,11 +195,11 @@ def _check_comparison(table: ReadTable, reference: str | None, margin: float | N
     require_in_range("margin", margin, 0, float("inf"), include_low=False, include_high=False)
 
 
-def _cases(table: ReadTable, entering: int) -> dict[str, int | None]:
+def _cases(table: ReadTable, entering: int) -> Cases:
     positive = None if table.truth is None else int(np.sum(table.truth == 1))
-    return {
-        "total": len(table.cases),
-        "positive": positive,
-        "negative": None if positive is None else len(table.cases) - positive,
-        "in_metric": entering,
-    }
+    return Cases(
+        total=len(table.cases),
+        positive=positive,
+        negative=None if positive is None else len(table.cases) - positive,
+        in_metric=entering,
+    )

@@ -21,8 +21,9 @@ from medrestore.study.statistics.agreement import (
     percent_agreement,
 )
 from medrestore.study.statistics.reads import ReadTable
+from medrestore.study.statistics.results import AgreementRow
 
-__all__ = ["agreement_between_readers", "agreement_rows"]
+__all__ = ["agreement_between_readers", "coefficients"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -31,7 +32,7 @@ EVERYBODY = "all"
 
 def agreement_between_readers(
     table: ReadTable, *, positive_from: float | None = None, alpha: float = 0.05
-) -> list[dict[str, Any]]:
+) -> list[AgreementRow]:
     """Return every coefficient of agreement for each method, of decisions and of ratings.
 
     Parameters
@@ -45,9 +46,8 @@ def agreement_between_readers(
 
     Returns
     -------
-    list of dict
-        ``method, scale, readers, coefficient, value, low, high, interval, cases, raters, note``; empty for
-        one reader. Coefficients that need complete ratings say so in ``note`` where one is missing.
+    list of AgreementRow
+        Empty for one reader. Coefficients that need complete ratings say so in ``note`` where one is missing.
     """
     if len(table.readers) < 2:
         return []
@@ -59,18 +59,18 @@ def agreement_between_readers(
         if positive_from is not None or binary:
             cut = 1.0 if positive_from is None else positive_from
             decisions = np.where(np.isnan(ratings), np.nan, ratings >= cut)
-            found = agreement_rows(decisions, np.array([0.0, 1.0]), table.readers, alpha=alpha)
-            rows += [{"method": method, "scale": "decision", **row} for row in found]
+            found = coefficients(decisions, np.array([0.0, 1.0]), table.readers, alpha=alpha)
+            rows += [AgreementRow(method, "decision", who, *its) for who, its in found]
         if not binary:
-            found = agreement_rows(ratings, seen, table.readers, alpha=alpha)
-            rows += [{"method": method, "scale": "rating", **row} for row in found]
+            found = coefficients(ratings, seen, table.readers, alpha=alpha)
+            rows += [AgreementRow(method, "rating", who, *its) for who, its in found]
     return rows
 
 
-def agreement_rows(
+def coefficients(
     ratings: Array, categories: Array, raters: tuple[str, ...], *, alpha: float = 0.05
-) -> list[dict[str, Any]]:
-    """Return the coefficients that suit a scale: nominal ones for two categories, ordinal ones for more.
+) -> list[tuple[str, Agreement]]:
+    """Return the coefficients that suit a scale, each with its readers: nominal ones, or ordinal for more.
 
     Parameters
     ----------
@@ -113,4 +113,4 @@ def agreement_rows(
                 found.append((f"{raters[a]}, {raters[b]}", pair))
     if ordinal and len(ratings) > 1:
         complete("ICC(2,1)", icc)
-    return [{"readers": who, **agreement._asdict()} for who, agreement in found]
+    return found

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from medrestore.checks import counted
 from medrestore.study.statistics import obuchowski_rockette as engine
 from medrestore.study.statistics.reads import ReadTable
+from medrestore.study.statistics.results import ReaderRow, Results
 from medrestore.study.statistics.sections import Findings, listing
 
 __all__ = ["notes_on"]
@@ -27,22 +26,22 @@ STILL = {
 }
 
 
-def notes_on(entry: Mapping[str, Any], found: Findings, table: ReadTable) -> list[str]:
+def notes_on(results: Results, found: Findings, table: ReadTable) -> list[str]:
     """Return the sentences that belong to an analysis."""
     return [
-        *_declared(entry, found, table),
+        *_declared(results, found, table),
         *_design(found),
-        *_components(entry, found),
+        *_components(results, found),
         *_tests(found),
-        *_readers_without_variance(entry, found),
+        *_readers_without_variance(results, found),
     ]
 
 
-def _declared(entry: Mapping[str, Any], found: Findings, table: ReadTable) -> list[str]:
+def _declared(results: Results, found: Findings, table: ReadTable) -> list[str]:
     notes = []
-    if found.measure.counts is not None and entry["covariance"] != "jackknife":
+    if found.measure.counts is not None and results.covariance != "jackknife":
         notes.append(
-            f"{entry['metric']} is a mean over cases: its covariance is the same by jackknife, DeLong and "
+            f"{results.metric} is a mean over cases: its covariance is the same by jackknife, DeLong and "
             "the unbiased estimate."
         )
     count = len(table.absent)
@@ -77,14 +76,13 @@ def _design(found: Findings) -> list[str]:
     return notes
 
 
-def _components(entry: Mapping[str, Any], found: Findings) -> list[str]:
+def _components(results: Results, found: Findings) -> list[str]:
     notes = []
-    parts, values = found.parts, entry["components"]
+    parts, values = found.parts, results.components
     if parts.cov2 is not None and parts.cov3 is not None and parts.cov2 < parts.cov3:
         notes.append("Cov2 is below Cov3: their difference is taken as 0.")
-    negative = [
-        name for key, name in (("var_r", "Var(R)"), ("var_tr", "Var(TR)")) if (values[key] or 0.0) < 0
-    ]
+    below = {"Var(R)": values.var_r, "Var(TR)": values.var_tr}
+    negative = [name for name, value in below.items() if (value or 0.0) < 0]
     if negative:
         verb = "is" if len(negative) == 1 else "are"
         notes.append(
@@ -127,22 +125,22 @@ def _tests(found: Findings) -> list[str]:
     return notes
 
 
-def _readers_without_variance(entry: Mapping[str, Any], found: Findings) -> list[str]:
+def _readers_without_variance(results: Results, found: Findings) -> list[str]:
     """Say where a reader's own estimate does not vary over cases: an interval of no width would be a lie."""
-    flat = [row for row in entry["per_reader"] if not row["se"]]
-    negative = [row for row in flat if row["se"] is None]
-    perfect = [row for row in flat if row["se"] == 0 and row["estimate"] in (0.0, 1.0)]
-    constant = [row for row in flat if row["se"] == 0 and row["estimate"] not in (0.0, 1.0)]
+    flat = [row for row in results.per_reader if not row.se]
+    negative = [row for row in flat if row.se is None]
+    perfect = [row for row in flat if row.se == 0 and row.estimate in (0.0, 1.0)]
+    constant = [row for row in flat if row.se == 0 and row.estimate not in (0.0, 1.0)]
     notes = []
     auc = found.measure.counts is None
 
-    def named(rows: list[dict[str, Any]]) -> str:
-        return listing(f"reader {row['reader']} with {row['method']}" for row in rows)
+    def named(rows: list[ReaderRow]) -> str:
+        return listing(f"reader {row.reader} with {row.method}" for row in rows)
 
     if negative:
         notes.append(f"The unbiased variance over cases is below 0 for {named(negative)}: no standard error.")
     if perfect and auc:
-        everywhere = np.all([row["estimate"] == 1 for row in entry["per_reader"]])
+        everywhere = np.all([row.estimate == 1 for row in results.per_reader])
         notes.append(
             (
                 "Perfect separation everywhere: "

@@ -49,12 +49,14 @@ __all__ = [
 
 Array: TypeAlias = npt.NDArray[Any]
 
-RANDOM, FIXED_READERS, FIXED_CASES = ANALYSES = (
-    "random_readers_random_cases",
-    "fixed_readers",
-    "fixed_cases",
-)
-"""A conclusion holds for such readers and cases; these readers, such cases; such readers, these cases."""
+ANALYSES = {
+    "random_readers_random_cases": "random readers, random cases",
+    "fixed_readers": "fixed readers, random cases",
+    "fixed_cases": "random readers, fixed cases",
+}
+"""In words; what is random stands for others like it, what is fixed for itself."""
+
+RANDOM, FIXED_READERS, FIXED_CASES = ANALYSES
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from medrestore.study.measures import MEASURES
 from medrestore.study.statistics.merit import figure_of_merit
 from medrestore.study.statistics.obuchowski_rockette import Components, components
 from medrestore.study.statistics.reads import ReadTable
+from medrestore.study.statistics.results import Entry
 from medrestore.study.statistics.summary import aligned
 
 __all__ = ["Pilot", "Power", "pilot_of", "power", "power_of_table", "smallest_cases"]
@@ -36,11 +36,14 @@ CERTAIN = 1e12
 """A noncentrality of this or more is found for sure; its distribution cannot be computed."""
 
 
-class Pilot(NamedTuple):
+@dataclass(frozen=True)
+class Pilot:
     """Variance components of a pilot.
 
     Parameters
     ----------
+    readers, methods
+        Their numbers.
     cases
         K*: cases that entered the metric.
     var_tr
@@ -51,6 +54,8 @@ class Pilot(NamedTuple):
         ``max(Cov2 - Cov3, 0)``.
     """
 
+    readers: int
+    methods: int
     cases: int
     var_tr: float
     error: float
@@ -72,6 +77,8 @@ def pilot_of(parts: Components, cases: int) -> Pilot:
             "study like yours"
         )
     return Pilot(
+        parts.readers,
+        parts.methods,
         cases,
         float(max(parts.var_tr, Fraction(0))),
         float(parts.var - parts.cov1),
@@ -151,35 +158,51 @@ def smallest_cases(
 
 
 @dataclass(frozen=True)
-class Power:
-    """Power of a planned study.
+class PlanPower:
+    """Power of a plan: of these readers and cases."""
 
-    Parameters
-    ----------
-    entry
-        Content of ``power.json``.
-    """
+    readers: int
+    cases: int
+    power: float
 
-    entry: Mapping[str, Any]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the content of ``power.json``."""
-        copy: dict[str, Any] = json.loads(json.dumps(self.entry, allow_nan=False))
-        return copy
+@dataclass(frozen=True)
+class SampleSize:
+    """Cases that reach the wanted power; None where no number does, and the power of endless ones."""
+
+    readers: int
+    cases: int | None
+    power_of_endless_cases: float
+
+
+@dataclass(frozen=True)
+class Power(Entry):
+    """Power of planned studies, as power.json holds it; settings are those of :func:`power_of_table`."""
+
+    metric: str
+    covariance: str
+    positive_from: float | None
+    difference: float
+    alpha: float
+    target: float
+    pilot: Pilot
+    power: Sequence[PlanPower]
+    sizes: Sequence[SampleSize]
+    notes: Sequence[str]
+    software: str
 
     @property
     def table(self) -> pd.DataFrame:
         """``readers, cases, power``, one row a plan."""
-        return pd.DataFrame(self.entry["power"])
+        return pd.DataFrame(self.power)
 
     @property
     def summary(self) -> str:
         """Power by readers and cases, and the smallest sizes, as text."""
-        entry = self.entry
         wide = self.table.pivot_table(index="readers", columns="cases", values="power")
-        kind = MEASURES[entry["metric"]]
+        kind = MEASURES[self.metric]
         noun = {None: "case", 1: "positive case", 0: "negative case"}[kind.entering]
-        size = {row["readers"]: row["cases"] for row in entry["sizes"]}
+        size = {row.readers: row.cases for row in self.sizes}
         header = (
             "readers",
             *(counted(int(cases), noun) if not i else str(cases) for i, cases in enumerate(wide.columns)),
@@ -193,18 +216,18 @@ class Power:
             for readers, row in zip(wide.index, wide.to_numpy(), strict=True)
         ]
         title = (
-            f"Power to find a difference of {entry['difference']:g} in {kind.title}, two-sided at "
-            f"{entry['alpha']:g}, random readers and cases"
+            f"Power to find a difference of {self.difference:g} in {kind.title}, two-sided at "
+            f"{self.alpha:g}, random readers and cases"
         )
-        pilot = entry["pilot"]
+        pilot = self.pilot
         lines = [
-            aligned(title, (*header, f"{noun}s for {entry['target']:g}"), rows),
+            aligned(title, (*header, f"{noun}s for {self.target:g}"), rows),
             "",
-            f"Pilot: {counted(pilot['readers'], 'reader')}, {counted(pilot['methods'], 'method')}, "
-            f"{counted(pilot['cases'], noun)}; "
-            f"covariance by {entry['covariance']}; Var(TR) {pilot['var_tr']:.4g}, var - Cov1 "
-            f"{pilot['error']:.4g}, Cov2 - Cov3 {pilot['between']:.4g} (Hillis 2011).",
-            *(f"- {note}" for note in entry["notes"]),
+            f"Pilot: {counted(pilot.readers, 'reader')}, {counted(pilot.methods, 'method')}, "
+            f"{counted(pilot.cases, noun)}; "
+            f"covariance by {self.covariance}; Var(TR) {pilot.var_tr:.4g}, var - Cov1 "
+            f"{pilot.error:.4g}, Cov2 - Cov3 {pilot.between:.4g} (Hillis 2011).",
+            *(f"- {note}" for note in self.notes),
         ]
         return "\n".join(lines)
 
@@ -213,7 +236,7 @@ class Power:
         output = require_empty_folder(folder, belongs="power computation", marker="power.json")
         # First what the folder is known by: whatever stops the rest, the next call knows it again.
         with atomic_path(output / "power.json") as path:
-            path.write_text(json.dumps(self.entry, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            path.write_text(self.json_text, encoding="utf-8")
         with atomic_path(output / "power.csv") as path:
             self.table.to_csv(path, index=False)
         return output
@@ -270,38 +293,27 @@ def power_of_table(
     rows, needed = [], []
     for j in counts:
         found = power(pilot, difference, readers=j, cases=np.array(sizes, dtype=float), alpha=alpha)
-        rows += [
-            {"readers": j, "cases": k, "power": float(value)} for k, value in zip(sizes, found, strict=True)
-        ]
+        rows += [PlanPower(j, k, float(value)) for k, value in zip(sizes, found, strict=True)]
         smallest = smallest_cases(pilot, difference, readers=j, target=target, alpha=alpha)
         limit = float(power(pilot, difference, readers=j, cases=math.inf, alpha=alpha))
-        needed.append({"readers": j, "cases": smallest, "power_of_endless_cases": limit})
+        needed.append(SampleSize(j, smallest, limit))
     return Power(
-        {
-            "metric": metric,
-            "covariance": covariance,
-            "positive_from": positive_from,
-            "difference": difference,
-            "alpha": alpha,
-            "target": target,
-            "pilot": {
-                "readers": len(used.readers),
-                "methods": len(used.methods),
-                "cases": pilot.cases,
-                "var_tr": pilot.var_tr,
-                "error": pilot.error,
-                "between": pilot.between,
-            },
-            "power": rows,
-            "sizes": needed,
-            "notes": _notes(parts, metric, needed, target, len(used.methods)),
-            "software": f"medrestore {medrestore.__version__}",
-        }
+        metric=metric,
+        covariance=covariance,
+        positive_from=positive_from,
+        difference=difference,
+        alpha=alpha,
+        target=target,
+        pilot=pilot,
+        power=rows,
+        sizes=needed,
+        notes=_notes(parts, metric, needed, target, len(used.methods)),
+        software=f"medrestore {medrestore.__version__}",
     )
 
 
 def _notes(
-    parts: Components, metric: str, needed: Sequence[Mapping[str, Any]], target: float, methods: int
+    parts: Components, metric: str, needed: Sequence[SampleSize], target: float, methods: int
 ) -> list[str]:
     notes = []
     entering = MEASURES[metric].entering
@@ -318,7 +330,7 @@ def _notes(
         )
     if parts.cov2 is not None and parts.cov3 is not None and parts.cov2 < parts.cov3:
         notes.append("Cov2 - Cov3 of the pilot is below 0 and taken as 0.")
-    if any(row["cases"] is None for row in needed):
+    if any(row.cases is None for row in needed):
         notes.append(
             f"Not reachable: no number of cases up to {MOST_CASES:,} gives a power of {target:g} with so "
             "few readers; readers differ too much in what the methods do for them. Remedy: more readers."

@@ -1,23 +1,33 @@
-"""Sections of an analysis as they are written to analysis.json: plain numbers, null where there is none."""
+"""What the engine finds in a figure of merit, as the sections of an analysis."""
 
 from __future__ import annotations
 
 import gc
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, TypeVar
 
 from medrestore.checks import require_in_set
 from medrestore.study.measures import CORRECTIONS, Measure
 from medrestore.study.statistics import obuchowski_rockette as engine
 from medrestore.study.statistics.merit import Merit
+from medrestore.study.statistics.results import (
+    ChiSquaredTest,
+    DifferenceRow,
+    FTest,
+    MeanRow,
+    NonInferiorityRow,
+    ReaderDifferenceRow,
+    ReaderRow,
+    VarianceComponents,
+)
 
 __all__ = ["Findings", "adjusted", "listing", "number", "wilson"]
 
-Section: TypeAlias = dict[str, Any]
+Tested = TypeVar("Tested", DifferenceRow, NonInferiorityRow)
 
 
 @dataclass(frozen=True)
@@ -55,24 +65,29 @@ class Findings:
         """Mean over readers of each method."""
         return [Fraction(total) / len(self.readers) for total in self.merit.theta.sum(axis=1)]
 
-    def components(self) -> Section:
+    def components(self) -> VarianceComponents:
         """Return the variance components; those of readers are not truncated at 0."""
-        names = ("var", "cov1", "cov2", "cov3", "ms_t", "ms_r", "ms_tr", "var_r", "var_tr")
-        return {name: number(getattr(self.parts, name)) for name in names}
+        return VarianceComponents(
+            **{field.name: number(getattr(self.parts, field.name)) for field in fields(VarianceComponents)}
+        )
 
-    def analysis(self, name: str) -> Section:
-        """Return test, differences and means of one of :data:`obuchowski_rockette.ANALYSES`."""
+    def _equality(self, name: str) -> engine.Equality | None:
         term = engine.error_term(name, self.parts)
-        test = None if term is None else engine.equality(self.parts, term)
-        f, p = (None, None) if test is None else (number(test.f), number(test.p))
-        df1 = None if test is None else test.df1
-        ddf = None if test is None else number(test.ddf)
-        section: Section = {"f": f, "df1": df1, "ddf": ddf, "p": p}
-        if name == engine.FIXED_READERS:
-            section = {"chi2": None if f is None or df1 is None else f * df1, "df": df1, "p": p}
-        return {**section, "differences": self.differences(name), "methods": self.estimates(name)}
+        return None if term is None else engine.equality(self.parts, term)
 
-    def differences(self, name: str, *, reference: str | None = None) -> list[Section]:
+    def f_test(self, name: str) -> FTest:
+        """Return test, differences and means of an analysis with random readers or fixed cases."""
+        f, df1, ddf, p = self._equality(name) or (None, None, None, None)
+        return FTest(number(f), df1, number(ddf), number(p), self.differences(name), self.estimates(name))
+
+    def chi_squared_test(self) -> ChiSquaredTest:
+        """Return test, differences and means of the analysis with fixed readers."""
+        name = engine.FIXED_READERS
+        f, df, _, p = self._equality(name) or (None, None, None, None)
+        chi2 = None if f is None or df is None else number(f) * df
+        return ChiSquaredTest(chi2, df, number(p), self.differences(name), self.estimates(name))
+
+    def differences(self, name: str, *, reference: str | None = None) -> list[DifferenceRow]:
         """Return differences of all pairs, first minus second; with a reference, of all others minus it."""
         term = engine.error_term(name, self.parts)
         if term is None:
@@ -81,30 +96,32 @@ class Findings:
         if reference is not None:
             second = self.methods.index(reference)
             chosen = [(first, second) for first in range(len(self.methods)) if first != second]
-        rows: list[Section] = []
-        for a, b in chosen:
-            found = engine.difference(self.means[a] - self.means[b], term, alpha=self.alpha)
-            rows.append(
-                {"first": self.methods[a], "second": self.methods[b], **_plain(found)}
-                | {"distribution": _distribution(term.df)}
+        rows = [
+            DifferenceRow(
+                first=self.methods[a],
+                second=self.methods[b],
+                **_plain(engine.difference(self.means[a] - self.means[b], term, alpha=self.alpha)),
+                p_adjusted=None,
+                distribution=_distribution(term.df),
             )
+            for a, b in chosen
+        ]
         return adjusted(rows, self.correction)
 
-    def estimates(self, name: str) -> list[Section]:
+    def estimates(self, name: str) -> list[MeanRow]:
         """Return each method's mean over readers with the interval of that method by itself."""
         rows = []
         for i, method in enumerate(self.methods):
             own = self.merit.covariance[i, :, i, :]
             term = engine.method_error_term(name, self.merit.theta[i], own, self.merit.unit)
             if term is None:
-                nothing = dict.fromkeys(("se", "df", "low", "high", "distribution"))
-                rows.append({"method": method, "mean": number(self.means[i]), **nothing})
+                rows.append(MeanRow(method, number(self.means[i])))
                 continue
             found = engine.estimate(self.means[i], term, alpha=self.alpha, bounds=self.measure.bounds)
-            rows.append({"method": method, **_plain(found), "distribution": _distribution(term.df)})
+            rows.append(MeanRow(method, **_plain(found), distribution=_distribution(term.df)))
         return rows
 
-    def non_inferiority(self, name: str, *, reference: str, margin: float) -> list[Section]:
+    def non_inferiority(self, name: str, *, reference: str, margin: float) -> list[NonInferiorityRow]:
         """Return the test of each other method against the reference, with its verdict in words."""
         term = engine.error_term(name, self.parts)
         if term is None:
@@ -112,7 +129,7 @@ class Findings:
         second = self.methods.index(reference)
         better = self.measure.higher_is_better
         side, other = ("lower", "above") if better else ("upper", "below")
-        rows: list[Section] = []
+        rows = []
         for a, method in enumerate(self.methods):
             if a == second:
                 continue
@@ -134,13 +151,22 @@ class Findings:
                     else f"non-inferiority is not shown: the {end} is not {other} {found.bound:+g}"
                 )
             rows.append(
-                {"method": method, "reference": reference, "margin": margin, **_plain(found)}
-                | {"limit_side": side, "level": self.alpha / 2, "non_inferior": shown, "verdict": verdict}
-                | {"distribution": _distribution(term.df)}
+                NonInferiorityRow(
+                    method=method,
+                    reference=reference,
+                    margin=margin,
+                    **_plain(found),
+                    p_adjusted=None,
+                    limit_side=side,
+                    level=self.alpha / 2,
+                    non_inferior=shown,
+                    verdict=verdict,
+                    distribution=_distribution(term.df),
+                )
             )
         return adjusted(rows, self.correction)
 
-    def per_reader(self) -> list[Section]:
+    def per_reader(self) -> list[ReaderRow]:
         """Return every reader's own estimates; Wilson intervals where they are proportions."""
         from scipy import stats
 
@@ -149,24 +175,20 @@ class Findings:
             for i, method in enumerate(self.methods):
                 theta, n = float(merit.theta[i, j]), int(merit.counts[i, j])
                 se = _root(merit.covariance[i, j, i, j] * merit.unit)
-                row = {"reader": reader, "method": method, "estimate": theta, "se": se, "n": n}
-                if merit.events is not None:
-                    events = int(merit.events[i, j])
-                    ends = dict(zip(("low", "high"), wilson(events, n, alpha=self.alpha), strict=True))
-                    rows.append({**row, **ends, "interval": "wilson", "events": events})
-                    continue
-                df = math.inf if self.measure.bounds else n - 1
+                low, high, events = None, None, None
                 kind = "normal" if self.measure.bounds else "t"
-                low: float | None = None
-                high: float | None = None
-                if se:
+                if merit.events is not None:
+                    kind, events = "wilson", int(merit.events[i, j])
+                    low, high = wilson(events, n, alpha=self.alpha)
+                elif se:
+                    df = math.inf if self.measure.bounds else n - 1
                     half = float(stats.t.ppf(1 - self.alpha / 2, df)) * se
                     least, most = self.measure.bounds or (-math.inf, math.inf)
                     low, high = max(theta - half, least), min(theta + half, most)
-                rows.append({**row, "low": low, "high": high, "interval": kind, "events": None})
+                rows.append(ReaderRow(reader, method, theta, se, n, low, high, kind, events))
         return rows
 
-    def per_reader_differences(self) -> list[Section]:
+    def per_reader_differences(self) -> list[ReaderDifferenceRow]:
         """Return every reader's own differences between methods, over cases, by the normal distribution."""
         covariance, rows = self.merit.covariance, []
         for j, reader in enumerate(self.readers):
@@ -177,26 +199,19 @@ class Findings:
                 ) * self.merit.unit
                 term = engine.ErrorTerm(Fraction(variance) / 2, math.inf, 1)
                 found = engine.difference(value, term, alpha=self.alpha)
-                names = {"reader": reader, "first": self.methods[a], "second": self.methods[b]}
-                rows.append({**names, **_plain(found), "distribution": "normal"})
+                names = (reader, self.methods[a], self.methods[b])
+                rows.append(ReaderDifferenceRow(*names, **_plain(found), distribution="normal"))
         return rows
 
 
-def adjusted(rows: list[Section], correction: str) -> list[Section]:
-    """Return the rows with ``p_adjusted`` behind ``p``; the family is all rows that have a p value."""
+def adjusted(rows: Sequence[Tested], correction: str) -> list[Tested]:
+    """Return the rows with ``p_adjusted``; the family is all rows that have a p value."""
     require_in_set("correction", correction, tuple(CORRECTIONS))
-    tested = [row for row in rows if row["p"] is not None]
-    values = [row["p"] for row in tested]
+    values = [row.p for row in rows if row.p is not None]
     if len(values) > 1 and correction != "none":
         values = _corrected(values, correction)
-    by_row = {id(row): value for row, value in zip(tested, values, strict=True)}
-    complete = []
-    for row in rows:
-        place = list(row).index("p") + 1
-        items = list(row.items())
-        items.insert(place, ("p_adjusted", by_row.get(id(row))))
-        complete.append(dict(items))
-    return complete
+    left = iter(values)
+    return [replace(row, p_adjusted=None if row.p is None else next(left)) for row in rows]
 
 
 def _corrected(values: list[float], correction: str) -> list[float]:
@@ -234,7 +249,7 @@ def number(value: Any) -> Any:
     return plain if math.isfinite(plain) else None
 
 
-def _plain(found: Any) -> Section:
+def _plain(found: Any) -> dict[str, Any]:
     return {name: number(value) for name, value in found._asdict().items()}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_measures_are_those_of_a_slow_loop_over_the_rows(read_example: Study) ->
             }
             assert set(expected) == set(group.measures)
             for name, value in expected.items():
-                rows = group.measures[name].entry["per_reader"]
+                rows = group.measures[name].as_dict()["per_reader"]
                 row = next(row for row in rows if (row["reader"], row["method"]) == (reader, arm))
                 assert row["estimate"] == pytest.approx(value, abs=1e-12), name
 
@@ -73,13 +74,14 @@ def test_the_primary_endpoint_is_what_the_engine_finds_in_a_csv_file(
     )
     verdict = analysis.main.verdict
     assert verdict is not None
-    row = next(r for r in alone.entry["differences_from_reference"] if r["first"] == RESTORED)
-    assert dict(verdict.difference) == row
+    row = next(r for r in alone.as_dict()["differences_from_reference"] if r["first"] == RESTORED)
+    assert asdict(verdict.difference) == row
     assert analysis.main.primary is not None
-    assert analysis.main.primary.entry["alpha"] == 0.05  # the plan's, whatever the others have
-    assert analysis.main.measures["auc"].entry["alpha"] == 0.1
-    tested = next(r for r in alone.entry["non_inferiority"] if r["method"] == RESTORED)
-    assert dict(verdict.non_inferiority or {}) == tested
+    assert analysis.main.primary.as_dict()["alpha"] == 0.05  # the plan's, whatever the others have
+    assert analysis.main.measures["auc"].as_dict()["alpha"] == 0.1
+    tested = next(r for r in alone.as_dict()["non_inferiority"] if r["method"] == RESTORED)
+    assert verdict.non_inferiority is not None
+    assert asdict(verdict.non_inferiority) == tested
     assert "interval" in verdict.text
 
 
@@ -111,10 +113,10 @@ def test_identical_arms_differ_by_0_with_p_1(
     fill(study, answer)
     group = analyze_study(study).main
     for name, found in group.measures.items():
-        for row in found.entry["differences"]:
+        for row in found.as_dict()["differences"]:
             assert (row["difference"], row["p"]) == (0.0, 1.0), name
     assert group.verdict is not None
-    assert group.verdict.difference["p"] == 1.0
+    assert group.verdict.difference.p == 1.0
 
 
 def test_humans_and_models_are_never_pooled(
@@ -127,7 +129,7 @@ def test_humans_and_models_are_never_pooled(
     assert [group.kind for group in analysis.groups] == ["human", "model"]
     assert not analysis.is_rehearsal
     for group, rate in zip(analysis.groups, (0.0, 1.0), strict=True):
-        assert {row["mean"] for row in group.measures["error_rate"].entry["methods"]} == {rate}
+        assert {row["mean"] for row in group.measures["error_rate"].as_dict()["methods"]} == {rate}
         assert set(group.tables.errors["reader"]) == {"all", *group.readers}
     assert analysis.main.readers == ("anna", "bert")
 
@@ -151,7 +153,7 @@ def test_one_reader_is_analyzed_as_fixed_and_told_so(
     assert group.taken_as == "fixed"
     assert any("hold for this reader alone" in note for note in group.notes)
     assert group.verdict is not None
-    assert group.measures["error_rate"].entry["conclusions_from"] == "fixed_readers"
+    assert group.measures["error_rate"].as_dict()["conclusions_from"] == "fixed_readers"
 
 
 def test_the_arm_that_is_the_truth_has_no_errors_and_no_comparison(
@@ -169,8 +171,8 @@ def test_the_arm_that_is_the_truth_has_no_errors_and_no_comparison(
     group = analyze_study(study).main
     assert set(group.tables.errors["arm"]) == {LOW, RESTORED}
     assert group.arms[0] == STANDARD
-    assert [row["method"] for row in group.measures["auc"].entry["methods"]] == [LOW, RESTORED]
-    assert [row["method"] for row in group.measures["mean_quality"].entry["methods"]] == study.arms
+    assert [row["method"] for row in group.measures["auc"].as_dict()["methods"]] == [LOW, RESTORED]
+    assert [row["method"] for row in group.measures["mean_quality"].as_dict()["methods"]] == study.arms
     assert group.verdict is None
     assert any("which therefore has no errors by definition" in note for note in group.notes)
 
@@ -207,7 +209,7 @@ def test_missing_reads_are_refused_or_told(
     analysis = analyze_study(study, missing="drop_cases")
     assert analysis.main.cases == 9
     assert "1 of 10 cases were left out" in analysis.notes[0]
-    assert all(found.entry["cases"]["total"] == 9 for found in analysis.main.measures.values())
+    assert all(found.as_dict()["cases"]["total"] == 9 for found in analysis.main.measures.values())
 
 
 def test_a_damaged_study_is_refused(

@@ -32,8 +32,8 @@ def test_a_new_figure_of_merit_touches_one_place(
     primary = {"metric": "false_alarms", "arm": arms[2], "reference": arms[1], "margin": 0.2}
     study = make_study(tmp_path / "study", cases=12, primary=primary_section(primary, arms, None))
     analysis = analyze_study(fill(study, noisy_answer))
-    entry = analysis.main.measures["false_alarms"].entry
-    specificity = analysis.main.measures["specificity"].entry
+    entry = analysis.main.measures["false_alarms"].as_dict()
+    specificity = analysis.main.measures["specificity"].as_dict()
     assert [row["mean"] for row in entry["methods"]] == pytest.approx(
         [1 - row["mean"] for row in specificity["methods"]]
     )

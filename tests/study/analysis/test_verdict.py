@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,32 +8,26 @@ import pytest
 from medrestore.study.analysis.verdict import verdict_of
 from medrestore.study.measures import MEASURES
 from medrestore.study.statistics.analyze import Analysis
+from medrestore.study.statistics.results import DifferenceRow, MeanRow
 
 
 def found(
     difference: float, low: float | None, high: float | None, p: float | None, shown: bool | None, **more: Any
-) -> Analysis:
-    """An analysis of error rates, taskgan against standard."""
-    entry = {
-        "methods": [{"method": "standard", "mean": 0.1}, {"method": "taskgan", "mean": 0.1 + difference}],
+) -> Any:
+    """What a verdict needs of an analysis of error rates, taskgan against standard."""
+    held = {
+        "methods": [MeanRow("standard", 0.1), MeanRow("taskgan", 0.1 + difference)],
         "differences_from_reference": [
-            {
-                "first": "taskgan",
-                "second": "standard",
-                "difference": difference,
-                "low": low,
-                "high": high,
-                "p": p,
-            }
+            DifferenceRow("taskgan", "standard", difference, None, None, None, p, p, low, high, "t")
         ],
         "non_inferiority": [
-            {"method": "taskgan", "p": None if shown is None else 0.01, "non_inferior": shown}
+            SimpleNamespace(method="taskgan", p=None if shown is None else 0.01, non_inferior=shown)
         ],
         "alpha": 0.05,
         "margin": 0.05,
         "higher_is_better": False,
     }
-    return Analysis({**entry, **more})
+    return SimpleNamespace(**{**held, **more})
 
 
 def text(analysis: Analysis) -> str:

@@ -236,4 +236,4 @@ def test_table_of_a_study(make_reads: Callable[..., pd.DataFrame]) -> None:
     )
     assert agreement_between_readers(read_table(make_reads(1, readers=("Ann",)))) == []
     many = read_table(make_reads(1, levels=None, positive=60, negative=60))
-    assert {row["coefficient"] for row in agreement_between_readers(many)} == {"ICC(2,1)"}
+    assert {row.coefficient for row in agreement_between_readers(many)} == {"ICC(2,1)"}

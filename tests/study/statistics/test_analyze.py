@@ -177,23 +177,22 @@ def test_perfect_separation_is_said_in_words(
     entry = analyze_table(read_table(worse), metric="auc", covariance=covariance)
     for name in ("random_readers_random_cases", "fixed_readers", "fixed_cases"):
         statistic = "chi2" if name == "fixed_readers" else "f"
-        assert (entry.entry[name][statistic], entry.entry[name]["p"]) == (None, None)
-    (row,) = entry.entry["differences"]
+        assert (entry.as_dict()[name][statistic], entry.as_dict()[name]["p"]) == (None, None)
+    (row,) = entry.as_dict()["differences"]
     assert (row["difference"], row["se"], row["p"], row["low"]) == (0.5, 0, None, None)
     assert "F would be infinite" in " ".join(entry.summary.split())
     assert "all ratings are the same there" in " ".join(entry.summary.split())
-    assert entry.as_dict() == entry.entry
 
 
 def test_one_method_has_a_mean_and_no_test(make_reads: Callable[..., pd.DataFrame]) -> None:
     both = analyze_table(read_table(make_reads(5)), metric="auc").as_dict()
     reads = make_reads(5)
     alone = analyze_table(read_table(reads[reads["method"] == "gan"]), metric="auc")
-    assert alone.entry["methods"] == [both["methods"][1]]
-    assert alone.entry["differences"] == []
-    assert alone.entry["components"]["ms_t"] is None
-    assert alone.entry["components"]["ms_r"] is not None
-    assert any("one method, 'gan'" in note for note in alone.entry["notes"])
+    assert alone.as_dict()["methods"] == [both["methods"][1]]
+    assert alone.as_dict()["differences"] == []
+    assert alone.as_dict()["components"]["ms_t"] is None
+    assert alone.as_dict()["components"]["ms_r"] is not None
+    assert any("one method, 'gan'" in note for note in alone.as_dict()["notes"])
     assert "Tests that all methods" not in alone.summary
     with pytest.raises(InputError, match="reference 'gan' is the only method"):
         analyze_table(read_table(reads[reads["method"] == "gan"]), metric="auc", reference="gan")
@@ -203,10 +202,10 @@ def test_fixed_readers_take_the_headline(make_reads: Callable[..., pd.DataFrame]
     table = read_table(make_reads(5))
     fixed = analyze_table(table, metric="auc", readers="fixed", reference="gan", margin=0.2)
     random = analyze_table(table, metric="auc")
-    assert fixed.entry["differences"] == random.entry["fixed_readers"]["differences"]
-    assert fixed.entry["methods"] == random.entry["fixed_readers"]["methods"]
-    assert fixed.entry["random_readers_random_cases"] == random.entry["random_readers_random_cases"]
-    assert fixed.entry["non_inferiority"][0]["se"] == fixed.entry["differences"][0]["se"]
+    assert fixed.as_dict()["differences"] == random.as_dict()["fixed_readers"]["differences"]
+    assert fixed.as_dict()["methods"] == random.as_dict()["fixed_readers"]["methods"]
+    assert fixed.as_dict()["random_readers_random_cases"] == random.as_dict()["random_readers_random_cases"]
+    assert fixed.as_dict()["non_inferiority"][0]["se"] == fixed.as_dict()["differences"][0]["se"]
     assert "these readers alone" in fixed.summary
 
 
@@ -281,13 +280,15 @@ def test_available_reads_are_declared_and_counted(make_reads: Callable[..., pd.D
     analysis = analyze_table(table, metric="error_rate", positive_from=3, missing="available")
     left = reads[~gone & (reads["reader"] == "Bo") & (reads["method"] == "gan")]
     wrong = (left["rating"] >= 3) != (left["truth"] == 1)
-    (row,) = [row for row in analysis.entry["per_reader"] if (row["reader"], row["method"]) == ("Bo", "gan")]
+    (row,) = [
+        row for row in analysis.as_dict()["per_reader"] if (row["reader"], row["method"]) == ("Bo", "gan")
+    ]
     assert (row["n"], row["events"]) == (17, wrong.sum())
     assert row["se"] == pytest.approx(
         math.sqrt(18 / 19 * sum((wrong.mean() - x) ** 2 for x in wrong) / 16**2), rel=1e-12
     )
     assert "2 missing reads declared (available)" in analysis.summary
-    fleiss = [row for row in analysis.entry["agreement"] if row["coefficient"] == "Fleiss kappa"]
+    fleiss = [row for row in analysis.as_dict()["agreement"] if row["coefficient"] == "Fleiss kappa"]
     assert [row["note"] for row in fleiss] == ["", "needs complete ratings, 2 are missing"]
     with pytest.raises(InputError, match="covariance 'delong' needs complete reads"):
         analyze_table(table, metric="auc", covariance="delong", missing="available")
@@ -324,7 +325,7 @@ def test_any_study_gives_numbers_or_words(seed: int, covariance: str) -> None:
             margin=0.1 if t > 1 else None,
         )
         assert all(math.isfinite(number) for number in numbers(analysis.as_dict()))
-        if any(row["p"] is None for row in analysis.entry["differences"]):
+        if any(row["p"] is None for row in analysis.as_dict()["differences"]):
             assert "no test and no interval" in analysis.summary or "infinite" in analysis.summary
         assert len(analysis.summary) > 500
 
@@ -334,7 +335,7 @@ def test_ratings_whose_squares_no_computer_holds_are_refused(make_reads: Callabl
     table = read_table(reads.assign(rating=reads["rating"] * 1e60))
     with pytest.raises(InputError, match="variances are beyond computing"):
         analyze_table(table, metric="mean_rating")
-    assert analyze_table(table, metric="auc").entry["components"]["var"] > 0
+    assert analyze_table(table, metric="auc").as_dict()["components"]["var"] > 0
 
 
 def test_a_negative_unbiased_variance_is_said() -> None:

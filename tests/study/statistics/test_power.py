@@ -26,7 +26,7 @@ from medrestore.study.statistics.power import (
 )
 from medrestore.study.statistics.reads import read_table
 
-PILOT = Pilot(cases=114, var_tr=2.0e-4, error=4.56e-4, between=1.05e-4)
+PILOT = Pilot(readers=5, methods=2, cases=114, var_tr=2.0e-4, error=4.56e-4, between=1.05e-4)
 
 
 def slow_power(pilot: Pilot, d: float, readers: int, cases: float, alpha: float) -> float:
@@ -52,9 +52,12 @@ def test_limits() -> None:
     assert float(tiny) == pytest.approx(0.05, abs=1e-6)
     endless = power(PILOT, 0.03, readers=5, cases=math.inf)
     assert float(endless) == pytest.approx(slow_power(PILOT, 0.03, 5, 1e12, 0.05), rel=1e-6)
-    still = Pilot(cases=50, var_tr=0.0, error=0.0, between=0.0)
+    still = Pilot(readers=5, methods=2, cases=50, var_tr=0.0, error=0.0, between=0.0)
     assert float(power(still, 0.01, readers=3, cases=50.0)) == 1
-    one_reader_is_all = Pilot(cases=50, var_tr=0.0, error=2e-4, between=2e-4)  # ddf is infinite
+    # ddf is infinite
+    one_reader_is_all = Pilot(
+        readers=5, methods=2, cases=50, var_tr=0.0, error=2e-4, between=2e-4
+    )  # ddf is infinite
     shift = 3 * 0.02**2 / (2 * 6e-4)
     expected = stats.norm.sf(1.959964 - math.sqrt(shift)) + stats.norm.cdf(-1.959964 - math.sqrt(shift))
     assert float(power(one_reader_is_all, 0.02, readers=3, cases=50.0)) == pytest.approx(expected, rel=1e-5)
@@ -91,7 +94,7 @@ def test_the_command_writes_table_and_sizes(make_reads: Callable[..., pd.DataFra
     table = pd.read_csv(output / "power.csv")
     assert table["power"].tolist() == pytest.approx([row["power"] for row in entry["power"]])
     assert "cases for 0.8" in result.output
-    pilot = Pilot(*(entry["pilot"][name] for name in Pilot._fields))
+    pilot = Pilot(**entry["pilot"])
     expected = slow_power(pilot, 0.05, 8, 400, 0.05)
     assert entry["power"][-1]["power"] == pytest.approx(expected, rel=1e-8)
 
@@ -122,7 +125,7 @@ def test_a_study_is_a_pilot(
     reads = study_reads(study, metric="auc")
     assert len(reads) == 2 * 3 * 6
     found = power_of_table(read_table(reads), difference=0.1)
-    assert found.entry["pilot"]["cases"] == 6
+    assert found.pilot.cases == 6
     command = ["study", "power", str(study.folder), "--difference", "0.1"]
     assert CliRunner().invoke(app, command, catch_exceptions=False).output == f"{found.summary}\n"
 
@@ -130,7 +133,7 @@ def test_a_study_is_a_pilot(
 def test_sensitivity_counts_positive_cases(make_reads: Callable[..., pd.DataFrame]) -> None:
     table = read_table(make_reads(3, positive=20, negative=30))
     found = power_of_table(table, difference=0.1, metric="sensitivity", positive_from=3)
-    assert found.entry["pilot"]["cases"] == 20
+    assert found.pilot.cases == 20
     assert "positive cases for 0.8" in found.summary
     assert 20 in found.table["cases"].to_numpy()
 

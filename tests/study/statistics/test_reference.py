@@ -153,8 +153,8 @@ def test_one_read_removed_moves_the_published_p(vandyke: pd.DataFrame) -> None:
     assert available[RANDOM]["p"] == pytest.approx(0.04995517912, rel=1e-9)
     dropped = analyze_table(table, metric="auc", missing="drop_cases")
     without = analyze(vandyke[vandyke["case"] != "7"])
-    assert dropped.entry[RANDOM] == without[RANDOM]
-    assert dropped.entry["missing"]["dropped_cases"] == ["7"]
+    assert dropped.as_dict()[RANDOM] == without[RANDOM]
+    assert dropped.as_dict()["missing"]["dropped_cases"] == ["7"]
     assert "1 case was left out" in dropped.summary
 
 
@@ -181,4 +181,3 @@ def test_wrong_ways_are_wrong(vandyke: pd.DataFrame) -> None:
 def test_the_analysis_is_written_and_read_back_as_it_is(vandyke: pd.DataFrame) -> None:
     analysis = analyze_table(read_table(vandyke), metric="auc")
     assert isinstance(analysis, Analysis)
-    assert analysis.as_dict() == analysis.entry
