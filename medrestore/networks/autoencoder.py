@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from medrestore import rng
 from medrestore.checks import require_in_range
-from medrestore.networks.blocks import require_channels, require_image_batch, require_stride_multiple
+from medrestore.networks.blocks import (
+    as_given,
+    require_channels,
+    require_image_batch,
+    require_stride_multiple,
+)
 
 __all__ = ["TextureAutoencoder"]
 
@@ -72,15 +76,10 @@ class TextureAutoencoder(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.architecture = as_given(locals())
         require_in_range("in_channels", in_channels, 1, float("inf"))
         require_channels("channels", channels)
         require_in_range("blocks", blocks, 0, float("inf"))
-        self.architecture: Mapping[str, Any] = {
-            "in_channels": in_channels,
-            "channels": list(channels),
-            "blocks": blocks,
-            "seed": seed,
-        }
         self.in_channels = in_channels
         self.stride_multiple = 2 ** len(channels)
         widths = [channels[0], *channels]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
@@ -11,6 +12,7 @@ from medrestore.checks import InputError, require_in_set
 
 __all__ = [
     "NORMS",
+    "as_given",
     "initialize_normal",
     "is_scripting",
     "normalization",
@@ -22,6 +24,19 @@ __all__ = [
 
 NORMS = ("batch", "instance")
 """Names of the normalizations that a network can be built with."""
+
+
+def as_given(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what rebuilds a network: its arguments, given ``locals()`` as they are when it begins.
+
+    >>> as_given({"self": None, "channels": (4, 8), "norm": "batch", "__class__": type})
+    {'channels': [4, 8], 'norm': 'batch'}
+    """
+    return {
+        name: list(value) if isinstance(value, list | tuple) else value
+        for name, value in arguments.items()
+        if name not in ("self", "__class__")
+    }
 
 
 def normalization(name: str, channels: int) -> nn.Module:

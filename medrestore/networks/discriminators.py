@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
 from medrestore.networks.blocks import (
+    as_given,
     initialize_normal,
     is_scripting,
     normalization,
@@ -79,14 +80,9 @@ class ImageDiscriminator(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.architecture = as_given(locals())
         require_in_range("in_channels", in_channels, 1, float("inf"))
         require_channels("channels", channels)
-        self.architecture: Mapping[str, Any] = {
-            "in_channels": in_channels,
-            "channels": list(channels),
-            "norm": norm,
-            "seed": seed,
-        }
         self.in_channels = in_channels
         self.norm = norm
         with rng.forked(seed, "ImageDiscriminator"):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from medrestore import rng
 from medrestore.checks import require_in_range, require_in_set
-from medrestore.networks.blocks import NORMS, require_channels, require_image_batch, require_stride_multiple
+from medrestore.networks.blocks import (
+    NORMS,
+    as_given,
+    require_channels,
+    require_image_batch,
+    require_stride_multiple,
+)
 
 __all__ = ["LesionSegmenter"]
 
@@ -64,23 +69,17 @@ class LesionSegmenter(nn.Module):
         norm: str = "batch",
         seed: int = 0,
     ) -> None:
-        from monai.networks.nets.unet import UNet
-
         super().__init__()
+        self.architecture = as_given(locals())
         require_in_range("in_channels", in_channels, 1, float("inf"))
         require_channels("channels", channels)
         require_in_range("levels of channels", len(channels), 2, float("inf"))
         require_in_range("residual_units", residual_units, 0, 100)
         require_in_set("norm", norm, NORMS)
-        self.architecture: Mapping[str, Any] = {
-            "in_channels": in_channels,
-            "channels": list(channels),
-            "residual_units": residual_units,
-            "norm": norm,
-            "seed": seed,
-        }
         self.in_channels = in_channels
         self.stride_multiple = 2 ** (len(channels) - 1)
+        from monai.networks.nets.unet import UNet
+
         with rng.forked(seed, "LesionSegmenter"):
             self.unet = UNet(
                 spatial_dims=2,

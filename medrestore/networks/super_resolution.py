@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +10,7 @@ from medrestore import rng
 from medrestore.checks import InputError, require_in_range, require_in_set
 from medrestore.networks.blocks import (
     NORMS,
+    as_given,
     is_scripting,
     normalization,
     require_image_batch,
@@ -102,6 +100,7 @@ class SRResNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.architecture = as_given(locals())
         require_in_range("in_channels", in_channels, 1, float("inf"))
         require_in_range("channels", channels, 1, float("inf"))
         require_in_range("blocks", blocks, 1, float("inf"))
@@ -111,16 +110,6 @@ class SRResNet(nn.Module):
         require_in_range("kernel", kernel, 1, float("inf"))
         if kernel % 2 == 0:
             raise InputError(f"kernel must be odd, got {kernel}")
-        self.architecture: Mapping[str, Any] = {
-            "in_channels": in_channels,
-            "channels": channels,
-            "blocks": blocks,
-            "scale": scale,
-            "norm": norm,
-            "enlargement_skip": enlargement_skip,
-            "kernel": kernel,
-            "seed": seed,
-        }
         self.in_channels = in_channels
         self.scale = scale
         self.norm = norm

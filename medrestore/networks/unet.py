@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from medrestore import rng
 from medrestore.checks import require_in_range, require_in_set
 from medrestore.networks.blocks import (
+    as_given,
     initialize_normal,
     normalization,
     require_channels,
@@ -98,22 +98,13 @@ class UNetGenerator(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.architecture = as_given(locals())
         require_in_range("in_channels", in_channels, 1, float("inf"))
         require_in_range("out_channels", out_channels, 1, float("inf"))
         require_channels("channels", channels)
         require_in_range("dropout_levels", dropout_levels, 0, len(channels) - 1)
         require_in_range("dropout", dropout, 0, 1, include_high=False)
         require_in_set("output_activation", output_activation, OUTPUT_ACTIVATIONS)
-        self.architecture: Mapping[str, Any] = {
-            "in_channels": in_channels,
-            "out_channels": out_channels,
-            "channels": list(channels),
-            "dropout_levels": dropout_levels,
-            "dropout": dropout,
-            "norm": norm,
-            "output_activation": output_activation,
-            "seed": seed,
-        }
         self.in_channels = in_channels
         self.stride_multiple = 2 ** len(channels)
         with rng.forked(seed, "UNetGenerator"):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from medrestore import rng
 from medrestore.checks import require_in_range, require_in_set
-from medrestore.networks.blocks import NORMS, normalization, require_image_batch, require_minimum_size
+from medrestore.networks.blocks import (
+    NORMS,
+    as_given,
+    normalization,
+    require_image_batch,
+    require_minimum_size,
+)
 from medrestore.networks.precision import NARROWEST_STRIDED_CONVOLUTION
 
 __all__ = ["NARROWEST", "AmyloidClassifier"]
@@ -69,25 +72,19 @@ class AmyloidClassifier(nn.Module):
         norm: str = "batch",
         seed: int = 0,
     ) -> None:
-        from monai.networks.nets.resnet import resnet18
-
         super().__init__()
+        self.architecture = as_given(locals())
         require_in_range("in_channels", in_channels, 1, float("inf"))
         require_in_range("widen_factor", widen_factor, NARROWEST, float("inf"))
         require_in_range("conv1_stride", conv1_stride, 1, 2)
         require_in_set("norm", norm, NORMS)
-        self.architecture: Mapping[str, Any] = {
-            "in_channels": in_channels,
-            "widen_factor": widen_factor,
-            "conv1_stride": conv1_stride,
-            "norm": norm,
-            "seed": seed,
-        }
         self.in_channels = in_channels
         self.norm = norm
         # The first convolution, the pooling and three of the four stages halve the image; instance norm
         # cannot normalize over a single value.
         self.minimum_size = 1 if norm == "batch" else 16 * conv1_stride + 1
+        from monai.networks.nets.resnet import resnet18
+
         with rng.forked(seed, "AmyloidClassifier"):
             self.resnet = resnet18(
                 spatial_dims=2,

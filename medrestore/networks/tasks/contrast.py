@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from medrestore import rng
 from medrestore.checks import require_in_range
 from medrestore.networks.blocks import (
+    as_given,
     initialize_normal,
     normalization,
     require_channels,
@@ -76,18 +76,11 @@ class ContrastClassifier(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.architecture = as_given(locals())
         require_in_range("in_channels", in_channels, 1, float("inf"))
         require_in_range("classes", classes, 2, float("inf"))
         require_channels("channels", channels)
         require_in_range("strided_layers", strided_layers, 0, len(channels))
-        self.architecture: Mapping[str, Any] = {
-            "in_channels": in_channels,
-            "classes": classes,
-            "channels": list(channels),
-            "strided_layers": strided_layers,
-            "norm": norm,
-            "seed": seed,
-        }
         self.in_channels = in_channels
         strides = [2] * strided_layers + [1] * (len(channels) - strided_layers + 1)
         self.receptive_field = 1
