@@ -12,6 +12,7 @@ from pydoc import locate
 from typing import TYPE_CHECKING, Any
 
 from medrestore.checks import InputError, fail, require_known_keys
+from medrestore.data.texts import read_text
 from medrestore.engines.shelf import bundles_on_shelf, find_bundle
 from medrestore.engines.values import (
     PARAMETERS,
@@ -144,6 +145,7 @@ def open_bundle(
     merged["bundle_root"] = as_literal(str(folder))
     _merge(merged, base, overrides or {}, where=file, code=False)
     _require_places(merged, files=[file, *overlays])
+    _require_references(merged, files=[file, *overlays])
     if "device" in (overrides or {}):
         require_device(merged["device"])  # before the data are decoded
     logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # which logging.conf it has found
@@ -225,6 +227,24 @@ def _require_places(configuration: Any, *, files: Sequence[str], key: str = "") 
         )
     for part, value in configuration.items():
         _require_places(value, files=files, key=f"{key}::{part}" if key else str(part))
+
+
+def _require_references(configuration: dict[str, Any], *, files: Sequence[str]) -> None:
+    """Require that what expressions refer to is there, and name a number that lacks its ``parameters::``."""
+    from monai.bundle import ConfigParser
+    from monai.bundle.reference_resolver import ReferenceResolver
+
+    parser = ConfigParser(configuration)
+    for name in ReferenceResolver.find_refs_in_config(configuration, id=""):
+        if not name or name.startswith(SEPARATOR) or name in parser:  # an operator, or relative
+            continue
+        number = f"{PARAMETERS}{SEPARATOR}{name}"
+        written = re.compile(rf"@{name}(?!\w|::)")
+        fail(
+            f"refers to @{name}, which is not there",
+            path=next((file for file in files if written.search(read_text(Path(file)))), files[0]),
+            remedy=f"write @{number}" if number in parser else "name a key of the configuration",
+        )
 
 
 def _shipped_files() -> list[Path]:

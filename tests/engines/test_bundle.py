@@ -91,3 +91,18 @@ def test_a_component_that_is_elsewhere_is_named_with_its_place(
     overlay.write_text(f"inferer: {{_target_: {target}}}\n", encoding="utf-8")
     with pytest.raises(InputError, match=f"mine.yaml: inferer names {target}.* Remedy: .*{remedy}"):
         open_bundle("amyloid_pet_taskgan", "inference", variants=[str(overlay)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizers::generator::lr: '@learning_rate'", "@learning_rate, .*write @parameters::learning_rate"),
+        ("run_name: $@run_nam + '1'", "@run_nam, .*name a key"),
+        ("run_name: '@parameters::sed'", "@parameters::sed, .*name a key"),
+    ],
+)
+def test_reference_to_what_is_not_there_is_named(text: str, message: str, tmp_path: Path) -> None:
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=rf"mine\.yaml: refers to {message}"):
+        open_bundle(BUNDLE, "train", variants=["demo", str(overlay)])

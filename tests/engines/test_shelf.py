@@ -43,6 +43,7 @@ def test_contents_are_what_the_files_say(tmp_path: Path) -> None:
     (configs / "train.yaml").write_text(
         "# Mine.\n# ---------------- data\nseed: 0  # names the streams\nstages:\n  - {name: a}\n"
         '# ---------------- how\nnetwork_def: "@generator"\nstep: {_target_: a.B}\nlast: [1, 2]\nrun: []\n'
+        "parameters:\n  # ---------------- numbers\n  rate: 0.1  # Adam\n  stages: []\nother:\n  deep: 1\n"
     )
     (variants / "fast.yaml").write_text("# For laptops: narrow\n# networks. And more.\nseed: 1\n")
     (variants / "gpus.yaml").write_text("# Several GPUs:\n#   torchrun train\nseed: 1\n")
@@ -50,7 +51,8 @@ def test_contents_are_what_the_files_say(tmp_path: Path) -> None:
     contents = bundle_contents(tmp_path / "mine")
     assert (contents.title, contents.version, contents.path) == ("Mine", "1.2.0", tmp_path / "mine")
     assert contents.overlays == {"fast": "For laptops: narrow networks", "gpus": "Several GPUs", "silent": ""}
-    assert contents.settings == {"train": ["# data", "seed: 0  # names the streams", "# how", "last: [1, 2]"]}
+    top = ["# data", "seed: 0  # names the streams", "# how", "last: [1, 2]"]
+    assert contents.settings == {"train": [*top, "# numbers", "rate: 0.1  # Adam", "stages: []"]}
 
 
 def test_damaged_metadata_are_named(tmp_path: Path) -> None:
