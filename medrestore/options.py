@@ -1,12 +1,14 @@
-"""Options that several commands share, those of kinds of image among them."""
+"""Options that several commands share, those of kinds of image among them; and commands that only declare."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from pkgutil import resolve_name
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +25,7 @@ __all__ = [
     "Seed",
     "Task",
     "Workers",
+    "done_by",
     "folders_of",
     "home_in_word",
     "named_numbers",
@@ -54,6 +57,39 @@ Samples = Annotated[
     typer.Option(help="Keep dropout on, draw so many restorations, write their mean and standard deviation."),
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes; all cores when not given.")]
+
+
+def done_by(
+    place: str, says: str = "", **changes: Callable[[Any], Any]
+) -> Callable[[Callable[..., None]], Callable[..., Any]]:
+    """Return what makes a command of a function that only declares: another one, imported late, does it.
+
+    Parameters
+    ----------
+    place
+        Of the function that does it, seen from the package of the declaration: it takes the options by name.
+        What is None is not given to it.
+    says
+        Is printed at the end: ``{0}`` is what was returned, ``{output}`` that option.
+    changes
+        What is made of an option, by its name.
+    """
+
+    def decorate(declared: Callable[..., None]) -> Callable[..., Any]:
+        @wraps(declared)
+        def call(**options: Any) -> Any:
+            function = resolve_name(f"{declared.__module__.rpartition('.')[0]}.{place}")
+            changed = {name: changes[name](options[name]) for name in changes}
+            result = function(
+                **{name: value for name, value in {**options, **changed}.items() if value is not None}
+            )
+            if says:
+                typer.echo(says.format(result, **options))
+            return result
+
+        return call
+
+    return decorate
 
 
 def folders_of(methods: list[str] | None) -> dict[str, Path]:

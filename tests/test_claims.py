@@ -170,9 +170,9 @@ class TestRefused:
 
 COMMANDS: dict[str, list[str]] = {
     "simulate amyloid-pet": [],
-    "simulate mdme-mri": [],
+    "simulate multicontrast-mri": [],
     "demo": [],
-    "tiles": [],
+    "histology tiles": [],
 }
 """Commands that need nothing but an output."""
 

@@ -14,16 +14,14 @@ import medrestore
 COMMANDS = '''
 """The commands of CT."""
 
-from pathlib import Path
-
-from medrestore.options import OutputFolder
+from medrestore.options import OutputFolder, Seed, Workers, done_by
 
 GROUP = "ct"
 
 
-def simulate(output: OutputFolder) -> Path:
+@done_by("heads.draw", "{0} in {output}", seed=str)
+def simulate(output: OutputFolder, seed: Seed = 0, workers: Workers = None) -> None:
     """Simulate heads."""
-    return output / "manifest.csv"
 
 
 def phantom(output: OutputFolder) -> None:
@@ -60,8 +58,9 @@ def run(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_commands_of_a_package_stand_beside_ours(site: Path) -> None:
     site.write_text(COMMANDS)
+    site.with_name("heads.py").write_text("def draw(**options): return sorted(options.items())[1:]")
     for words, told in (
-        (["simulate", "ct", "--output", "heads"], f"manifest: {Path('heads', 'manifest.csv')}\n"),
+        (["simulate", "ct", "--output", "heads"], "[('seed', '0')] in heads\n"),
         (["ct", "phantom", "--output", "heads"], "drawn in heads\n"),
     ):
         ended = run(site, *words)

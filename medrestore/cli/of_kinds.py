@@ -4,7 +4,7 @@ What a kind of image brings is found in ``commands`` of its folder, beside its `
 absent:
 
 ``simulate``
-    Returns the manifest that it wrote.
+    Simulates a cohort.
 ``check``
     Reports the faults of a manifest.
 ``evaluate``, ``EXPERIMENT``
@@ -19,12 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
-from functools import partial
 from importlib.metadata import EntryPoint
 from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args
 
 import typer
 import typer.core
@@ -61,8 +59,7 @@ def add_commands(app: typer.Typer, more: Mapping[str, Mapping[str, Function]]) -
     simulate = typer.Typer(no_args_is_help=True, help="Simulate a cohort of a kind of image.")
     for name, module in own.items():
         if hasattr(module, "simulate"):
-            function = module.simulate
-            simulate.command(name)(_taking(function, partial(_tell_manifest, function)))
+            simulate.command(name)(module.simulate)
         if hasattr(module, "COMMANDS"):
             group = typer.Typer(no_args_is_help=True, help=module.__doc__)
             for command, function in {**module.COMMANDS, **more.get(name, {})}.items():
@@ -99,10 +96,6 @@ def _commands_of(point: EntryPoint) -> Any:
         return None
 
 
-def _tell_manifest(simulate: Function, **given: Any) -> None:
-    typer.echo(f"manifest: {simulate(**given)}")
-
-
 def _check_of(point: EntryPoint, module: Any) -> Function:
     """Return the check of a kind of image: its own, or that of its schema."""
 
@@ -121,7 +114,7 @@ def _evaluate_of(point: EntryPoint, module: Any) -> Function:
     def evaluate(
         manifest: Manifest,
         output: OutputFolder,
-        method: Methods = None,
+        methods: Methods = None,
         split: EvaluatedSplit = "test",
         seed: Seed = 0,
     ) -> Any:
@@ -132,7 +125,7 @@ def _evaluate_of(point: EntryPoint, module: Any) -> Function:
         from medrestore.domains.base import domain_called
 
         return domain_called(point.name).evaluate(
-            manifest, methods=folders_of(method), output=output, split=split, seed=seed
+            manifest, methods=folders_of(methods), output=output, split=split, seed=seed
         )
 
     function = getattr(module, "evaluate", evaluate)
@@ -157,14 +150,9 @@ _SHARED: dict[str, tuple[Callable[[EntryPoint, Any], Function], str]] = {
 
 def _taking(function: Function, run: Function | None = None, **more: Any) -> Function:
     """Return a function with the parameters and the docstring of one, and more, that calls ``run``."""
-    # What a function returns is known to type checkers alone: naming it would import it.
-    named = {name: hint for name, hint in function.__annotations__.items() if name != "return"}
-    hints = get_type_hints(
-        SimpleNamespace(__annotations__=named), globalns=function.__globals__, include_extras=True
-    )
     parameters = [
-        parameter.replace(annotation=hints[name], kind=Parameter.KEYWORD_ONLY)
-        for name, parameter in signature(function).parameters.items()
+        parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        for parameter in signature(function, eval_str=True).parameters.values()
         if parameter.kind is not Parameter.VAR_KEYWORD
     ]
     for name, hint in more.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -17,13 +17,11 @@ from medrestore.options import (
     Seed,
     Task,
     Workers,
+    done_by,
     folders_of,
     named_numbers,
     report_problems,
 )
-
-if TYPE_CHECKING:
-    from medrestore.evaluation.record import Evaluation
 
 __all__ = ["COMMANDS", "GROUP", "RESTORE", "check", "evaluate", "simulate"]
 
@@ -35,6 +33,7 @@ DoseFraction = Annotated[
 RESTORE = {"samples": Samples, "dose_fraction": DoseFraction}
 
 
+@done_by("simulate.cohort.simulate_cohort", "manifest: {0}")
 def simulate(
     output: OutputFolder,
     size: Annotated[
@@ -48,11 +47,8 @@ def simulate(
     ] = 0.01,
     seed: Seed = 0,
     workers: Workers = None,
-) -> Path:
+) -> None:
     """Simulate a cohort of amyloid PET pairs: low and standard dose of the very same counts, truth beside."""
-    from medrestore.domains.amyloid_pet.simulate.cohort import simulate_cohort
-
-    return simulate_cohort(output, size=size, seed=seed, dose_fraction=dose_fraction, workers=workers)
 
 
 def check(
@@ -77,55 +73,46 @@ def check(
     report_problems(manifest, schema.check(manifest))
 
 
+def _filters(given: list[str] | None) -> dict[str, float] | None:
+    return named_numbers("filter", [item for item in given if item != "none"]) if given else None
+
+
+@done_by("evaluation.evaluate.evaluate", methods=folders_of, filters=_filters)
 def evaluate(
     manifest: Manifest,
     output: OutputFolder,
-    method: Methods = None,
+    methods: Methods = None,
     task: Task = None,
-    observer: Observers = None,
+    observers: Observers = None,
     dose_series: Annotated[
         Path | None,
         typer.Option(help="Manifest of plain reconstructions at other doses, for the dose equivalent."),
     ] = None,
-    filter: Annotated[
+    filters: Annotated[
         list[str] | None,
         typer.Option(
+            "--filter",
             help="Classical filter and its parameter, gaussian=FWHM_MM or nlm=STRENGTH; repeat; "
-            "'none' for neither. Tuned on the validation split when not given."
+            "'none' for neither. Tuned on the validation split when not given.",
         ),
     ] = None,
     split: EvaluatedSplit = "test",
     dose_fraction: DoseFraction = None,
     seed: Seed = 0,
-) -> Evaluation:
+) -> None:
     """Compare restorations: image quality, T and observers, SUVR, dose equivalent; table, CSV, figure.
 
     Folders of restored volumes hold SUBJECT_SESSION_restored.nii.gz.
     """
-    from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate as run
-
-    filters = None
-    if filter:
-        filters = named_numbers("filter", [item for item in filter if item != "none"])
-    return run(
-        manifest,
-        methods=folders_of(method),
-        output=output,
-        task=task,
-        observers=observer or [],
-        dose_series=dose_series,
-        filters=filters,
-        split=split,
-        dose_fraction=dose_fraction,
-        seed=seed,
-    )
 
 
+@done_by("low_dose.simulate_low_dose", "manifest: {0}")
 def low_dose(
     image: Annotated[Path, typer.Option(help="A standard-dose PET volume (NIfTI, 3D).")],
     output: OutputFolder,
-    dose_fraction: Annotated[
-        list[float] | None, typer.Option(help="Part of the counts that is kept; repeat for several.")
+    dose_fractions: Annotated[
+        list[float] | None,
+        typer.Option("--dose-fraction", help="Part of the counts that is kept; repeat for several."),
     ] = None,
     mu_map: Annotated[
         Path | None,
@@ -148,22 +135,6 @@ def low_dose(
     seed: Seed = 0,
 ) -> None:
     """Make low-dose pairs from a real standard-dose volume: both arms re-projected, only the dose differs."""
-    from medrestore.domains.amyloid_pet.low_dose import simulate_low_dose
-
-    manifest = simulate_low_dose(
-        image,
-        output=output,
-        mu_map=mu_map,
-        dose_fractions=tuple(dose_fraction or [0.01]),
-        standard_counts=standard_counts,
-        subject_id=subject_id,
-        split=split,
-        amyloid_status=amyloid_status,
-        tracer=tracer,
-        units=units,
-        seed=seed,
-    )
-    typer.echo(f"manifest: {manifest}")
 
 
 COMMANDS = {"low-dose": low_dose}

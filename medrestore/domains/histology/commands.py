@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from medrestore.checks import InputError
 from medrestore.domains.histology.slides.patients import PATIENT_RULES
 from medrestore.options import (
     EvaluatedSplit,
@@ -15,12 +14,10 @@ from medrestore.options import (
     Methods,
     OutputFolder,
     Seed,
+    done_by,
     folders_of,
     named_numbers,
 )
-
-if TYPE_CHECKING:
-    from medrestore.evaluation.record import Evaluation
 
 __all__ = ["COMMANDS", "EXPERIMENT", "GROUP", "RESTORE", "evaluate"]
 
@@ -75,6 +72,15 @@ RESTORE = {
 }
 
 
+def _fractions(given: list[str] | None) -> dict[str, float] | None:
+    return named_numbers("fraction", given) if given else None
+
+
+@done_by(
+    "slides.example.make_tiles_or_example",
+    "manifest: {0}\ntiles drawn on the slides: {output}/overview",
+    fractions=_fractions,
+)
 def tiles(
     output: OutputFolder,
     slides: Annotated[
@@ -120,11 +126,12 @@ def tiles(
             "subject_id, maybe split and microns_per_pixel."
         ),
     ] = None,
-    fraction: Annotated[
+    fractions: Annotated[
         list[str] | None,
         typer.Option(
+            "--fraction",
             help="SPLIT=PART of the patients; repeat. Default: train=0.7 validation=0.1 test=0.2. "
-            "Not with a table that gives splits."
+            "Not with a table that gives splits.",
         ),
     ] = None,
     minimum_tissue: Annotated[float, typer.Option(help="Part of a tile that must be tissue.")] = 0.5,
@@ -134,7 +141,9 @@ def tiles(
             help="Least sharpness of a tile: variance of its Laplacian over that of its tones; 0 keeps all."
         ),
     ] = 0.005,
-    pen_check: Annotated[bool, typer.Option(help="Leave out tiles with pen marks.")] = True,
+    check_pen: Annotated[
+        bool, typer.Option("--pen-check/--no-pen-check", help="Leave out tiles with pen marks.")
+    ] = True,
     workers: Annotated[int | None, typer.Option(help="Threads; as many as cores when not given.")] = None,
     seed: Seed = 0,
 ) -> None:
@@ -142,61 +151,22 @@ def tiles(
 
     Example: medrestore histology tiles slides/ --output data/histology --microns-per-pixel 0.25
     """
-    from medrestore.domains.histology.slides.example import EXAMPLE_TILES, write_example
-    from medrestore.domains.histology.slides.tiles import make_tiles
-
-    if not slides:
-        if manifest is not None:
-            raise InputError("--manifest needs SLIDES; the example's manifest is OUTPUT/manifest.csv")
-        example = write_example(output.with_name(f"{output.name}_slides"))
-        written = make_tiles(example, output=output, report=typer.echo, **EXAMPLE_TILES)
-    else:
-        written = make_tiles(
-            slides if len(slides) > 1 else slides[0],
-            output=output,
-            manifest=manifest,
-            tile_size=tile_size,
-            stride=stride,
-            microns_per_pixel=microns_per_pixel,
-            slide_microns_per_pixel=slide_microns_per_pixel,
-            override_microns_per_pixel=override_microns_per_pixel,
-            fractions=named_numbers("fraction", fraction or []) or None,
-            patient_pattern=patient_pattern,
-            cases=cases,
-            minimum_tissue=minimum_tissue,
-            minimum_focus=minimum_focus,
-            check_pen=pen_check,
-            seed=seed,
-            workers=workers,
-            report=typer.echo,
-        )
-    typer.echo(f"manifest: {written}\ntiles drawn on the slides: {output / 'overview'}")
 
 
+@done_by("evaluation.evaluate.evaluate_tiles", methods=folders_of)
 def evaluate(
     manifest: Manifest,
     output: OutputFolder,
-    method: Methods = None,
+    methods: Methods = None,
     split: EvaluatedSplit = "test",
     scale: Scale = 4,
     sigma: Sigma = 2.0,
     seed: Seed = 0,
-) -> Evaluation:
+) -> None:
     """Compare restored tiles with the true ones: RRMSE, MS-mSSIM, QILV, PSNR, nuclei, stains; by patient.
 
     Folders of restored tiles hold TILE_restored.png.
     """
-    from medrestore.domains.histology.evaluation.evaluate import evaluate_tiles
-
-    return evaluate_tiles(
-        manifest,
-        methods=folders_of(method),
-        output=output,
-        split=split,
-        scale=scale,
-        sigma=sigma,
-        seed=seed,
-    )
 
 
 def reduce(

@@ -18,13 +18,13 @@ from medrestore.options import (
     Seed,
     Task,
     Workers,
+    done_by,
     folders_of,
     report_problems,
 )
 
 if TYPE_CHECKING:
     from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
-    from medrestore.evaluation.record import Evaluation
 
 __all__ = ["COMMANDS", "GROUP", "RESTORE", "check", "evaluate", "simulate"]
 
@@ -60,6 +60,7 @@ RESTORE = {
 }
 
 
+@done_by("simulate.cohort.simulate_mdme_cohort", "manifest: {0}")
 def simulate(
     output: OutputFolder,
     size: Annotated[
@@ -68,14 +69,11 @@ def simulate(
     ] = "demo",
     seed: Seed = 0,
     workers: Workers = None,
-) -> Path:
+) -> None:
     """Simulate a cohort of multi-contrast MRI: an MDME acquisition, six conventional contrasts, lesions.
 
     As in real life, subjects move between the scans: [bold]medrestore mri coregister[/bold] comes next.
     """
-    from medrestore.domains.multicontrast_mri.simulate.cohort import simulate_mdme_cohort
-
-    return simulate_mdme_cohort(output, size=size, seed=seed, workers=workers)
 
 
 def check(
@@ -135,13 +133,20 @@ def coregister(
     typer.echo(f"manifest: {written}")
 
 
+def _contrasts(given: list[str] | None) -> tuple[str, ...]:
+    from medrestore.operators.mr_sequences import CONTRASTS
+
+    return tuple(given or CONTRASTS)
+
+
+@done_by("evaluation.evaluate.evaluate_contrasts", methods=folders_of, contrasts=_contrasts)
 def evaluate(
     manifest: Manifest,
     output: OutputFolder,
-    method: Methods = None,
-    contrast: Contrasts = None,
+    methods: Methods = None,
+    contrasts: Contrasts = None,
     task: Task = None,
-    observer: Observers = None,
+    observers: Observers = None,
     segmenter: Annotated[
         Path | None, typer.Option(help="model.pt of an independent lesion segmenter.")
     ] = None,
@@ -150,25 +155,11 @@ def evaluate(
     ] = True,
     split: EvaluatedSplit = "test",
     seed: Seed = 0,
-) -> Evaluation:
+) -> None:
     """Compare restorations, contrast by contrast: image quality, T and observers, lesions, grid artifacts.
 
     Folders of restored volumes hold SUBJECT_SESSION_CONTRAST_restored.nii.gz.
     """
-    from medrestore.domains.multicontrast_mri.evaluation.evaluate import evaluate_contrasts
-
-    return evaluate_contrasts(
-        manifest,
-        methods=folders_of(method),
-        output=output,
-        contrasts=_contrasts(contrast),
-        task=task,
-        observers=observer or [],
-        segmenter=segmenter,
-        split=split,
-        classical=classical,
-        seed=seed,
-    )
 
 
 COMMANDS = {"coregister": coregister}
@@ -189,9 +180,3 @@ def _acquisition(
         echo_times_ms=echoes or (protocol.echo_times_ms if is_mdme else None),
         channels=channels,
     )
-
-
-def _contrasts(given: list[str] | None) -> tuple[str, ...]:
-    from medrestore.operators.mr_sequences import CONTRASTS
-
-    return tuple(given or CONTRASTS)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import typer
 
-from medrestore.checks import fail
+from medrestore.checks import InputError, fail
+from medrestore.domains.histology.slides.tiles import make_tiles
 from medrestore.files import atomic_path, require_empty_folder
 
-__all__ = ["EXAMPLE_MICRONS_PER_PIXEL", "EXAMPLE_TILES", "write_example"]
+__all__ = ["EXAMPLE_MICRONS_PER_PIXEL", "EXAMPLE_TILES", "make_tiles_or_example", "write_example"]
 
 EXAMPLE_MICRONS_PER_PIXEL = 0.5
 """Assumed: the picture has no resolution, and its nuclei, 12 to 16 pixels wide, are then 6 to 8 um wide."""
@@ -84,3 +87,22 @@ def write_example(folder: str | os.PathLike[str]) -> Path:
         with atomic_path(place / str(row["slide"])) as temporary:
             Image.fromarray(picture[region]).save(temporary, format="PNG")
     return table
+
+
+def make_tiles_or_example(
+    slides: Sequence[Path] = (), *, output: Path, manifest: Path | None = None, **settings: Any
+) -> Path:
+    """Make tiles of slides by settings, or those of the example where there are none; tell what was found.
+
+    Raises
+    ------
+    InputError
+        As in :func:`~medrestore.domains.histology.slides.tiles.make_tiles`; for a manifest of the example.
+    """
+    if slides:
+        named = slides if len(slides) > 1 else slides[0]
+        return make_tiles(named, output=output, manifest=manifest, report=typer.echo, **settings)
+    if manifest is not None:
+        raise InputError("--manifest needs SLIDES; the example's manifest is OUTPUT/manifest.csv")
+    example = write_example(output.with_name(f"{output.name}_slides"))
+    return make_tiles(example, output=output, report=typer.echo, **EXAMPLE_TILES)
