@@ -181,6 +181,7 @@ def analyze(
     A study gives the report of all pre-registered measures; a CSV file gives analysis.json of one metric.
     """
     settings: dict[str, Any] = {
+        "readers": readers,
         "covariance": covariance,
         "alpha": alpha,
         "correction": correction,
@@ -193,9 +194,10 @@ def analyze(
                 "are for CSV files. Remedy: export with --unblind and --question NAME, and analyze that"
             )
         from medrestore.study.analysis.analyze import analyze_study
+        from medrestore.study.analysis.reader_group import Settings
         from medrestore.study.report.report import write_report
 
-        analysis = analyze_study(reads, manifest=volumes, readers=readers, **settings)
+        analysis = analyze_study(reads, Settings(**settings), manifest=volumes)
         folder = write_report(analysis, output or reads / "analysis")
         typer.echo(f"{analysis.summary}\n\nreport: {folder / 'report.html'}")
         if mlflow or tracking_uri:
@@ -222,7 +224,6 @@ def analyze(
         positive_from=positive_from,
         reference=reference,
         margin=margin,
-        readers=readers,
         **settings,
     )
     result.write(output)

@@ -50,6 +50,8 @@ class Quantity:
         On axes, and within a sentence.
     label_column
         Of a manifest: the class that the quantity rises with, where a plan names none.
+    standard
+        What the targets of a manifest are called in a sentence.
     measure
         From an image and the region code of each voxel to the number.
     scans
@@ -62,6 +64,7 @@ class Quantity:
     title: str
     phrase: str
     label_column: str
+    standard: str
     measure: Callable[[NDArray[Any], NDArray[Any]], float]
     scans: Callable[[Path, str | None], tuple[pd.DataFrame, dict[str, Path]]]
     look: Callable[[Volume, Sequence[Observer]], Mapping[str, float]]

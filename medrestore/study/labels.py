@@ -12,8 +12,6 @@ ALL = "all"
 KIND_TITLES = {"human": "Human readers", "model": "Model readers"}
 """Title of the readers of a kind."""
 
-ARM_LABELS = {"standard": "Standard dose", "low_dose": "Low dose"}
-
 
 def arm_label(arm: str) -> str:
     """Return an arm's name as tables and figures show it.
@@ -21,7 +19,7 @@ def arm_label(arm: str) -> str:
     >>> arm_label("taskgan"), arm_label("low_dose"), arm_label("my_arm")
     ('Task-GAN', 'Low dose', 'My arm')
     """
-    known = ARM_LABELS.get(arm, label_of(arm))
+    known = label_of(arm)
     return f"{arm[:1].upper()}{arm[1:]}".replace("_", " ") if known == arm else known
 
 

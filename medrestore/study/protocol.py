@@ -114,16 +114,8 @@ class Protocol:
     def as_dict(self) -> dict[str, Any]:
         """Return the protocol ready for JSON: what the page is served."""
         return {
-            "name": self.name,
-            "title": self.title,
-            "modality": self.modality,
-            "dimensions": self.dimensions,
-            "instructions": self.instructions,
-            "display": dict(self.display),
+            **vars(self),
             "questions": [question.as_dict() for question in self.questions],
-            "decision": self.decision,
-            "score": self.score,
-            "quality": self.quality,
             "consistent": {key: list(value) for key, value in self.consistent.items()},
         }
 

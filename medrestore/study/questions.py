@@ -27,7 +27,7 @@ RULES = {"maximum_of": (1, math.inf), "signed_confidence": (2, 2)}
 QUESTION_KEYS = ("name", "text", "help", "type", "options", "range", "required", "when", "rule")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """One question of a protocol.
 
@@ -54,8 +54,8 @@ class Question:
 
     name: str
     text: str
-    type: str
     help: str = ""
+    type: str
     options: Mapping[int, str] = field(default_factory=dict)
     range: tuple[float, float] | None = None
     required: bool = True
@@ -131,14 +131,9 @@ class Question:
     def as_dict(self) -> dict[str, Any]:
         """Return what the page needs, ready for JSON."""
         return {
-            "name": self.name,
-            "text": self.text,
-            "help": self.help,
-            "type": self.type,
+            **vars(self),
             "options": [[number, label] for number, label in self.options.items()],
             "range": None if self.range is None else list(self.range),
-            "required": self.required,
-            "when": dict(self.when),
             "rule": {key: list(value) for key, value in self.rule.items()},
         }
 

@@ -10,6 +10,7 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.study.analysis.analyze import StudyAnalysis, analyze_study
+from medrestore.study.analysis.reader_group import Settings
 from medrestore.study.labels import arm_label
 from medrestore.study.report.report import PRIVATE_FILES, RECORD, write_report
 from medrestore.tracking.store import open_client
@@ -129,7 +130,7 @@ def test_an_analysis_is_recorded_once_and_another_one_beside_it(
     analysis, folder = mixed
     assert log_study(analysis, folder, tracking_uri=tracking_uri) == recorded
     client = open_client(tracking_uri)
-    again = analyze_study(analysis.study.folder, alpha=0.1)
+    again = analyze_study(analysis.study.folder, Settings(alpha=0.1))
     other = log_study(again, write_report(again, tmp_path / "other"), tracking_uri=tracking_uri)
     assert other != recorded
     assert client.get_run(other).info.experiment_id == client.get_run(recorded).info.experiment_id

@@ -40,7 +40,7 @@ DOMAIN = Domain(
         pairs=(("taskgan", "gan"), ("l1_task", "l1"), ("gan", "l1"), ("taskgan", "l1")),
         summaries=_limits_of_agreement,
         alike=("dose_fractions",),
-        labels={STANDARD_DOSE: "Standard dose"},
+        labels={STANDARD_DOSE: "Standard dose", "standard": "Standard dose", "low_dose": "Low dose"},
         baselines={"gaussian": "Gaussian filter", "nlm": "Non-local means"},
     ),
     quantity=SUVR,

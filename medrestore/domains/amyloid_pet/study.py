@@ -60,6 +60,7 @@ SUVR = Quantity(
     title="SUVR",
     phrase="composite SUVR",
     label_column="amyloid_status",
+    standard="standard-dose",
     measure=_composite,
     scans=_scans,
     look=_look,

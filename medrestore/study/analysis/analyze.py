@@ -134,13 +134,9 @@ def study_reads(
 
 def analyze_study(
     study: str | os.PathLike[str] | Study,
+    settings: Settings | None = None,
     *,
     manifest: str | os.PathLike[str] | None = None,
-    readers: str = "random",
-    covariance: str = "jackknife",
-    alpha: float = 0.05,
-    correction: str = "holm",
-    missing: str = "refuse",
 ) -> StudyAnalysis:
     """Analyze all reads of a study.
 
@@ -148,32 +144,24 @@ def analyze_study(
     ----------
     study
         The study or its folder.
+    settings
+        How. The primary endpoint has the plan's level and covariance.
     manifest
         Has a region map for every case: regions of all arms are then compared with those of the reference.
-    readers
-        ``random``: conclusions hold for readers like these; ``fixed``: for these alone.
-    covariance
-        Of the AUC: ``jackknife``, ``delong`` or ``unbiased``.
-    alpha
-        Level of tests and intervals. The primary endpoint has the plan's level and covariance.
-    correction
-        Of the p values of pairwise differences.
-    missing
-        ``refuse``, or ``drop_cases``: leave out cases that not every reader has read under every arm.
 
     Raises
     ------
     InputError
-        When the chain of reads is broken or a frozen file was changed, readings are missing and were not
-        declared, or a setting is wrong.
+        When the chain of reads is broken or a frozen file was changed, or readings are missing and were not
+        declared.
 
     Notes
     -----
     Images are not read again: each was checked as it was served, and ``medrestore study verify`` checks all.
     """
-    settings = Settings(readers, covariance, alpha, correction, missing)
+    settings = settings or Settings()
     opened = study if isinstance(study, Study) else open_study(study)
-    held = unblind(opened, missing=missing)
+    held = unblind(opened, missing=settings.missing)
     groups = tuple(analyze_group(held, kind, settings) for kind in held.kinds)
     measured = None
     if manifest is not None:

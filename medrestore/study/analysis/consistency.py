@@ -16,16 +16,8 @@ from medrestore.study.statistics.sections import wilson
 __all__ = ["between_readers", "within_readers"]
 
 BETWEEN_COLUMNS = (
-    "question",
-    "arm",
-    "readers",
-    "coefficient",
-    "value",
-    "low",
-    "high",
-    "cases",
-    "raters",
-    "note",
+    *("question", "arm", "readers", "coefficient"),
+    *("value", "low", "high", "cases", "raters", "note"),
 )
 WITHIN_COLUMNS = (
     *("question", "reader", "pairs", "same", "share", "low", "high"),

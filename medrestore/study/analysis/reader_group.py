@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -32,8 +32,8 @@ class Settings:
     Parameters
     ----------
     readers, covariance, alpha, correction, missing
-        As of :func:`~medrestore.study.statistics.analyze.analyze_table`; ``covariance`` is of the AUC, all
-        others have the jackknife's.
+        As of :func:`~medrestore.study.statistics.analyze.analyze_table`, without ``available``;
+        ``covariance`` is of the AUC, all others have the jackknife's.
     """
 
     readers: str = "random"
@@ -164,9 +164,7 @@ def analyze_group(held: Unblinded, kind: str, settings: Settings) -> ReaderGroup
     notes: list[str] = []
     readers = held.readers[kind]
     if len(readers) == 1 and settings.readers == "random":
-        settings = Settings(
-            "fixed", settings.covariance, settings.alpha, settings.correction, settings.missing
-        )
+        settings = replace(settings, readers="fixed")
         notes.append(
             "There is one reader, who cannot stand for others: all intervals and tests hold for this reader "
             "alone (readers fixed, cases random)."
@@ -269,7 +267,7 @@ def _primary(
             "truth, and which therefore has no errors by definition."
         )
         return None, None
-    own = Settings(settings.readers, plan["covariance"], plan["alpha"], "none", settings.missing)
+    own = replace(settings, covariance=plan["covariance"], alpha=plan["alpha"], correction="none")
     try:
         analysis = _analyze_measure(
             held, kind, measure, own, reference=plan["reference"], margin=plan["margin"]

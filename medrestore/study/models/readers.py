@@ -67,7 +67,7 @@ def simulate(
         may have taken part in training what is compared.
     manifest
         With region maps, for the remaining model readers: they read by a threshold on what regions measure,
-        fitted to standard-dose scans of its training and validation splits that are not in the study.
+        fitted to the targets of its training and validation splits that are not in the study.
     noise
         Standard deviation of the internal noise of each presentation, in standard deviations of the reader's
         score over cases.

@@ -101,7 +101,7 @@ def quantified_cohort(
     study
         The study.
     manifest
-        Holds the cases, and standard-dose scans (``target``) of its training and validation splits, with
+        Holds the cases, and standard scans (``target``) of its training and validation splits, with
         regions and a class, of subjects that are in no phase of the study: the threshold is fitted to these.
     quantity
         That the threshold is of.
@@ -117,7 +117,7 @@ def quantified_cohort(
     column = str((study.plan["truth"] or {}).get("column") or quantity.label_column)
     table, maps = quantity.scans(path, column)
     table["case"] = [scan_name(row.subject_id, row.session_id) for row in table.itertuples()]
-    # A scan has a row for each of its dose fractions; regions and standard dose are the same in all.
+    # A scan may have several rows, with other degraded images; regions and target are the same in all.
     table = table[table["regions_path"] != ""].drop_duplicates("case")
     cases = list(dict.fromkeys(study.key.loc[study.key["phase"] == READING, "case"]))
     missing = [case for case in cases if case not in maps]
@@ -132,8 +132,8 @@ def quantified_cohort(
     rows = table[others & table["split"].isin(FITTING_SPLITS) & table[column].isin((0, 1))]
     if rows[column].nunique() < 2:
         fail(
-            "has no standard-dose scans of both classes, with regions, in its training and validation splits "
-            f"that are not in the study: there is nothing to fit the {quantity.title} threshold to",
+            f"has no {quantity.standard} scans of both classes, with regions, in its training and validation "
+            f"splits that are not in the study: there is nothing to fit the {quantity.title} threshold to",
             path=path,
             remedy="add such scans, or give weights for all model readers",
         )

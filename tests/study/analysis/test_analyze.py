@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from medrestore.checks import InputError
 from medrestore.files import sha256_file
 from medrestore.study.analysis.analyze import analyze_study, study_reads
+from medrestore.study.analysis.reader_group import Settings
 from medrestore.study.layout import READING, Study, open_study
 from medrestore.study.statistics.analyze import analyze_table
 from medrestore.study.statistics.reads import read_table
@@ -63,7 +64,7 @@ def test_measures_are_those_of_a_slow_loop_over_the_rows(read_example: Study) ->
 def test_the_primary_endpoint_is_what_the_engine_finds_in_a_csv_file(
     read_example: Study, tmp_path: Path
 ) -> None:
-    analysis = analyze_study(read_example.folder, alpha=0.1, correction="bonferroni")
+    analysis = analyze_study(read_example.folder, Settings(alpha=0.1, correction="bonferroni"))
     study_reads(read_example).to_csv(tmp_path / "reads.csv", index=False)
     alone = analyze_table(
         read_table(tmp_path / "reads.csv"),
@@ -206,7 +207,7 @@ def test_missing_reads_are_refused_or_told(
     fill(study, answer)
     with pytest.raises(InputError, match=r"1 of 62 readings are missing \(anna: 1 of 31\)"):
         analyze_study(study)
-    analysis = analyze_study(study, missing="drop_cases")
+    analysis = analyze_study(study, Settings(missing="drop_cases"))
     assert analysis.main.cases == 9
     assert "1 of 10 cases were left out" in analysis.notes[0]
     assert all(found.as_dict()["cases"]["total"] == 9 for found in analysis.main.measures.values())
@@ -227,9 +228,9 @@ def test_a_damaged_study_is_refused(
 
 def test_settings_are_checked_before_anything_is_computed(read_example: Study) -> None:
     with pytest.raises(InputError, match="correction must be one of 'holm'"):
-        analyze_study(read_example, correction="tukey")
+        analyze_study(read_example, Settings(correction="tukey"))
     with pytest.raises(InputError, match="missing must be one of 'refuse', 'drop_cases'"):
-        analyze_study(read_example, missing="impute")
+        analyze_study(read_example, Settings(missing="impute"))
 
 
 def test_a_study_without_primary_endpoint_is_exploratory(

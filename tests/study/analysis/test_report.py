@@ -12,6 +12,7 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.study.analysis.analyze import StudyAnalysis, analyze_study
+from medrestore.study.analysis.reader_group import Settings
 from medrestore.study.analysis.unblinded import unblind
 from medrestore.study.labels import arm_label
 from medrestore.study.layout import Study
@@ -276,7 +277,7 @@ def test_left_out_cases_are_told(make_study: Any, fill: Any, noisy_answer: Any, 
     fill(
         study, lambda row: None if row["case"] == lost and row["reader"] == "reader_1" else noisy_answer(row)
     )
-    rendered = render_report(analyze_study(study, missing="drop_cases"))
+    rendered = render_report(analyze_study(study, Settings(missing="drop_cases")))
     assert "1 of 10 cases were left out of the analysis of human readers" in rendered["report.html"].decode()
     assert "Reads were missing: 1 case was left out, as declared." in rendered["methods.txt"].decode()
     assert rendered["left_out_cases.csv"].decode().splitlines()[1:] == [f"{lost},human,not read by all"]
