@@ -140,8 +140,8 @@ def check_domain(
     _require(domain.name == name, f"it calls itself {domain.name!r}, and is found as {name!r}")
     _check_metrics(domain.metrics)
     _check_schema(domain, manifest)
-    (point,) = (point for point in kinds() if point.name == name)
-    _require(bool(restorers_of(point)), "its module restoration has no class that restores files")
+    restorers = [restorers_of(point) for point in kinds() if point.name == name]
+    _require(any(restorers), "nothing restores it: no class of its module restoration restores files")
     if weights is not None:
         _require(kind_of_weights(weights) == name, "its weights name a restorer of another kind of image")
         _require(bool(load_restorer(weights).training.method), "its weights name no method")

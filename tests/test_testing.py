@@ -8,7 +8,10 @@ from defined import defined_classes
 from torch import Tensor, nn
 from training_case import Batches, build_step
 
-from medrestore import methods
+from medrestore import methods, testing
+from medrestore.data.pairs import pair_schema
+from medrestore.domains.base import Domain
+from medrestore.evaluation.titles import FIDELITY, Metrics
 from medrestore.kinds import own_kinds
 from medrestore.methods.base import Stage, Step
 from medrestore.methods.srgan import SRGAN
@@ -84,6 +87,28 @@ def test_task_network_keeps_the_contract(network, images, labels) -> None:
 @pytest.mark.parametrize("name", [point.name for point in own_kinds()])
 def test_kind_of_image_keeps_the_contract(name: str) -> None:
     check_domain(name)
+
+
+@pytest.mark.parametrize(
+    ("domain", "reason"),
+    [
+        (Domain("us", Metrics(FIDELITY)), "it calls itself 'us'"),
+        (Domain("ct", Metrics({**FIDELITY, "again": FIDELITY["psnr"]})), "two metrics have one title"),
+        (Domain("ct", Metrics(FIDELITY, pairs=(("gan", "gan"),))), "a pair is one method twice"),
+        (Domain("ct", Metrics(FIDELITY, labels={"a": "A", "b": "A"})), "two methods have one name"),
+        (
+            Domain("ct", Metrics(FIDELITY), schema=pair_schema()),
+            "columns of its manifests are those of another",
+        ),
+        (Domain("ct", Metrics(FIDELITY)), "nothing restores it"),
+    ],
+)
+def test_what_a_kind_of_image_lacks_is_told(
+    domain: Domain, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing, "domain_called", lambda _: domain)
+    with pytest.raises(AssertionError, match=reason):
+        check_domain("ct")
 
 
 def test_everything_in_the_package_has_a_case() -> None:
