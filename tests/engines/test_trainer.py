@@ -185,6 +185,11 @@ def test_checkpoint_of_another_configuration_or_network_is_refused(
     (tmp_path / "checkpoint.pt").write_bytes((uninterrupted / "checkpoint.pt").read_bytes())
     with pytest.raises(InputError, match="was written with seed 3, this run has 4"):
         build_trainer(tmp_path, seed=4).run()
+    alone = [STAGES[0], {**STAGES[1], "train": ["generator", "discriminator"]}]
+    with pytest.raises(
+        InputError, match=r"with stages .*'task'\], 'cosine'\]\], this run has .* or another output_dir"
+    ):
+        build_trainer(tmp_path, stages=alone).run()
     with pytest.raises(InputError, match=r"is the checkpoint of another generator"):
         build_trainer(tmp_path, step=build_step(norm="instance")).run()
     (tmp_path / "checkpoint.pt").write_bytes(b"PK half a checkpoint")
