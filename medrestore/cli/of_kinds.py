@@ -28,20 +28,11 @@ import typer
 import typer.core
 import typer.main
 
+from medrestore import options
 from medrestore.checks import InputError, require_in_set
 from medrestore.cli.record import Experiment, TrackingUri, recorded
 from medrestore.cli.restore import restore
 from medrestore.kinds import beside, kinds
-from medrestore.options import (
-    EvaluatedSplit,
-    Manifest,
-    Methods,
-    OutputFolder,
-    Samples,
-    Seed,
-    folders_of,
-    report_problems,
-)
 
 __all__ = ["add_commands"]
 
@@ -99,11 +90,11 @@ def _commands_of(point: EntryPoint) -> Any:
 def _check_of(point: EntryPoint, module: Any) -> Function:
     """Return the check of a kind of image: its own, or that of its schema."""
 
-    def check(manifest: Manifest) -> None:
+    def check(manifest: options.Manifest) -> None:
         """Report all faults of a manifest and of its files at once; ends with code 1 when there is one."""
         from medrestore.domains.base import domain_called
 
-        report_problems(manifest, domain_called(point.name).schema_of(manifest).check(manifest))
+        options.report_problems(manifest, domain_called(point.name).schema_of(manifest).check(manifest))
 
     return _taking(getattr(module, "check", check), domain=Named)
 
@@ -112,11 +103,11 @@ def _evaluate_of(point: EntryPoint, module: Any) -> Function:
     """Return the evaluation of a kind of image: its own, or that of pairs of volumes."""
 
     def evaluate(
-        manifest: Manifest,
-        output: OutputFolder,
-        methods: Methods = None,
-        split: EvaluatedSplit = "test",
-        seed: Seed = 0,
+        manifest: options.Manifest,
+        output: options.OutputFolder,
+        methods: options.Methods = None,
+        split: options.EvaluatedSplit = "test",
+        seed: options.Seed = 0,
     ) -> Any:
         """Compare restorations with the true volumes of the same scans: PSNR, SSIM, RMSE.
 
@@ -125,7 +116,7 @@ def _evaluate_of(point: EntryPoint, module: Any) -> Function:
         from medrestore.domains.base import domain_called
 
         return domain_called(point.name).evaluate(
-            manifest, methods=folders_of(methods), output=output, split=split, seed=seed
+            manifest, methods=options.folders_of(methods), output=output, split=split, seed=seed
         )
 
     function = getattr(module, "evaluate", evaluate)
@@ -137,7 +128,7 @@ def _evaluate_of(point: EntryPoint, module: Any) -> Function:
 
 def _restore_of(_: EntryPoint, module: Any) -> Function:
     """Return what restores a kind of image."""
-    return _taking(restore, **getattr(module, "RESTORE", {"samples": Samples}))
+    return _taking(restore, **getattr(module, "RESTORE", {"samples": options.Samples}))
 
 
 _SHARED: dict[str, tuple[Callable[[EntryPoint, Any], Function], str]] = {

@@ -7,21 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medrestore.options import (
-    EvaluatedSplit,
-    Manifest,
-    Methods,
-    Observers,
-    OutputFolder,
-    Samples,
-    Seed,
-    Task,
-    Workers,
-    done_by,
-    folders_of,
-    named_numbers,
-    report_problems,
-)
+from medrestore import options
 
 __all__ = ["COMMANDS", "GROUP", "RESTORE", "check", "evaluate", "simulate"]
 
@@ -30,12 +16,12 @@ GROUP = "pet"
 DoseFraction = Annotated[
     float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
 ]
-RESTORE = {"samples": Samples, "dose_fraction": DoseFraction}
+RESTORE = {"samples": options.Samples, "dose_fraction": DoseFraction}
 
 
-@done_by("simulate.cohort.simulate_cohort", "manifest: {0}")
+@options.done_by("simulate.cohort.simulate_cohort", "manifest: {0}")
 def simulate(
-    output: OutputFolder,
+    output: options.OutputFolder,
     size: Annotated[
         str,
         typer.Option(
@@ -45,14 +31,14 @@ def simulate(
     dose_fraction: Annotated[
         float, typer.Option(help="Part of the standard-dose counts that the low dose keeps.")
     ] = 0.01,
-    seed: Seed = 0,
-    workers: Workers = None,
+    seed: options.Seed = 0,
+    workers: options.Workers = None,
 ) -> None:
     """Simulate a cohort of amyloid PET pairs: low and standard dose of the very same counts, truth beside."""
 
 
 def check(
-    manifest: Manifest,
+    manifest: options.Manifest,
     label_column: Annotated[str, typer.Option(help="Column of the label y.")] = "amyloid_status",
     label_values: Annotated[
         list[int] | None, typer.Option(help="Allowed labels; repeat. Default: 0 and 1.")
@@ -70,20 +56,20 @@ def check(
         label_values=tuple(label_values or (0, 1)),
         regions=(REFERENCE_REGION, *COMPOSITE_REGIONS),  # those that evaluate asks for
     )
-    report_problems(manifest, schema.check(manifest))
+    options.report_problems(manifest, schema.check(manifest))
 
 
 def _filters(given: list[str] | None) -> dict[str, float] | None:
-    return named_numbers("filter", [item for item in given if item != "none"]) if given else None
+    return options.named_numbers("filter", [item for item in given if item != "none"]) if given else None
 
 
-@done_by("evaluation.evaluate.evaluate", methods=folders_of, filters=_filters)
+@options.done_by("evaluation.evaluate.evaluate", methods=options.folders_of, filters=_filters)
 def evaluate(
-    manifest: Manifest,
-    output: OutputFolder,
-    methods: Methods = None,
-    task: Task = None,
-    observers: Observers = None,
+    manifest: options.Manifest,
+    output: options.OutputFolder,
+    methods: options.Methods = None,
+    task: options.Task = None,
+    observers: options.Observers = None,
     dose_series: Annotated[
         Path | None,
         typer.Option(help="Manifest of plain reconstructions at other doses, for the dose equivalent."),
@@ -96,9 +82,9 @@ def evaluate(
             "'none' for neither. Tuned on the validation split when not given.",
         ),
     ] = None,
-    split: EvaluatedSplit = "test",
+    split: options.EvaluatedSplit = "test",
     dose_fraction: DoseFraction = None,
-    seed: Seed = 0,
+    seed: options.Seed = 0,
 ) -> None:
     """Compare restorations: image quality, T and observers, SUVR, dose equivalent; table, CSV, figure.
 
@@ -106,10 +92,10 @@ def evaluate(
     """
 
 
-@done_by("low_dose.simulate_low_dose", "manifest: {0}")
+@options.done_by("low_dose.simulate_low_dose", "manifest: {0}")
 def low_dose(
     image: Annotated[Path, typer.Option(help="A standard-dose PET volume (NIfTI, 3D).")],
-    output: OutputFolder,
+    output: options.OutputFolder,
     dose_fractions: Annotated[
         list[float] | None,
         typer.Option("--dose-fraction", help="Part of the counts that is kept; repeat for several."),
@@ -132,7 +118,7 @@ def low_dose(
     standard_counts: Annotated[
         float | None, typer.Option(help="Counts of the standard-dose scan; a typical number when not given.")
     ] = None,
-    seed: Seed = 0,
+    seed: options.Seed = 0,
 ) -> None:
     """Make low-dose pairs from a real standard-dose volume: both arms re-projected, only the dose differs."""
 

@@ -7,17 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medrestore import options
 from medrestore.domains.histology.slides.patients import PATIENT_RULES
-from medrestore.options import (
-    EvaluatedSplit,
-    Manifest,
-    Methods,
-    OutputFolder,
-    Seed,
-    done_by,
-    folders_of,
-    named_numbers,
-)
 
 __all__ = ["COMMANDS", "EXPERIMENT", "GROUP", "RESTORE", "evaluate"]
 
@@ -73,16 +64,16 @@ RESTORE = {
 
 
 def _fractions(given: list[str] | None) -> dict[str, float] | None:
-    return named_numbers("fraction", given) if given else None
+    return options.named_numbers("fraction", given) if given else None
 
 
-@done_by(
+@options.done_by(
     "slides.example.make_tiles_or_example",
     "manifest: {0}\ntiles drawn on the slides: {output}/overview",
     fractions=_fractions,
 )
 def tiles(
-    output: OutputFolder,
+    output: options.OutputFolder,
     slides: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -145,7 +136,7 @@ def tiles(
         bool, typer.Option("--pen-check/--no-pen-check", help="Leave out tiles with pen marks.")
     ] = True,
     workers: Annotated[int | None, typer.Option(help="Threads; as many as cores when not given.")] = None,
-    seed: Seed = 0,
+    seed: options.Seed = 0,
 ) -> None:
     """Find the tiles of slides: tissue in focus without pen marks, patients split apart; a table, no copies.
 
@@ -153,15 +144,15 @@ def tiles(
     """
 
 
-@done_by("evaluation.evaluate.evaluate_tiles", methods=folders_of)
+@options.done_by("evaluation.evaluate.evaluate_tiles", methods=options.folders_of)
 def evaluate(
-    manifest: Manifest,
-    output: OutputFolder,
-    methods: Methods = None,
-    split: EvaluatedSplit = "test",
+    manifest: options.Manifest,
+    output: options.OutputFolder,
+    methods: options.Methods = None,
+    split: options.EvaluatedSplit = "test",
     scale: Scale = 4,
     sigma: Sigma = 2.0,
-    seed: Seed = 0,
+    seed: options.Seed = 0,
 ) -> None:
     """Compare restored tiles with the true ones: RRMSE, MS-mSSIM, QILV, PSNR, nuclei, stains; by patient.
 

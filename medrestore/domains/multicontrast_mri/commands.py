@@ -7,21 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medrestore import options
 from medrestore.checks import InputError
-from medrestore.options import (
-    EvaluatedSplit,
-    Manifest,
-    Methods,
-    Observers,
-    OutputFolder,
-    Samples,
-    Seed,
-    Task,
-    Workers,
-    done_by,
-    folders_of,
-    report_problems,
-)
 
 if TYPE_CHECKING:
     from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
@@ -50,7 +37,7 @@ Component = Annotated[
 ]
 Channels = Annotated[int | None, typer.Option(help="Number of input images, with --component any.")]
 RESTORE = {
-    "samples": Samples,
+    "samples": options.Samples,
     "contrasts": Annotated[
         list[str] | None,
         typer.Option(
@@ -60,15 +47,15 @@ RESTORE = {
 }
 
 
-@done_by("simulate.cohort.simulate_mdme_cohort", "manifest: {0}")
+@options.done_by("simulate.cohort.simulate_mdme_cohort", "manifest: {0}")
 def simulate(
-    output: OutputFolder,
+    output: options.OutputFolder,
     size: Annotated[
         str,
         typer.Option(help="demo (34 subjects), large (110), or reference: the paper's 67, full resolution."),
     ] = "demo",
-    seed: Seed = 0,
-    workers: Workers = None,
+    seed: options.Seed = 0,
+    workers: options.Workers = None,
 ) -> None:
     """Simulate a cohort of multi-contrast MRI: an MDME acquisition, six conventional contrasts, lesions.
 
@@ -77,7 +64,7 @@ def simulate(
 
 
 def check(
-    manifest: Manifest,
+    manifest: options.Manifest,
     contrast: Contrasts = None,
     component: Annotated[
         str | None,
@@ -100,20 +87,20 @@ def check(
         raise InputError("delays, echoes and channels need --component, which says what the inputs are")
     acquisition = component and _acquisition(component, saturation_delay_ms, echo_time_ms, channels)
     schema = contrast_schema(contrasts, acquisition or None)
-    report_problems(manifest, schema.check(manifest))
+    options.report_problems(manifest, schema.check(manifest))
     counts = availability(schema.read(manifest), contrasts)
     typer.echo(f"subjects with each contrast\n{counts.to_string()}")
 
 
 def coregister(
-    manifest: Manifest,
-    output: OutputFolder,
+    manifest: options.Manifest,
+    output: options.OutputFolder,
     contrast: Contrasts = None,
     component: Component = "phase_corrected",
     saturation_delay_ms: Delays = None,
     echo_time_ms: Echoes = None,
     channels: Channels = None,
-    workers: Workers = None,
+    workers: options.Workers = None,
 ) -> None:
     """Move each contrast rigidly onto its subject's input, resampled once; writes a manifest to train with.
 
@@ -139,22 +126,22 @@ def _contrasts(given: list[str] | None) -> tuple[str, ...]:
     return tuple(given or CONTRASTS)
 
 
-@done_by("evaluation.evaluate.evaluate_contrasts", methods=folders_of, contrasts=_contrasts)
+@options.done_by("evaluation.evaluate.evaluate_contrasts", methods=options.folders_of, contrasts=_contrasts)
 def evaluate(
-    manifest: Manifest,
-    output: OutputFolder,
-    methods: Methods = None,
+    manifest: options.Manifest,
+    output: options.OutputFolder,
+    methods: options.Methods = None,
     contrasts: Contrasts = None,
-    task: Task = None,
-    observers: Observers = None,
+    task: options.Task = None,
+    observers: options.Observers = None,
     segmenter: Annotated[
         Path | None, typer.Option(help="model.pt of an independent lesion segmenter.")
     ] = None,
     classical: Annotated[
         bool, typer.Option(help="Compare with synthetic MRI from a voxel-wise fit of T1, T2 and PD.")
     ] = True,
-    split: EvaluatedSplit = "test",
-    seed: Seed = 0,
+    split: options.EvaluatedSplit = "test",
+    seed: options.Seed = 0,
 ) -> None:
     """Compare restorations, contrast by contrast: image quality, T and observers, lesions, grid artifacts.
 
