@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timing import interleaved, machine, one_iteration
+from timing import interleaved, learned, machine, one_iteration
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -117,7 +117,7 @@ def trainer_loop(size: str, batches: list[Batch], bf16: bool) -> Callable[[], No
     trainer = RestorationTrainer(
         "cpu",
         step,
-        batches,
+        learned(batches),
         stages=[stage],
         output_dir=tempfile.mkdtemp(),
         seed=0,

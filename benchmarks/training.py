@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 
 import torch
-from timing import interleaved, machine, one_iteration
+from timing import interleaved, learned, machine, one_iteration
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -137,7 +137,7 @@ def trainer_loop(size: str, batches: list[Batch], device: torch.device, bf16: bo
     trainer = RestorationTrainer(
         device,
         step,
-        batches,
+        learned(batches),
         stages=[{"name": "joint", "epochs": 10**6, "train": list(networks), "schedule": "constant"}],
         output_dir=tempfile.mkdtemp(),
         seed=0,

@@ -15,7 +15,7 @@ from command_line import Ended
 
 from medrestore.data.training_range import training_range
 from medrestore.domains.amyloid_pet.schema import pair_schema
-from medrestore.domains.amyloid_pet.training_range import WORDS
+from medrestore.domains.amyloid_pet.training import AmyloidPETData
 from medrestore.networks.unet import UNetGenerator
 from medrestore.networks.weights import describe, save_file
 
@@ -27,7 +27,7 @@ def weights(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Write a model.pt with random weights of a very small network and the tiny cohort's domain."""
     path = tmp_path_factory.mktemp("weights") / "model.pt"
     networks = {"generator": describe(UNetGenerator(3, channels=(4, 8), dropout_levels=1))}
-    domain = training_range(pair_schema().read(tiny_cohort / "manifest.csv"), words=WORDS)
+    domain = training_range(pair_schema().read(tiny_cohort / "manifest.csv"), words=AmyloidPETData.words)
     save_file({"method": "taskgan", "neighbors": 1, "domain": domain, "networks": networks}, path)
     return path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -83,16 +84,16 @@ def build_step(*, norm: str = "batch", dropout: float = 0.5, **settings: Any) ->
 def build_trainer(
     output: Path, *, step: TaskGAN | None = None, batches: Batches | None = None, **settings: Any
 ):
-    batches = batches or Batches()
-    values = {
-        "stages": STAGES,
-        "seed": 3,
-        "precision": "fp32",
-        "model_information": {"neighbors": 1},
-        **settings,
-    }
-    return RestorationTrainer(
-        "cpu", step or build_step(), batches, output_dir=output, data_position=batches, **values
+    data = data_of(batches or Batches(), model_information={"neighbors": 1})
+    values = {"stages": STAGES, "seed": 3, "precision": "fp32", **settings}
+    return RestorationTrainer("cpu", step or build_step(), data, output_dir=output, **values)
+
+
+def data_of(batches: Batches, **said: Any) -> Any:
+    """Return batches as what trainings learn from and are judged by."""
+    values = {"augmentation": None, "model_information": {}, "label_column": None, "full_precision": False}
+    return SimpleNamespace(
+        loader=lambda pin_memory: batches, sampler=batches, validation_loader=batches, **{**values, **said}
     )
 
 

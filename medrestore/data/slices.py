@@ -115,15 +115,16 @@ class SliceDataset(StackDataset):
         k, degraded slices on each side of the one restored: 2k + 1 channels, the slice itself in channel k.
         Beyond a volume's first and last slice these are repeated.
     label_column
-        Column of the manifest with the class label y; also the batch's key.
+        Column of the manifest with the class label y; also the batch's key. When None, every volume is a
+        class of its own, and batches have no y.
     slice_range
         (first, last) as parts of a volume from bottom (0) to top (1): only slices whose center lies in it are
         drawn; their neighbors may lie outside. All slices when not given.
 
     Attributes
     ----------
-    labels : (N,) float32
-        y of every slice.
+    labels : (N,)
+        y of every slice, float32, or its volume.
     shown_channel : int
         Channel of ``image`` that a picture shows: the slice itself.
 
@@ -138,18 +139,20 @@ class SliceDataset(StackDataset):
         stack: SliceStack,
         *,
         neighbors: int,
-        label_column: str,
+        label_column: str | None,
         slice_range: tuple[float, float] | None = None,
     ) -> None:
         require_in_range("neighbors", neighbors, 0, 1000)
-        if label_column not in stack.volumes:
-            known = ", ".join(map(str, stack.volumes.columns))
-            raise InputError(
-                f"label_column {label_column!r} is not a column of the manifest, which has {known}"
-            )
-        labels = stack.volumes[label_column].to_numpy(dtype=np.float32)
-        if not np.isfinite(labels).all():
-            raise InputError(f"label_column {label_column!r} holds values that are no numbers")
+        labels: NDArray[Any] = np.arange(len(stack.volumes))
+        if label_column is not None:
+            if label_column not in stack.volumes:
+                known = ", ".join(map(str, stack.volumes.columns))
+                raise InputError(
+                    f"label_column {label_column!r} is not a column of the manifest, which has {known}"
+                )
+            labels = stack.volumes[label_column].to_numpy(dtype=np.float32)
+            if not np.isfinite(labels).all():
+                raise InputError(f"label_column {label_column!r} holds values that are no numbers")
         chosen = slices_in_range(stack, slice_range)
         super().__init__(stack, slices=chosen, labels=labels[stack.volume_index[chosen]])
         self.stack = stack
@@ -168,10 +171,11 @@ class SliceDataset(StackDataset):
             ``stack.volumes``) and ``slice_index`` (from the bottom) (B,) int64.
         """
         wanted = np.asarray(indices, dtype=np.int64)
+        y = {self.label_column: torch.from_numpy(self.labels[wanted])} if self.label_column else {}
         return {
             "image": torch.from_numpy(self.stack.degraded[self._channels[wanted]]),
             "label": torch.from_numpy(self.stack.target[self.chosen[wanted]])[:, None],
-            self.label_column: torch.from_numpy(self.labels[wanted]),
+            **y,
             "volume_index": torch.from_numpy(self.volume[wanted]),
             "slice_index": torch.from_numpy(self.slice_index[wanted]),
         }

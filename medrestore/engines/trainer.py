@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -20,7 +20,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
-from medrestore.data.processes import leave_processes
+from medrestore.data.processes import join_processes, leave_processes
+from medrestore.engines.training_data import TrainingData
 from medrestore.files import atomic_path, only_process, require_empty_folder, require_folder
 from medrestore.interruption import terminated_as_interrupted
 from medrestore.methods.base import Stage, Step
@@ -29,7 +30,7 @@ from medrestore.networks.precision import autocast_dtype, require_sound_gradient
 from medrestore.networks.weights import describe, load_file, load_state, save_file, save_model
 from medrestore.progress import leave_mistakes_to_caller
 
-__all__ = ["RestorationTrainer", "TrainingEvents"]
+__all__ = ["CONFIGURATION", "MODEL", "RestorationTrainer", "TrainingEvents"]
 
 CHECKPOINT = "checkpoint.pt"
 MODEL = "model.pt"
@@ -75,9 +76,8 @@ class RestorationTrainer(Trainer):
         Where the networks learn.
     step
         The method. Its networks are moved to ``device`` before the first iteration.
-    data_loader
-        Yields batches: dictionaries of tensors, ``image`` (B, C, H, W) degraded and ``label`` (B, 1, H, W)
-        target.
+    data
+        What they learn from.
     stages
         As plain data (see :class:`~medrestore.methods.base.Stage`), in order; those that
         :meth:`~medrestore.methods.base.Step.left` returns are done.
@@ -101,19 +101,20 @@ class RestorationTrainer(Trainer):
         is what restores.
     compile_networks
         Run the networks through ``torch.compile``.
-    augmentation
-        Called with the batch, ``epoch`` and ``iteration``.
-    data_position
-        Has ``set_epoch(epoch, batches=)``, ``state_dict`` and ``load_state_dict``: the sampler.
-    model_information
-        Plain values that inference needs of the training (kept in ``model.pt``).
     parameters
         The configuration, plain values by name: written to ``config.yaml``.
     handlers
         MONAI or Ignite handlers: have ``attach(engine)``.
 
+    Attributes
+    ----------
+    panel
+        Draws some images and what is made of them, as a matplotlib figure: set by a validation.
+
     Notes
     -----
+    Joins the processes that ``torchrun`` started, and leaves them at the end.
+
     Fires MONAI's ``MODEL_COMPLETED`` after every step, sets ``state.output["loss"]`` to the generator's loss
     (that of the learning network in a stage without it). MONAI's ``AdversarialTrainer`` is no base for this:
     it takes the degraded input for the real image, and its checkpoints do not load.
@@ -129,7 +130,7 @@ class RestorationTrainer(Trainer):
         self,
         device: torch.device | str,
         step: Step,
-        data_loader: Iterable[Mapping[str, Tensor]],
+        data: TrainingData,
         *,
         stages: Sequence[Mapping[str, Any]],
         output_dir: str | os.PathLike[str],
@@ -140,9 +141,6 @@ class RestorationTrainer(Trainer):
         accumulation: int = 1,
         ema_decay: float = 0.99,
         compile_networks: bool = False,
-        augmentation: Callable[..., Mapping[str, Tensor]] | None = None,
-        data_position: Any = None,
-        model_information: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
         handlers: Sequence[Any] | None = None,
     ) -> None:
@@ -152,10 +150,12 @@ class RestorationTrainer(Trainer):
         planned = sum(stage.epochs for stage in self.stages)
         if max_epochs is not None:
             require_in_range("max_epochs", max_epochs, 1, planned)
+        device = require_device(device)
+        join_processes(device)
         super().__init__(
-            device=require_device(device),
+            device=device,
             max_epochs=max_epochs or planned,
-            data_loader=data_loader,
+            data_loader=data.loader(pin_memory=device.type == "cuda"),
             iteration_update=self._iterate,
             decollate=False,
         )
@@ -166,9 +166,10 @@ class RestorationTrainer(Trainer):
         self.channels_last = channels_last
         self.accumulation = accumulation
         self.ema_decay = ema_decay
-        self.augmentation = augmentation
-        self.data_position = data_position
-        self.model_information = dict(model_information or {})
+        self.data = data
+        self.augmentation = data.augmentation
+        self.data_position = data.sampler
+        self.model_information = dict(data.model_information)
         self.parameters = dict(parameters or {})
         self.autocast = autocast_dtype(precision, self.state.device)
         self.gradient_scaler = torch.amp.GradScaler(
@@ -187,6 +188,7 @@ class RestorationTrainer(Trainer):
         for stage in self.stages:
             step.enter(stage)
         self._stage: Stage | None = None
+        self.panel: Callable[[RestorationTrainer], Any] | None = None
         self.register_events(*TrainingEvents)
         self.add_event_handler(Events.EPOCH_STARTED, type(self)._enter_epoch)
         for handler in handlers or ():

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medrestore.checks import InputError, require_in_range
 from medrestore.engines.trainer import RestorationTrainer
+from medrestore.engines.training_data import Pair, TrainingData
 from medrestore.networks.weights import load_network
 
-__all__ = ["Measures", "Pair", "Validation"]
-
-Pair = tuple[Mapping[str, Tensor], Tensor]
-"""A batch, and what the network made of its ``image``, float32; both on the trainer's device."""
-
-
-class Measures(Protocol):
-    """What a kind of image has measured and shown of its validation."""
-
-    caption: str
-    """Ends the panel's title."""
-
-    def measure(self, pairs: Iterable[Pair]) -> dict[str, float]:
-        """Return numbers by name; none of no pairs at all."""
-        ...
-
-    def draw(self, data_loader: Any, restore: Callable[[Tensor], Tensor]) -> Any:
-        """Return a figure of matplotlib; ``restore`` says what the network makes of images, on the CPU."""
-        ...
+__all__ = ["Validation"]
 
 
 class Validation:
@@ -44,12 +27,8 @@ class Validation:
 
     Parameters
     ----------
-    data_loader
-        Validation images: ``image``, ``label``, the label column, and what ``measures`` needs.
-    measures
-        Of the kind of image.
-    label_column
-        Key of y; without it, neither T nor an observer is asked.
+    data
+        Validation images.
     interval
         Epochs between two validations; there is one after the last epoch in any case.
     observer
@@ -58,8 +37,6 @@ class Validation:
     tolerated_gap
         Warn when, relative to what each says of the targets, the observer's error exceeds T's by more. T then
         finds in the restorations what an outsider does not: G has learned to please T.
-    full_precision
-        Networks compute in float32, whatever the training's precision.
 
     Raises
     ------
@@ -69,31 +46,29 @@ class Validation:
 
     def __init__(
         self,
-        data_loader: Iterable[Mapping[str, Tensor]],
+        data: TrainingData,
         *,
-        measures: Measures,
-        label_column: str | None = None,
         interval: int = 1,
         observer: str | os.PathLike[str] | None = None,
         tolerated_gap: float = 0.1,
-        full_precision: bool = False,
     ) -> None:
         require_in_range("interval", interval, 1, 10**6)
-        if observer and label_column is None:
+        if observer and data.label_column is None:
             raise InputError("an observer is given without label_column. Remedy: name the key of y")
-        self.data_loader = data_loader
-        self.measures = measures
-        self.label_column = label_column
+        self.data_loader = data.validation_loader
+        self.measures = data.measures
+        self.label_column = data.label_column
         self.interval = interval
         self.observer = load_network(observer, "task") if observer else None
         self.tolerated_gap = tolerated_gap
-        self.full_precision = full_precision
+        self.full_precision = data.full_precision
 
     def attach(self, trainer: RestorationTrainer) -> None:
         """Validate ``trainer`` at the end of epochs."""
         if self.observer is not None:
             self.observer.to(trainer.state.device)
         trainer.add_event_handler(trainer.every(self.interval), self._validate)
+        trainer.panel = self.panel
 
     def _validate(self, trainer: RestorationTrainer) -> None:
         if trainer.state.rank != 0:

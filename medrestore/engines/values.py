@@ -152,7 +152,7 @@ def normalized_key(key: str) -> tuple[str, bool]:
 
 def _taken(configuration: Mapping[str, Any], key: str) -> Any:
     """Return an example of what those components take that get a key's value; None when unknown."""
-    for target, name in _takers(configuration, (f"@{key}", f"@{PARAMETERS}{SEPARATOR}{key}")):
+    for target, name in _takers(configuration, key):
         try:
             annotation = str(inspect.signature(pydoc.locate(target)).parameters[name].annotation)  # type: ignore[arg-type]
         except (TypeError, ValueError, KeyError, pydoc.ErrorDuringImport):
@@ -167,15 +167,19 @@ def _taken(configuration: Mapping[str, Any], key: str) -> Any:
     return None
 
 
-def _takers(value: Any, references: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the component and the parameter wherever one of the references is given to one."""
+def _takers(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield the component and the parameter wherever a key's value is given to one."""
     if isinstance(value, Mapping):
-        if isinstance(value.get("_target_"), str):
-            yield from ((value["_target_"], name) for name, given in value.items() if given in references)
+        target = value.get("_target_")
+        if isinstance(target, str):
+            references = f"@{key}", f"@{PARAMETERS}{SEPARATOR}{key}"
+            yield from ((target, name) for name, given in value.items() if given in references)
+            if target.endswith(".of") and value.get(PARAMETERS) == f"@{PARAMETERS}":
+                yield target.removesuffix(".of"), key  # it takes its own by their names
         value = list(value.values())
     if isinstance(value, list):
         for below in value:
-            yield from _takers(below, references)
+            yield from _takers(below, key)
 
 
 def plain_values(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,7 +299,8 @@ class _Fit:
 
     def list(self, value: Sequence[Any], default: Any, name: str) -> list[Any]:
         of = default if isinstance(default, (list, tuple)) and default else [None]
-        whole = _taken(self.configuration, name) == [0]
+        taken = _taken(self.configuration, name)
+        whole = taken == [0] and isinstance(taken[0], int)
         fitted = []
         for index, item in enumerate(value):
             below = f"{name}{SEPARATOR}{index}"

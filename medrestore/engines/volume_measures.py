@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medrestore.engines.validation import Pair
+from medrestore.engines.training_data import Pair
 
 __all__ = ["VolumeMeasures"]
+
+SHOWN_CLASSES = 8
 
 
 @dataclass
@@ -85,9 +87,9 @@ class VolumeMeasures:
 
 
 def _one_of_each_class(labels: NDArray[Any], volume: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return, for each class, the middle slice of one of its volumes; another volume for the next class."""
+    """Return the middle slice of a volume of each of the first classes, as far as can be of other volumes."""
     chosen = []
-    for number, kind in enumerate(np.unique(labels)):
+    for number, kind in enumerate(np.unique(labels)[:SHOWN_CLASSES]):
         members = np.flatnonzero(labels == kind)
         volumes = np.unique(volume[members])
         own = members[volume[members] == volumes[number % len(volumes)]]

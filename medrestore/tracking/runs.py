@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys
 
 from medrestore.checks import InputError, counted, one_line, require_in_range
-from medrestore.engines.trainer import RestorationTrainer, TrainingEvents
+from medrestore.engines.trainer import CONFIGURATION, MODEL, RestorationTrainer, TrainingEvents
 from medrestore.files import atomic_path, sha256_file
 from medrestore.tracking.environment import (
     anonymous_text,
@@ -75,7 +75,8 @@ class MLflowRun:
         Any that MLflow knows; ``MLFLOW_TRACKING_URI`` when not given, and ``sqlite:///OUTPUT_DIR/mlflow.db``
         without that.
     parameters
-        The configuration, nested.
+        The configuration, nested. Of a :class:`~medrestore.engines.trainer.RestorationTrainer`, its own is
+        taken when not given, as are its ``configuration``, ``manifest``, ``weights`` and ``panel``.
     inputs
         Weights that the training starts from or is judged by, by name: recorded as parameters, the name of
         the file and its SHA-256.
@@ -166,10 +167,16 @@ class MLflowRun:
         trainer.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
         if isinstance(trainer, RestorationTrainer):
             trainer.add_event_handler(TrainingEvents.FOUND_FINISHED, self._found_finished)
+            self.parameters = self.parameters or flatten(trainer.parameters)
+            self.configuration = self.configuration or trainer.output_dir / CONFIGURATION
+            self.weights = self.weights or trainer.output_dir / MODEL
+            self.manifest = self.manifest or getattr(trainer.data, "manifest", None)
 
     # ------------------------------------------------------------------ the engine's events
     def _started(self, trainer: Engine) -> None:
         self.start(iteration=trainer.state.iteration)
+        if isinstance(trainer, RestorationTrainer):
+            self.panel = self.panel or trainer.panel
         if not trainer.has_event_handler(self._iteration):
             # Added here, not in attach(), to come after all others: the validation of an epoch has then been
             # done and the weights are written.

@@ -12,7 +12,7 @@ from medrestore.data.training_range import (
 )
 from medrestore.data.volumes import SourceGrid, Volume, read_volume
 from medrestore.domains.amyloid_pet.schema import pair_schema
-from medrestore.domains.amyloid_pet.training_range import WORDS, model_information
+from medrestore.domains.amyloid_pet.training import AmyloidPETData
 
 
 def sphere(
@@ -46,7 +46,7 @@ def test_features_do_not_depend_on_the_unit() -> None:
 
 def test_domain_holds_the_range_of_every_feature(tiny_cohort: Path) -> None:
     table = pair_schema().read(tiny_cohort / "manifest.csv")
-    domain = training_range(table, words=WORDS)
+    domain = training_range(table, words=AmyloidPETData.words)
     noise = [volume_features(read_volume(path))["relative_noise"] for path in table["degraded_path"]]
     assert domain["features"]["relative_noise"] == [min(noise), max(noise)]
     # Tolerance: NIfTI keeps the affine as float32.
@@ -59,8 +59,17 @@ def test_domain_holds_the_range_of_every_feature(tiny_cohort: Path) -> None:
     )
     first = training_range(table, at_most=1)["features"]["relative_noise"]
     assert first == [noise[0], noise[0]]
-    information = model_information(table, neighbors=2, label_column="amyloid_status", spatial_size=(32, 32))
-    assert information == {
+    data = AmyloidPETData(
+        manifest=tiny_cohort / "manifest.csv",
+        cache_dir="",
+        seed=0,
+        batch_size=2,
+        batches_per_epoch=1,
+        label_column="amyloid_status",
+        neighbors=2,
+        spatial_size=(32, 32),
+    )
+    assert data.model_information == {
         "restorer": "amyloid_pet.VolumeFileRestorer",
         "neighbors": 2,
         "label_column": "amyloid_status",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_case import STAGES, Batches, build_trainer
+from training_case import STAGES, Batches, build_trainer, data_of
 
 from medrestore.checks import InputError
 from medrestore.engines.validation import Validation
@@ -44,7 +44,7 @@ def observer(tmp_path: Path) -> Path:
 
 def test_figures_are_those_of_a_plain_loop(tmp_path: Path, observer: Path) -> None:
     validation = Validation(
-        Slices(), measures=VolumeMeasures(), label_column="amyloid_status", observer=observer
+        data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"), observer=observer
     )
     trainer = build_trainer(tmp_path / "run", handlers=[validation])
     trainer.run()
@@ -79,7 +79,9 @@ def test_validation_changes_nothing_of_the_training(tmp_path: Path, observer: Pa
     watched = build_trainer(
         tmp_path / "watched",
         handlers=[
-            Validation(Slices(), measures=VolumeMeasures(), label_column="amyloid_status", observer=observer)
+            Validation(
+                data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"), observer=observer
+            )
         ],
     )
     watched.run()
@@ -96,7 +98,7 @@ def test_validation_changes_nothing_of_the_training(tmp_path: Path, observer: Pa
 
 
 def test_epochs_without_a_learning_generator_judge_the_target_alone(tmp_path: Path) -> None:
-    validation = Validation(Slices(), measures=VolumeMeasures(), label_column="amyloid_status")
+    validation = Validation(data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"))
     trainer = build_trainer(tmp_path, stages=STAGES[:1], handlers=[validation])
     trainer.run()
     assert set(trainer.state.metrics) == {"validation_task_mae_target"}
@@ -104,16 +106,18 @@ def test_epochs_without_a_learning_generator_judge_the_target_alone(tmp_path: Pa
 
 
 def test_interval(tmp_path: Path) -> None:
-    validation = Validation(Slices(), measures=VolumeMeasures(), label_column="amyloid_status", interval=3)
+    validation = Validation(
+        data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"), interval=3
+    )
     trainer = build_trainer(tmp_path, stages=STAGES[1:], handlers=[validation])
     seen: list[int] = []
     validation._run = lambda *_: seen.append(trainer.state.epoch) or {}  # type: ignore[method-assign]
     trainer.run()
     assert seen == [3]
     with pytest.raises(InputError, match="interval must be in"):
-        Validation(Slices(), measures=VolumeMeasures(), interval=0)
+        Validation(data_of(Slices(), measures=VolumeMeasures()), interval=0)
     with pytest.raises(InputError, match="observer is given without label_column"):
-        Validation(Slices(), measures=VolumeMeasures(), observer="model.pt")
+        Validation(data_of(Slices(), measures=VolumeMeasures()), observer="model.pt")
 
 
 @pytest.mark.parametrize(("observer_error", "warned"), [(0.4, True), (0.25, False)])
@@ -122,7 +126,7 @@ def test_warns_when_task_and_observer_part(
 ) -> None:
     """T errs by 0.05 more than on targets, the observer by 0.3 or 0.15: a gap of 0.25, or 0.1 (tolerated)."""
     validation = Validation(
-        Slices(), measures=VolumeMeasures(), label_column="amyloid_status", observer=observer
+        data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"), observer=observer
     )
     trainer = build_trainer(tmp_path / "run", handlers=[validation])
     metrics = {
@@ -147,7 +151,7 @@ def test_panel_shows_the_middle_slice_of_a_volume_of_each_class(tmp_path: Path) 
         volume = np.array([0, 0, 0, 1, 1, 2, 2, 2])
         shown_channel = 2
 
-    validation = Validation(Set(), measures=VolumeMeasures("gray"), label_column="amyloid_status")
+    validation = Validation(data_of(Set(), measures=VolumeMeasures("gray"), label_column="amyloid_status"))
     trainer = build_trainer(tmp_path, stages=STAGES[1:], handlers=[validation])
     trainer.run()
     figure = validation.panel(trainer)

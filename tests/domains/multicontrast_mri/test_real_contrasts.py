@@ -17,9 +17,8 @@ from medrestore.data.slices import BalancedBatchSampler, make_slice_loader
 from medrestore.data.volumes import read_volume, write_volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
-from medrestore.domains.multicontrast_mri.training.dataset import ContrastDataset
+from medrestore.domains.multicontrast_mri.training.data import ContrastData
 from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
-from medrestore.domains.multicontrast_mri.training.training_range import model_information
 
 CONTRASTS = ("t2w", "t2_flair")
 
@@ -52,16 +51,21 @@ def test_linked_files_are_where_the_manifest_says(glioma: Path, two_in: Acquisit
     assert contrast_schema(CONTRASTS, acquisition=two_in).check(glioma, require_splits=("train",)) == []
 
 
-def test_real_volumes_become_batches(glioma: Path, two_in: Acquisition, tmp_path: Path) -> None:
-    table = contrast_schema(CONTRASTS).read(glioma)
-    stack = ContrastStack.build(
-        table,
-        tmp_path / "cache",
+def test_real_volumes_become_batches(glioma: Path, tmp_path: Path) -> None:
+    data = ContrastData(
+        manifest=glioma,
+        cache_dir=tmp_path / "cache",
+        seed=0,
+        batch_size=1,
+        batches_per_epoch=1,
         contrasts=CONTRASTS,
-        acquisition=two_in,
+        component="any",
+        input_channels=2,
+        neighbors=1,
         spatial_size=(192, 224),
-        progress=False,
+        slice_range=(0.3, 0.7),
     )
+    stack = data.stack("train")
     assert stack.input.shape == (155, 2, 192, 224)
     volumes = [read_volume(glioma.parent / f"{name}.nii.gz") for name in ("t1", "t1c", "t2", "fla")]
     held = [stack.input[:, 0], stack.input[:, 1], stack.target[:, 0], stack.target[:, 1]]
@@ -72,7 +76,7 @@ def test_real_volumes_become_batches(glioma: Path, two_in: Acquisition, tmp_path
         np.testing.assert_array_equal(slices[77], expected)
     assert not stack.marked.any()
 
-    dataset = ContrastDataset(stack, neighbors=1, slice_range=(0.3, 0.7))
+    dataset = data.training
     sampler = BalancedBatchSampler(dataset.labels, batch_size=4, batches_per_epoch=3, seed=0)
     for batch in make_slice_loader(dataset, sampler):
         assert batch["image"].shape == (4, 3 * 2 + 2, 192, 224)
@@ -86,10 +90,7 @@ def test_real_volumes_become_batches(glioma: Path, two_in: Acquisition, tmp_path
     np.testing.assert_array_equal(
         nibabel.load(restored).affine, nibabel.load(glioma.parent / "t1.nii.gz").affine
     )
-    information = model_information(
-        table, acquisition=two_in, contrasts=CONTRASTS, neighbors=1, spatial_size=(192, 224)
-    )
-    assert information["training_range"]["features"]["voxel_size_x_mm"] == [1.0, 1.0]
+    assert data.model_information["training_range"]["features"]["voxel_size_x_mm"] == [1.0, 1.0]
 
 
 def test_real_volume_on_another_grid_is_sent_to_co_registration(

@@ -1,51 +1,13 @@
-"""What inference must know of a training on tiles, and whether an image lies in its range."""
+"""Whether an image lies in the range of a training on tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from medrestore.checks import InputError
 from medrestore.data.training_range import TOLERATED_SIZE_FACTOR
-from medrestore.operators.resampling import GaussianSubsampling
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["model_information", "resolution_warnings"]
-
-
-def model_information(table: pd.DataFrame, *, degradation: GaussianSubsampling) -> dict[str, Any]:
-    """Return what inference must know of a training: kept in ``model.pt`` as plain values.
-
-    Parameters
-    ----------
-    table
-        Training rows of a manifest.
-    degradation
-        Makes the low-resolution tiles.
-
-    Returns
-    -------
-    dict
-        ``restorer``, ``scale``, ``sigma`` and ``training_range``: ``microns_per_pixel``, range
-        [low, high] of the low-resolution images, for :func:`resolution_warnings`.
-
-    Raises
-    ------
-    InputError
-        When the table is empty or has a tile without resolution.
-    """
-    if table.empty:
-        raise InputError("the training split is empty. Remedy: name a split that has rows")
-    if not (table["microns_per_pixel"] > 0).all():
-        raise InputError("microns_per_pixel must be given for every tile of the manifest")
-    low, high = (degradation.scale * float(value) for value in table["microns_per_pixel"].agg(["min", "max"]))
-    return {
-        "restorer": "histology.ImageFileRestorer",
-        **degradation.key,
-        "training_range": {"microns_per_pixel": [low, high]},
-    }
+__all__ = ["resolution_warnings"]
 
 
 def resolution_warnings(microns_per_pixel: float | None, seen: Mapping[str, Any]) -> list[str]:
@@ -56,7 +18,7 @@ def resolution_warnings(microns_per_pixel: float | None, seen: Mapping[str, Any]
     microns_per_pixel : float or None, um
         Of the low-resolution image; None when not known.
     seen
-        Of :func:`model_information`, as kept in ``model.pt``.
+        ``microns_per_pixel`` [low, high] of the low-resolution tiles, as kept in ``model.pt``.
 
     Returns
     -------

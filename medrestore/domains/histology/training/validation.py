@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medrestore.engines.validation import Pair
+from medrestore.engines.training_data import Pair
 
 __all__ = ["TileMeasures"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medrestore.engines.validation import Pair
+from medrestore.engines.training_data import Pair
 
 __all__ = ["LesionMeasures"]
 

@@ -25,7 +25,7 @@ from medrestore.domains.amyloid_pet.restoration import (
     find_volumes,
 )
 from medrestore.domains.amyloid_pet.schema import pair_schema
-from medrestore.domains.amyloid_pet.training_range import WORDS
+from medrestore.domains.amyloid_pet.training import AmyloidPETData
 from medrestore.files import sha256_file
 from medrestore.inference.restorer import load_restorer
 from medrestore.inference.slices import VolumeRestorer
@@ -38,7 +38,7 @@ def weights(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """Write a model.pt with random weights and the tiny cohort's domain."""
     path = tmp_path_factory.mktemp("weights") / "model.pt"
     networks = {"generator": describe(UNetGenerator(3, channels=(4, 8), dropout_levels=1))}
-    domain = training_range(pair_schema().read(tiny_cohort / "manifest.csv"), words=WORDS)
+    domain = training_range(pair_schema().read(tiny_cohort / "manifest.csv"), words=AmyloidPETData.words)
     save_file({"method": "taskgan", "neighbors": 1, "domain": domain, "networks": networks}, path)
     return path
 

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from medrestore.checks import InputError
-from medrestore.domains.histology.training.training_range import model_information, resolution_warnings
+from medrestore.domains.histology.training.data import TileData
+from medrestore.domains.histology.training.training_range import resolution_warnings
 from medrestore.operators.resampling import GaussianSubsampling
 
 
 def test_resolution_is_that_of_the_low_resolution_images() -> None:
-    table = pd.DataFrame({"microns_per_pixel": [0.25, 0.5, 0.25]})
-    information = model_information(table, degradation=GaussianSubsampling())
+    data = TileData(
+        manifest="",
+        cache_dir=None,
+        seed=0,
+        batch_size=1,
+        batches_per_epoch=1,
+        degradation=GaussianSubsampling(),
+    )
+    data.table = pd.DataFrame({"microns_per_pixel": [0.25, 0.5, 0.25, 4], "split": [*3 * ["train"], "test"]})
+    information = data.model_information
     assert information.pop("restorer") == "histology.ImageFileRestorer"
     assert information == {"scale": 4, "sigma": 2.0, "training_range": {"microns_per_pixel": [1.0, 2.0]}}
     assert json.loads(json.dumps(information)) == information
-
-
-def test_what_cannot_be_told_is_refused() -> None:
-    with pytest.raises(InputError, match="for every tile"):
-        model_information(
-            pd.DataFrame({"microns_per_pixel": [0.25, np.nan]}), degradation=GaussianSubsampling()
-        )
-    with pytest.raises(InputError, match="the training split is empty"):
-        model_information(pd.DataFrame({"microns_per_pixel": []}), degradation=GaussianSubsampling())
 
 
 @pytest.mark.parametrize(

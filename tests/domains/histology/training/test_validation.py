@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_case import Batches, build_trainer
+from training_case import Batches, build_trainer, data_of
 
 from medrestore.domains.histology.training.validation import TileMeasures
 from medrestore.engines.validation import Validation
@@ -65,7 +65,7 @@ STAGE = {"name": "adversarial", "epochs": 2, "train": ["generator", "discriminat
 
 
 def test_metrics_are_those_of_a_plain_loop(tmp_path: Path) -> None:
-    validation = Validation(Tiles(), measures=TileMeasures(), interval=2)
+    validation = Validation(data_of(Tiles(), measures=TileMeasures()), interval=2)
     trainer = build_trainer(
         tmp_path, step=build_step(), batches=Tiles(), stages=[STAGE], handlers=[validation], ema_decay=0.5
     )
@@ -92,7 +92,7 @@ def test_metrics_are_those_of_a_plain_loop(tmp_path: Path) -> None:
 
 
 def test_stage_without_generator_restores_nothing(tmp_path: Path) -> None:
-    validation = Validation(Tiles(), measures=TileMeasures())
+    validation = Validation(data_of(Tiles(), measures=TileMeasures()))
     stage = {"name": "autoencoder", "epochs": 1, "train": ["encoder"]}
     trainer = build_trainer(
         tmp_path, step=build_step(), batches=Tiles(), stages=[stage], handlers=[validation]
@@ -103,7 +103,7 @@ def test_stage_without_generator_restores_nothing(tmp_path: Path) -> None:
 
 
 def test_panel_shows_a_tile_of_each_patient(tmp_path: Path) -> None:
-    validation = Validation(Tiles(), measures=TileMeasures(), interval=2)
+    validation = Validation(data_of(Tiles(), measures=TileMeasures()), interval=2)
     trainer = build_trainer(tmp_path, step=build_step(), batches=Tiles(), stages=[STAGE])
     trainer.run()
     figure = validation.panel(trainer)

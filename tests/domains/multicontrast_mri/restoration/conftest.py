@@ -13,8 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
-from medrestore.domains.multicontrast_mri.training.training_range import model_information
+from medrestore.domains.multicontrast_mri.training.data import ContrastData
 from medrestore.networks.unet import UNetGenerator
 from medrestore.networks.weights import describe, save_file
 
@@ -88,18 +87,23 @@ def mdme(write_mdme: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def mri_weights(mdme: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a model.pt of three contrasts with random weights, whose training range is that acquisition."""
-    information = model_information(
-        pd.DataFrame({"input_paths": [(str(mdme),)]}),
-        acquisition=make_acquisition(
-            component="magnitude", saturation_delays_ms=[100, 2000], echo_times_ms=[20, 90]
-        ),
+    data = ContrastData(
+        manifest="",
+        cache_dir="",
+        seed=0,
+        batch_size=1,
+        batches_per_epoch=1,
+        component="magnitude",
+        saturation_delays_ms=[100, 2000],
+        echo_times_ms=[20, 90],
         contrasts=("t1w", "stir", "pdw"),
         neighbors=1,
         spatial_size=(24, 24),
     )
+    data.table = pd.DataFrame({"input_paths": [(str(mdme),)], "split": ["train"]})
     networks = {"generator": describe(UNetGenerator(3 * 4 + 3, channels=(4, 8), dropout_levels=1))}
     path = tmp_path_factory.mktemp("weights") / "model.pt"
-    save_file({"method": "taskgan", **information, "networks": networks}, path)
+    save_file({"method": "taskgan", **data.model_information, "networks": networks}, path)
     return path
 
 

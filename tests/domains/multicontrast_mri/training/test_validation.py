@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from training_case import Batches, build_trainer
+from training_case import Batches, build_trainer, data_of
 
 from medrestore.domains.multicontrast_mri.training.validation import LesionMeasures
 from medrestore.engines.validation import Validation
@@ -36,7 +36,7 @@ def build_step() -> Supervised:
 
 
 def test_dice_is_that_of_a_plain_count(tmp_path: Path) -> None:
-    validation = Validation(Masks(), measures=LesionMeasures(), interval=2)
+    validation = Validation(data_of(Masks(), measures=LesionMeasures()), interval=2)
     stage = {**STAGE, "epochs": 10}
     trainer = build_trainer(
         tmp_path, step=build_step(), batches=Masks(), stages=[stage], handlers=[validation], ema_decay=0.5
@@ -72,14 +72,14 @@ def test_volumes_without_lesions_alone_have_no_dice(tmp_path: Path) -> None:
         step=build_step(),
         batches=Masks(),
         stages=[STAGE],
-        handlers=[Validation(Healthy(), measures=LesionMeasures())],
+        handlers=[Validation(data_of(Healthy(), measures=LesionMeasures()))],
     )
     trainer.run()
     assert set(trainer.state.metrics) == {"validation_false_positive_pixels"}
 
 
 def test_panel_shows_the_largest_lesions(tmp_path: Path) -> None:
-    validation = Validation(Masks(), measures=LesionMeasures(), interval=2)
+    validation = Validation(data_of(Masks(), measures=LesionMeasures()), interval=2)
     trainer = build_trainer(tmp_path, step=build_step(), batches=Masks(), stages=[STAGE])
     trainer.run()
     slices = [

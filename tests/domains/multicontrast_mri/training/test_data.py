@@ -1,4 +1,4 @@
-"""The training range of multi-contrast MRI: measured on the reference channel."""
+"""What inference must know of a training on multi-contrast MRI: measured on the reference channel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medrestore.data.volumes import Volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
-from medrestore.domains.multicontrast_mri.training.training_range import model_information
+from medrestore.domains.multicontrast_mri.training.data import ContrastData
 
 CONTRASTS = ("t1w", "t2w", "t2_flair")
 
@@ -23,9 +23,17 @@ def test_what_inference_must_know_is_plain(
     make_cohort: Callable[..., Path], acquisition: Acquisition
 ) -> None:
     table = contrast_schema(CONTRASTS).read(make_cohort())
-    information = model_information(
-        table, acquisition=acquisition, contrasts=CONTRASTS, neighbors=1, spatial_size=(16, 12)
+    data = ContrastData.of(
+        {"seed": 0, "batch_size": 1, "batches_per_epoch": 1, "neighbors": 1, "spatial_size": (16, 12)},
+        contrasts=CONTRASTS,
+        component=acquisition.component,
+        saturation_delays_ms=acquisition.saturation_delays_ms,
+        echo_times_ms=acquisition.echo_times_ms,
+        manifest="",
+        cache_dir="",
     )
+    data.table = table.assign(split="train")
+    information = data.model_information
     assert json.loads(json.dumps(information)) == information
     assert Acquisition.from_plain(information.pop("acquisition")) == acquisition
     domain = information.pop("training_range")

@@ -1,0 +1,91 @@
+"""What trainings on histopathology learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medrestore.data.schema import Schema
+from medrestore.domains.histology.schema import TILES
+from medrestore.domains.histology.training.augmentation import TileAugmentation
+from medrestore.domains.histology.training.dataset import TileDataset
+from medrestore.domains.histology.training.stack import TileStack
+from medrestore.domains.histology.training.validation import TileMeasures
+from medrestore.engines.training_data import TrainingData
+from medrestore.operators.corruption import Corruption
+from medrestore.operators.resampling import GaussianSubsampling
+
+__all__ = ["TileData"]
+
+
+@dataclass(kw_only=True, eq=False)
+class TileData(TrainingData):
+    """Tiles of low and high resolution, balanced over patients.
+
+    Parameters
+    ----------
+    degradation
+        Makes the low-resolution tiles.
+    corruption_fraction, corruption_kinds
+        What is done to targets in training, of :class:`~medrestore.operators.corruption.Corruption`.
+    crop_size, flips, stain_jitter
+        Of :class:`~medrestore.domains.histology.training.augmentation.TileAugmentation`.
+    """
+
+    degradation: GaussianSubsampling
+    corruption_fraction: float = 0.0
+    corruption_kinds: Sequence[str] = ("noise", "blur", "contrast")
+    crop_size: int | None = None
+    flips: bool = True
+    stain_jitter: float = 0.0
+
+    validation_batch_size = 8
+
+    @property
+    def least_classes(self) -> int:
+        """A patient is a class."""
+        return 1
+
+    @property
+    def schema(self) -> Schema:
+        """Of tiles."""
+        return TILES
+
+    def dataset(self, split: str) -> TileDataset:
+        """Return the tiles of a split; targets are corrupted in training alone."""
+        corruption = Corruption(self.corruption_fraction, self.corruption_kinds, seed=self.seed)
+        return TileDataset(
+            TileStack.build(
+                self.rows(split),
+                cache_dir=self.cache_dir,
+                degradation=self.degradation,
+                corruption=corruption if split == "train" else None,
+            )
+        )
+
+    @property
+    def augmentation(self) -> TileAugmentation:
+        """Crops, flips, quarter turns and stains."""
+        return TileAugmentation(
+            crop_size=self.crop_size,
+            scale=self.degradation.scale,
+            flips=self.flips,
+            stain_jitter=self.stain_jitter,
+            seed=self.seed,
+        )
+
+    @property
+    def measures(self) -> TileMeasures:
+        """Fidelity over each patient's tiles."""
+        return TileMeasures()
+
+    @property
+    def model_information(self) -> dict[str, Any]:
+        """The degradation, and the range of the low-resolution tiles' resolutions."""
+        microns = self.rows("train")["microns_per_pixel"] * self.degradation.scale
+        return {
+            "restorer": "histology.ImageFileRestorer",
+            **self.degradation.key,
+            "training_range": {"microns_per_pixel": [float(microns.min()), float(microns.max())]},
+        }

@@ -1,0 +1,121 @@
+"""Trainings on slices of volumes: what kinds of image with a manifest of volumes share."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from medrestore.data.intensity import RELATIVE, Intensity
+from medrestore.data.pairs import pair_schema
+from medrestore.data.schema import Schema
+from medrestore.data.slice_stack import SliceStack
+from medrestore.data.slices import SliceDataset
+from medrestore.data.training_range import training_range
+from medrestore.data.transforms import PairAugmentation
+from medrestore.engines.training_data import Measures, TrainingData
+from medrestore.engines.volume_measures import VolumeMeasures
+
+__all__ = ["PairData", "VolumeData"]
+
+
+@dataclass(kw_only=True, eq=False)
+class VolumeData(TrainingData, ABC):
+    """Slices of volumes; further parameters are those of :class:`TrainingData`.
+
+    Parameters
+    ----------
+    neighbors
+        Slices on each side of the one restored.
+    spatial_size
+        In-plane size (X, Y): slices are centered in it.
+    slice_range, validation_slice_range
+        The part of a volume that slices are drawn from, from bottom (0) to top (1); all of it when None.
+    flip_probability, intensity_jitter
+        Of :class:`~medrestore.data.transforms.PairAugmentation`.
+    """
+
+    cache_dir: str | os.PathLike[str]
+    neighbors: int
+    spatial_size: Sequence[int]
+    slice_range: tuple[float, float] | None = None
+    validation_slice_range: tuple[float, float] | None = None
+    flip_probability: float = 0.0
+    intensity_jitter: float = 0.0
+
+    colors: ClassVar[str] = "gray_r"
+    """Of pictures: a color map of matplotlib."""
+
+    def range_of(self, split: str) -> tuple[float, float] | None:
+        """Return the part of a volume that slices of a split are drawn from."""
+        return self.slice_range if split == "train" else self.validation_slice_range
+
+    @property
+    def augmentation(self) -> PairAugmentation:
+        """Flips and factors of intensity."""
+        return PairAugmentation(
+            flip_probability=self.flip_probability, intensity_jitter=self.intensity_jitter, seed=self.seed
+        )
+
+    @property
+    def measures(self) -> Measures:
+        """PSNR of volumes and the mean absolute error."""
+        return VolumeMeasures(colors=self.colors)
+
+
+@dataclass(kw_only=True, eq=False)
+class PairData(VolumeData):
+    """Pairs of a degraded volume and its target; further parameters are those of :class:`VolumeData`.
+
+    Without ``label_column``, batches are balanced over volumes.
+
+    Parameters
+    ----------
+    label_values
+        Labels that may occur.
+    """
+
+    label_values: Sequence[float] = (0, 1)
+
+    intensity: ClassVar[Intensity] = RELATIVE
+    """How networks see such images."""
+
+    words: ClassVar[tuple[str, ...]] = ()
+    """Columns of words that tell what a network was trained on."""
+
+    @property
+    def least_classes(self) -> int:
+        """One volume alone is a class."""
+        return 1 if self.label_column is None else 2
+
+    @property
+    def schema(self) -> Schema:
+        """Of pairs."""
+        return pair_schema(
+            label_column=self.label_column, label_values=self.label_values, intensity=self.intensity
+        )
+
+    def dataset(self, split: str) -> SliceDataset:
+        """Return the slices of a split."""
+        stack = SliceStack.build(
+            self.rows(split), self.cache_dir, spatial_size=self.spatial_size, intensity=self.intensity
+        )
+        return SliceDataset(
+            stack,
+            neighbors=self.neighbors,
+            label_column=self.label_column,
+            slice_range=self.range_of(split),
+        )
+
+    @property
+    def model_information(self) -> dict[str, Any]:
+        """The shape of the input, and the range of the training images."""
+        return {
+            "restorer": self.restorer,
+            "neighbors": self.neighbors,
+            "label_column": self.label_column,
+            "spatial_size": list(self.spatial_size),
+            "training_range": training_range(self.rows("train"), words=self.words, intensity=self.intensity),
+        }
