@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
 import pandas as pd
 
@@ -27,7 +27,7 @@ from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.evaluation.titles import Metrics
 from medrestore.files import atomic_path, sha256_file
 
-__all__ = ["Case", "Comparison", "run_evaluation"]
+__all__ = ["Case", "Comparison", "Running", "run_evaluation"]
 
 True_ = TypeVar("True_")
 Image = TypeVar("Image")
@@ -89,6 +89,15 @@ class Comparison(ABC, Generic[True_, Image]):
         return found
 
 
+class Running(TypedDict, total=False):
+    """How an evaluation of whatever kind of image is run: parameters of :func:`run_evaluation`."""
+
+    pairs: Sequence[tuple[str, str]]
+    seed: int
+    workers: int | None
+    progress: bool
+
+
 def run_evaluation(
     rows: pd.DataFrame,
     arms: Mapping[str, Mapping[str, Path]],
@@ -100,13 +109,13 @@ def run_evaluation(
     split: str,
     methods: Iterable[str],
     settings: Mapping[str, Any],
-    prepare: Callable[[], AbstractContextManager[Comparison[Any, Any]]],
+    prepare: Callable[[], Comparison[Any, Any]],
     notes: Callable[[Mapping[str, Any], pd.DataFrame], Sequence[str]],
-    pairs: Sequence[tuple[str, str]],
-    seed: int,
-    workers: int | None,
-    progress: bool,
     unit: str = "scan",
+    pairs: Sequence[tuple[str, str]] | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Evaluation:
     """Evaluate methods on rows of a manifest, or return the evaluation that the folder holds.
 
@@ -129,7 +138,7 @@ def run_evaluation(
     notes
         From record and summary to what stands below the tables.
     pairs
-        Methods whose paired differences are reported.
+        Methods whose paired differences are reported; those of the metrics when not given.
     seed
         Of the bootstrap.
     workers, progress, unit
@@ -140,6 +149,7 @@ def run_evaluation(
     InputError
         When the folder holds other results, or rows could not be measured: all of them.
     """
+    pairs = metrics.pairs if pairs is None else pairs
     record: dict[str, Any] = {
         "medrestore_version": __version__,
         "manifest_sha256": sha256_file(manifest),
@@ -153,16 +163,16 @@ def run_evaluation(
         if claim.finished:
             return load_evaluation(claim.folder, metrics_of=lambda *_: metrics)
         record["domain"] = domain  # no setting: what was measured tells it, and older records do not hold it
-        with prepare() as comparison:
-            measured = measure_scans(rows, comparison.measure, workers=workers, progress=progress, unit=unit)
-            per_subject = pd.DataFrame(list(measured))
-            texts = [name for name in metrics.text_columns if name in per_subject]
-            per_subject[texts] = per_subject[texts].fillna("")
-            summary = summary_table(per_subject, metrics=metrics, seed=seed)
-            differences = difference_table(per_subject, metrics=metrics, pairs=pairs, seed=seed)
-            record |= {"subjects": int(rows["subject_id"].nunique()), **comparison.facts(per_subject)}
-            with atomic_path(claim.folder / "figure.png") as temporary:
-                comparison.draw(per_subject, summary, path=temporary)
+        comparison = prepare()
+        measured = measure_scans(rows, comparison.measure, workers=workers, progress=progress, unit=unit)
+        per_subject = pd.DataFrame(list(measured))
+        texts = [name for name in metrics.text_columns if name in per_subject]
+        per_subject[texts] = per_subject[texts].fillna("")
+        summary = summary_table(per_subject, metrics=metrics, seed=seed)
+        differences = difference_table(per_subject, metrics=metrics, pairs=pairs, seed=seed)
+        record |= {"subjects": int(rows["subject_id"].nunique()), **comparison.facts(per_subject)}
+        with atomic_path(claim.folder / "figure.png") as temporary:
+            comparison.draw(per_subject, summary, path=temporary)
         result = Evaluation(claim.folder, per_subject, summary, differences, record, metrics)
         write_evaluation(result, notes=notes(record, summary))
         return result

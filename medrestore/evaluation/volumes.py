@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from medrestore.data.tables import records_of
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.evaluation.arms import INPUT, find_restorations, read_on_grid, repeated_scans
 from medrestore.evaluation.drawing import at_quartiles
-from medrestore.evaluation.evaluate import Case, Comparison, run_evaluation
+from medrestore.evaluation.evaluate import Case, Comparison, Running, run_evaluation
 from medrestore.evaluation.measures import foreground_mask, image_quality
 from medrestore.evaluation.notes import interval_note
 from medrestore.evaluation.panels import Panel, draw_panels
@@ -226,9 +225,7 @@ def evaluate_volumes(
     output: str | os.PathLike[str],
     intensity: Intensity = RELATIVE,
     split: str = "test",
-    seed: int = 0,
-    workers: int | None = None,
-    progress: bool = True,
+    **running: Unpack[Running],
 ) -> Evaluation:
     """Evaluate methods on the scans of a split, for kinds of image that ask for no more than that.
 
@@ -243,7 +240,7 @@ def evaluate_volumes(
         grid. Any software may have made them.
     intensity
         What air is.
-    domain, metrics, output, split, seed, workers, progress
+    domain, metrics, output, split, running
         As in :func:`~medrestore.evaluation.evaluate.run_evaluation`.
 
     Raises
@@ -269,12 +266,9 @@ def evaluate_volumes(
         split=split,
         methods=methods,
         settings={"data_range": comparison.data_range},
-        prepare=lambda: nullcontext(comparison),
+        prepare=lambda: comparison,
         notes=_notes_of,
-        pairs=metrics.pairs,
-        seed=seed,
-        workers=workers,
-        progress=progress,
+        **running,
     )
 
 

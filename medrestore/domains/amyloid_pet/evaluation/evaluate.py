@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from medrestore.domains.amyloid_pet.schema import (
     pair_schema,
 )
 from medrestore.evaluation.arms import INPUT, file_problems, raise_all
-from medrestore.evaluation.evaluate import run_evaluation
+from medrestore.evaluation.evaluate import Running, run_evaluation
 from medrestore.evaluation.observers import load_observer, named_observers
 from medrestore.evaluation.record import Evaluation
 from medrestore.evaluation.volumes import TARGET_MAX, find_arms
@@ -48,11 +48,8 @@ def evaluate(
     reference_labels: Sequence[int] = (REFERENCE_REGION,),
     data_range: str | float = TARGET_MAX,
     filters: Mapping[str, float] | None = None,
-    pairs: Sequence[tuple[str, str]] = DOMAIN.metrics.pairs,
     device: str = "cpu",
-    workers: int | None = None,
-    seed: int = 0,
-    progress: bool = True,
+    **running: Unpack[Running],
 ) -> Evaluation:
     """Evaluate methods on the scans of a split, each against the standard dose of the same subject.
 
@@ -84,7 +81,7 @@ def evaluate(
         them out. Tuned on the validation split when not given.
     device
         Where classifiers run.
-    output, split, pairs, seed, workers, progress
+    output, split, running
         As in :func:`~medrestore.evaluation.evaluate.run_evaluation`.
 
     Returns
@@ -110,8 +107,7 @@ def evaluate(
         for name, path in named_observers(task, observers).items()
     ]
 
-    @contextmanager
-    def prepare() -> Iterator[DoseComparison]:
+    def prepare() -> DoseComparison:
         validation = table[table["split"] == "validation"]
         if dose_fraction is not None:
             validation = validation[np.isclose(validation["dose_fraction"], dose_fraction)]
@@ -120,7 +116,7 @@ def evaluate(
             given=filters,
             data_range=None if data_range == TARGET_MAX else float(data_range),
         )
-        yield DoseComparison(
+        return DoseComparison(
             rows=rows,
             arms=arms,
             metrics=DOMAIN.metrics,
@@ -155,10 +151,7 @@ def evaluate(
         },
         prepare=prepare,
         notes=notes_of,
-        pairs=pairs,
-        seed=seed,
-        workers=workers,
-        progress=progress,
+        **running,
     )
 
 

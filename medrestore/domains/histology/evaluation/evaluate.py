@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 import numpy as np
 import pandas as pd
@@ -32,7 +31,7 @@ from medrestore.domains.histology.evaluation.notes import notes_of
 from medrestore.domains.histology.evaluation.pictures import picture_problem, read_picture
 from medrestore.domains.histology.schema import TILES, TileReader
 from medrestore.evaluation.arms import find_files, raise_all
-from medrestore.evaluation.evaluate import Case, Comparison, run_evaluation
+from medrestore.evaluation.evaluate import Case, Comparison, Running, run_evaluation
 from medrestore.evaluation.record import Evaluation
 from medrestore.metrics.fidelity import rrmse
 from medrestore.operators.resampling import ENLARGEMENTS, GaussianSubsampling, enlarge
@@ -51,10 +50,7 @@ def evaluate_tiles(
     scale: int = 4,
     sigma: float = 2.0,
     baselines: Sequence[str] = ENLARGEMENTS,
-    pairs: Sequence[tuple[str, str]] = DOMAIN.metrics.pairs,
-    seed: int = 0,
-    workers: int | None = None,
-    progress: bool = True,
+    **running: Unpack[Running],
 ) -> Evaluation:
     """Evaluate methods on the tiles of a split, each against the true tile; intervals are over patients.
 
@@ -71,7 +67,7 @@ def evaluate_tiles(
         Of the Gaussian with which the low-resolution tiles are made.
     baselines
         Interpolations that are rows too: ``bicubic``, ``lanczos``.
-    output, split, pairs, seed, workers, progress
+    output, split, running
         As in :func:`~medrestore.evaluation.evaluate.run_evaluation`.
 
     Returns
@@ -94,7 +90,7 @@ def evaluate_tiles(
     if size % scale:
         fail(f"tiles of {size} pixels are no multiple of the scale {scale}", path=manifest)
     arms = _find(table, rows, methods, size=size)
-    workers = workers or os.cpu_count() or 1
+    running["workers"] = workers = running.get("workers") or os.cpu_count() or 1
     comparison = TileComparison(rows, TileReader(workers), arms, degradation, baselines=tuple(baselines))
     return run_evaluation(
         rows,
@@ -110,13 +106,10 @@ def evaluate_tiles(
             **degradation.key,
             "data_range": "255, 8 bits",
         },
-        prepare=lambda: nullcontext(comparison),
+        prepare=lambda: comparison,
         notes=notes_of,
-        pairs=pairs,
-        seed=seed,
-        workers=workers,
-        progress=progress,
         unit="tile",
+        **running,
     )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ from medrestore.domains.multicontrast_mri.evaluation.measures import DATA_RANGE_
 from medrestore.domains.multicontrast_mri.evaluation.notes import notes_of
 from medrestore.domains.multicontrast_mri.schema import contrast_columns, contrast_schema, group_problems
 from medrestore.evaluation.arms import INPUT, find_restorations, repeated_scans
-from medrestore.evaluation.evaluate import run_evaluation
+from medrestore.evaluation.evaluate import Running, run_evaluation
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.observers import named_observers
 from medrestore.evaluation.record import Evaluation
@@ -52,12 +51,9 @@ def evaluate_contrasts(
     segmenter: PathLike | None = None,
     split: str = "test",
     classical: bool = True,
-    pairs: Sequence[tuple[str, str]] = DOMAIN.metrics.pairs,
     data_range_percentile: float = DATA_RANGE_PERCENTILE,
     device: str = "cpu",
-    seed: int = 0,
-    workers: int | None = None,
-    progress: bool = True,
+    **running: Unpack[Running],
 ) -> Evaluation:
     """Evaluate methods on the subjects of a split, each contrast against the true image of the same subject.
 
@@ -84,7 +80,7 @@ def evaluate_contrasts(
         Of the true image in the head: R of PSNR and SSIM.
     device
         Where judges run.
-    output, split, pairs, seed, workers, progress
+    output, split, running
         As in :func:`~medrestore.evaluation.evaluate.run_evaluation`.
 
     Returns
@@ -122,13 +118,12 @@ def evaluate_contrasts(
     reader = None if segmenter is None else load_lesion_reader(segmenter, contrasts=names, device=device)
     weights = {judge.name: judge.weights_sha256 for judge in [*judges, *([reader] if reader else [])]}
 
-    @contextmanager
-    def prepare() -> Iterator[ContrastComparison]:
+    def prepare() -> ContrastComparison:
         inputs: dict[str, MdmeInput] = {}
         if classical:
             found = {_scan(row): mdme_input(row["input_paths"]) for row in records_of(compared)}
             inputs = {scan: source for scan, source in found.items() if source is not None}
-        yield ContrastComparison(
+        return ContrastComparison(
             rows=rows,
             contrasts=names,
             arms=arms,
@@ -156,10 +151,7 @@ def evaluate_contrasts(
         },
         prepare=prepare,
         notes=notes_of,
-        pairs=pairs,
-        seed=seed,
-        workers=workers,
-        progress=progress,
+        **running,
     )
 
 
