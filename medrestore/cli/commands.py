@@ -32,7 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-add_commands(app, commands_of_studies())
 app.add_typer(bundles_app)
 app.add_typer(study_app, name="study")
 app.add_typer(track_app, name="track")
@@ -104,6 +103,9 @@ def train(
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+
+
+add_commands(app, commands_of_studies())  # help lists commands in the order of the work
 
 
 def _as_overlay(file: Path) -> str:

@@ -12,7 +12,8 @@ absent:
 ``RESTORE``
     Options of ``restore``, by the name of what is set: ``samples`` where there is none.
 ``COMMANDS``, ``GROUP``
-    Commands of its own by name, and the name that they stand under. The module's docstring is its help.
+    Commands of its own by name, and the name that they stand under, the kind's where none is said. The
+    module's docstring is its help.
 """
 
 from __future__ import annotations
@@ -48,16 +49,18 @@ def add_commands(app: typer.Typer, more: Mapping[str, Mapping[str, Function]]) -
     points = _points()
     own: dict[str, Any] = {name: _commands_of(point) for name, point in points.items()}
     simulate = typer.Typer(no_args_is_help=True, help="Simulate a cohort of a kind of image.")
+    app.add_typer(simulate, name="simulate")
     for name, module in own.items():
         if hasattr(module, "simulate"):
             simulate.command(name)(module.simulate)
-        if hasattr(module, "COMMANDS"):
-            group = typer.Typer(no_args_is_help=True, help=module.__doc__)
-            for command, function in {**module.COMMANDS, **more.get(name, {})}.items():
+        commands = {**getattr(module, "COMMANDS", {}), **more.get(name, {})}
+        if commands:
+            text = module.__doc__ if module else f"The commands of {name}."
+            group = typer.Typer(no_args_is_help=True, help=text)
+            for command, function in commands.items():
                 group.command(command)(function)
             group.callback()(lambda: None)
-            app.add_typer(group, name=module.GROUP)
-    app.add_typer(simulate, name="simulate")
+            app.add_typer(group, name=getattr(module, "GROUP", name))
     for command, (of, text) in _SHARED.items():
         every: dict[str, tuple[Parameter, list[str]]] = {}
         for name, module in own.items():
@@ -133,8 +136,8 @@ def _restore_of(_: EntryPoint, module: Any) -> Function:
 
 _SHARED: dict[str, tuple[Callable[[EntryPoint, Any], Function], str]] = {
     "check": (_check_of, "Report all faults of a manifest at once; ends with code 1 when there is one."),
-    "evaluate": (_evaluate_of, "Compare restorations of a split with the true images: tables, CSV, figure."),
     "restore": (_restore_of, cleandoc(restore.__doc__ or "")),
+    "evaluate": (_evaluate_of, "Compare restorations of a split with the true images: tables, CSV, figure."),
 }
 """What makes the command of a kind of image, and what is said of it."""
 
