@@ -12,7 +12,7 @@ import medrestore
 PACKAGE = Path(medrestore.__file__).parent
 ROOMS = ("data", "inference", "evaluation", "engines", "experiments", "tracking")
 WORDS = re.compile(
-    r"amyloid|suvr|lesion|contrast\b|slide(?!r)|(?<!percen)(?<!quan)tile|stain|nuclei", re.IGNORECASE
+    r"amyloid|suvr|lesion|contrast\b|slide(?!r)|(?<!percen)(?<!quan)(?<!quar)tile|stain|nuclei", re.IGNORECASE
 )
 EXAMPLE = re.compile(r'^ *>>> .*\n(?:(?! *""").*\S.*\n)*', re.MULTILINE)
 
@@ -37,7 +37,7 @@ def test_a_word_of_a_kind_of_image_is_found() -> None:
     'stain'
     """
     suvr_bias = low_contrast = np.tile(1)  # nuclei
-    percentile = quantile = contrasts = slider = 1
+    percentile = quantile = quartile = contrasts = slider = 1
     '''
     assert words_in(text) == [
         '"""Return the name of a Tile.',

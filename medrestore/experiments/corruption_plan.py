@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from pydoc import locate
-from typing import TYPE_CHECKING, Any, cast
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 from medrestore.checks import InputError, fail, require_in_range, require_known_keys
 from medrestore.engines.values import PARAMETERS, SEPARATOR, by_short_names
@@ -230,7 +230,7 @@ def require_ready(plan: StudyPlan) -> None:
     def problem(variant: str) -> InputError | None:
         merged = _merged_configuration(plan.study.bundle, plan.overlays_of(variant), plan.overrides)
         try:
-            cast(Any, locate(plan.study.ready))(merged, plan.overrides)
+            resolve_name(plan.study.ready)(merged, plan.overrides)
         except InputError as error:
             return error
         return None

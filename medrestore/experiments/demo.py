@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -131,119 +130,136 @@ def run_demo(
     InputError
         When ``output`` holds other things, or there is no such demonstration.
     """
-    from medrestore.inference.restorer import restore_files
-    from medrestore.tracking.evaluations import log_evaluation
-    from medrestore.tracking.store import experiment_name, tracking_uri_of
+    from medrestore.tracking.store import tracking_uri_of
 
     began = time.monotonic()
     demo = find_demo(subject)
     folder = require_empty_folder(output, belongs="demo", marker=demo.marker).resolve()
-    tracking_uri, experiment = tracking_uri_of(None, folder), experiment_name(None, demo.experiment)
     size = demo.size if size is None else size
-    known = {"folder": folder, "seed": seed, "size": size, "size_name": getattr(size, "name", size)}
-    numbers = count(1)
-    steps = sum("title" in step for step in demo.prepare) + 3 + (demo.rehearsal is not None)
-
-    def headline(text: str, number: int) -> None:
-        say(f"{number} of {steps}: {text}")
-
-    for step in demo.prepare:
-        if "title" in step:
-            headline(step["title"].format_map(known), next(numbers))
-        known["made"] = call(step, known)
-    manifest = known["made"]
-    compared = tuple(methods_of(demo.runs) if methods is None else methods)
-    runs = {name: run for name, run in demo.runs.items() if not run.compared or name in compared}
-    weights = {name: folder / "runs" / name / "model.pt" for name in runs}
-    training = next(numbers)
-    for number, (name, run) in enumerate(runs.items(), start=1):
-        headline(f"training {name} ({number} of {len(runs)})", training)
-        overrides: dict[str, Any] = {"seed": seed} if run.seeded else {}
-        overrides |= {key: str(weights[need]) for key, need in run.needs.items()}
-        train_run(
-            demo.bundle,
-            folder,
-            name,
-            [*variants, name],
-            overrides,
-            tracking_uri=tracking_uri,
-        )
-    headline(demo.restoring, next(numbers))
-    restored = {method: folder / "restored" / method for method in compared}
-    for method, place in restored.items():
-        restore_files(manifest, weights=weights[method], output_dir=place, bundle=demo.bundle, split="test")
-    headline("evaluating", next(numbers))
-    evaluation = call(
-        demo.evaluate,
-        {**known, "weights": weights},
-        manifest=manifest,
-        methods=restored,
-        output=folder / "evaluation",
+    work = _Work(
+        demo,
+        folder,
+        variants,
+        tuple(methods_of(demo.runs) if methods is None else methods),
+        {"folder": folder, "seed": seed, "size": size, "size_name": getattr(size, "name", size)},
+        tracking_uri_of(None, folder),
     )
-    typer.echo(evaluation.markdown)
-    log_evaluation(evaluation, experiment=experiment, tracking_uri=tracking_uri)
-    texts = {"compare": how_to_compare(experiment, tracking_uri)}
-    if demo.rehearsal is not None:
-        headline("rehearsing the reader study", next(numbers))
-        report = _rehearse(
-            demo, folder, manifest, compared, variants=variants, seed=seed, tracking_uri=tracking_uri
-        )
-        trial, study = folder / "study_human", partial(command, "medrestore", "study")
-        plan = folder / list(demo.rehearsal.plans)[-1]
-        texts |= {
-            "report": str(report),
-            "create": study("create", plan, "--output", trial),
-            "serve": study("serve", trial),
-        }
+    work.prepare()
+    work.train()
+    work.restore()
+    texts = {"compare": work.evaluate(), **(work.rehearse() if demo.rehearsal is not None else {})}
     minutes = (time.monotonic() - began) / 60
     typer.echo("\n" + demo.closing.format(minutes=minutes, folder=folder, **texts))
     return folder / "evaluation"
 
 
-def _rehearse(
-    demo: Demo,
-    folder: Path,
-    manifest: Path,
-    compared: Sequence[str],
-    *,
-    variants: Sequence[str],
-    seed: int,
-    tracking_uri: str,
-) -> Path:
-    """Let model readers read the restored test subjects, analyze their reads; return the report."""
-    from medrestore.study.analysis.analyze import analyze_study
-    from medrestore.study.create import create_study
-    from medrestore.study.models.readers import simulate
-    from medrestore.study.report.report import write_report
-    from medrestore.tracking.studies import log_study
+@dataclass
+class _Work:
+    """A call of :func:`run_demo`; ``known`` is what values of the description stand for."""
 
-    rehearsal = cast(Rehearsal, demo.rehearsal)
-    methods = [method for method in compared if method in rehearsal.methods] or list(compared[-1:])
-    for name, text in _plans(rehearsal, manifest, methods, seed=seed).items():
-        if not (folder / name).exists():  # whoever has changed a plan keeps it
-            with atomic_path(folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-    weights = [
-        train_run(
-            demo.bundle,
-            folder,
-            name,
-            [*variants, rehearsal.overlay],
-            {"seed": reader_seed, "run_name": name},
-            tracking_uri=tracking_uri,
+    demo: Demo
+    folder: Path
+    variants: Sequence[str]
+    compared: tuple[str, ...]
+    known: dict[str, Any]
+    tracking_uri: str
+    step: int = 0
+
+    def prepare(self) -> None:
+        for step in self.demo.prepare:
+            if "title" in step:
+                self._headline(step["title"].format_map(self.known))
+            self.known["made"] = call(step, self.known)
+
+    def train(self) -> None:
+        runs = {
+            name: run for name, run in self.demo.runs.items() if not run.compared or name in self.compared
+        }
+        weights = {name: self.folder / "runs" / name / "model.pt" for name in runs}
+        for number, (name, run) in enumerate(runs.items(), start=1):
+            self._headline(f"training {name} ({number} of {len(runs)})", next_step=number == 1)
+            seed = {"seed": self.known["seed"]} if run.seeded else {}
+            self._train(name, name, seed | {key: str(weights[need]) for key, need in run.needs.items()})
+        self.known["weights"] = weights
+
+    def restore(self) -> None:
+        from medrestore.inference.restorer import restore_files
+
+        self._headline(self.demo.restoring)
+        for method in self.compared:
+            restore_files(
+                self.known["made"],
+                weights=self.known["weights"][method],
+                output_dir=self.folder / "restored" / method,
+                bundle=self.demo.bundle,
+                split="test",
+            )
+
+    def evaluate(self) -> str:
+        """Evaluate and record; return how to compare the record with others."""
+        from medrestore.tracking.evaluations import log_evaluation
+        from medrestore.tracking.store import experiment_name
+
+        self._headline("evaluating")
+        evaluation = call(
+            self.demo.evaluate,
+            self.known,
+            manifest=self.known["made"],
+            methods={method: self.folder / "restored" / method for method in self.compared},
+            output=self.folder / "evaluation",
         )
-        for name, reader_seed in rehearsal.readers.items()
-    ]
-    study = create_study(folder / next(iter(rehearsal.plans)), output=folder / "study")
-    simulate(study.folder, weights=weights, manifest=manifest, seed=seed)
-    analysis = analyze_study(study.folder, manifest=manifest)
-    report = write_report(analysis, study.folder / "analysis")
-    errors = analysis.main.tables.errors
-    errors["wrong"] = [f"{row.errors} of {row.reads}" for row in errors.itertuples()]
-    by_reader = errors.pivot_table(index="reader", columns="arm", values="wrong", aggfunc="first", sort=False)
-    typer.echo(f"{analysis.summary}\n\nWrong decisions\n{by_reader.rename_axis(index=None, columns=None)}")
-    log_study(analysis, report, tracking_uri=tracking_uri)
-    return report / "report.html"
+        typer.echo(evaluation.markdown)
+        experiment = experiment_name(None, self.demo.experiment)
+        log_evaluation(evaluation, experiment=experiment, tracking_uri=self.tracking_uri)
+        return how_to_compare(experiment, self.tracking_uri)
+
+    def rehearse(self) -> dict[str, str]:
+        """Let models read the restored test subjects, analyze their reads; return texts for the closing."""
+        from medrestore.study.analysis.analyze import analyze_study
+        from medrestore.study.create import create_study
+        from medrestore.study.models.readers import simulate
+        from medrestore.study.report.report import write_report
+        from medrestore.tracking.studies import log_study
+
+        self._headline("rehearsing the reader study")
+        rehearsal = cast(Rehearsal, self.demo.rehearsal)
+        manifest, seed = self.known["made"], self.known["seed"]
+        methods = [name for name in self.compared if name in rehearsal.methods] or list(self.compared[-1:])
+        for name, text in _plans(rehearsal, manifest, methods, seed=seed).items():
+            if not (self.folder / name).exists():  # whoever has changed a plan keeps it
+                with atomic_path(self.folder / name) as temporary:
+                    temporary.write_text(text, encoding="utf-8")
+        weights = [
+            self._train(name, rehearsal.overlay, {"seed": reader_seed, "run_name": name})
+            for name, reader_seed in rehearsal.readers.items()
+        ]
+        read, *_, tried = (self.folder / name for name in rehearsal.plans)
+        study = create_study(read, output=self.folder / "study")
+        simulate(study.folder, weights=weights, manifest=manifest, seed=seed)
+        analysis = analyze_study(study.folder, manifest=manifest)
+        report = write_report(analysis, study.folder / "analysis")
+        errors = analysis.main.tables.errors
+        errors["wrong"] = [f"{row.errors} of {row.reads}" for row in errors.itertuples()]
+        table = errors.pivot_table(index="reader", columns="arm", values="wrong", aggfunc="first", sort=False)
+        typer.echo(f"{analysis.summary}\n\nWrong decisions\n{table.rename_axis(index=None, columns=None)}")
+        log_study(analysis, report, tracking_uri=self.tracking_uri)
+        trial, words = self.folder / "study_human", partial(command, "medrestore", "study")
+        return {
+            "report": str(report / "report.html"),
+            "create": words("create", tried, "--output", trial),
+            "serve": words("serve", trial),
+        }
+
+    def _train(self, name: str, overlay: str, overrides: Mapping[str, Any]) -> Path:
+        overlays = [*self.variants, overlay]
+        return train_run(
+            self.demo.bundle, self.folder, name, overlays, overrides, tracking_uri=self.tracking_uri
+        )
+
+    def _headline(self, text: str, *, next_step: bool = True) -> None:
+        self.step += next_step
+        steps = sum("title" in step for step in self.demo.prepare) + 3
+        say(f"{self.step} of {steps + (self.demo.rehearsal is not None)}: {text}")
 
 
 def _plans(rehearsal: Rehearsal, manifest: Path, methods: Sequence[str], *, seed: int) -> dict[str, str]:

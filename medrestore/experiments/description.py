@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pydoc import locate
-from typing import Any, TypeVar, cast
+from pkgutil import resolve_name
+from typing import Any, TypeVar
 
 from medrestore.checks import fail, require_in_set
 from medrestore.kinds import files_beside
@@ -71,15 +71,20 @@ def read_description(kind: type[T], subject: str, file: str) -> T:
 
 
 def call(described: Mapping[str, Any], known: Mapping[str, Any], **more: Any) -> Any:
-    """Return what the function ``call`` of a description makes of its ``arguments`` and of more."""
-    return cast(Any, locate(described["call"]))(**value_of(described["arguments"], known), **more)
+    """Return what the function ``call`` of a description makes of its ``arguments`` and of more.
+
+    ``with`` names a mapping in the code, of further arguments.
+    """
+    if "with" in described:
+        more |= resolve_name(described["with"])
+    return resolve_name(described["call"])(**value_of(described["arguments"], known), **more)
 
 
 def value_of(value: Any, known: Mapping[str, Any]) -> Any:
     """Return what a value of a description stands for.
 
-    ``$name`` is an object of ``known``, ``$name.key`` a value in it or None, ``{name}`` in a text what is
-    known, as text; what has ``call`` is called.
+    ``$name`` is an object of ``known``, ``$name.key`` a value in it or None, ``$package.module.NAME`` one of
+    the code, ``{name}`` in a text what is known, as text; what has ``call`` is called.
 
     >>> value_of(["$seed", "$sizes.small", "{seed} of 9"], {"seed": 3, "sizes": {"small": 8}})
     [3, 8, '3 of 9']
@@ -90,9 +95,9 @@ def value_of(value: Any, known: Mapping[str, Any]) -> Any:
         return {key: value_of(part, known) for key, part in value.items()}
     if isinstance(value, list):
         return [value_of(part, known) for part in value]
-    if not isinstance(value, str):
-        return value
-    if value.startswith("$"):
-        name, _, key = value[1:].partition(".")
-        return known[name].get(key) if key else known[name]
-    return value.format_map(known)
+    if not isinstance(value, str) or not value.startswith("$"):
+        return value.format_map(known) if isinstance(value, str) else value
+    name, _, key = value[1:].partition(".")
+    if key:
+        return known[name].get(key) if name in known else resolve_name(value[1:])
+    return known[name]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from pydoc import locate
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -48,7 +48,7 @@ def test_the_bundle_has_the_overlays_and_keys_that_the_study_needs() -> None:
     needed = {key for run in STUDY.runs.values() for key in run.needs}
     train = ConfigParser.load_config_file(folder / "configs" / "train.yaml")
     assert set(by_short_names(train)) >= {*OURS, *needed}
-    assert all(callable(locate(name)) for name in (STUDY.ready, STUDY.evaluate["call"]))
+    assert all(callable(resolve_name(name)) for name in (STUDY.ready, STUDY.evaluate["call"]))
 
 
 def test_every_run_is_the_bundle_with_its_overlays_and_keys(tiles: Path, tmp_path: Path) -> None:

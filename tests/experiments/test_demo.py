@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from pydoc import locate
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ def test_runs_follow_those_they_need_and_calls_exist(subject: str) -> None:
         before.append(name)
     overlays = {path.stem for path in (find_bundle(demo.bundle) / "variants").glob("*.yaml")}
     assert overlays >= {*demo.runs, "demo"}
-    assert all(callable(locate(name)) for name in _calls([*demo.prepare, demo.evaluate]))
+    assert all(callable(resolve_name(name)) for name in _calls([*demo.prepare, demo.evaluate]))
 
 
 @pytest.mark.parametrize("subject", subjects())
