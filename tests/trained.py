@@ -13,11 +13,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
+import SimpleITK
 import torch
 from command_line import Ended
 from monai.bundle import ConfigParser
 
+from medrestore.engines.bundle import open_bundle
 from medrestore.networks.weights import load_file
 from medrestore.tracking.store import open_client
 
@@ -47,6 +51,35 @@ def learned(folder: Path, before: Mapping[str, Mapping[str, torch.Tensor]]) -> s
     return {
         name for name in before if any(not torch.equal(v, after[name][k]) for k, v in before[name].items())
     }
+
+
+def restored(bundle: Path, weights: Path, *, output: Path, **overrides: Any) -> list[Path]:
+    """Restore the test split by a bundle's inference; return the files."""
+    overrides |= {"weights": str(weights), "output_dir": str(output), "device": "cpu"}
+    workflow = open_bundle(bundle, "inference", overrides=overrides)
+    workflow.initialize()
+    written: list[Path]
+    (written,) = workflow.run()
+    workflow.finalize()
+    return written
+
+
+def require_grid(path: Path, source: str | Path) -> None:
+    """Require finite float32 voxels on the grid of the source, header and all, and a sidecar."""
+    ours, given = nibabel.load(path), nibabel.load(source)
+    assert ours.get_data_dtype() == np.float32
+    assert ours.header.get_xyzt_units() == given.header.get_xyzt_units()
+    for form in ("qform", "sform"):
+        own, own_code = getattr(ours, f"get_{form}")(coded=True)
+        theirs, their_code = getattr(given, f"get_{form}")(coded=True)
+        assert own_code == their_code
+        np.testing.assert_array_equal(own, theirs)
+    ours_itk, given_itk = SimpleITK.ReadImage(str(path)), SimpleITK.ReadImage(str(source))
+    for name in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(ours_itk, name)() == getattr(given_itk, name)(), name
+    assert np.isfinite(ours.get_fdata()).all()
+    sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
+    assert json.loads(sidecar.read_text())["method"] == "taskgan"
 
 
 def arguments(overrides: Mapping[str, Any]) -> list[str]:

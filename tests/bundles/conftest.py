@@ -76,9 +76,9 @@ TINY_HISTOLOGY: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def tiny_overrides() -> dict[str, Any]:
-    """Return :data:`TINY`."""
-    return TINY
+def tiny_overrides(tiny_cohort: Path) -> dict[str, Any]:
+    """Return :data:`TINY`, with the place of the cohort."""
+    return {**TINY, "dataset_dir": str(tiny_cohort)}
 
 
 def make_training(bundle: str, common: Mapping[str, Any], folder: Path) -> Training:
@@ -125,9 +125,9 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_training(tiny_cohort: Path, trainings: Path) -> Training:
+def tiny_training(tiny_overrides: dict[str, Any], trainings: Path) -> Training:
     """Train an overlay of the amyloid bundle in this process, once; return its folder and the step before."""
-    return make_training("amyloid_pet_taskgan", {**TINY, "dataset_dir": str(tiny_cohort)}, trainings)
+    return make_training("amyloid_pet_taskgan", tiny_overrides, trainings)
 
 
 @pytest.fixture(scope="session")

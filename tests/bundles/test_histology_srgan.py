@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_line import Ended
 from PIL import Image
-from trained import differing, learned, recorded, require_resumable
+from trained import differing, recorded, restored
 
 from medrestore.checks import InputError, causes
 from medrestore.engines.bundle import open_bundle
@@ -21,29 +20,7 @@ from medrestore.tracking.store import open_client
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "histology_srgan"
 Training = Callable[..., tuple[Path, dict[str, Any]]]
-GAN = {"generator", "discriminator"}
-LEARN = {
-    "e": {*GAN, "encoder"},
-    "qe": {*GAN, "encoder"},
-    "sqe": {*GAN, "encoder"},
-    "autoencoder": {"encoder"},
-}
-"""Networks that each overlay of a training of its own teaches; srgan needs weights that are not shipped."""
-MODIFIERS = {"demo", "srgan"}
 SEEDED_VGG = {"_target_": "medrestore.networks.vgg.VGG19Features", "layer": 4, "seed": 0}
-
-
-def test_every_overlay_is_tested() -> None:
-    assert {path.stem for path in (BUNDLE / "variants").glob("*.yaml")} == set(LEARN) | MODIFIERS
-
-
-@pytest.mark.parametrize("overlay", LEARN)
-def test_overlay_teaches_its_networks(overlay: str, tiny_histology_training: Training) -> None:
-    folder, before = tiny_histology_training(overlay)
-    assert learned(folder, before) == LEARN[overlay]
-    model = load_file(folder / "model.pt")
-    assert (model["scale"], model["sigma"]) == (4, 2.0)
-    assert model["training_range"]["microns_per_pixel"] == [2.0, 2.0]  # four times the example's
 
 
 def test_terms_of_the_loss_are_those_of_the_variant(tiny_histology_training: Training) -> None:
@@ -98,37 +75,11 @@ def test_srgan_without_weights_says_how_to_get_them(
     assert "https://download.pytorch.org/models/" in said
 
 
-@pytest.mark.parametrize("config", ["train", "inference"])
-def test_required_properties_are_there(
-    config: str,
-    tiny_histology_training: Training,
-    tiny_histology_overrides: dict[str, Any],
-    tmp_path: Path,
-) -> None:
-    overrides = {**tiny_histology_overrides} if config == "train" else {"device": "cpu"}
-    overrides |= {"output_dir": str(tmp_path), "dataset_dir": tiny_histology_overrides["dataset_dir"]}
-    if config == "inference":
-        overrides["weights"] = str(tiny_histology_training("sqe")[0] / "model.pt")
-    workflow = open_bundle(BUNDLE, config, overrides=overrides)
-    workflow.initialize()
-    assert workflow.check_properties() == []
-    if config == "train":
-        assert workflow.max_epochs == 3
-
-
 def test_restores_the_tiles_of_the_test_split(
     tiny_histology_training: Training, tiny_tiles: Path, tmp_path: Path
 ) -> None:
-    overrides = {
-        "dataset_dir": str(tiny_tiles),
-        "weights": str(tiny_histology_training("sqe")[0] / "model.pt"),
-        "output_dir": str(tmp_path / "restored"),
-        "device": "cpu",
-    }
-    workflow = open_bundle(BUNDLE, "inference", overrides=overrides)
-    workflow.initialize()
-    (written,) = workflow.run()
-    workflow.finalize()
+    weights = tiny_histology_training("sqe")[0] / "model.pt"
+    written = restored(BUNDLE, weights, output=tmp_path / "restored", dataset_dir=str(tiny_tiles))
     assert len(written) > 4
     assert all(path.name.startswith("region-test_") for path in written)
     for path in written:
@@ -137,12 +88,3 @@ def test_restores_the_tiles_of_the_test_split(
         assert picture.dtype == np.uint8
         sidecar = json.loads(path.with_suffix(".json").read_text())
         assert sidecar["method"] == "srgan"
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_training_is_bit_identical(
-    tiny_histology_overrides: dict[str, Any], trainings: Path, tmp_path: Path, call: Callable[..., Ended]
-) -> None:
-    store = {"tracking_uri": f"sqlite:///{trainings}/mlflow.db"}
-    overrides = {**tiny_histology_overrides, **store, "batches_per_epoch": 12, "adversarial_epochs": 2}
-    require_resumable(call, BUNDLE, overrides, tmp_path, epochs=4)
