@@ -40,3 +40,12 @@ def sum_again(path: Path, row: int, *columns: str) -> None:
     """Put the checksums of files, as they are now, into the manifest."""
     files = {column: path.parent / cells(path).loc[row - 2, column] for column in columns}
     edit(path, row, **{f"{column}_sha256": sha256_file(file) for column, file in files.items()})
+
+
+def tile_row(
+    patient: str, slide: str, split: str, *, x: int, y: int, size: int, microns: float
+) -> dict[str, object]:
+    """Return the row of a tile, at its slide's own resolution and named after it."""
+    row = {"subject_id": patient, "slide": slide, "split": split, "tile": f"{Path(slide).stem}_x{x}_y{y}"}
+    row |= {"x": x, "y": y, "tile_size": size, "microns_per_pixel": microns}
+    return {**row, "slide_microns_per_pixel": microns, "tissue_fraction": 1.0, "focus": 1.0}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from manifest import tile_row, write_manifest
 
 VARIANTS = ("e", "qe", "sqe")
 SLOPES = {"srgan": 0.12, "e": 0.10, "qe": 0.04, "sqe": 0.02}
@@ -69,7 +70,6 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from PIL import Image
 
     from medrestore.domains.histology.schema import TILES
-    from medrestore.files import sha256_file
 
     folder = tmp_path_factory.mktemp("tiles")
     rows = []
@@ -78,21 +78,5 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         random = np.random.default_rng(number)
         coarse = Image.fromarray(random.uniform(120, 240, (22, 44, 3)).astype(np.uint8))
         coarse.resize((352, 176), Image.Resampling.BICUBIC).save(path)
-        rows += [
-            {
-                "subject_id": f"P{number}",
-                "slide": path.name,
-                "split": split,
-                "tile": f"{path.stem}_x{x}_y0",
-                "x": x,
-                "y": 0,
-                "tile_size": 176,
-                "microns_per_pixel": 0.5,
-                "slide_microns_per_pixel": 0.5,
-                "tissue_fraction": 1.0,
-                "focus": 1.0,
-                "slide_sha256": sha256_file(path),
-            }
-            for x in (0, 176)
-        ]
-    return TILES.write(pd.DataFrame(rows), folder / "manifest.csv")
+        rows += [tile_row(f"P{number}", path.name, split, x=x, y=0, size=176, microns=0.5) for x in (0, 176)]
+    return write_manifest(TILES, rows, folder)

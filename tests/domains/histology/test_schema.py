@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from manifest import cells, edit, write_manifest
+from manifest import cells, edit, tile_row, write_manifest
 
 from medrestore.checks import InputError
 from medrestore.domains.histology.schema import TILES, open_tile_slide, read_tile
@@ -23,21 +23,8 @@ def cohort(tmp_path: Path, draw_slide: Callable[..., Path]) -> Path:
     for index, split in enumerate(("train", "validation", "test")):
         draw_slide(tmp_path / "slides" / f"p{index}_a.png", seed=index)
         for x in (0, 128) if split == "train" else (0,):
-            rows.append(
-                {
-                    "subject_id": f"p{index}",
-                    "slide": f"../slides/p{index}_a.png",
-                    "split": split,
-                    "tile": f"p{index}_a_x{x}_y0",
-                    "x": x,
-                    "y": 0,
-                    "tile_size": 64,
-                    "microns_per_pixel": 0.5,
-                    "slide_microns_per_pixel": 0.25,
-                    "tissue_fraction": 1.0,
-                    "focus": 0.5,
-                }
-            )
+            row = tile_row(f"p{index}", f"../slides/p{index}_a.png", split, x=x, y=0, size=64, microns=0.5)
+            rows.append({**row, "slide_microns_per_pixel": 0.25, "focus": 0.5})
     (tmp_path / "tables").mkdir()
     return write_manifest(TILES, rows, tmp_path / "tables")
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from manifest import tile_row, write_manifest
 from numpy.typing import NDArray
 from PIL import Image
 
 from medrestore.domains.histology.schema import TILES
-from medrestore.files import sha256_file
 
 SIZE = 176
 """The smallest tile that MS-mSSIM takes."""
@@ -59,25 +58,11 @@ def tile_cohort(tmp_path_factory: pytest.TempPathFactory) -> TileCohort:
     rows, tiles = [], {}
     for number, (patient, split) in enumerate(PATIENTS.items()):
         pictures = [tissue(NUCLEI[patient], seed=10 * number + index) for index in range(COUNTS[patient])]
-        path = save(np.concatenate(pictures, axis=1), folder / "slides" / f"{patient}_A.png")
+        save(np.concatenate(pictures, axis=1), folder / "slides" / f"{patient}_A.png")
         for index, picture in enumerate(pictures):
             name = f"{patient}_A_x{index * SIZE}_y0"
-            rows.append(
-                {
-                    "subject_id": patient,
-                    "slide": f"slides/{patient}_A.png",
-                    "split": split,
-                    "tile": name,
-                    "x": index * SIZE,
-                    "y": 0,
-                    "tile_size": SIZE,
-                    "microns_per_pixel": MICRONS_PER_PIXEL,
-                    "slide_microns_per_pixel": MICRONS_PER_PIXEL,
-                    "tissue_fraction": 1.0,
-                    "focus": 1.0,
-                    "slide_sha256": sha256_file(path),
-                }
-            )
+            place = {"x": index * SIZE, "y": 0, "size": SIZE, "microns": MICRONS_PER_PIXEL}
+            rows.append(tile_row(patient, f"slides/{patient}_A.png", split, **place))
             if split == "test":
                 tiles[name] = picture
     for seed, (method, deviation) in enumerate(NOISE.items()):
@@ -86,5 +71,5 @@ def tile_cohort(tmp_path_factory: pytest.TempPathFactory) -> TileCohort:
             noisy = picture + random.normal(0, deviation, picture.shape)
             restored = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
             save(restored, folder / method / f"{name}_restored.png")
-    manifest = TILES.write(pd.DataFrame(rows), folder / "manifest.csv")
+    manifest = write_manifest(TILES, rows, folder)
     return TileCohort(folder, manifest, {method: folder / method for method in NOISE}, tiles)

@@ -20,7 +20,7 @@ from medrestore.domains.histology.evaluation import evaluate as evaluate_module
 from medrestore.domains.histology.evaluation.evaluate import TileComparison, evaluate_tiles
 from medrestore.domains.histology.evaluation.measures import TrueTile, measure_tile
 from medrestore.evaluation.pool import pool_evaluations
-from medrestore.evaluation.record import Evaluation, load_evaluation
+from medrestore.evaluation.record import Evaluation
 from medrestore.metrics.structure import qilv
 from medrestore.operators.resampling import GaussianSubsampling
 
@@ -173,15 +173,6 @@ def test_the_tables_say_what_was_done(evaluation: Evaluation) -> None:
     assert "no interval" not in text
 
 
-@pytest.mark.usefixtures("no_figure")
-def test_threads_change_nothing(tile_cohort: TileCohort, tmp_path: Path) -> None:
-    alone, several = (
-        run(tile_cohort, tmp_path / f"{workers}", workers=workers, methods={}, baselines=["bicubic"])
-        for workers in (1, 3)
-    )
-    pd.testing.assert_frame_equal(alone.per_subject, several.per_subject)
-
-
 def test_a_finished_evaluation_is_returned_and_others_refused(
     tile_cohort: TileCohort, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,25 +187,6 @@ def test_a_finished_evaluation_is_returned_and_others_refused(
         run(tile_cohort, evaluation.output, sigma=1.0)
     with pytest.raises(InputError, match=r"another evaluation \(methods\.sqe is gone\)"):
         run(tile_cohort, evaluation.output, methods={"e": tile_cohort.methods["e"]})
-
-
-@pytest.mark.usefixtures("no_figure")
-def test_a_killed_evaluation_begins_anew(
-    tile_cohort: TileCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluate_module, "draw_tiles", die)
-        with pytest.raises(KeyboardInterrupt):
-            run(tile_cohort, tmp_path / "out", methods={}, baselines=["bicubic"])
-    with pytest.raises(InputError, match="holds no finished evaluation"):
-        load_evaluation(tmp_path / "out", metrics_of=metrics_of)
-    result = run(tile_cohort, tmp_path / "out", methods={}, baselines=["bicubic"])
-    pd.testing.assert_frame_equal(
-        load_evaluation(tmp_path / "out", metrics_of=metrics_of).summary, result.summary
-    )
 
 
 @pytest.mark.usefixtures("no_figure")

@@ -13,6 +13,7 @@ import openslide
 import pandas as pd
 import pytest
 import torch
+from manifest import tile_row, write_manifest
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -68,25 +69,11 @@ def manifest(tmp_path: Path) -> Path:
         path = tmp_path / "slides" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(picture(100, 150, seed=seed)).save(path)
-        rows += [
-            {
-                "subject_id": name[:3],
-                "slide": f"slides/{name}.png",
-                "split": split,
-                "tile": f"{name[:3]}_x{x}_y{y}",
-                "x": x,
-                "y": y,
-                "tile_size": SIZE,
-                "microns_per_pixel": 0.25,
-                "slide_microns_per_pixel": 0.25,
-                "tissue_fraction": 1.0,
-                "focus": 1.0,
-                "slide_sha256": sha256_file(path),
-            }
-            for x, y in places
-        ]
+        for x, y in places:
+            row = tile_row(name[:3], f"slides/{name}.png", split, x=x, y=y, size=SIZE, microns=0.25)
+            rows.append({**row, "tile": f"{name[:3]}_x{x}_y{y}"})
     Image.fromarray(picture(100, 150, seed=2)).save(tmp_path / "slides" / "other.png")
-    return TILES.write(pd.DataFrame(rows), tmp_path / "manifest.csv")
+    return write_manifest(TILES, rows, tmp_path)
 
 
 def evaluator(
@@ -418,20 +405,8 @@ def test_real_tiles_come_out_where_they_were(
     shared_data: Callable[[str], Path], weights: Path, tmp_path: Path
 ) -> None:
     source = shared_data("histology/monuseg_train/TCGA-18-5592-01Z-00-DX1.png")
-    row = {
-        "subject_id": "TCGA-18-5592",
-        "slide": str(source),
-        "split": "test",
-        "tile": "a",
-        "x": 256,
-        "y": 512,
-        "tile_size": 256,
-        "microns_per_pixel": 0.25,
-        "slide_microns_per_pixel": 0.25,
-        "tissue_fraction": 1.0,
-        "focus": 1.0,
-        "slide_sha256": sha256_file(source),
-    }
+    row = tile_row("TCGA-18-5592", str(source), "test", x=256, y=512, size=256, microns=0.25)
+    row |= {"tile": "a", "slide_sha256": sha256_file(source)}
     manifest = TILES.write(pd.DataFrame([row]), tmp_path / "manifest.csv")
     (written,) = evaluator(find_images(manifest), weights, tmp_path / "out").run()
     whole = np.asarray(Image.open(source).convert("RGB"), np.float64)

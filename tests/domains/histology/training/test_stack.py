@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from manifest import tile_row, write_manifest
 from PIL import Image
 
 from medrestore.checks import InputError
@@ -31,25 +32,12 @@ def table(tmp_path: Path) -> pd.DataFrame:
         pixels = np.random.default_rng(index).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(path)
         rows += [
-            {
-                "subject_id": patient,
-                "slide": path.name,
-                "split": "train",
-                "tile": f"{slide}_x{x}_y{y}",
-                "x": x,
-                "y": y,
-                "tile_size": TILE,
-                "microns_per_pixel": 0.5,
-                "slide_microns_per_pixel": 0.5,
-                "tissue_fraction": 1.0,
-                "focus": 1.0,
-                "slide_sha256": sha256_file(path),
-            }
+            tile_row(patient, path.name, "train", x=x, y=y, size=TILE, microns=0.5)
             for y in range(0, SIDE, TILE)
             for x in range(0, SIDE, TILE * (index + 1))
         ]
     shuffled = pd.DataFrame(rows).sample(frac=1, random_state=0)
-    return TILES.read(TILES.write(shuffled, tmp_path / "manifest.csv"))
+    return TILES.read(write_manifest(TILES, shuffled, tmp_path))
 
 
 def folders(cache: Path) -> list[str]:

@@ -277,14 +277,6 @@ def test_tables_text_and_figure(evaluation: Evaluation) -> None:
     assert patients["mean"] == pytest.approx(np.mean(both)) and patients["subjects"] == 2
 
 
-def test_threads_change_no_byte(
-    contrast_cohort: ContrastCohort, evaluation: Evaluation, tmp_path: Path
-) -> None:
-    again = run(contrast_cohort, tmp_path / "again", workers=1)
-    for name in FILES:
-        assert (again.output / name).read_bytes() == (evaluation.output / name).read_bytes()
-
-
 def test_a_finished_evaluation_is_read_not_repeated(
     contrast_cohort: ContrastCohort, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

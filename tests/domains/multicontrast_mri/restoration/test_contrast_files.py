@@ -11,7 +11,6 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -298,33 +297,3 @@ def test_further_contrasts_join_those_that_are_there(mri_weights: Path, mdme: Pa
         inputs, restorer, output_dir=tmp_path / "again", bundle="mri", progress=False
     ).run()
     assert [path.read_bytes() for path in everything] == [path.read_bytes() for path in written]
-
-
-def test_other_source_or_settings_are_refused(
-    mri_weights: Path, mdme: Path, write_mdme: Write, mdme_images: Images, tmp_path: Path
-) -> None:
-    (written,) = evaluator([InputFiles((mdme,), "a")], mri_weights, tmp_path, contrasts=["stir"]).run()
-    content = written.read_bytes()
-    other = write_mdme(tmp_path / "other.nii.gz", mdme_images(seed=1))
-    message = "a_stir_restored.* was restored by other weights, settings or source; nothing is overwritten"
-    with pytest.raises(InputError, match=message):
-        evaluator([InputFiles((other,), "a")], mri_weights, tmp_path)
-    with pytest.raises(InputError, match=message):
-        evaluator([InputFiles((mdme,), "a")], mri_weights, tmp_path, samples=2)
-    assert written.read_bytes() == content
-    assert not list(tmp_path.glob("a_t1w*"))
-
-
-def test_image_without_our_sidecar_is_refused(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
-    (tmp_path / "a_pdw_restored.nii.gz").write_bytes(b"somebody's work")
-    with pytest.raises(InputError, match=r"is there without a readable a_pdw_restored\.json"):
-        evaluator([InputFiles((mdme,), "a")], mri_weights, tmp_path)
-    evaluator([InputFiles((mdme,), "a")], mri_weights, tmp_path, contrasts=["t1w"]).run()
-    assert (tmp_path / "a_pdw_restored.nii.gz").read_bytes() == b"somebody's work"
-
-
-def test_global_random_state_is_left_alone(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
-    run = evaluator([InputFiles((mdme,), "a")], mri_weights, tmp_path, samples=2)
-    state = torch.get_rng_state()
-    run.run()
-    assert torch.equal(torch.get_rng_state(), state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,6 @@ from medrestore.data.volumes import read_volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import input_scale, read_channels
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
-from medrestore.domains.multicontrast_mri.training import stack as stack_module
 from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
 
 Make = Callable[..., Path]
@@ -133,16 +131,6 @@ def test_contrasts_are_held_in_the_order_asked_for(make_cohort: Make, build: Bui
     np.testing.assert_array_equal(other.available, one.available[:, [2, 0]])
 
 
-def test_pickled_stack_opens_its_maps_again(make_cohort: Make, build: Build) -> None:
-    stack = build(rows_of(make_cohort()), spatial_size=(64, 64))
-    content = pickle.dumps(stack)
-    assert len(content) < 40_000 < stack.input.nbytes
-    again = pickle.loads(content)  # noqa: S301
-    for name in ("input", "target", "lesions"):
-        assert isinstance(getattr(again, name), np.memmap)
-        np.testing.assert_array_equal(getattr(again, name), getattr(stack, name))
-
-
 # ---------------------------------------------------------------- what is refused
 def test_empty_split_and_unknown_contrast_are_refused(make_cohort: Make, build: Build) -> None:
     rows = rows_of(make_cohort())
@@ -191,14 +179,3 @@ def test_bad_file_is_named_and_nothing_is_left(
     with pytest.raises(InputError, match=message):
         build(rows)
     assert [file.name for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"] == []
-
-
-def test_full_disk_is_named_before_anything_is_decoded(
-    make_cohort: Make, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    monkeypatch.setattr(stack_module, "read_channels", lambda *_: pytest.fail("decoded"))
-    # 23 slices of 720 x 720: 4 bytes for 6 channels and 3 contrasts, 1 for lesions: 0.4412e9 bytes = .41 GiB
-    with pytest.raises(InputError, match=r"cache: the disk is full: the slices take 0.41 GiB, 0.00 GiB"):
-        build(rows_of(make_cohort(), "test"), spatial_size=(720, 720))
