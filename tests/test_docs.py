@@ -201,6 +201,14 @@ def test_method_has_its_code_its_keys_and_its_result(cells: list[str]) -> None:
         assert set(settings) <= {*known, *known["parameters"]}
 
 
+def test_what_holds_a_claim_is_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    holding = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page)
+    assert len(holding) > 5
+    for path, name in holding:
+        assert f"\ndef {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
+
+
 def test_floor_plan_names_all_rooms_and_no_other() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     plan = page.split("```")[1].partition("\nmedrestore/\n")[2].partition("\nbundles/")[0]
