@@ -209,7 +209,7 @@ class Setbacks:
         item
             What the block works on.
         of
-            What it is a part of, where that is to be named: a tile's slide.
+            What it is a part of, where that is to be named.
         """
         try:
             yield

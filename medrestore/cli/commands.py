@@ -12,14 +12,14 @@ import typer
 from medrestore import __version__
 from medrestore.checks import InputError, fail
 from medrestore.cli.bundles import bundles_app
-from medrestore.cli.experiments import commands_of_studies
+from medrestore.cli.experiments import ABOUT_DEMOS, commands_of_studies, demo
 from medrestore.cli.of_kinds import add_commands
 from medrestore.cli.study import study_app
 from medrestore.cli.track import track_app
 from medrestore.endings import ending_of
 from medrestore.files import name_the_nameless
 from medrestore.interruption import interrupt_behind, terminated_as_interrupted
-from medrestore.options import OutputFolder, Seed, home_in_word
+from medrestore.options import Seed, home_in_word
 from medrestore.tracking.store import URI_VARIABLE
 
 __all__ = ["app", "main"]
@@ -44,27 +44,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command()
-def demo(
-    subject: Annotated[
-        str,
-        typer.Argument(
-            help="amyloid-pet; multicontrast-mri: six contrasts from one acquisition; histology: "
-            "super-resolution."
-        ),
-    ] = "amyloid-pet",
-    output: OutputFolder = Path("demo_output"),
-    seed: Seed = 0,
-) -> None:
-    """Run the main job from nothing to a table: simulate or cut tiles, train, restore, evaluate.
-
-    amyloid-pet takes about 11 minutes on two cores and ends with the rehearsal of a reader study,
-    multicontrast-mri takes about 12, histology about 5. A call on the same folder continues where the last
-    one ended.
-    """
-    from medrestore.experiments.demo import run_demo
-
-    run_demo(subject, output, seed=seed)
+app.command(help=ABOUT_DEMOS)(demo)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

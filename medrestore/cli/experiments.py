@@ -1,20 +1,49 @@
-"""The commands of studies that train many runs."""
+"""The commands of experiments that train many runs: demonstrations, studies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medrestore.checks import require_in_range
+from medrestore.checks import InputError, require_in_range
 from medrestore.cli.record import Experiment, TrackingUri
 from medrestore.experiments.corruption_plan import FILE, LEVELS
-from medrestore.kinds import files_beside
-from medrestore.options import OutputFolder
+from medrestore.kinds import beside, files_beside, kinds
+from medrestore.options import OutputFolder, Seed
 
-__all__ = ["commands_of_studies"]
+__all__ = ["ABOUT_DEMOS", "commands_of_studies", "demo"]
+
+
+def _demos() -> dict[str, str]:
+    """Return what is said of the demonstrations, by kind of image."""
+    told = dict.fromkeys(files_beside("demo.yaml"), "")
+    for point in kinds():
+        name = point.name.replace("_", "-")
+        with suppress(InputError):  # a broken package is named where its commands are added
+            told |= {name: getattr(beside(point, "commands"), "DEMO", "")} if name in told else {}
+    return told
+
+
+_DEMOS = _demos()
+ABOUT_DEMOS = f"""Run the main job from nothing to a table: simulate or cut images, train, restore, evaluate.
+
+{"; ".join(": ".join(filter(None, demo)) for demo in _DEMOS.items())}.
+A call on the same folder continues where the last one ended."""
+
+
+def demo(
+    subject: Annotated[str, typer.Argument(help=", ".join(_DEMOS))] = next(iter(_DEMOS)),
+    output: OutputFolder = Path("demo_output"),
+    seed: Seed = 0,
+) -> None:
+    """Run the demonstration of a kind of image, as :data:`ABOUT_DEMOS` says."""
+    from medrestore.experiments.demo import run_demo
+
+    run_demo(subject, output, seed=seed)
 
 
 def commands_of_studies() -> dict[str, dict[str, Callable[..., None]]]:

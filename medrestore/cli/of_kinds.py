@@ -3,6 +3,8 @@
 What a kind of image brings is found in ``commands`` of its folder, beside its ``domain``; all of it may be
 absent:
 
+``DEMO``
+    What is said of its demonstration, which is ``demo.yaml``.
 ``simulate``
     Simulates a cohort.
 ``check``

@@ -10,9 +10,10 @@ import typer
 from medrestore import options
 from medrestore.domains.histology.slides.patients import PATIENT_RULES
 
-__all__ = ["COMMANDS", "EXPERIMENT", "GROUP", "RESTORE", "evaluate"]
+__all__ = ["COMMANDS", "DEMO", "EXPERIMENT", "GROUP", "RESTORE", "evaluate"]
 
 GROUP = "histology"
+DEMO = "super-resolution of tiles, about 5 minutes"
 EXPERIMENT = "histology_evaluation"
 
 Scale = Annotated[int, typer.Option(help="Pixels of the target for one of the input, along a side.")]

@@ -13,8 +13,9 @@ from medrestore.checks import InputError
 if TYPE_CHECKING:
     from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 
-__all__ = ["COMMANDS", "GROUP", "RESTORE", "check", "evaluate", "simulate"]
+__all__ = ["COMMANDS", "DEMO", "GROUP", "RESTORE", "check", "evaluate", "simulate"]
 
+DEMO = "six contrasts from one acquisition, about 12 minutes"
 GROUP = "mri"
 
 Contrasts = Annotated[
