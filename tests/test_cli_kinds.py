@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-import medrestore
+from site_package import install, run_python
 
 COMMANDS = '''
 """The commands of CT."""
@@ -36,24 +33,11 @@ COMMANDS = {"phantom": phantom}
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A package as an installer leaves it; its commands."""
-    (tmp_path / "site_ct").mkdir()
-    (tmp_path / "site_ct" / "__init__.py").touch()
-    about = tmp_path / "site_ct-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: site-ct\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[medrestore.domains]\nct = site_ct.domain:DOMAIN\n")
-    return tmp_path / "site_ct" / "commands.py"
+    return install(tmp_path, {"site_ct/__init__.py": ""}) / "site_ct" / "commands.py"
 
 
 def run(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    places = [site.parents[1], Path(medrestore.__file__).parents[1]]
-    return subprocess.run(
-        [sys.executable, "-c", "from medrestore.cli import main; main()", *words],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_python(site.parents[1], "from medrestore.cli import main; main()", *words)
 
 
 def test_commands_of_a_package_stand_beside_ours(site: Path) -> None:

@@ -95,9 +95,8 @@ def find_arms(
     Raises
     ------
     InputError
-        When a method has no usable name or that of a row that is always there, a scan is in the manifest more
-        than once, or a folder, volume or grid is missing or wrong or a volume belongs to no scan. Names all
-        faults.
+        As :func:`~medrestore.evaluation.arms.find_restorations`, and when a scan is in the manifest more than
+        once. Names all faults.
     """
     names = [scan_name(row["subject_id"], row["session_id"]) for row in records_of(rows)]
     columns = ("degraded", *beside)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +11,8 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from site_package import install, run_python
 
-import medrestore
 from medrestore.checks import InputError
 from medrestore.inference.restorer import load_restorer, restore_files
 from medrestore.networks.weights import describe, save_model
@@ -145,8 +143,6 @@ PACKAGE = {
     "site_ct/net.py": NETWORK,
     "bundle/configs/train.yaml": TRAIN,
     "bundle/configs/metadata.json": "{}",
-    "site_ct-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: site-ct\nVersion: 1.0\n",
-    "site_ct-1.0.dist-info/entry_points.txt": "[medrestore.domains]\nct = site_ct.domain:DOMAIN\n",
 }
 
 CALLS = """
@@ -169,11 +165,7 @@ check_domain("ct", manifest="heads/manifest.csv", weights="run/model.pt", evalua
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """What an installer leaves of the package of a site."""
-    for name, text in PACKAGE.items():
-        path = tmp_path / "packages" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path / "packages"
+    return install(tmp_path / "packages", PACKAGE)
 
 
 def test_new_domain_takes_few_lines() -> None:
@@ -189,15 +181,7 @@ def test_ct_from_phantom_to_tables(site: Path, tmp_path: Path) -> None:
         ["restore", "heads/manifest.csv", "--weights", "run/model.pt", "--split", "test", "--output", "l1"],
         ["evaluate", "heads/manifest.csv", "--method", "l1=l1", "--output", "evaluation"],
     ]
-    places = [site, Path(medrestore.__file__).parents[1]]
-    ended = subprocess.run(
-        [sys.executable, "-c", CALLS, json.dumps(calls, default=str)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = run_python(site, CALLS, json.dumps(calls, default=str), folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     degraded, restored = (
         nibabel.load(tmp_path / name) for name in ("heads/degraded3.nii.gz", "l1/sub-3_1_restored.nii.gz")

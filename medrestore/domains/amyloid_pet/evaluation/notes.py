@@ -15,15 +15,7 @@ __all__ = ["notes_of"]
 
 
 def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
-    """Return the notes of an evaluation.
-
-    Parameters
-    ----------
-    record
-        Of the finished evaluation.
-    summary
-        Of :func:`~medrestore.evaluation.tables.summary_table`.
-    """
+    """Return the notes of an evaluation."""
     metrics, unit = measured(summary), "/".join(record["units"])
     given = record["data_range"]
     peak = "maximum of each scan's standard dose in the head" if given == "target_max" else f"{given} {unit}"

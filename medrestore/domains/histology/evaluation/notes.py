@@ -17,15 +17,7 @@ __all__ = ["notes_of"]
 
 
 def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
-    """Return the notes of an evaluation of tiles, on what its tables show.
-
-    Parameters
-    ----------
-    record
-        Of the finished evaluation.
-    summary
-        Of :func:`~medrestore.evaluation.tables.summary_table`.
-    """
+    """Return the notes of an evaluation of tiles, on what its tables show."""
     metrics, patients, size = measured(summary), record["subjects"], record["tile_size"]
     resolution = " to ".join(f"{value:g}" for value in dict.fromkeys(record["microns_per_pixel"]))
     averaged = " A patient's tiles are averaged first." if record["tiles"] > patients else ""

@@ -18,15 +18,7 @@ __all__ = ["notes_of"]
 
 
 def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
-    """Return the notes of an evaluation with several contrasts, on what its tables show.
-
-    Parameters
-    ----------
-    record
-        Of the finished evaluation.
-    summary
-        Of :func:`~medrestore.evaluation.tables.summary_table`.
-    """
+    """Return the notes of an evaluation with several contrasts, on what its tables show."""
     metrics, keys = measured(summary), [MetricKey.parse(str(key)) for key in summary["metric"].unique()]
     over_contrasts = any(key.stratum == MEAN for key in keys)
     lines = [
