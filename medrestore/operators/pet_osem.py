@@ -11,7 +11,7 @@ from medrestore.checks import fail, require_in_range
 from medrestore.operators.pet import PetAcquisition
 from medrestore.operators.projector import ParallelProjector
 
-__all__ = ["OsemReconstruction", "osem"]
+__all__ = ["OsemReconstruction"]
 
 
 def _spread_order(count: int) -> list[int]:
@@ -113,32 +113,3 @@ class OsemReconstruction:
         # At a very low dose the background can exceed what was recorded; the start must be positive all the
         # same.
         return self._visible * np.float32(max(trues, 1e-3 * recorded) / self._sensitivity)
-
-
-def osem(
-    counts: NDArray[np.int64],
-    acquisition: PetAcquisition,
-    *,
-    dose_fraction: float = 1.0,
-    iterations: int = 2,
-    subsets: int = 15,
-) -> NDArray[np.float32]:
-    """Reconstruct the counts of one scan; see :class:`OsemReconstruction`, which also serves several doses.
-
-    Parameters
-    ----------
-    counts : (angles, bins, Z), counts
-        Recorded counts.
-    acquisition : PetAcquisition
-        The scan's model at the standard dose.
-    dose_fraction : float
-        Fraction of the standard dose at which the counts were recorded.
-    iterations, subsets : int
-        Passes over the data, and subsets in each.
-
-    Returns
-    -------
-    (X, X, Z) float32, activity unit
-    """
-    reconstruction = OsemReconstruction(acquisition, subsets=subsets)
-    return reconstruction.reconstruct(counts, dose_fraction=dose_fraction, iterations=iterations)

@@ -18,7 +18,7 @@ from medrestore.checks import InputError, require_same_shape
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["STAINS", "combine_stains", "optical_density", "separate_stains", "stain_colors", "stain_jitter"]
+__all__ = ["STAINS", "optical_density", "stain_colors", "stain_jitter"]
 
 STAINS = ("hematoxylin", "eosin", "residual")
 """Order of the stains. The third is Ruifrok and Johnston's diaminobenzidine; in a section stained with
@@ -57,28 +57,6 @@ def optical_density(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise InputError(f"the image must be uint8, got {image.dtype}")
     table = -np.log10(np.maximum(np.arange(256) / 255, FLOOR))
     return np.asarray(np.abs(table).astype(np.float32)[image])  # abs: no -0
-
-
-def separate_stains(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the amounts of the three stains (..., 3) float32 of an image (..., 3) uint8.
-
-    Notes
-    -----
-    Not limited to 0 as scikit-image's ``rgb2hed`` is: what is negative here says how little the three colors
-    explain a pixel, and :func:`combine_stains` gives back the image.
-    """
-    if image.shape[-1:] != (3,):
-        raise InputError(f"the image must end with 3 channels, got {image.shape}")
-    amounts = optical_density(image) @ np.linalg.inv(stain_colors()).astype(np.float32)
-    return np.asarray(amounts, dtype=np.float32)
-
-
-def combine_stains(amounts: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the image (..., 3) uint8 that amounts (..., 3) of the three stains make."""
-    if amounts.shape[-1:] != (3,):
-        raise InputError(f"amounts must end with 3 stains, got {amounts.shape}")
-    transmitted = 10 ** -(amounts @ stain_colors())
-    return np.clip(np.rint(255 * transmitted), 0, 255).astype(np.uint8)
 
 
 def stain_jitter(images: Tensor, *, scale: Tensor, shift: Tensor) -> Tensor:

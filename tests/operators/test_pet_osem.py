@@ -9,8 +9,12 @@ import pytest
 
 from medrestore.checks import InputError
 from medrestore.operators.pet import PetAcquisition
-from medrestore.operators.pet_osem import OsemReconstruction, osem
+from medrestore.operators.pet_osem import OsemReconstruction
 from medrestore.operators.projector import ParallelProjector, ProjectionGeometry
+
+
+def osem(counts, acquisition, *, subsets: int = 15, **settings) -> np.ndarray:
+    return OsemReconstruction(acquisition, subsets=subsets).reconstruct(counts, **settings)
 
 
 def acquisition_of(

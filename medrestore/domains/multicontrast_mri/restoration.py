@@ -14,7 +14,6 @@ from medrestore.checks import InputError, about, fail
 from medrestore.data.columns import path_problem
 from medrestore.data.identity import identity_problems, scan_name
 from medrestore.data.nifti_search import nifti_files
-from medrestore.data.restorations import restored_name
 from medrestore.data.schema import split_rows
 from medrestore.data.tables import located, read_text_table, refuse
 from medrestore.data.training_range import range_warnings
@@ -35,17 +34,7 @@ __all__ = [
     "ContrastRestorer",
     "InputFiles",
     "find_inputs",
-    "restored_contrast_name",
 ]
-
-
-def restored_contrast_name(name: str, contrast: str) -> str:
-    """Return the file name of a restored contrast.
-
-    >>> restored_contrast_name("sub-0001_ses-01", "t2_flair")
-    'sub-0001_ses-01_t2_flair_restored.nii.gz'
-    """
-    return restored_name(f"{name}_{contrast}")
 
 
 class ContrastRestorer(SliceRestorer):

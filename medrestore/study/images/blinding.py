@@ -36,8 +36,6 @@ INT16_PEAK = 32767
 LEAST_STEPS = 256
 """Gray levels between 0 and the window's end that the slope must leave: a screen shows as many."""
 
-PICTURE_ENDINGS = (".png", ".tif", ".tiff")
-
 
 def read_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read an RGB picture.

@@ -12,7 +12,6 @@ from manifest import cells
 
 from medrestore.checks import InputError
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
-from medrestore.domains.multicontrast_mri import restoration as inference_contrasts
 from medrestore.domains.multicontrast_mri.evaluation.evaluate import evaluate_contrasts
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
 from medrestore.networks.weights import describe, save_file
@@ -25,14 +24,6 @@ def run(cohort: ContrastCohort, tmp_path: Path, **settings: Any) -> Any:
     given: dict[str, Any] = {"methods": cohort.methods, "classical": False, "progress": False}
     manifest = settings.pop("manifest", cohort.manifest)
     return evaluate_contrasts(manifest, output=tmp_path / "out", **given | settings)
-
-
-def test_files_are_named_as_restoring_names_them() -> None:
-    from medrestore.data.restorations import restored_name
-
-    assert inference_contrasts.restored_contrast_name("sub-01_ses-01", "t1w") == restored_name(
-        "sub-01_ses-01_t1w"
-    )
 
 
 def test_all_faults_of_restorations_are_named_at_once(

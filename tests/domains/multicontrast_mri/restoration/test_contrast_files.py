@@ -25,7 +25,6 @@ from medrestore.domains.multicontrast_mri.restoration import (
     ContrastRestorer,
     InputFiles,
     find_inputs,
-    restored_contrast_name,
 )
 from medrestore.files import sha256_file
 from medrestore.inference.network import Training
@@ -74,7 +73,7 @@ def test_every_voxel_stays_where_it_was(
     restorer.training = Training(mri_weights, "taskgan", {})
     inputs = [InputFiles((tmp_path / "in.nii.gz",), "a")]
     written = ContrastFileRestorer(inputs, restorer, output_dir=tmp_path, progress=False).run()
-    assert [path.name for path in written] == [restored_contrast_name("a", name) for name in NAMES]
+    assert [path.name for path in written] == [f"a_{name}_restored.nii.gz" for name in NAMES]
     canonical = nibabel.as_closest_canonical(given)
     scale = foreground_scale(
         canonical.get_fdata()[..., 2], voxel_size_mm=nibabel.affines.voxel_sizes(canonical.affine)
