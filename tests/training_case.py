@@ -85,8 +85,8 @@ def build_trainer(
     output: Path, *, step: TaskGAN | None = None, batches: Batches | None = None, **settings: Any
 ):
     data = data_of(batches or Batches(), model_information={"neighbors": 1})
-    values = {"stages": STAGES, "seed": 3, "precision": "fp32", **settings}
-    return RestorationTrainer("cpu", step or build_step(), data, output_dir=output, **values)
+    values = {"data": data, "stages": STAGES, "seed": 3, "precision": "fp32", **settings}
+    return RestorationTrainer("cpu", step or build_step(), output_dir=output, **values)
 
 
 def data_of(batches: Batches, **said: Any) -> Any:
