@@ -190,8 +190,8 @@ def tiny_mri_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cut the example picture into tiles of 64 x 64 pixels; return the folder of the manifest."""
-    from medrestore.domains.histology.slides.example import EXAMPLE_TILES, write_example
-    from medrestore.domains.histology.slides.tiles import make_tiles
+    from medrestore.domains.histology.example import EXAMPLE_TILES, write_example
+    from medrestore.domains.histology.tiles import make_tiles
 
     folder = tmp_path_factory.mktemp("tiny_histology")
     settings = {**EXAMPLE_TILES, "tile_size": 64, "stride": 64}

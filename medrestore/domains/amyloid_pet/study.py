@@ -41,7 +41,7 @@ def _scans(manifest: Path, label_column: str | None) -> tuple[pd.DataFrame, dict
 
 def _look(volume: Volume, observers: Sequence[Observer]) -> dict[str, float]:
     from medrestore.data.intensity import foreground_scale
-    from medrestore.domains.amyloid_pet.evaluation.measures import Reference, reading
+    from medrestore.domains.amyloid_pet.measures import Reference, reading
     from medrestore.evaluation.measures import foreground_mask
 
     alone = Reference(

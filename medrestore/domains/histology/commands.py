@@ -69,7 +69,7 @@ def _fractions(given: list[str] | None) -> dict[str, float] | None:
 
 
 @options.done_by(
-    "slides.example.make_tiles_or_example",
+    "example.make_tiles_or_example",
     "manifest: {0}\ntiles drawn on the slides: {output}/overview",
     fractions=_fractions,
 )

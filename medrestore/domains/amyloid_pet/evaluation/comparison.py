@@ -16,7 +16,7 @@ from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume
 from medrestore.domains.amyloid_pet.evaluation.classical import ClassicalFilter
 from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation, subject_panel
-from medrestore.domains.amyloid_pet.evaluation.measures import Reference, reading, scan_quality
+from medrestore.domains.amyloid_pet.measures import Reference, reading, scan_quality
 from medrestore.domains.amyloid_pet.schema import STANDARD_DOSE
 from medrestore.evaluation.arms import read_on_grid
 from medrestore.evaluation.observers import Observer

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.domains.amyloid_pet.domain import DOMAIN
-from medrestore.domains.amyloid_pet.evaluation.measures import Reference
+from medrestore.domains.amyloid_pet.measures import Reference
 from medrestore.domains.amyloid_pet.schema import STANDARD_DOSE
 from medrestore.evaluation.drawing import BLUE, GRAY, INK, RED, Columns, Page, bare
 from medrestore.evaluation.panels import Panel, draw_panels

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation, subject_panel
-from medrestore.domains.amyloid_pet.evaluation.measures import Reference
+from medrestore.domains.amyloid_pet.measures import Reference
 from medrestore.evaluation.drawing import RED
 from medrestore.evaluation.panels import Panel
 

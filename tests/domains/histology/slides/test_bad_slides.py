@@ -17,7 +17,7 @@ from PIL import Image
 
 from medrestore.checks import InputError
 from medrestore.domains.histology.schema import TILES
-from medrestore.domains.histology.slides.tiles import make_tiles
+from medrestore.domains.histology.tiles import make_tiles
 
 SMALL = {
     "tile_size": 64,

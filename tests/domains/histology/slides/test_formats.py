@@ -24,7 +24,7 @@ from medrestore.checks import InputError
 from medrestore.domains.histology.slides.formats import _plane_notes
 from medrestore.domains.histology.slides.reader import open_slide
 from medrestore.domains.histology.slides.reduce import reduce_slide
-from medrestore.domains.histology.slides.tiles import make_tiles
+from medrestore.domains.histology.tiles import make_tiles
 from medrestore.operators.resampling import GaussianSubsampling
 
 RGB = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)

@@ -11,7 +11,7 @@ import pandas as pd
 import typer
 
 from medrestore.checks import InputError, fail
-from medrestore.domains.histology.slides.tiles import make_tiles
+from medrestore.domains.histology.tiles import make_tiles
 from medrestore.files import atomic_path, require_empty_folder
 
 __all__ = ["EXAMPLE_MICRONS_PER_PIXEL", "EXAMPLE_TILES", "make_tiles_or_example", "write_example"]
@@ -25,7 +25,7 @@ EXAMPLE_TILES: dict[str, Any] = {
     "microns_per_pixel": EXAMPLE_MICRONS_PER_PIXEL,
     "minimum_tissue": 0.2,
 }
-"""Arguments of :func:`~medrestore.domains.histology.slides.tiles.make_tiles` that suit the example: tiles as
+"""Arguments of :func:`~medrestore.domains.histology.tiles.make_tiles` that suit the example: tiles as
 small as five scales of structural similarity allow, closely set, glands with much lumen among them."""
 
 _TABLE = "slides.csv"
@@ -47,7 +47,7 @@ def write_example(folder: str | os.PathLike[str]) -> Path:
     Returns
     -------
     Path
-        ``slides.csv``, for :func:`~medrestore.domains.histology.slides.tiles.make_tiles`; beside it the PNG
+        ``slides.csv``, for :func:`~medrestore.domains.histology.tiles.make_tiles`; beside it the PNG
         regions of 336 x 336 (train), 336 x 176 (validation) and 176 x 512 pixels (test).
 
     Raises
@@ -97,7 +97,7 @@ def make_tiles_or_example(
     Raises
     ------
     InputError
-        As in :func:`~medrestore.domains.histology.slides.tiles.make_tiles`; for a manifest of the example.
+        As in :func:`~medrestore.domains.histology.tiles.make_tiles`; for a manifest of the example.
     """
     if slides:
         named = slides if len(slides) > 1 else slides[0]

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from medrestore.checks import InputError
+from medrestore.domains.histology.example import EXAMPLE_TILES, write_example
 from medrestore.domains.histology.schema import TILES, open_tile_slide, read_tile
-from medrestore.domains.histology.slides.example import EXAMPLE_TILES, write_example
-from medrestore.domains.histology.slides.tiles import make_tiles
+from medrestore.domains.histology.tiles import make_tiles
 
 SMALL = {
     "tile_size": 64,

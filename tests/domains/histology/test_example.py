@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.domains.histology.slides.example import EXAMPLE_TILES, write_example
-from medrestore.domains.histology.slides.tiles import make_tiles
+from medrestore.domains.histology.example import EXAMPLE_TILES, write_example
+from medrestore.domains.histology.tiles import make_tiles
 
-SHEET = Path(__file__).parents[4] / "data_manifests" / "histology_example.csv"
+SHEET = Path(__file__).parents[3] / "data_manifests" / "histology_example.csv"
 
 
 def test_written_again_alike_and_nothing_else_overwritten(tmp_path: Path) -> None:

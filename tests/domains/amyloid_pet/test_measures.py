@@ -10,7 +10,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
-from medrestore.domains.amyloid_pet.evaluation.measures import Reference, reading, scan_quality
+from medrestore.domains.amyloid_pet.measures import Reference, reading, scan_quality
 from medrestore.evaluation.observers import Observer
 
 
