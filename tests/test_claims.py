@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def files(folder: Path) -> list[str]:
 
 
 class TestWithoutResults:
-    def test_a_refused_run_leaves_nothing_and_can_be_mended(self, tmp_path: Path) -> None:
+    def test_a_refused_run_leaves_nothing_and_can_be_mended(self, tmp_path):
         folder = tmp_path / "new" / "run"
         with pytest.raises(InputError, match="raise the counts"):
             work(folder, {"counts": 1}, fail="raise the counts", results=0)
@@ -51,7 +51,7 @@ class TestWithoutResults:
         work(folder, {"counts": 2})
         assert files(folder) == ["parts/0.txt", "settings.json"]
 
-    def test_a_folder_that_was_there_stays(self, tmp_path: Path) -> None:
+    def test_a_folder_that_was_there_stays(self, tmp_path):
         (tmp_path / "empty").mkdir()
         with pytest.raises(InputError, match="no"):
             work(tmp_path, {"counts": 1}, fail="no", results=0)
@@ -59,7 +59,7 @@ class TestWithoutResults:
         assert files(tmp_path) == []
         work(tmp_path, {"counts": 2})
 
-    def test_a_killed_run_gives_way_and_its_remains_go(self, tmp_path: Path) -> None:
+    def test_a_killed_run_gives_way_and_its_remains_go(self, tmp_path):
         (tmp_path / "settings.json").write_text(json.dumps({"counts": 1}))
         (tmp_path / "parts" / "half").mkdir(parents=True)
         (tmp_path / "parts" / "half" / "image.part").touch()
@@ -69,7 +69,7 @@ class TestWithoutResults:
         assert files(tmp_path) == ["mine.md", "parts/0.txt", "settings.json"]
         assert json.loads((tmp_path / "settings.json").read_text()) == {"counts": 2}
 
-    def test_other_files_keep_an_owner(self, tmp_path: Path) -> None:
+    def test_other_files_keep_an_owner(self, tmp_path):
         folder = tmp_path / "run"
         with pytest.raises(InputError, match="no"), claim(folder, {"counts": 1}) as held:
             (held.folder / "log").touch()
@@ -78,7 +78,7 @@ class TestWithoutResults:
         work(folder, {"counts": 2})
         assert files(folder) == ["parts/0.txt", "settings.json"]
 
-    def test_an_interruption_is_no_result(self, tmp_path: Path) -> None:
+    def test_an_interruption_is_no_result(self, tmp_path):
         with pytest.raises(KeyboardInterrupt), claim(tmp_path / "run", {"counts": 1}):
             raise KeyboardInterrupt
         work(tmp_path / "run", {"counts": 2})
@@ -86,13 +86,13 @@ class TestWithoutResults:
     @pytest.mark.parametrize(
         "litter", [".DS_Store", "._settings.json", "Thumbs.db", ".partial-7-settings.json"]
     )
-    def test_litter_of_other_programs_is_nothing(self, tmp_path: Path, litter: str) -> None:
+    def test_litter_of_other_programs_is_nothing(self, tmp_path, litter):
         (tmp_path / litter).touch()
         work(tmp_path, {"counts": 1})
 
 
 class TestWithResults:
-    def test_the_same_settings_continue(self, tmp_path: Path) -> None:
+    def test_the_same_settings_continue(self, tmp_path):
         with pytest.raises(InputError, match="later"):
             work(tmp_path, {"counts": 1}, fail="later")
         with claim(tmp_path, {"counts": 1}, facts={"salt": 2}) as held:
@@ -101,7 +101,7 @@ class TestWithResults:
         with claim(tmp_path, {"counts": 1}, facts={"salt": 4}) as held:
             assert held.facts == {"salt": 3}
 
-    def test_others_are_refused_by_name(self, tmp_path: Path) -> None:
+    def test_others_are_refused_by_name(self, tmp_path):
         before = {
             "seed": 0,
             "scan": {"angles": 80, "fwhm": 5.0},
@@ -120,9 +120,7 @@ class TestWithResults:
         )
         assert json.loads((tmp_path / "settings.json").read_text()) == before
 
-    def test_what_is_finished_is_read_from_a_folder_that_cannot_be_written(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_what_is_finished_is_read_from_a_folder_that_cannot_be_written(self, tmp_path, monkeypatch):
         work(tmp_path, {"counts": 1})
 
         def no(*_: Any, **__: Any) -> None:
@@ -134,7 +132,7 @@ class TestWithResults:
 
 
 class TestRefused:
-    def test_a_second_process(self, tmp_path: Path) -> None:
+    def test_a_second_process(self, tmp_path):
         folder = tmp_path / "run"
         with claim(folder, {"counts": 1}):
             for counts in (1, 2):
@@ -145,13 +143,13 @@ class TestRefused:
         assert ".lock" not in files(folder)
 
     @pytest.mark.parametrize("text", ["{", "[1]", '{"mine": 1}', "\x00"])
-    def test_a_record_of_somebody_else(self, tmp_path: Path, text: str) -> None:
+    def test_a_record_of_somebody_else(self, tmp_path, text):
         (tmp_path / "settings.json").write_text(text)
         with pytest.raises(InputError, match=r"(is not readable JSON|holds another experiment).*Remedy"):
             work(tmp_path, {"counts": 1})
         assert (tmp_path / "settings.json").read_text() == text
 
-    def test_other_files(self, tmp_path: Path) -> None:
+    def test_other_files(self, tmp_path):
         (tmp_path / "deep").mkdir()
         (tmp_path / "deep" / "thesis.tex").touch()
         with pytest.raises(InputError, match=r"holds other files and no experiment.*Remedy: name"):
@@ -159,7 +157,7 @@ class TestRefused:
         assert files(tmp_path) == ["deep/thesis.tex"]
 
     @pytest.mark.parametrize("name", ["file", "file/below", "gone", "gone/below"])
-    def test_a_file_where_the_folder_should_be(self, tmp_path: Path, name: str) -> None:
+    def test_a_file_where_the_folder_should_be(self, tmp_path, name):
         (tmp_path / "file").touch()
         (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
         with pytest.raises(
@@ -178,9 +176,7 @@ COMMANDS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("command", [*COMMANDS])
-def test_commands_refuse_an_output_that_is_a_file(
-    call: Callable[..., Any], tmp_path: Path, command: str
-) -> None:
+def test_commands_refuse_an_output_that_is_a_file(call, tmp_path, command):
     (tmp_path / "out").write_text("mine")
     ended = call(*command.split(), *COMMANDS[command], "--output", tmp_path / "out")
     ended.refused("out: is a file, expected a folder for", "Remedy: name a new folder")

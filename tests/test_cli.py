@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from command_line import Ended
 from manifest import cells, write_manifest
 from typer.testing import CliRunner
 
@@ -114,7 +113,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # ---------------------------------------------------------------------------- help
 @pytest.mark.parametrize(("command", "parts"), COMMANDS, ids="-".join)
-def test_help_teaches(command: Sequence[str], parts: Sequence[str]) -> None:
+def test_help_teaches(command, parts):
     shown = " ".join(re.sub("[│╭╰─╮╯]", " ", _help(command)).split())
     for part in parts:
         assert part.lower() in shown.lower()  # Typer has changed the case of arguments
@@ -151,9 +150,7 @@ def _options(text: str) -> set[str]:
         ("histology", "evaluate", "scale sigma"),
     ],
 )
-def test_help_of_a_table_names_the_options_of_its_kind(
-    kind: str, command: str, options: str, named: bool, tmp_path: Path
-) -> None:
+def test_help_of_a_table_names_the_options_of_its_kind(kind, command, options, named, tmp_path):
     """Beside those that all kinds of image have in common."""
     table = tmp_path / "manifest.csv"
     if not named:
@@ -165,9 +162,7 @@ def test_help_of_a_table_names_the_options_of_its_kind(
     assert ("histology_evaluation" in shown) == (command == "evaluate" and kind == "histology")
 
 
-def test_table_that_tells_no_kind_of_image_is_refused_until_one_is_named(
-    call: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_table_that_tells_no_kind_of_image_is_refused_until_one_is_named(call, tmp_path):
     table = tmp_path / "manifest.csv"
     table.write_text("subject_id,split,image\na,train,a.png\n")
     names = "amyloid-pet, histology, multicontrast-mri"
@@ -177,7 +172,7 @@ def test_table_that_tells_no_kind_of_image_is_refused_until_one_is_named(
     call("check", table, "--domain", "photographs").refused("--domain", "'photographs'", "histology")
 
 
-def test_option_of_another_kind_of_image_is_refused(call: Callable[..., Ended], tmp_path: Path) -> None:
+def test_option_of_another_kind_of_image_is_refused(call, tmp_path):
     words = ["evaluate", tmp_path / "m.csv", "--output", tmp_path, "--domain"]
     other = call(*words, "histology", "--dose-fraction", 0.1)
     assert (other.code, "No such option: --dose-fraction" in other.err) == (2, True)
@@ -186,7 +181,7 @@ def test_option_of_another_kind_of_image_is_refused(call: Callable[..., Ended], 
     assert "--dose-fraction" in nearest.err
 
 
-def test_every_command_and_option_says_what_it_is() -> None:
+def test_every_command_and_option_says_what_it_is():
     import typer.main
 
     def commands(group: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
@@ -202,17 +197,17 @@ def test_every_command_and_option_says_what_it_is() -> None:
         assert silent == [], path
 
 
-def test_no_argument_shows_the_help_and_where_to_start(call: Callable[..., Ended]) -> None:
+def test_no_argument_shows_the_help_and_where_to_start(call):
     ended = call()
     assert "Start with: medrestore demo" in " ".join((ended.out + ended.err).split())
 
 
-def test_version(call: Callable[..., Ended]) -> None:
+def test_version(call):
     ended = call("--version")
     assert (ended.code, ended.out) == (0, f"{medrestore.__version__}\n")
 
 
-def test_bundles_are_listed_with_their_places_overlays_and_keys(call: Callable[..., Ended]) -> None:
+def test_bundles_are_listed_with_their_places_overlays_and_keys(call):
     listed = call("bundles")
     assert listed.code == 0, listed.err
     assert "histology_srgan 0.1.0: Histopathology super-resolution with SRGAN_SQE\n  /" in listed.out
@@ -227,7 +222,7 @@ def test_bundles_are_listed_with_their_places_overlays_and_keys(call: Callable[.
     call("bundles", "--path").refused("Remedy: name it")
 
 
-def test_importing_the_command_line_imports_nothing_heavy() -> None:
+def test_importing_the_command_line_imports_nothing_heavy():
     heavy = ("torch", "monai", "mlflow", "numpy", "pandas", "nibabel", "scipy", "matplotlib")
     program = f"import sys, medrestore.cli; print([name for name in {heavy} if name in sys.modules])"
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -272,14 +267,7 @@ BAD_VOLUMES = [
 
 
 @pytest.mark.parametrize(("spoil", "message"), BAD_VOLUMES)
-def test_bad_volume_is_refused_by_restore(
-    spoil: Callable[[Path, Path], None],
-    message: str,
-    call: Callable[..., Ended],
-    tiny_cohort: Path,
-    weights: Path,
-    tmp_path: Path,
-) -> None:
+def test_bad_volume_is_refused_by_restore(spoil, message, call, tiny_cohort, weights, tmp_path):
     bad = tmp_path / "bad.nii.gz"
     spoil(tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz", bad)
     ended = call(
@@ -301,9 +289,7 @@ def test_bad_volume_is_refused_by_restore(
         ),
     ],
 )
-def test_restore_has_the_options_that_mean_something_to_the_weights(
-    kind: str, options: str, call: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_restore_has_the_options_that_mean_something_to_the_weights(kind, options, call, tmp_path):
     save_file({"restorer": kind}, tmp_path / "model.pt")
     words = ["restore", tmp_path / "in", "--weights", tmp_path / "model.pt"]
     common = "weights output split device precision seed help"
@@ -315,13 +301,7 @@ def test_restore_has_the_options_that_mean_something_to_the_weights(
 
 
 @pytest.mark.parametrize(("spoil", "message"), BAD_VOLUMES[:4])
-def test_bad_volume_is_refused_by_low_dose_simulation(
-    spoil: Callable[[Path, Path], None],
-    message: str,
-    call: Callable[..., Ended],
-    tiny_cohort: Path,
-    tmp_path: Path,
-) -> None:
+def test_bad_volume_is_refused_by_low_dose_simulation(spoil, message, call, tiny_cohort, tmp_path):
     bad = tmp_path / "bad.nii.gz"
     spoil(tiny_cohort / "subjects" / "sub-0000" / "target.nii.gz", bad)
     call("pet", "low-dose", "--image", bad, "--output", tmp_path / "out").refused(str(bad), message)
@@ -352,12 +332,8 @@ def _other_affine(source: Path, path: Path) -> None:
     ("spoil", "message"), [*BAD_VOLUMES[:4], (_other_shape, "shape"), (_other_affine, "affine")]
 )
 def test_bad_pair_is_refused_by_training_and_reported_by_the_check(
-    spoil: Callable[[Path, Path], None],
-    message: str,
-    call: Callable[..., Ended],
-    tiny_cohort: Path,
-    tmp_path: Path,
-) -> None:
+    spoil, message, call, tiny_cohort, tmp_path
+):
     target = spoiled_cohort(tiny_cohort, tmp_path / "cohort", spoil)
     call(*training(tmp_path / "cohort", tmp_path / "run")).refused(str(target), message)
     assert not (tmp_path / "run" / "model.pt").exists()
@@ -377,16 +353,12 @@ def edited(cohort: Path, folder: Path, edit: Callable[[pd.DataFrame], pd.DataFra
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_empty_split_is_refused(
-    split: str, call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_empty_split_is_refused(split, call, tiny_cohort, tmp_path):
     cohort = edited(tiny_cohort, tmp_path / "cohort", lambda table: table[table["split"] != split])
     call(*training(cohort, tmp_path / "run")).refused(f"no row of split '{split}'", "it holds test, ")
 
 
-def test_empty_split_is_refused_by_restore(
-    call: Callable[..., Ended], tiny_cohort: Path, weights: Path, tmp_path: Path
-) -> None:
+def test_empty_split_is_refused_by_restore(call, tiny_cohort, weights, tmp_path):
     cohort = edited(tiny_cohort, tmp_path / "cohort", lambda table: table[table["split"] != "test"])
     words = ["restore", cohort / "manifest.csv", "--weights", weights, "--split", "test"]
     ended = call(*words, "--output", tmp_path / "out")
@@ -394,8 +366,8 @@ def test_empty_split_is_refused_by_restore(
 
 
 def test_all_of_twelve_broken_rows_are_told_by_the_check_and_whoever_reads_the_table(
-    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
-) -> None:
+    call, tiny_cohort, tmp_path
+):
     broken = {
         3: ("split", "Train"),
         6: ("amyloid_status", "positive"),
@@ -434,9 +406,7 @@ def test_all_of_twelve_broken_rows_are_told_by_the_check_and_whoever_reads_the_t
         assert not (tmp_path / "out").exists()
 
 
-def test_training_set_of_one_class_is_refused(
-    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_training_set_of_one_class_is_refused(call, tiny_cohort, tmp_path):
     def one_class(table: pd.DataFrame) -> pd.DataFrame:
         return table[(table["split"] != "train") | (table["amyloid_status"] == "1")]
 
@@ -447,18 +417,14 @@ def test_training_set_of_one_class_is_refused(
     assert "class" in checked.out
 
 
-def test_manifest_that_is_missing_or_sound(
-    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_manifest_that_is_missing_or_sound(call, tiny_cohort, tmp_path):
     call("check", tmp_path / "none.csv").refused(str(tmp_path / "none.csv"), "no such file")
     sound = call("check", tiny_cohort / "manifest.csv")
     assert (sound.code, sound.out) == (0, f"{tiny_cohort / 'manifest.csv'}: 0 problems\n")
 
 
 # ---------------------------------------------------------------------------- configuration
-def test_key_that_is_not_known_is_refused(
-    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_key_that_is_not_known_is_refused(call, tiny_cohort, tmp_path):
     words = training(tiny_cohort, tmp_path / "run")
     call(*words, "--learning_rat", 0.1).refused(
         "train.yaml", "no key 'learning_rat'", "did you mean 'learning_rate'?"
@@ -487,9 +453,7 @@ def test_key_that_is_not_known_is_refused(
         (["--learning_rate", "{a: "], ["learning_rate takes a number", "'{a: '"]),
     ],
 )
-def test_value_that_is_wrong_is_refused(
-    words: Sequence[str], parts: Sequence[str], call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_value_that_is_wrong_is_refused(words, parts, call, tiny_cohort, tmp_path):
     call(*training(tiny_cohort, tmp_path / "run"), *words).refused(*parts)
 
 
@@ -497,14 +461,7 @@ NAMES = ("PET #3", "@seed", "%x", "50 % [1]*", "$open('PWNED','w').close() or 's
 
 
 @pytest.mark.parametrize("output", ["o#1", "@seed", "$open('PWNED','w')"])
-def test_name_of_a_file_is_no_code(
-    output: str,
-    call: Callable[..., Ended],
-    tiny_cohort: Path,
-    weights: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_name_of_a_file_is_no_code(output, call, tiny_cohort, weights, tmp_path, monkeypatch):
     folder = Path("in #1 %x @seed $y")
     table = cells(tiny_cohort / "manifest.csv")
     table["split"] = "test"
@@ -538,12 +495,7 @@ def test_name_of_a_file_is_no_code(
     }
 
 
-def test_training_takes_names_as_they_stand(
-    call: Callable[..., Ended],
-    tiny_cohort: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_training_takes_names_as_they_stand(call, tiny_cohort, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = "$open('PWNED','w') or '@seed %x #3'"
     folder = Path(name)
@@ -567,9 +519,7 @@ def test_training_takes_names_as_they_stand(
     assert run.info.run_name == name
 
 
-def test_arguments_may_come_from_a_file(
-    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_arguments_may_come_from_a_file(call, tiny_cohort, tmp_path):
     arguments = tmp_path / "arguments.json"
     arguments.write_text('{"seed": 3, "learning_rate": 1e-4, "run_name": 7, "joint_epochs": 9}')
     run = tmp_path / "run"
@@ -588,7 +538,7 @@ def test_arguments_may_come_from_a_file(
 
 
 @pytest.mark.parametrize("value", ["wide", "nan", ""])
-def test_number_of_a_name_is_one(value: str, call: Callable[..., Ended], tmp_path: Path) -> None:
+def test_number_of_a_name_is_one(value, call, tmp_path):
     words = ["evaluate", tmp_path / "manifest.csv", "--domain", "amyloid-pet", "--output", tmp_path / "e"]
     call(*words, "--filter", f"gaussian={value}").refused(
         f"--filter expects NAME=NUMBER, got 'gaussian={value}'"
@@ -597,9 +547,7 @@ def test_number_of_a_name_is_one(value: str, call: Callable[..., Ended], tmp_pat
     call(*words).refused(f"--fraction expects NAME=NUMBER, got 'train={value}'")
 
 
-def test_home_folder_is_written_out(
-    call: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_home_folder_is_written_out(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     missing = str(tmp_path / "home" / "manifest.csv")
@@ -614,21 +562,19 @@ def test_home_folder_is_written_out(
 
 
 def test_device_that_is_not_there_is_refused_before_the_data_are_decoded(
-    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    call, tiny_cohort, tmp_path, monkeypatch
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     words = training(tiny_cohort, tmp_path / "run", device="cuda", cache_dir=tmp_path / "cache")
     call(*words).refused("device 'cuda' cannot be used", "Remedy: use cpu")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bundle_that_is_not_there_is_refused(call: Callable[..., Ended]) -> None:
+def test_bundle_that_is_not_there_is_refused(call):
     call("train", "amyloid").refused("amyloid: is no bundle", "Bundles that ship: amyloid_pet_taskgan")
 
 
-def test_method_without_folder_is_refused(
-    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_method_without_folder_is_refused(call, tiny_cohort, tmp_path):
     words = [
         "evaluate",
         tiny_cohort / "manifest.csv",
@@ -641,9 +587,7 @@ def test_method_without_folder_is_refused(
 
 
 # ---------------------------------------------------------------------------- weights and checkpoints
-def test_checkpoint_of_another_network_is_refused(
-    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_checkpoint_of_another_network_is_refused(call, tiny_cohort, tmp_path):
     run = tmp_path / "run"
     first = call(*training(tiny_cohort, run, joint_epochs=2))
     assert first.code == 0, first.err
@@ -678,13 +622,7 @@ def _pickle(path: Path) -> None:
     ],
     ids=["missing", "damaged", "code", "other"],
 )
-def test_weights_that_are_none_are_refused(
-    make: Callable[[Path], None] | None,
-    message: str,
-    call: Callable[..., Ended],
-    tiny_cohort: Path,
-    tmp_path: Path,
-) -> None:
+def test_weights_that_are_none_are_refused(make, message, call, tiny_cohort, tmp_path):
     path = tmp_path / "model.pt"
     if make is not None:
         make(path)
@@ -693,9 +631,7 @@ def test_weights_that_are_none_are_refused(
 
 
 # ---------------------------------------------------------------------------- full disk
-def test_full_disk_ends_the_training_and_the_last_checkpoint_loads(
-    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_ends_the_training_and_the_last_checkpoint_loads(call, tiny_cohort, tmp_path, monkeypatch):
     """The third checkpoint goes to /dev/full, where the kernel itself says that no space is left."""
     import os
 
@@ -724,9 +660,7 @@ def test_full_disk_ends_the_training_and_the_last_checkpoint_loads(
     assert load_file(run / "checkpoint.pt")["epoch"] == 4
 
 
-def test_folder_that_cannot_be_written_is_an_error_of_one_line(
-    call: Callable[..., Ended], tiny_cohort: Path, weights: Path, tmp_path: Path
-) -> None:
+def test_folder_that_cannot_be_written_is_an_error_of_one_line(call, tiny_cohort, weights, tmp_path):
     (tmp_path / "file").write_text("in the way")
     source, output = tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz", tmp_path / "file" / "out"
     call("restore", source, "--weights", weights, "--output", output).refused(str(tmp_path / "file"))
@@ -743,9 +677,7 @@ def occupied(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", ["demo", "amyloid-pet", "low-dose", "train", "evaluate"])
-def test_folder_with_other_results_is_refused_and_left_alone(
-    command: str, call: Callable[..., Ended], occupied: Path, tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_folder_with_other_results_is_refused_and_left_alone(command, call, occupied, tiny_cohort, tmp_path):
     image = tiny_cohort / "subjects" / "sub-0000" / "target.nii.gz"
     manifest = tiny_cohort / "manifest.csv"
     words: dict[str, list[object]] = {
@@ -759,9 +691,7 @@ def test_folder_with_other_results_is_refused_and_left_alone(
     assert files(occupied) == {"thesis.docx": b"years of work"}
 
 
-def test_trained_model_of_others_is_not_overwritten(
-    call: Callable[..., Ended], tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_trained_model_of_others_is_not_overwritten(call, tiny_cohort, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.yaml").write_text("{}\n")
@@ -770,9 +700,7 @@ def test_trained_model_of_others_is_not_overwritten(
     assert files(run) == {"config.yaml": b"{}\n", "model.pt": b"weights"}
 
 
-def test_restoration_by_other_weights_is_refused_and_left_alone(
-    call: Callable[..., Ended], tiny_cohort: Path, weights: Path, tmp_path: Path
-) -> None:
+def test_restoration_by_other_weights_is_refused_and_left_alone(call, tiny_cohort, weights, tmp_path):
     source, output = tiny_cohort / "subjects" / "sub-0000" / "degraded.nii.gz", tmp_path / "out"
     words = ["restore", source, "--output", output]
     done = call(*words, "--weights", weights)
@@ -795,9 +723,7 @@ def test_restoration_by_other_weights_is_refused_and_left_alone(
     assert files(output)["degraded_restored.nii.gz"] == before["degraded_restored.nii.gz"]
 
 
-def test_full_disk_ends_without_traceback_though_a_write_names_no_file(
-    call: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_ends_without_traceback_though_a_write_names_no_file(call, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -805,9 +731,7 @@ def test_full_disk_ends_without_traceback_though_a_write_names_no_file(
     call("pool", "evaluation").refused("the disk is full", "Remedy: free some space")
 
 
-def test_results_are_printed_before_they_are_recorded(
-    call: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_are_printed_before_they_are_recorded(call, tmp_path, monkeypatch):
     """A store that is out of reach costs the record, not the table."""
     import pandas as pd
 
@@ -841,7 +765,7 @@ def test_results_are_printed_before_they_are_recorded(
         assert "secret" not in ended.err
 
 
-def test_a_record_is_completed_from_the_command_line(call: Callable[..., Ended], tmp_path: Path) -> None:
+def test_a_record_is_completed_from_the_command_line(call, tmp_path):
     from medrestore.tracking.runs import MLflowRun
 
     run = MLflowRun("synced", "run", output_dir=tmp_path / "run")
@@ -854,9 +778,7 @@ def test_a_record_is_completed_from_the_command_line(call: Callable[..., Ended],
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
-def test_characters_that_a_terminal_lacks_do_not_end_a_command(
-    encoding: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_characters_that_a_terminal_lacks_do_not_end_a_command(encoding, monkeypatch):
     from medrestore.cli import main
 
     screen = TextIOWrapper(BytesIO(), encoding=encoding)

@@ -87,9 +87,7 @@ def listed(ended: Ended, total: int, expected: dict[str, str], unit: str = "volu
         assert sum(name in line and message in line for line in lines) == 1, (name, lines)
 
 
-def test_folder_of_forty_volumes_of_which_twelve_are_broken(
-    restore: Call, tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_folder_of_forty_volumes_of_which_twelve_are_broken(restore, tiny_cohort, tmp_path):
     good = gzip.decompress((tiny_cohort / "subjects" / "sub-0006" / "degraded.nii.gz").read_bytes())
     folder = tmp_path / "in"
     folder.mkdir()
@@ -117,8 +115,8 @@ def test_folder_of_forty_volumes_of_which_twelve_are_broken(
 
 @pytest.mark.parametrize("samples", [[], ["--samples", "2"]])
 def test_restoring_a_folder_into_itself_twice_restores_nothing_of_our_own(
-    samples: list[str], restore: Call, tiny_cohort: Path, tmp_path: Path
-) -> None:
+    samples, restore, tiny_cohort, tmp_path
+):
     good = (tiny_cohort / "subjects" / "sub-0006" / "degraded.nii.gz").read_bytes()
     for name in ("s.nii.gz", "t.nii.gz.nii.gz", "U.NII.GZ"):
         (tmp_path / name).write_bytes(good)
@@ -139,9 +137,7 @@ def test_restoring_a_folder_into_itself_twice_restores_nothing_of_our_own(
     ]
 
 
-def test_manifest_with_missing_and_broken_files_restores_the_others(
-    restore: Call, make_tiny_cohort: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_manifest_with_missing_and_broken_files_restores_the_others(restore, make_tiny_cohort, tmp_path):
     manifest = make_tiny_cohort(tmp_path / "cohort")
     subjects = manifest.parent / "subjects"
     (subjects / "sub-0000" / "degraded.nii.gz").unlink()
@@ -153,7 +149,7 @@ def test_manifest_with_missing_and_broken_files_restores_the_others(
     assert [path.name[:8] for path in sorted((tmp_path / "out").glob("*.nii.gz"))] == ["sub-0002", "sub-0003"]
 
 
-def test_names_at_their_limits(restore: Call, tiny_cohort: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_names_at_their_limits(restore, tiny_cohort, tmp_path, monkeypatch):
     good = (tiny_cohort / "subjects" / "sub-0006" / "degraded.nii.gz").read_bytes()
     monkeypatch.chdir(tmp_path)
     Path("in").mkdir()
@@ -167,9 +163,7 @@ def test_names_at_their_limits(restore: Call, tiny_cohort: Path, tmp_path: Path,
     assert (tmp_path / "~out" / "~scan_restored.nii.gz").exists()
 
 
-def test_check_of_a_manifest_reports_every_broken_file_and_all_else(
-    call: Call, make_tiny_cohort: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_check_of_a_manifest_reports_every_broken_file_and_all_else(call, make_tiny_cohort, tmp_path):
     manifest = make_tiny_cohort(tmp_path / "cohort")
     subjects = manifest.parent / "subjects"
     good = gzip.decompress((subjects / "sub-0000" / "degraded.nii.gz").read_bytes())
@@ -194,9 +188,7 @@ def test_check_of_a_manifest_reports_every_broken_file_and_all_else(
 
 
 @pytest.mark.parametrize("name", ["01_intercept.nii", "04_offset.nii", "06_huge.nii.gz", "11_twice.nii.gz"])
-def test_broken_file_is_refused_by_every_command_that_reads_one(
-    name: str, call: Call, tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_broken_file_is_refused_by_every_command_that_reads_one(name, call, tiny_cohort, tmp_path):
     source = tiny_cohort / "subjects" / "sub-0006" / "degraded.nii.gz"
     message = twelve_bad_files(tmp_path, gzip.decompress(source.read_bytes()))[name]
     bad = tmp_path / name
@@ -205,9 +197,7 @@ def test_broken_file_is_refused_by_every_command_that_reads_one(
     call("pet", "low-dose", "--image", source, "--mu-map", bad, "--output", out).refused(str(bad), message)
 
 
-def test_image_without_a_head_is_named_by_the_simulation(
-    call: Call, tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_image_without_a_head_is_named_by_the_simulation(call, tiny_cohort, tmp_path):
     source = nibabel.load(tiny_cohort / "subjects" / "sub-0006" / "degraded.nii.gz")
     nibabel.save(nibabel.Nifti1Image(np.zeros(source.shape, np.float32), source.affine), tmp_path / "e.nii")
     ended = call("pet", "low-dose", "--image", tmp_path / "e.nii", "--output", tmp_path / "out")

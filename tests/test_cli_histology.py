@@ -37,7 +37,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_from_slides_to_tables(call: Call, weights: Path, tmp_path: Path) -> None:
+def test_from_slides_to_tables(call, weights, tmp_path):
     cohort, restored, evaluation = (tmp_path / name for name in ("cohort", "restored", "evaluation"))
     cut = call("histology", "tiles", "--output", cohort)
     assert cut.code == 0, cut.err
@@ -66,7 +66,7 @@ def test_from_slides_to_tables(call: Call, weights: Path, tmp_path: Path) -> Non
     assert found.out.split("### Paired")[0].strip() in compared.out
 
 
-def test_slide_is_reduced_and_restored(call: Call, weights: Path, tmp_path: Path) -> None:
+def test_slide_is_reduced_and_restored(call, weights, tmp_path):
     random = np.random.default_rng(0)
     picture = random.integers(40, 220, (40, 60, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     Image.fromarray(picture).save(tmp_path / "slide.png")
@@ -84,7 +84,7 @@ def test_slide_is_reduced_and_restored(call: Call, weights: Path, tmp_path: Path
     refused.refused(str(low))
 
 
-def test_mistakes_end_with_their_remedy(call: Call, tmp_path: Path) -> None:
+def test_mistakes_end_with_their_remedy(call, tmp_path):
     (tmp_path / "slides").mkdir()
     picture = Image.fromarray(np.full((300, 300, 3), 200, np.uint8))
     for name in ("a", "b", "c"):
@@ -117,7 +117,7 @@ def test_mistakes_end_with_their_remedy(call: Call, tmp_path: Path) -> None:
         )
 
 
-def test_slides_that_cannot_serve_are_all_named(call: Call, tmp_path: Path) -> None:
+def test_slides_that_cannot_serve_are_all_named(call, tmp_path):
     picture = Image.fromarray(np.full((300, 300, 3), 200, np.uint8))
     for name in ("a", "b", "c"):
         picture.save(tmp_path / f"{name}.png")
@@ -198,9 +198,7 @@ def break_slides(folder: Path) -> dict[str, str]:
     }
 
 
-def test_bad_slides_of_a_folder_are_listed_and_the_others_restored(
-    restore: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_bad_slides_of_a_folder_are_listed_and_the_others_restored(restore, tmp_path):
     folder = tmp_path / "slides"
     folder.mkdir()
     broken = break_slides(folder)
@@ -229,7 +227,7 @@ def test_bad_slides_of_a_folder_are_listed_and_the_others_restored(
     assert ages == {path: path.stat().st_mtime_ns for path in ages}
 
 
-def test_restoring_takes_the_options_of_slides(restore: Callable[..., Ended], tmp_path: Path) -> None:
+def test_restoring_takes_the_options_of_slides(restore, tmp_path):
     picture = np.full((320, 320, 3), 244, np.uint8)
     picture[:64, :64] = PIXELS
     slide = write_svs(tmp_path / "a.svs", picture)
@@ -254,9 +252,7 @@ def test_restoring_takes_the_options_of_slides(restore: Callable[..., Ended], tm
     restore(table, "--slide-microns-per-pixel", 2).refused("a manifest states the resolution of its tiles")
 
 
-def test_resolution_that_was_given_holds_where_none_is_stated(
-    restore: Callable[..., Ended], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_resolution_that_was_given_holds_where_none_is_stated(restore, tmp_path, caplog):
     folder = tmp_path / "slides"
     folder.mkdir()
     write_svs(folder / "stated.svs", mpp="1")
@@ -281,9 +277,7 @@ def test_resolution_that_was_given_holds_where_none_is_stated(
     restore(folder, "--microns-per-pixel", 0.002).refused("as millimeters it would be 2")
 
 
-def test_what_is_not_shown_or_followed_is_said_and_kept(
-    restore: Callable[..., Ended], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_not_shown_or_followed_is_said_and_kept(restore, tmp_path, caplog):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     path = tmp_path / "a.tiff"
     with tifffile.TiffWriter(path) as writer:
@@ -299,9 +293,7 @@ def test_what_is_not_shown_or_followed_is_said_and_kept(
         assert slide.icc_profile == profile
 
 
-def test_restored_tiles_carry_the_color_profile(
-    restore: Callable[..., Ended], call: Call, tmp_path: Path
-) -> None:
+def test_restored_tiles_carry_the_color_profile(restore, call, tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     noise = np.random.default_rng(0).normal(0, 25, (64, 64, 1))
     stained = np.clip(np.array([190, 110, 160]) + noise, 0, 255).astype(np.uint8)
@@ -317,7 +309,7 @@ def test_restored_tiles_carry_the_color_profile(
         assert picture.info["icc_profile"] == profile
 
 
-def test_full_disk_is_told_and_the_slide_continued(restore: Callable[..., Ended], tmp_path: Path) -> None:
+def test_full_disk_is_told_and_the_slide_continued(restore, tmp_path):
     resource = pytest.importorskip("resource")
     slide = write_svs(tmp_path / "a.svs", np.tile(PIXELS, (4, 4, 1)))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -336,9 +328,7 @@ def test_full_disk_is_told_and_the_slide_continued(restore: Callable[..., Ended]
     ]
 
 
-def test_tiles_are_cut_at_the_resolution_that_holds(
-    call: Call, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_tiles_are_cut_at_the_resolution_that_holds(call, tmp_path, caplog):
     noise = np.random.default_rng(0).normal(0, 25, (128, 128, 1))
     stained = np.clip(np.array([190, 110, 160]) + noise, 0, 255).astype(np.uint8)
     write_svs(tmp_path / "stated.svs", stained, mpp="0.5")
@@ -379,7 +369,7 @@ def test_tiles_are_cut_at_the_resolution_that_holds(
     )
 
 
-def test_full_disk_ends_the_cutting_of_tiles_at_once(call: Call, tmp_path: Path) -> None:
+def test_full_disk_ends_the_cutting_of_tiles_at_once(call, tmp_path):
     resource = pytest.importorskip("resource")
     for seed, name in enumerate(("a", "b")):
         noise = np.random.default_rng(seed).normal(0, 25, (128, 128, 1))

@@ -108,7 +108,7 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_pages_have_what_the_tests_below_look_for() -> None:
+def test_pages_have_what_the_tests_below_look_for():
     assert len(PAGES) >= 7
     assert len(OURS) >= 20
     assert len(MONAI) >= 2
@@ -117,7 +117,7 @@ def test_pages_have_what_the_tests_below_look_for() -> None:
 
 
 @pytest.mark.parametrize(("place", "words"), OURS, ids=[place for place, _ in OURS])
-def test_command_parses(place: str, words: list[str]) -> None:
+def test_command_parses(place, words):
     context = parse_command(words)
     if context.info_name == "medrestore train":
         require_known_training(context)
@@ -133,13 +133,13 @@ def test_command_parses(place: str, words: list[str]) -> None:
         ("medrestore train amyloid_pet_taskgan --variant unet", "no such overlay"),
     ],
 )
-def test_command_that_is_wrong_does_not_parse(words: str, message: str) -> None:
+def test_command_that_is_wrong_does_not_parse(words, message):
     with pytest.raises(Exception, match=message):
         require_known_training(parse_command(shlex.split(words)))
 
 
 @pytest.mark.parametrize(("place", "words"), MONAI, ids=[place for place, _ in MONAI])
-def test_monai_command_names_files_and_keys_that_exist(place: str, words: list[str]) -> None:
+def test_monai_command_names_files_and_keys_that_exist(place, words):
     """Files lie in the bundle that the page asks medrestore for; nothing of a checkout is named."""
     page, _, line = place.rpartition(":")
     block = (ROOT / page).read_text(encoding="utf-8").splitlines()[int(line) - 1 : int(line) + 3]
@@ -156,14 +156,14 @@ def test_monai_command_names_files_and_keys_that_exist(place: str, words: list[s
     assert set(given) <= known
 
 
-def test_make_commands_name_targets_that_exist() -> None:
+def test_make_commands_name_targets_that_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     asked = [word for _, words in COMMANDS if words[0] == "make" for word in words[1:] if "=" not in word]
     assert {"demo", "test"} <= set(asked) <= targets
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_relative_links_lead_somewhere(page: Path) -> None:
+def test_relative_links_lead_somewhere(page):
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"https?://|mailto:", target):
@@ -186,7 +186,7 @@ METHODS = rows_of("README.md", "Methods")
 
 
 @pytest.mark.parametrize("cells", METHODS, ids=[cells[0].split(",")[0] for cells in METHODS])
-def test_method_has_its_code_its_keys_and_its_result(cells: list[str]) -> None:
+def test_method_has_its_code_its_keys_and_its_result(cells):
     """That files and headings exist, the test of links says."""
     _, equation, code, keys, result = cells
     named = re.findall(r"`(medrestore[\w.]+)`", code)
@@ -201,7 +201,7 @@ def test_method_has_its_code_its_keys_and_its_result(cells: list[str]) -> None:
         assert set(settings) <= {*known, *known["parameters"]}
 
 
-def test_what_holds_a_claim_is_there() -> None:
+def test_what_holds_a_claim_is_there():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     holding = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page)
     assert len(holding) > 5
@@ -209,7 +209,7 @@ def test_what_holds_a_claim_is_there() -> None:
         assert f"\ndef {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
 
 
-def test_floor_plan_names_all_rooms_and_no_other() -> None:
+def test_floor_plan_names_all_rooms_and_no_other():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     plan = page.split("```")[1].partition("\nmedrestore/\n")[2].partition("\nbundles/")[0]
     rooms = set(re.findall(r"^  (\w+)(?:/|\.py) ", plan, re.MULTILINE))
@@ -219,7 +219,7 @@ def test_floor_plan_names_all_rooms_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_page_speaks_of_no_machine_and_no_ticket(page: Path) -> None:
+def test_page_speaks_of_no_machine_and_no_ticket(page):
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"/(?:work|tmp|root|home/\w+|Users/\w+)/\S*|\bissue \d+|(?<![\w&])#\d+", text) == []
 
@@ -246,13 +246,13 @@ def place_to_run(tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("page", "line", "code"), PYTHON, ids=[f"{name_of(page)}:{line}" for page, line, _ in PYTHON]
 )
-def test_python_block_runs(page: Path, line: int, code: str, place_to_run: Path) -> None:
+def test_python_block_runs(page, line, code, place_to_run):
     # Blank lines in front: a traceback then names the page's own line.
     exec(compile("\n" * line + code, name_of(page), "exec"), {"__name__": "__main__"})  # noqa: S102
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_doctests(name: str) -> None:
+def test_doctests(name):
     results = doctest.testmod(importlib.import_module(name))
     assert results.attempted > 0
     assert results.failed == 0

@@ -16,7 +16,7 @@ from medrestore.endings import end_as_our_own, ending_of
 CONFIGS = Path(__file__).parents[1] / "bundles" / "amyloid_pet_taskgan" / "configs"
 
 
-def test_a_fault_of_the_program_is_no_mistake() -> None:
+def test_a_fault_of_the_program_is_no_mistake():
     assert ending_of(RuntimeError("no")) is None
     try:
         raise RuntimeError("Failed to instantiate component") from InputError("seed must be 1")
@@ -32,7 +32,7 @@ def test_a_fault_of_the_program_is_no_mistake() -> None:
         TypeError("'<=' not supported between instances of 'float' and 'str'"),
     ],
 )
-def test_what_an_optimizer_refuses_is_the_users(refusal: Exception) -> None:
+def test_what_an_optimizer_refuses_is_the_users(refusal):
     try:
         raise RuntimeError(
             "Failed to instantiate component 'torch.optim.Adam' with keywords: lr"
@@ -46,7 +46,7 @@ def test_what_an_optimizer_refuses_is_the_users(refusal: Exception) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.ENOENT, errno.EIO, errno.ESTALE, errno.EMFILE])
-def test_what_the_operating_system_refuses_is_told_with_its_file(code: int) -> None:
+def test_what_the_operating_system_refuses_is_told_with_its_file(code):
     try:
         raise RuntimeError("Failed to evaluate") from OSError(code, os.strerror(code), "/proc/run")
     except RuntimeError as error:
@@ -56,9 +56,7 @@ def test_what_the_operating_system_refuses_is_told_with_its_file(code: int) -> N
     assert ending[1].startswith(f"error: /proc/run: {os.strerror(code)}")
 
 
-def test_hook_shows_a_fault_of_the_program_as_before(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_hook_shows_a_fault_of_the_program_as_before(monkeypatch, capsys):
     shown: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda _, error, __: shown.append(error))
     end_as_our_own()
@@ -70,7 +68,7 @@ def test_hook_shows_a_fault_of_the_program_as_before(
     assert capsys.readouterr().err == "error: seed must be 1\n"
 
 
-def test_command_line_of_monai_ends_as_ours(tmp_path: Path) -> None:
+def test_command_line_of_monai_ends_as_ours(tmp_path):
     (tmp_path / "mine.yaml").write_text("learning_rate: 1e-4\n")
     files = f"['{CONFIGS / 'train.yaml'}','mine.yaml']"
     ended = subprocess.run(

@@ -22,7 +22,7 @@ from medrestore.files import (
 USER_VARIABLES = ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME")
 
 
-def test_a_failed_write_keeps_the_old_file_and_leaves_no_trace(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_trace(tmp_path):
     path = tmp_path / "result.csv"
     path.write_text("old")
 
@@ -37,7 +37,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_trace(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
+def test_a_full_disk_is_named(tmp_path):
     path = tmp_path / "model.pt"
     path.write_text("old")
 
@@ -51,13 +51,13 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-def test_other_errors_pass(tmp_path: Path) -> None:
+def test_other_errors_pass(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "never-written"):
         pass
 
 
 @pytest.mark.parametrize("name", ["ä" * 124 + ".nii.gz", "x" * 252 + ".nii"[:3]])
-def test_a_name_of_any_length_that_a_file_can_have_is_written(name: str, tmp_path: Path) -> None:
+def test_a_name_of_any_length_that_a_file_can_have_is_written(name, tmp_path):
     assert len(name.encode()) == 255
     with atomic_path(tmp_path / name) as temporary:
         assert temporary.suffix == Path(name).suffix
@@ -72,7 +72,7 @@ def test_a_name_of_any_length_that_a_file_can_have_is_written(name: str, tmp_pat
     assert beside(tmp_path / name, ".partial-1-") != beside(tmp_path / other, ".partial-1-")
 
 
-def test_checksum_of_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_checksum_of_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none: no such file$"):
         sha256_file(tmp_path / "none")
     with pytest.raises(InputError, match=r"is a folder$"):
@@ -81,12 +81,12 @@ def test_checksum_of_what_is_no_file_is_refused(tmp_path: Path) -> None:
         sha256_file(tmp_path / ("x" * 300))
 
 
-def test_sha256(tmp_path: Path) -> None:
+def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc" * 1_000_000)
     assert sha256_file(tmp_path / "a") == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
 
 
-def test_folder_with_other_things_is_refused(tmp_path: Path) -> None:
+def test_folder_with_other_things_is_refused(tmp_path):
     assert require_empty_folder(tmp_path / "new" / "run", belongs="run").is_dir()
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(InputError, match="nothing is overwritten"):
@@ -97,7 +97,7 @@ def test_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     assert require_empty_folder(tmp_path, belongs="run", marker="run.json") == tmp_path
 
 
-def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+def test_one_process_at_a_time_works_in_a_folder(tmp_path):
     with only_process(tmp_path / "run", work="training"):
         # A lock of the operating system belongs to the open file: another one stands for another process.
         with (
@@ -113,9 +113,7 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError()])
-def test_a_file_system_without_locks_is_worked_in(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_locks_is_worked_in(error, tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise error
 
@@ -124,7 +122,7 @@ def test_a_file_system_without_locks_is_worked_in(
         (tmp_path / "done").touch()
 
 
-def test_files_that_others_write_first_are_tolerated_by_name(tmp_path: Path) -> None:
+def test_files_that_others_write_first_are_tolerated_by_name(tmp_path):
     (tmp_path / "config_20261128_101112.json").touch()
     require_empty_folder(tmp_path, belongs="training", tolerated=["config_[0-9]*_[0-9]*.json"])
     (tmp_path / "notes.json").touch()
@@ -132,7 +130,7 @@ def test_files_that_others_write_first_are_tolerated_by_name(tmp_path: Path) -> 
         require_empty_folder(tmp_path, belongs="training", tolerated=["config_[0-9]*_[0-9]*.json"])
 
 
-def test_a_user_whom_nobody_knows_has_a_name_and_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_whom_nobody_knows_has_a_name_and_no_home(monkeypatch):
     import pwd
 
     def unknown(_: object) -> None:
@@ -150,7 +148,7 @@ def test_a_user_whom_nobody_knows_has_a_name_and_no_home(monkeypatch: pytest.Mon
         with_home("~/run")
 
 
-def test_a_user_who_is_known_keeps_name_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_who_is_known_keeps_name_and_home(monkeypatch):
     monkeypatch.setenv("HOME", "/srv/somebody")
     monkeypatch.setenv("LOGNAME", "somebody")
     before = dict(os.environ)
@@ -160,7 +158,7 @@ def test_a_user_who_is_known_keeps_name_and_home(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", ["folder", "file/below.csv"])
-def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_place_where_no_file_can_be_is_refused(tmp_path, name):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     with (
@@ -170,7 +168,7 @@ def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, name: str) -> N
         pass
 
 
-def test_a_home_that_nobody_wrote_out_is_no_folder() -> None:
+def test_a_home_that_nobody_wrote_out_is_no_folder():
     for path in ("~", "~/run", Path("~/run")):
         with pytest.raises(InputError, match=r"begins with ~, .* Remedy: write the home folder out"):
             require_empty_folder(path, belongs="run")

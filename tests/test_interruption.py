@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from command_line import Ended
 
 from medrestore.interruption import Terminated, terminated_as_interrupted
 
 
-def test_sigterm_is_raised_in_the_block_and_the_second_one_is_passed_over() -> None:
+def test_sigterm_is_raised_in_the_block_and_the_second_one_is_passed_over():
     with pytest.raises(Terminated), terminated_as_interrupted():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -23,7 +20,7 @@ def test_sigterm_is_raised_in_the_block_and_the_second_one_is_passed_over() -> N
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_handler_of_somebody_else_stays() -> None:
+def test_a_handler_of_somebody_else_stays():
     came: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
     try:
@@ -34,7 +31,7 @@ def test_a_handler_of_somebody_else_stays() -> None:
     assert came == [signal.SIGTERM]
 
 
-def test_threads_that_get_no_signals_are_left_alone() -> None:
+def test_threads_that_get_no_signals_are_left_alone():
     def work() -> None:
         with terminated_as_interrupted():
             pass
@@ -46,13 +43,7 @@ def test_threads_that_get_no_signals_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_command_line_ends_with_the_code_of_the_signal(
-    number: signal.Signals,
-    code: int,
-    call: Callable[..., Ended],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+def test_the_command_line_ends_with_the_code_of_the_signal(number, code, call, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "medrestore.domains.amyloid_pet.simulate.cohort.simulate_cohort",
         lambda *_, **__: os.kill(os.getpid(), number),

@@ -25,9 +25,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_log_file_gets_a_line_a_minute_and_the_last(
-    clock: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_log_file_gets_a_line_a_minute_and_the_last(clock, capsys):
     with progress_bar(total=300, desc="restoring", unit="volume") as bar:
         for _ in range(300):
             clock[0] += 1.0
@@ -46,21 +44,19 @@ def test_log_file_gets_a_line_a_minute_and_the_last(
     ]
 
 
-def test_short_work_says_once_that_it_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_work_says_once_that_it_is_done(capsys):
     assert list(progress_bar(range(3), desc="tiles", unit="slide")) == [0, 1, 2]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("tiles: 100%")
 
 
 @pytest.mark.parametrize("options", [{"disable": True}, {"leave": False}])
-def test_what_is_not_to_stay_leaves_nothing(
-    options: dict[str, bool], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_not_to_stay_leaves_nothing(options, capsys):
     list(progress_bar(range(3), **options))
     assert capsys.readouterr().err == ""
 
 
-def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_gets_a_bar(monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr("sys.stderr", terminal)
@@ -69,7 +65,7 @@ def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal.getvalue().startswith("\rtiles:   0%")
 
 
-def test_there_is_one_way_to_show_progress() -> None:
+def test_there_is_one_way_to_show_progress():
     others = [
         path.relative_to(PACKAGE)
         for path in PACKAGE.rglob("*.py")
@@ -87,9 +83,7 @@ def test_there_is_one_way_to_show_progress() -> None:
         (IndexError("a fault of the program"), 2),
     ],
 )
-def test_engine_announces_faults_of_the_program_alone(
-    error: BaseException, told: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_engine_announces_faults_of_the_program_alone(error, told, caplog):
     caplog.set_level(logging.INFO)
 
     def iterate(_: Engine, __: object) -> None:

@@ -76,13 +76,13 @@ def said() -> Iterator[tuple[str, str]]:
                     yield option, f"{file.relative_to(PACKAGE)}:{node.lineno}"
 
 
-def test_options_that_messages_name_exist() -> None:
+def test_options_that_messages_name_exist():
     known = set.union(*commands().values(), keys(), OTHERS)
     missing = [f"--{option} in {place}" for option, place in said() if option not in known]
     assert missing == []
 
 
-def test_remedies_of_slides_exist_in_every_command_that_reads_slides() -> None:
+def test_remedies_of_slides_exist_in_every_command_that_reads_slides():
     options = commands()
     for name in ("histology tiles", "restore", "histology reduce"):
         assert set(OF_SLIDES) <= options[name]

@@ -23,7 +23,7 @@ def words_in(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_shared_rooms_know_no_kind_of_image(room: str) -> None:
+def test_shared_rooms_know_no_kind_of_image(room):
     paths = (PACKAGE / room).rglob("*") if room else PACKAGE.glob("*.py")
     files = [path for path in paths if path.is_file() and path.suffix != ".pyc"]
     assert files
@@ -31,7 +31,7 @@ def test_shared_rooms_know_no_kind_of_image(room: str) -> None:
     assert {path: lines for path, lines in found.items() if lines} == {}
 
 
-def test_a_word_of_a_kind_of_image_is_found() -> None:
+def test_a_word_of_a_kind_of_image_is_found():
     text = '''
     """Return the name of a Tile.
 

@@ -74,18 +74,18 @@ TASKS = [
 
 
 @pytest.mark.parametrize(("build", "batch", "train"), STEPS)
-def test_step_keeps_the_contract(build, batch, train) -> None:
+def test_step_keeps_the_contract(build, batch, train):
     losses = check_step(build(), Stage("stage", 1, train), batch)
     assert losses
 
 
 @pytest.mark.parametrize(("network", "images", "labels"), TASKS)
-def test_task_network_keeps_the_contract(network, images, labels) -> None:
+def test_task_network_keeps_the_contract(network, images, labels):
     check_task_network(network, images, labels)
 
 
 @pytest.mark.parametrize("name", [point.name for point in own_kinds()])
-def test_kind_of_image_keeps_the_contract(name: str) -> None:
+def test_kind_of_image_keeps_the_contract(name):
     check_domain(name)
 
 
@@ -103,20 +103,18 @@ def test_kind_of_image_keeps_the_contract(name: str) -> None:
         (Domain("ct", Metrics(FIDELITY)), "nothing restores it"),
     ],
 )
-def test_what_a_kind_of_image_lacks_is_told(
-    domain: Domain, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_kind_of_image_lacks_is_told(domain, reason, monkeypatch):
     monkeypatch.setattr(testing, "domain_called", lambda _: domain)
     with pytest.raises(AssertionError, match=reason):
         check_domain("ct")
 
 
-def test_everything_in_the_package_has_a_case() -> None:
+def test_everything_in_the_package_has_a_case():
     assert set(defined_classes(methods, Step)) == {type(build()) for build, _, _ in STEPS}
     assert set(defined_classes(tasks, nn.Module)) == {type(network) for network, _, _ in TASKS}
 
 
-def test_what_breaks_a_contract_is_told() -> None:
+def test_what_breaks_a_contract_is_told():
     class Unfrozen(Supervised):
         def step(self, engine, batch):
             other = self.networks["other"](batch["image"]).mean()

@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,7 +19,6 @@ from medrestore.networks.weights import load_file
 from medrestore.tracking.store import open_client
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "amyloid_pet_taskgan"
-Training = Callable[..., tuple[Path, dict[str, Any]]]
 
 
 def config_files(*variants: str) -> str:
@@ -30,7 +27,7 @@ def config_files(*variants: str) -> str:
     return str([str(path) for path in files])
 
 
-def test_pretrained_task_network_is_where_the_training_starts(tiny_training: Training) -> None:
+def test_pretrained_task_network_is_where_the_training_starts(tiny_training):
     task, _ = tiny_training("task")
     observer, _ = tiny_training("observer")
     weights = {"task_weights": str(task / "model.pt"), "observer": str(observer / "model.pt")}
@@ -47,7 +44,7 @@ def test_pretrained_task_network_is_where_the_training_starts(tiny_training: Tra
     assert "joint/loss" not in recorded  # it is joint/generator
 
 
-def test_paper_teaches_the_task_network_beside_the_generator(tiny_training: Training) -> None:
+def test_paper_teaches_the_task_network_beside_the_generator(tiny_training):
     weights = {"task_weights": str(tiny_training("task")[0] / "model.pt")}
     folder, before = tiny_training("paper", **weights)
     assert learned(folder, before) == {"generator", "discriminator", "task"}
@@ -57,12 +54,7 @@ def test_paper_teaches_the_task_network_beside_the_generator(tiny_training: Trai
 
 
 @pytest.mark.slow
-def test_monai_trains_the_same_network(
-    tiny_training: Training,
-    tmp_path: Path,
-    tiny_overrides: dict[str, Any],
-    one_thread: dict[str, str],
-) -> None:
+def test_monai_trains_the_same_network(tiny_training, tmp_path, tiny_overrides, one_thread):
     """``python -m monai.bundle run`` gives what :func:`open_bundle` gives, bit for bit."""
     output = tmp_path / "run"
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config_files("demo", "l1")]
@@ -81,9 +73,7 @@ def test_monai_trains_the_same_network(
 
 
 @pytest.mark.parametrize("overlay", ["l1", "taskgan"])
-def test_restores_the_test_split_on_the_source_grid(
-    overlay: str, tiny_training: Training, tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_restores_the_test_split_on_the_source_grid(overlay, tiny_training, tiny_cohort, tmp_path):
     weights = tiny_training(overlay)[0] / "model.pt"
     written = restored(BUNDLE, weights, output=tmp_path / "restored", dataset_dir=str(tiny_cohort))
     rows = split_rows(pair_schema().read(tiny_cohort / "manifest.csv"), "test")
@@ -95,9 +85,7 @@ def test_restores_the_test_split_on_the_source_grid(
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
-    tmp_path: Path, tiny_overrides: dict[str, Any], one_thread: dict[str, str]
-) -> None:
+def test_two_processes_learn_what_one_learns_from_the_doubled_batch(tmp_path, tiny_overrides, one_thread):
     # Instance norm and no dropout: nothing depends on which other slices a process has.
     common = {
         **tiny_overrides,
@@ -134,9 +122,7 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(
 
 
 @pytest.mark.slow
-def test_sigterm_closes_the_record_and_says_how_to_continue(
-    tiny_overrides: dict[str, Any], tmp_path: Path
-) -> None:
+def test_sigterm_closes_the_record_and_says_how_to_continue(tiny_overrides, tmp_path):
     """As a scheduler sends it at a time limit."""
     given = {
         **tiny_overrides,

@@ -29,19 +29,19 @@ def every_bundle(function: Any) -> Any:
     return pytest.mark.parametrize("bundle", FOUND, ids=lambda path: path.name)(function)
 
 
-def test_there_are_bundles() -> None:
+def test_there_are_bundles():
     assert "amyloid_pet_taskgan" in [path.name for path in FOUND]
 
 
 @pytest.mark.filterwarnings("ignore:No hash value provided")  # the schema is in the repository
 @every_bundle
-def test_metadata_are_valid(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metadata_are_valid(bundle, monkeypatch):
     meta_file = bundle / "configs" / "metadata.json"
     monai_bundle(monkeypatch, "verify_metadata", "--meta_file", meta_file, "--filepath", SCHEMA)
 
 
 @pytest.mark.filterwarnings("ignore:No hash value provided")
-def test_metadata_check_finds_a_fault(tmp_path: Path) -> None:
+def test_metadata_check_finds_a_fault(tmp_path):
     metadata = json.loads((FOUND[0] / "configs" / "metadata.json").read_text())
     del metadata["network_data_format"]["inputs"]["image"]["num_channels"]
     (tmp_path / "metadata.json").write_text(json.dumps(metadata))
@@ -51,15 +51,13 @@ def test_metadata_check_finds_a_fault(tmp_path: Path) -> None:
 
 @every_bundle
 @pytest.mark.parametrize("config", ["train", "inference"])
-def test_network_takes_and_gives_what_the_metadata_say(
-    bundle: Path, config: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_network_takes_and_gives_what_the_metadata_say(bundle, config, monkeypatch):
     folder = bundle / "configs"
     arguments = ["--meta_file", folder / "metadata.json", "--config_file", folder / f"{config}.yaml"]
     monai_bundle(monkeypatch, "verify_net_in_out", "network_def", *arguments, "--device", "cpu")
 
 
-def test_network_check_finds_a_fault() -> None:
+def test_network_check_finds_a_fault():
     folder = FOUND[0] / "configs"
     files = {"meta_file": str(folder / "metadata.json"), "config_file": str(folder / "inference.yaml")}
     change = {"generator_channels": [2] * 8, "_meta_::network_data_format::outputs::pred::num_channels": 2}
@@ -71,7 +69,7 @@ def test_network_check_finds_a_fault() -> None:
 @pytest.mark.parametrize(
     ("network", "form"), [("discriminator", "discriminator_data_format"), ("task", "task_data_format")]
 )
-def test_other_networks_take_and_give_what_the_metadata_say(bundle: Path, network: str, form: str) -> None:
+def test_other_networks_take_and_give_what_the_metadata_say(bundle, network, form):
     parser = ConfigParser(ConfigParser.load_config_file(bundle / "configs" / "train.yaml"))
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
     if network not in parser:
@@ -87,7 +85,7 @@ def test_other_networks_take_and_give_what_the_metadata_say(bundle: Path, networ
 
 
 @every_bundle
-def test_training_and_inference_agree(bundle: Path) -> None:
+def test_training_and_inference_agree(bundle):
     train, inference = (bundle_configuration(bundle, name) for name in ("train", "inference"))
     assert not set(train) & set(train["parameters"])  # a number is named by itself
     train = by_short_names(train)
@@ -105,7 +103,7 @@ def test_training_and_inference_agree(bundle: Path) -> None:
 
 @every_bundle
 @pytest.mark.parametrize("config", ["train", "inference"])
-def test_configuration_holds_no_code_and_no_foreign_component(bundle: Path, config: str) -> None:
+def test_configuration_holds_no_code_and_no_foreign_component(bundle, config):
     text = (bundle / "configs" / f"{config}.yaml").read_text()
     assert "lambda " not in text
     targets = re.findall(r"_target_: ([\w.]+)", text)
@@ -115,7 +113,7 @@ def test_configuration_holds_no_code_and_no_foreign_component(bundle: Path, conf
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: f"{path.parents[1].name}/{path.stem}")
-def test_overlay_has_keys_of_the_training_only(overlay: Path) -> None:
+def test_overlay_has_keys_of_the_training_only(overlay):
     known = ConfigParser.load_config_file(overlay.parents[1] / "configs" / "train.yaml")
     given = ConfigParser.load_config_file(overlay)
     assert given
@@ -127,7 +125,7 @@ def test_overlay_has_keys_of_the_training_only(overlay: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "key"), [("train", "device"), ("train", "dataset_dir"), ("inference", "network_def")]
 )
-def test_missing_required_key_is_found(bundle: Path, config: str, key: str, tmp_path: Path) -> None:
+def test_missing_required_key_is_found(bundle, config, key, tmp_path):
     content = ConfigParser.load_config_file(bundle / "configs" / f"{config}.yaml")
     del content[key]
     (tmp_path / "configs").mkdir()
@@ -143,7 +141,7 @@ def test_missing_required_key_is_found(bundle: Path, config: str, key: str, tmp_
 
 
 @every_bundle
-def test_key_that_is_not_known_is_refused_in_overlay_and_override(bundle: Path, tmp_path: Path) -> None:
+def test_key_that_is_not_known_is_refused_in_overlay_and_override(bundle, tmp_path):
     with pytest.raises(InputError, match=r"train\.yaml has no key 'sed'; did you mean 'seed'\?"):
         open_bundle(bundle, "train", overrides={"sed": 1})
     (tmp_path / "mine.yaml").write_text("outputdir: somewhere\n")
@@ -152,7 +150,7 @@ def test_key_that_is_not_known_is_refused_in_overlay_and_override(bundle: Path, 
 
 
 @every_bundle
-def test_license_and_documents_are_there(bundle: Path) -> None:
+def test_license_and_documents_are_there(bundle):
     for name in ("LICENSE", "docs/README.md", "docs/data_license.txt"):
         assert (bundle / name).stat().st_size > 200, name
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +17,10 @@ from medrestore.networks.weights import load_file
 from medrestore.tracking.store import open_client
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "histology_srgan"
-Training = Callable[..., tuple[Path, dict[str, Any]]]
 SEEDED_VGG = {"_target_": "medrestore.networks.vgg.VGG19Features", "layer": 4, "seed": 0}
 
 
-def test_terms_of_the_loss_are_those_of_the_variant(tiny_histology_training: Training) -> None:
+def test_terms_of_the_loss_are_those_of_the_variant(tiny_histology_training):
     terms = {}
     for overlay in ("e", "sqe"):
         folder, _ = tiny_histology_training(overlay, "demo", batches_per_epoch=10)
@@ -32,7 +29,7 @@ def test_terms_of_the_loss_are_those_of_the_variant(tiny_histology_training: Tra
     assert terms == {"e": common, "sqe": {*common, "structure"}}
 
 
-def test_pretrained_encoder_is_kept(tiny_histology_training: Training) -> None:
+def test_pretrained_encoder_is_kept(tiny_histology_training):
     weights = tiny_histology_training("autoencoder")[0] / "model.pt"
     folder, before = tiny_histology_training("qe", encoder_weights=str(weights))
     pretrained = load_file(weights)["networks"]["encoder"]["state"]
@@ -43,8 +40,8 @@ def test_pretrained_encoder_is_kept(tiny_histology_training: Training) -> None:
 
 
 def test_corruption_changes_what_is_learned_and_nothing_else(
-    tiny_histology_training: Training, tiny_histology_overrides: dict[str, Any], trainings: Path
-) -> None:
+    tiny_histology_training, tiny_histology_overrides, trainings
+):
     clean, start = tiny_histology_training("sqe")
     folder, same_start = tiny_histology_training("sqe", "demo", "demo", corruption_fraction=0.5)
     assert all(torch.equal(v, same_start[n][k]) for n, net in start.items() for k, v in net.items())
@@ -54,16 +51,14 @@ def test_corruption_changes_what_is_learned_and_nothing_else(
     assert recorded_run.data.params["corruption_fraction"] == "0.5"
 
 
-def test_srgan_learns_by_vgg_and_does_not_store_it(tiny_histology_training: Training) -> None:
+def test_srgan_learns_by_vgg_and_does_not_store_it(tiny_histology_training):
     folder, _ = tiny_histology_training("srgan", encoder=SEEDED_VGG)
     networks = load_file(folder / "checkpoint.pt")["step"]["networks"]
     assert networks["encoder"] == {}
     assert load_file(folder / "checkpoint.pt")["epoch"] == 2  # no stage of an autoencoder
 
 
-def test_srgan_without_weights_says_how_to_get_them(
-    tiny_histology_overrides: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_srgan_without_weights_says_how_to_get_them(tiny_histology_overrides, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
     overrides = {**tiny_histology_overrides, "output_dir": str(tmp_path / "run")}
     workflow = open_bundle(BUNDLE, "train", variants=["demo", "srgan"], overrides=overrides)
@@ -75,9 +70,7 @@ def test_srgan_without_weights_says_how_to_get_them(
     assert "https://download.pytorch.org/models/" in said
 
 
-def test_restores_the_tiles_of_the_test_split(
-    tiny_histology_training: Training, tiny_tiles: Path, tmp_path: Path
-) -> None:
+def test_restores_the_tiles_of_the_test_split(tiny_histology_training, tiny_tiles, tmp_path):
     weights = tiny_histology_training("sqe")[0] / "model.pt"
     written = restored(BUNDLE, weights, output=tmp_path / "restored", dataset_dir=str(tiny_tiles))
     assert len(written) > 4

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import pytest
@@ -18,16 +16,15 @@ from medrestore.networks.weights import load_file, load_network
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "multicontrast_mri_taskgan"
 CONTRASTS = ["t1w", "t2_flair", "pdw"]
-Training = Callable[..., tuple[Path, dict[str, Any]]]
 
 
-def test_models_say_their_contrasts(tiny_mri_training: Training) -> None:
+def test_models_say_their_contrasts(tiny_mri_training):
     for overlay, contrasts, neighbors in (("l1", CONTRASTS, 1), ("segmenter", ["t2_flair"], 0)):
         model = load_file(tiny_mri_training(overlay)[0] / "model.pt")
         assert (model["contrasts"], model["neighbors"]) == (contrasts, neighbors)
 
 
-def test_generators_learn_for_equally_many_iterations(tiny_mri_training: Training) -> None:
+def test_generators_learn_for_equally_many_iterations(tiny_mri_training):
     epochs = {
         name: load_file(tiny_mri_training(name)[0] / "checkpoint.pt")["epoch"]
         for name in ("l1", "gan", "taskgan")
@@ -35,7 +32,7 @@ def test_generators_learn_for_equally_many_iterations(tiny_mri_training: Trainin
     assert epochs == {"l1": 4, "gan": 4, "taskgan": 1 + 4}
 
 
-def test_task_network_beside_the_generator_is_as_the_first_stage_left_it(tiny_mri_training: Training) -> None:
+def test_task_network_beside_the_generator_is_as_the_first_stage_left_it(tiny_mri_training):
     task, _ = tiny_mri_training("task")
     observer, _ = tiny_mri_training("observer")
     weights = {"task_weights": str(task / "model.pt"), "observer": str(observer / "model.pt")}
@@ -50,7 +47,7 @@ def test_task_network_beside_the_generator_is_as_the_first_stage_left_it(tiny_mr
     assert not any("task_joint" in name for name in curves)
 
 
-def test_joint_update_and_squared_error_are_choices(tiny_mri_training: Training) -> None:
+def test_joint_update_and_squared_error_are_choices(tiny_mri_training):
     task, _ = tiny_mri_training("task")
     folder, before = tiny_mri_training(
         "paper",
@@ -64,9 +61,7 @@ def test_joint_update_and_squared_error_are_choices(tiny_mri_training: Training)
     assert 0 < recorded(folder)["mixed/task_joint"] < 2
 
 
-def test_epochs_of_the_second_stage_hold_one_contrast_each(
-    tiny_mri_overrides: dict[str, Any], trainings: Path, tmp_path: Path
-) -> None:
+def test_epochs_of_the_second_stage_hold_one_contrast_each(tiny_mri_overrides, trainings, tmp_path):
     overrides = {**tiny_mri_overrides, "output_dir": str(tmp_path / "run")}
     overrides["tracking_uri"] = f"sqlite:///{trainings}/mlflow.db"
     workflow = open_bundle(BUNDLE, "train", variants=["demo", "l1"], overrides=overrides)
@@ -90,7 +85,7 @@ def test_epochs_of_the_second_stage_hold_one_contrast_each(
     assert seen[4] == [[0, 1, 2]] * 2
 
 
-def test_segmenter_is_validated_by_dice_and_loads(tiny_mri_training: Training) -> None:
+def test_segmenter_is_validated_by_dice_and_loads(tiny_mri_training):
     folder, _ = tiny_mri_training("segmenter")
     assert 0 <= recorded(folder)["validation_dice"] <= 1
     assert load_network(folder / "model.pt", "segmenter")(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 32, 32)
@@ -98,12 +93,8 @@ def test_segmenter_is_validated_by_dice_and_loads(tiny_mri_training: Training) -
 
 @pytest.mark.parametrize(("overlay", "contrasts"), [("l1", None), ("taskgan", ["pdw"])])
 def test_restores_contrasts_of_the_test_split_on_the_source_grid(
-    overlay: str,
-    contrasts: list[str] | None,
-    tiny_mri_training: Training,
-    tiny_mri_overrides: dict[str, Any],
-    tmp_path: Path,
-) -> None:
+    overlay, contrasts, tiny_mri_training, tiny_mri_overrides, tmp_path
+):
     cohort, weights = tiny_mri_overrides["dataset_dir"], tiny_mri_training(overlay)[0] / "model.pt"
     written = restored(BUNDLE, weights, output=tmp_path / "restored", dataset_dir=cohort, contrasts=contrasts)
     wanted = contrasts or CONTRASTS
@@ -113,9 +104,7 @@ def test_restores_contrasts_of_the_test_split_on_the_source_grid(
 
 
 @pytest.mark.slow
-def test_real_scans_of_other_sequences_are_trained_on(
-    shared_data: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_real_scans_of_other_sequences_are_trained_on(shared_data, tmp_path):
     """T1 with and without contrast agent in, T2 and FLAIR out: a glioma of TCGA, by overrides alone."""
     cohort = tmp_path / "cohort"
     rows = []

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from command_line import Ended
 from trained import learned, require_resumable
 
 from medrestore.engines.bundle import open_bundle
@@ -83,13 +82,13 @@ def overrides(request: pytest.FixtureRequest) -> Callable[[str], dict[str, Any]]
 
 
 @pytest.mark.parametrize("bundle", [path.parents[1] for path in BUNDLES.glob("*/configs/train.yaml")])
-def test_every_overlay_is_tested(bundle: Path) -> None:
+def test_every_overlay_is_tested(bundle):
     case = CASES[bundle.name]
     assert {path.stem for path in (bundle / "variants").glob("*.yaml")} == set(case.learn) | case.modifiers
 
 
 @pytest.mark.parametrize(("bundle", "overlay"), OVERLAYS)
-def test_overlay_teaches_its_networks(bundle: str, overlay: str, training: Callable[[str], Training]) -> None:
+def test_overlay_teaches_its_networks(bundle, overlay, training):
     folder, before = training(bundle)(overlay)
     assert learned(folder, before) == CASES[bundle].learn[overlay]
     model = load_file(folder / "model.pt")
@@ -99,13 +98,7 @@ def test_overlay_teaches_its_networks(bundle: str, overlay: str, training: Calla
 
 @pytest.mark.parametrize("config", ["train", "inference"])
 @pytest.mark.parametrize("bundle", CASES)
-def test_required_properties_are_there(
-    bundle: str,
-    config: str,
-    training: Callable[[str], Training],
-    overrides: Callable[[str], dict[str, Any]],
-    tmp_path: Path,
-) -> None:
+def test_required_properties_are_there(bundle, config, training, overrides, tmp_path):
     given = overrides(bundle)
     numbers, epochs = CASES[bundle].epochs
     if config == "train":
@@ -123,13 +116,7 @@ def test_required_properties_are_there(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bundle", CASES)
-def test_killed_and_resumed_training_is_bit_identical(
-    bundle: str,
-    overrides: Callable[[str], dict[str, Any]],
-    trainings: Path,
-    tmp_path: Path,
-    call: Callable[..., Ended],
-) -> None:
+def test_killed_and_resumed_training_is_bit_identical(bundle, overrides, trainings, tmp_path, call):
     numbers, epochs = CASES[bundle].resumed
     store = f"sqlite:///{trainings}/mlflow.db"
     given = {**overrides(bundle), **numbers, "tracking_uri": store}

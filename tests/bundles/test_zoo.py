@@ -50,7 +50,6 @@ TINY_GENERATORS: dict[str, dict[str, Any]] = {
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`torch.jit:DeprecationWarning", "ignore:No hash value provided", "ignore:parsing config_file"
 )
-Training = Callable[..., tuple[Path, dict[str, Any]]]
 
 
 def every_bundle(function: Any) -> Any:
@@ -90,7 +89,7 @@ def words(overrides: dict[str, Any]) -> list[str]:
 
 
 @every_bundle
-def test_files_are_there_and_small_and_the_version_has_its_change(bundle: Path) -> None:
+def test_files_are_there_and_small_and_the_version_has_its_change(bundle):
     for name in ("LICENSE", "configs/metadata.json", "configs/inference.yaml", "configs/train.yaml"):
         assert (bundle / name).is_file(), name
     assert all(path.stat().st_size <= LARGEST_FILE for path in bundle.rglob("*") if path.is_file())
@@ -103,7 +102,7 @@ def test_files_are_there_and_small_and_the_version_has_its_change(bundle: Path) 
 
 
 @every_bundle
-def test_readme_follows_the_template(bundle: Path) -> None:
+def test_readme_follows_the_template(bundle):
     text = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     headings = re.findall(r"^#.*$", text, re.MULTILINE)
     assert re.match(r"# \w", headings[0])
@@ -112,7 +111,7 @@ def test_readme_follows_the_template(bundle: Path) -> None:
 
 
 @every_bundle
-def test_no_path_of_a_person_or_of_a_folder_above(bundle: Path) -> None:
+def test_no_path_of_a_person_or_of_a_folder_above(bundle):
     for path in bundle.rglob("*.yaml"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"/(home|Users|root|workspace)/", text), path
@@ -121,9 +120,7 @@ def test_no_path_of_a_person_or_of_a_folder_above(bundle: Path) -> None:
 
 
 @every_bundle
-def test_checks_of_the_zoo_pass_from_within_the_bundle(
-    bundle: Path, shelve: Callable[[Path], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checks_of_the_zoo_pass_from_within_the_bundle(bundle, shelve, monkeypatch):
     """Each is the line that the zoo's guide gives, with no path but the bundle's own."""
     tiny = words(shelve(bundle))
     files = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.yaml"]
@@ -140,9 +137,7 @@ def test_checks_of_the_zoo_pass_from_within_the_bundle(
 
 
 @every_bundle
-def test_required_properties_of_inference_are_there(
-    bundle: Path, shelve: Callable[[Path], dict[str, Any]], tmp_path: Path
-) -> None:
+def test_required_properties_of_inference_are_there(bundle, shelve, tmp_path):
     """With a plain state dict of the generator in its place, and one image to restore."""
     overrides = shelve(bundle)
     image = tmp_path / "scan.nii.gz"
@@ -163,12 +158,8 @@ def test_required_properties_of_inference_are_there(
 
 
 def test_trained_weights_are_exported_and_restore_as_a_plain_state_dict(
-    tiny_training: Training,
-    tiny_cohort: Path,
-    shelve: Callable[[Path], dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+    tiny_training, tiny_cohort, shelve, monkeypatch, tmp_path
+):
     weights = tiny_training("l1")[0] / "model.pt"
     model = load_file(weights)
     shelve(BUNDLES / "amyloid_pet_taskgan")
@@ -207,15 +198,13 @@ def test_trained_weights_are_exported_and_restore_as_a_plain_state_dict(
             assert plain.read_bytes() == trained.read_bytes()
 
 
-def test_a_file_holds_each_tensor_once(tiny_training: Training) -> None:
+def test_a_file_holds_each_tensor_once(tiny_training):
     path = tiny_training("l1")[0] / "model.pt"
     tensors = [value for entry in load_file(path)["networks"].values() for value in entry["state"].values()]
     assert path.stat().st_size < 1.5 * sum(t.numel() * t.element_size() for t in tensors) + 200_000
 
 
-def test_weights_from_before_the_states_were_at_the_top_still_restore(
-    tiny_training: Training, tmp_path: Path
-) -> None:
+def test_weights_from_before_the_states_were_at_the_top_still_restore(tiny_training, tmp_path):
     model = load_file(tiny_training("l1")[0] / "model.pt")
     old = {key: value for key, value in model.items() if key not in model["networks"]}
     assert len(old) < len(model)
@@ -223,7 +212,7 @@ def test_weights_from_before_the_states_were_at_the_top_still_restore(
     assert load_restorer(tmp_path / "model.pt", device="cpu").neighbors == 2
 
 
-def test_plain_state_dict_is_refused_where_nothing_describes_it(tmp_path: Path) -> None:
+def test_plain_state_dict_is_refused_where_nothing_describes_it(tmp_path):
     path = tmp_path / "model.pt"
     torch.save(nn.Linear(2, 2).state_dict(), path)
     with pytest.raises(InputError, match=r"model\.pt: is a plain state dict.*Remedy: name the model\.pt"):
@@ -234,12 +223,12 @@ def test_plain_state_dict_is_refused_where_nothing_describes_it(tmp_path: Path) 
         load_restorer(path, facts=facts)
 
 
-def test_weights_of_another_kind_of_image_are_refused(tiny_histology_training: Training) -> None:
+def test_weights_of_another_kind_of_image_are_refused(tiny_histology_training):
     weights = tiny_histology_training("e")[0] / "model.pt"
     with pytest.raises(InputError, match=r"names no neighbors: .* Remedy: restore with the bundle"):
         load_restorer(weights, facts={"restorer": "amyloid_pet.VolumeFileRestorer"})
 
 
-def test_shelf_is_where_the_tests_ran() -> None:
+def test_shelf_is_where_the_tests_ran():
     """Nothing above changes the bundles of the checkout."""
     assert not any((bundle / name).exists() for bundle in FOUND for name in ("models", "eval"))

@@ -25,7 +25,7 @@ def affine_of(orientation: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_canonical_axes_are_those_of_nibabel_and_the_way_back_is_exact(orientation: str) -> None:
+def test_canonical_axes_are_those_of_nibabel_and_the_way_back_is_exact(orientation):
     assert len(ORIENTATIONS) == 48
     stored = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
     affine = affine_of(orientation)
@@ -39,14 +39,14 @@ def test_canonical_axes_are_those_of_nibabel_and_the_way_back_is_exact(orientati
     np.testing.assert_array_equal(grid.to_stored(canonical), stored)
 
 
-def test_trailing_axis_comes_back() -> None:
+def test_trailing_axis_comes_back():
     grid = SourceGrid.from_affine((4, 5, 6), affine_of("PSR"))
     grid = SourceGrid(shape=(4, 5, 6, 1), affine=grid.affine, header=grid.header)
     stored = np.arange(120.0).reshape(4, 5, 6)
     np.testing.assert_array_equal(grid.to_stored(grid.to_canonical(stored)), stored[..., None])
 
 
-def test_sheared_affine_is_kept_in_sform_alone() -> None:
+def test_sheared_affine_is_kept_in_sform_alone():
     affine = np.diag([2.0, 2.0, 3.0, 1.0])
     affine[0, 2] = 0.5
     grid = SourceGrid.from_affine((4, 5, 6), affine, code=2)
@@ -65,16 +65,16 @@ def test_sheared_affine_is_kept_in_sform_alone() -> None:
         ((4, 5, 0), np.eye(4), r"three positive numbers, got \(4, 5, 0\)"),
     ],
 )
-def test_unusable_grid_is_refused(shape: tuple[int, ...], affine: np.ndarray, message: str) -> None:
+def test_unusable_grid_is_refused(shape, affine, message):
     with pytest.raises(InputError, match=message):
         SourceGrid.from_affine(shape, affine)
 
 
-def test_unknown_space_is_refused() -> None:
+def test_unknown_space_is_refused():
     with pytest.raises(InputError, match="code must be one of 1, 2, 3, 4, got 0"):
         SourceGrid.from_affine((4, 5, 6), np.eye(4), code=0)
 
 
-def test_micrometer_voxels_are_no_singular_affine() -> None:
+def test_micrometer_voxels_are_no_singular_affine():
     grid = SourceGrid.from_affine((4, 5, 6), np.diag([0.001, 0.001, 0.001, 1.0]))
     assert grid.canonical_shape == (4, 5, 6)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -35,7 +32,7 @@ def slow_scale(volume: np.ndarray, voxel_size_mm: tuple[float, ...], fwhm: float
 @pytest.mark.parametrize(
     "voxel_size_mm", [(2.0, 2.0, 3.0), (1.0, 1.2, 5.0), (7.0, 7.0, 7.0), (0.8, 4.0, 2.5)]
 )
-def test_scale_is_that_of_a_plain_loop(voxel_size_mm: tuple[float, float, float]) -> None:
+def test_scale_is_that_of_a_plain_loop(voxel_size_mm):
     random = np.random.default_rng(0)
     volume = np.zeros((23, 19, 17), dtype=np.float32)  # no multiple of any block
     volume[4:18, 5:15, 3:16] = random.gamma(2.0, 1.0, (14, 10, 13))
@@ -49,7 +46,7 @@ def head(activity: float = 5.0) -> np.ndarray:
     return (activity * (x**2 + y**2 + z**2 < 0.64)).astype(np.float32)
 
 
-def test_scale_of_a_uniform_head_is_its_activity_less_the_rim() -> None:
+def test_scale_of_a_uniform_head_is_its_activity_less_the_rim():
     scale = foreground_scale(head(5.0), voxel_size_mm=(3, 3, 4))
     # Blocks at the rim of the ball are part air; that the mean stays within a fifth shows the mask fits the
     # head.
@@ -58,9 +55,7 @@ def test_scale_of_a_uniform_head_is_its_activity_less_the_rim() -> None:
 
 @pytest.mark.parametrize("size", [2.0, 3.0, 1.5, 1.0, 4.0])
 @pytest.mark.parametrize("change", [1e-7, -1e-7, 1e-5])
-def test_scale_is_the_same_for_copies_whose_voxel_sizes_differ_by_rounding(
-    size: float, change: float
-) -> None:
+def test_scale_is_the_same_for_copies_whose_voxel_sizes_differ_by_rounding(size, change):
     random = np.random.default_rng(0)
     volume = (head() * random.gamma(4.0, 0.25, (64, 64, 32))).astype(np.float32)
     expected = foreground_scale(volume, voxel_size_mm=(size, size, 3.0))
@@ -68,19 +63,19 @@ def test_scale_is_the_same_for_copies_whose_voxel_sizes_differ_by_rounding(
     assert found == pytest.approx(expected, rel=1e-6)  # no voxel of this noise lies at the threshold
 
 
-def test_scale_of_tiny_voxels_takes_no_time() -> None:
+def test_scale_of_tiny_voxels_takes_no_time():
     # Blocks are no longer than the image, whatever a header says of its voxels.
     assert foreground_scale(head(5.0), voxel_size_mm=(1e-5, 1e-5, 1e-5)) == pytest.approx(head(5.0).mean())
 
 
 @pytest.mark.parametrize("factor", [1e-4, 1.0, 1e5])
-def test_scale_follows_the_unit(factor: float) -> None:
+def test_scale_follows_the_unit(factor):
     reference = foreground_scale(head(), voxel_size_mm=(3, 3, 4))
     scaled = foreground_scale(head() * np.float32(factor), voxel_size_mm=(3, 3, 4))
     assert scaled == pytest.approx(factor * reference, rel=1e-6)  # float32 voxels
 
 
-def test_noise_of_one_percent_dose_moves_the_scale_by_little() -> None:
+def test_noise_of_one_percent_dose_moves_the_scale_by_little():
     image = head(5.0)
     # Voxels of 100 % deviation, as a reconstruction at 1 % dose has them.
     noisy = np.random.default_rng(0).gamma(1.0, 1.0, image.shape) * image
@@ -93,7 +88,7 @@ def test_noise_of_one_percent_dose_moves_the_scale_by_little() -> None:
     assert high / low < 1.1
 
 
-def test_margin_of_air_does_not_change_the_scale() -> None:
+def test_margin_of_air_does_not_change_the_scale():
     # 12 voxels at each end are whole blocks along every axis (2, 2 and 1 voxels), so the same blocks are
     # seen.
     wide = np.pad(head(), 12)
@@ -102,20 +97,20 @@ def test_margin_of_air_does_not_change_the_scale() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0])
-def test_image_without_positive_foreground_is_refused(value: float) -> None:
+def test_image_without_positive_foreground_is_refused(value):
     with pytest.raises(InputError, match="no positive foreground"):
         foreground_scale(np.full((8, 8, 8), value, np.float32), voxel_size_mm=(2, 2, 2))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_image_that_is_not_finite_is_refused(value: float) -> None:
+def test_image_that_is_not_finite_is_refused(value):
     image = head()
     image[3, 3, 3] = value
     with pytest.raises(InputError, match="not finite"):
         foreground_scale(image, voxel_size_mm=(2, 2, 2))
 
 
-def test_wrong_arguments_are_refused() -> None:
+def test_wrong_arguments_are_refused():
     with pytest.raises(InputError, match=r"the image has no voxels: shape \(0, 4, 4\)"):
         foreground_scale(np.zeros((0, 4, 4)), voxel_size_mm=(2, 2, 2))
     with pytest.raises(InputError, match=r"must have three axes, got \(4, 4\) and \(2, 2\)"):
@@ -135,6 +130,6 @@ def test_wrong_arguments_are_refused() -> None:
         ("mri/avg152_T1.nii", 0.35, 0.75),
     ],
 )
-def test_real_images(shared_data: Callable[[str], Path], name: str, low: float, high: float) -> None:
+def test_real_images(shared_data, name, low, high):
     volume = read_volume(shared_data(name))
     assert low < foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm) < high

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tracemalloc
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from medrestore.checks import InputError
 from medrestore.data.nifti import sidecar_path
 from medrestore.data.volumes import read_grid, read_series, read_volume, write_volume
 
-Write = Callable[..., Path]
 KINDS = {1: nibabel.Nifti1Image, 2: nibabel.Nifti2Image}
 HEADERS = {1: nibabel.Nifti1Header, 2: nibabel.Nifti2Header}
 
@@ -89,9 +87,7 @@ FLOAT_FAULTS = [
     [*((version, case) for version in (1, 2) for case in FAULTS), *((1, case) for case in FLOAT_FAULTS)],
     ids=lambda part: part if isinstance(part, int) else f"{part[0]}-{part[1]}-{part[2]}",
 )
-def test_fault_of_a_field_names_file_and_field(
-    version: int, case: tuple[str, int, Any, str], name: str, tmp_path: Path
-) -> None:
+def test_fault_of_a_field_names_file_and_field(version, case, name, tmp_path):
     field, index, value, message = case
     content = with_field(image_bytes(version), version, field, value, index)
     (tmp_path / name).write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
@@ -112,9 +108,7 @@ def test_fault_of_a_field_names_file_and_field(
     ],
 )
 @pytest.mark.parametrize("version", [1, 2])
-def test_fault_of_a_qform_that_is_used_names_its_fields(
-    version: int, field: str, index: int, value: float, message: str, tmp_path: Path
-) -> None:
+def test_fault_of_a_qform_that_is_used_names_its_fields(version, field, index, value, message, tmp_path):
     content = with_field(image_bytes(version), version, field, value, index)
     path = tmp_path / "a.nii"
     path.write_bytes(content)
@@ -126,9 +120,7 @@ def test_fault_of_a_qform_that_is_used_names_its_fields(
 
 
 @pytest.mark.parametrize(("length", "usable"), [(1.000001, True), (1 + 9e-6, True), (1.00002, False)])
-def test_quaternion_a_little_too_long_is_made_one_as_itk_does(
-    length: float, usable: bool, tmp_path: Path
-) -> None:
+def test_quaternion_a_little_too_long_is_made_one_as_itk_does(length, usable, tmp_path):
     path = tmp_path / "a.nii"
     content = with_field(image_bytes(), 1, "sform_code", 0)
     path.write_bytes(with_field(content, 1, "quatern_d", length))
@@ -166,9 +158,7 @@ def test_quaternion_a_little_too_long_is_made_one_as_itk_does(
         ("intent_code", 0, 9999),
     ],
 )
-def test_what_does_not_matter_is_read_and_written_so_that_others_read_it(
-    field: str, index: int, value: float, tmp_path: Path
-) -> None:
+def test_what_does_not_matter_is_read_and_written_so_that_others_read_it(field, index, value, tmp_path):
     content = image_bytes()
     (tmp_path / "good.nii").write_bytes(content)
     (tmp_path / "odd.nii").write_bytes(with_field(content, 1, field, value, index))
@@ -180,7 +170,7 @@ def test_what_does_not_matter_is_read_and_written_so_that_others_read_it(
     np.testing.assert_allclose(written.header.get_zooms(), (2, 2, 3))
 
 
-def test_headers_at_random_are_read_or_refused_by_name_and_nothing_else(tmp_path: Path) -> None:
+def test_headers_at_random_are_read_or_refused_by_name_and_nothing_else(tmp_path):
     """Every field in turn set to what it can hardly be, and bytes at random: no other error, no warning."""
     random = np.random.default_rng(7)
     odd = [math.nan, math.inf, -math.inf, 0, -1, 1, 3, 255, 1e38, -1e38, 1e-45, 2**31, 32767, -32768, 2**62]
@@ -223,7 +213,7 @@ def test_headers_at_random_are_read_or_refused_by_name_and_nothing_else(tmp_path
 
 # ---------------------------------------------------------------- claims
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-def test_claim_of_more_than_there_can_be_takes_no_memory(name: str, tmp_path: Path) -> None:
+def test_claim_of_more_than_there_can_be_takes_no_memory(name, tmp_path):
     content = image_bytes(2)
     for axis in (1, 2, 3):
         content = with_field(content, 2, "dim", 2**31, axis)
@@ -234,7 +224,7 @@ def test_claim_of_more_than_there_can_be_takes_no_memory(name: str, tmp_path: Pa
         read_volume(tmp_path / name)
 
 
-def test_archive_that_holds_more_than_its_header_claims_is_not_unpacked(tmp_path: Path) -> None:
+def test_archive_that_holds_more_than_its_header_claims_is_not_unpacked(tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(image_bytes() + bytes(64 << 20), 1))
     tracemalloc.start()
     try:
@@ -247,7 +237,7 @@ def test_archive_that_holds_more_than_its_header_claims_is_not_unpacked(tmp_path
         tracemalloc.stop()
 
 
-def test_claim_that_an_archive_could_hold_is_read_only_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_claim_that_an_archive_could_hold_is_read_only_as_far_as_it_goes(tmp_path):
     content = with_field(image_bytes(2) + bytes(1 << 20), 2, "dim", 5000, 1)
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content))
     with pytest.raises(InputError, match=r"is truncated or damaged .*the file holds 10"):
@@ -277,7 +267,7 @@ def test_claim_that_an_archive_could_hold_is_read_only_as_far_as_it_goes(tmp_pat
         (b"NRRD0004\n" + bytes(400), "it is NRRD"),
     ],
 )
-def test_other_content_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+def test_other_content_is_named(content, message, tmp_path):
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"a\.nii\.gz: .*{message}") as refusal:
@@ -285,7 +275,7 @@ def test_other_content_is_named(content: bytes, message: str, tmp_path: Path) ->
     assert "Remedy" in str(refusal.value)
 
 
-def test_content_tells_what_is_compressed_not_the_name(tmp_path: Path) -> None:
+def test_content_tells_what_is_compressed_not_the_name(tmp_path):
     (tmp_path / "plain.nii.gz").write_bytes(image_bytes())
     (tmp_path / "packed.nii").write_bytes(gzip.compress(image_bytes()))
     first, second = (read_volume(tmp_path / name) for name in ("plain.nii.gz", "packed.nii"))
@@ -295,7 +285,7 @@ def test_content_tells_what_is_compressed_not_the_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["pet.img", "pet.hdr", "PET.HDR", 'O\'Brien "1".img', "$(touch PWNED) `touch PWNED`;.hdr"]
 )
-def test_remedy_for_a_pair_works_and_a_name_in_it_is_no_code(name: str, tmp_path: Path) -> None:
+def test_remedy_for_a_pair_works_and_a_name_in_it_is_no_code(name, tmp_path):
     good = nibabel.Nifti1Image.from_bytes(image_bytes())
     nibabel.save(nibabel.Nifti1Pair(good.get_fdata(dtype=np.float32), good.affine), tmp_path / name)
     with pytest.raises(InputError, match="one half of a pair") as refusal:
@@ -307,13 +297,13 @@ def test_remedy_for_a_pair_works_and_a_name_in_it_is_no_code(name: str, tmp_path
     assert not (tmp_path / "PWNED").exists()
 
 
-def test_name_that_begins_with_a_tilde_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_that_begins_with_a_tilde_is_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("~scan.nii.gz").write_bytes(gzip.compress(image_bytes()))
     assert read_volume("~scan.nii.gz").data.shape == read_grid(Path("~scan.nii.gz")).canonical_shape
 
 
-def test_odd_endings_of_names_are_read(tmp_path: Path) -> None:
+def test_odd_endings_of_names_are_read(tmp_path):
     (tmp_path / "A.NII.GZ").write_bytes(gzip.compress(image_bytes()))
     assert read_volume(tmp_path / "A.NII.GZ").data.max() > 5
     big = bytearray(nibabel.Nifti1Image.from_bytes(image_bytes()).header.as_byteswapped(">").binaryblock)
@@ -325,7 +315,7 @@ def test_odd_endings_of_names_are_read(tmp_path: Path) -> None:
     )
 
 
-def test_sidecar_is_found_where_its_ending_is_in_upper_case(tmp_path: Path) -> None:
+def test_sidecar_is_found_where_its_ending_is_in_upper_case(tmp_path):
     assert sidecar_path(tmp_path / "PET.NII.GZ") == tmp_path / "PET.json"  # where it would lie
     (tmp_path / "PET.JSON").write_text("{}")
     assert sidecar_path(tmp_path / "PET.NII.GZ").samefile(tmp_path / "PET.JSON")

@@ -26,7 +26,7 @@ def names(folder: Path, datatype: str = "pet") -> list[str]:
     return [name for _, name in nifti_files(folder, datatype=datatype)]
 
 
-def test_litter_and_own_work_are_passed_over(tmp_path: Path) -> None:
+def test_litter_and_own_work_are_passed_over(tmp_path):
     put(tmp_path, "s.nii.gz", "t.NII.GZ", "u.Nii", "s.json", "notes.txt", "~w.nii")
     put(tmp_path, "._s.nii.gz", ".hidden.nii", ".~lock.s.nii.gz#", ".DS_Store", "Thumbs.db", "desktop.ini")
     put(tmp_path, "@eaDir/s.nii.gz", ".partial-12-s.nii.gz")
@@ -37,13 +37,13 @@ def test_litter_and_own_work_are_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("record", [{"Units": "SUV"}, [], "x", {"medrestore_version": "1"}])
-def test_image_of_such_a_name_that_is_not_ours_is_an_image(record: object, tmp_path: Path) -> None:
+def test_image_of_such_a_name_that_is_not_ours_is_an_image(record, tmp_path):
     put(tmp_path, "s_restored.nii.gz", "v_standard_deviation.nii")
     put(tmp_path, "s_restored.json", record=record)
     assert names(tmp_path) == ["s_restored", "v_standard_deviation"]
 
 
-def test_folder_of_nothing_but_own_work_is_refused(tmp_path: Path) -> None:
+def test_folder_of_nothing_but_own_work_is_refused(tmp_path):
     put(tmp_path, "s_restored.nii.gz", "s_standard_deviation.nii.gz")
     put(tmp_path, "s_restored.json", record=SIDECAR)
     with pytest.raises(InputError, match=r"holds nothing but 2 images that this program made.*Remedy"):
@@ -54,7 +54,7 @@ def test_folder_of_nothing_but_own_work_is_refused(tmp_path: Path) -> None:
         names(tmp_path / "s_restored.nii.gz")
 
 
-def test_bids_tree_gives_the_images_of_its_kind_under_names_of_their_own(tmp_path: Path) -> None:
+def test_bids_tree_gives_the_images_of_its_kind_under_names_of_their_own(tmp_path):
     for subject in ("sub-01", "sub-02"):
         for session in ("ses-a", "ses-b"):
             below = f"{subject}/{session}"
@@ -70,7 +70,7 @@ def test_bids_tree_gives_the_images_of_its_kind_under_names_of_their_own(tmp_pat
     assert names(tmp_path, "anat") == [f"sub-0{n}_ses-{s}_T1w" for n in (1, 2) for s in "ab"]
 
 
-def test_folders_that_a_name_does_not_tell_come_before_it(tmp_path: Path) -> None:
+def test_folders_that_a_name_does_not_tell_come_before_it(tmp_path):
     put(tmp_path, "jane/scan.nii.gz", "john/day 1/scan.nii.gz", "john/day 1/other.nii")
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert names(tmp_path) == ["jane_scan", "john_day 1_other", "john_day 1_scan"]
@@ -78,14 +78,14 @@ def test_folders_that_a_name_does_not_tell_come_before_it(tmp_path: Path) -> Non
     assert names(tmp_path).count("john_day 1_scan") == 2
 
 
-def test_images_below_those_of_a_folder_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_below_those_of_a_folder_are_told_of(tmp_path, caplog):
     put(tmp_path, "s.nii.gz", "more/t.nii.gz")
     with caplog.at_level(logging.WARNING):
         assert names(tmp_path) == ["s"]
     assert "images in folders below it are not restored" in caplog.text
 
 
-def test_what_is_no_file_stays_in_the_list_to_be_named(tmp_path: Path) -> None:
+def test_what_is_no_file_stays_in_the_list_to_be_named(tmp_path):
     (tmp_path / "folder.nii.gz").mkdir()
     (tmp_path / "link.nii").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.nii")
@@ -105,13 +105,13 @@ def test_what_is_no_file_stays_in_the_list_to_be_named(tmp_path: Path) -> None:
         ([".nii.gz"], r"holds no \.nii"),
     ],
 )
-def test_folder_without_images_says_what_it_holds(held: list[str], message: str, tmp_path: Path) -> None:
+def test_folder_without_images_says_what_it_holds(held, message, tmp_path):
     put(tmp_path, *held)
     with pytest.raises(InputError, match=message):
         names(tmp_path)
 
 
-def test_half_of_a_pair_is_refused_with_a_command(tmp_path: Path) -> None:
+def test_half_of_a_pair_is_refused_with_a_command(tmp_path):
     put(tmp_path, "a.img", "a.hdr")
     with pytest.raises(
         InputError, match=r"a\.img: is not a single-file NIfTI but one half of a pair.*python -c"

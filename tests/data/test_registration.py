@@ -106,7 +106,7 @@ TOLERANCE_MM = 0.6
 
 
 class TestKnownMotion:
-    def test_is_found_in_another_contrast_and_told_in_figures(self, image: Image, head: FixedHead) -> None:
+    def test_is_found_in_another_contrast_and_told_in_figures(self, image, head):
         found = register_rigid(image(1, motion=MOTION), head)
         assert found.failure == ""
         assert not found.identity_kept
@@ -121,12 +121,12 @@ class TestKnownMotion:
         assert found.information_after > found.information_before
         assert 0.9 < found.overlap <= 1.0
 
-    def test_of_less_than_a_voxel_is_not_drawn_to_the_identity(self, image: Image, head: FixedHead) -> None:
+    def test_of_less_than_a_voxel_is_not_drawn_to_the_identity(self, image, head):
         small = rigid((0.5, -0.4, 0.3), (0.7, -0.8, 1.1))
         found = register_rigid(image(1, motion=small), head)
         assert error_mm(found, small, head) < TOLERANCE_MM < found.displacement_mean_mm
 
-    def test_is_found_between_oblique_grids_of_other_voxels(self, image: Image) -> None:
+    def test_is_found_between_oblique_grids_of_other_voxels(self, image):
         turn, other = np.eye(4), np.eye(4)
         turn[:3, :3] = Rotation.from_euler("xyz", (8, -12, 20), degrees=True).as_matrix()
         other[:3, :3] = Rotation.from_euler("xyz", (-5, 9, 4), degrees=True).as_matrix()
@@ -138,7 +138,7 @@ class TestKnownMotion:
         assert found.failure == ""
         assert error_mm(found, MOTION, FixedHead.of(fixed)) < TOLERANCE_MM
 
-    def test_the_same_places_in_any_turn_of_space(self, image: Image, head: FixedHead) -> None:
+    def test_the_same_places_in_any_turn_of_space(self, image, head):
         """The frame is a name: LPS+ (SimpleITK's files) or RAS+, the images are brought together alike."""
         flip = np.diag([-1.0, -1.0, 1.0, 1.0])
         fixed, moving = image(0), image(1, motion=MOTION)
@@ -146,12 +146,12 @@ class TestKnownMotion:
         found = register_rigid(turned[1], turned[0])
         assert error_mm(replace(found, matrix=flip @ found.matrix @ flip), MOTION, head) < TOLERANCE_MM
 
-    def test_no_motion_stays_no_motion(self, image: Image, head: FixedHead) -> None:
+    def test_no_motion_stays_no_motion(self, image, head):
         found = register_rigid(image(1), head)
         assert found.failure == ""
         assert found.displacement_mean_mm < TOLERANCE_MM
 
-    def test_the_image_itself_keeps_the_identity(self, fixed: Volume, head: FixedHead) -> None:
+    def test_the_image_itself_keeps_the_identity(self, fixed, head):
         found = register_rigid(fixed, head)
         assert found.identity_kept
         assert np.array_equal(found.matrix, np.eye(4))
@@ -160,7 +160,7 @@ class TestKnownMotion:
 
 
 class TestSameResult:
-    def test_whatever_the_threads_and_global_state_is_left_alone(self, image: Image, fixed: Volume) -> None:
+    def test_whatever_the_threads_and_global_state_is_left_alone(self, image, fixed):
         moving = image(1, motion=MOTION)
         before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
         matrices = []
@@ -173,51 +173,49 @@ class TestSameResult:
             SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
         assert np.array_equal(*matrices)
 
-    def test_for_a_head_made_ready_and_for_its_volume(
-        self, image: Image, fixed: Volume, head: FixedHead
-    ) -> None:
+    def test_for_a_head_made_ready_and_for_its_volume(self, image, fixed, head):
         moving = image(1, motion=MOTION)
         assert np.array_equal(register_rigid(moving, fixed).matrix, register_rigid(moving, head).matrix)
 
 
 class TestFailure:
-    def test_another_head(self, image: Image, head: FixedHead) -> None:
+    def test_another_head(self, image, head):
         found = register_rigid(image(0, head=1), head)
         assert "shows something else than the fixed image" in found.failure
 
     @pytest.mark.parametrize("sigma", [0.0, 2.0])
-    def test_noise(self, fixed: Volume, head: FixedHead, sigma: float) -> None:
+    def test_noise(self, fixed, head, sigma):
         noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), sigma)
         found = register_rigid(replace(fixed, data=np.abs(noise).astype(np.float32)), head)
         assert found.failure
 
-    def test_another_field_of_view(self, fixed: Volume, head: FixedHead) -> None:
+    def test_another_field_of_view(self, fixed, head):
         away = fixed.affine.copy()
         away[0, 3] += 500
         found = register_rigid(replace(fixed, affine=away), head)
         assert found.failure == "covers 0% of the head, at least 50% is needed"
         assert found.overlap == 0
 
-    def test_too_little_of_the_head(self, image: Image, head: FixedHead) -> None:
+    def test_too_little_of_the_head(self, image, head):
         found = register_rigid(image(1, shape=(64, 72, 6)), head)
         assert "of the head, at least 50% is needed" in found.failure
         assert 0 < found.overlap < 0.5
 
-    def test_too_far(self, image: Image, head: FixedHead) -> None:
+    def test_too_far(self, image, head):
         found = register_rigid(image(1, motion=MOTION), head, most_mm=3.0)
         assert "moves the head by up to" in found.failure
         assert "at most 3 mm are allowed" in found.failure
 
-    def test_an_image_without_contrast(self, fixed: Volume, head: FixedHead) -> None:
+    def test_an_image_without_contrast(self, fixed, head):
         found = register_rigid(replace(fixed, data=np.full(SHAPE, 7, np.float32)), head)
         assert found.failure == "the image is the same everywhere"
 
-    def test_fixed_image_without_head_is_refused(self, fixed: Volume) -> None:
+    def test_fixed_image_without_head_is_refused(self, fixed):
         empty = replace(fixed, data=np.zeros(SHAPE, np.float32), path=Path("empty.nii.gz"))
         with pytest.raises(InputError, match=r"empty\.nii\.gz: shows no head"):
             FixedHead.of(empty)
 
-    def test_voxels_that_are_not_finite_are_refused(self, fixed: Volume, head: FixedHead) -> None:
+    def test_voxels_that_are_not_finite_are_refused(self, fixed, head):
         data = fixed.data.copy()
         data[3, 4, 5] = np.nan
         broken = replace(fixed, data=data, path=Path("broken.nii.gz"))
@@ -228,7 +226,7 @@ class TestFailure:
 
 
 class TestResample:
-    def test_is_one_interpolation_through_all_matrices(self, image: Image, fixed: Volume) -> None:
+    def test_is_one_interpolation_through_all_matrices(self, image, fixed):
         turn = np.eye(4)
         turn[:3, :3] = Rotation.from_euler("xyz", (5, 4, -9), degrees=True).as_matrix()
         moving = image(
@@ -249,7 +247,7 @@ class TestResample:
         assert result.outside == pytest.approx((~inside).mean(), abs=1e-3)
         assert result.data.dtype == np.float32
 
-    def test_magnitudes_do_not_ring_below_zero(self, fixed: Volume) -> None:
+    def test_magnitudes_do_not_ring_below_zero(self, fixed):
         edges = np.zeros(SHAPE, np.float32)
         edges[20:40, 20:40, 5:15] = 100
         shift = np.eye(4)
@@ -259,7 +257,7 @@ class TestResample:
         assert result.max() == 100
         assert ((result > 1) & (result < 99)).mean() > 0
 
-    def test_what_lies_on_the_grid_stays_as_it_is(self, image: Image, fixed: Volume) -> None:
+    def test_what_lies_on_the_grid_stays_as_it_is(self, image, fixed):
         moving = image(1)
         result = resample(moving, fixed, matrix=np.eye(4))
         assert np.array_equal(result.data, moving.data)
@@ -274,7 +272,7 @@ def _middle(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 class TestImages:
-    def test_information_is_that_of_scikit_learn_less_chance(self) -> None:
+    def test_information_is_that_of_scikit_learn_less_chance(self):
         from sklearn.metrics import mutual_info_score
 
         random = np.random.default_rng(0)
@@ -285,13 +283,13 @@ class TestImages:
         expected = mutual_info_score(first, second) - chance
         assert mutual_information(first, second) == pytest.approx(expected, abs=1e-12)
 
-    def test_independent_images_have_none(self) -> None:
+    def test_independent_images_have_none(self):
         random = np.random.default_rng(1)
         first, second = (bin_codes(random.random(20_000), (0.0, 1.0)) for _ in range(2))
         # Without the correction 31^2 / 40000 = 0.024; its standard deviation is sqrt(2) 31 / 40000 = 0.001.
         assert abs(mutual_information(first, second)) < 0.004
 
-    def test_an_image_for_simpleitk_has_our_coordinates(self, fixed: Volume) -> None:
+    def test_an_image_for_simpleitk_has_our_coordinates(self, fixed):
         turn = np.eye(4)
         turn[:3, :3] = Rotation.from_euler("xyz", (8, -12, 20), degrees=True).as_matrix()
         affine = turn @ SLICES
@@ -304,7 +302,7 @@ class TestImages:
         assert values[0] == pytest.approx(fixed.data[index], rel=1e-5)
         assert inside.tolist() == [True, False]
 
-    def test_levels_show_the_same_places(self, image: Image) -> None:
+    def test_levels_show_the_same_places(self, image):
         """Averaged in-plane, thick slices cut thinner: a straight ramp stays the same ramp."""
         x, y, z = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
         ramp = (2.0 * x + 3.0 * y + 5.0 * z).astype(np.float32)
@@ -316,7 +314,7 @@ class TestImages:
             # Linear interpolation and splines are exact on a ramp; float32 holds 200 to five digits after it.
             np.testing.assert_allclose(values_at(level, places)[0], [170.0, 250.5], atol=1e-3)
 
-    def test_the_lattice_spans_the_places_and_is_parallel_to_no_axis(self) -> None:
+    def test_the_lattice_spans_the_places_and_is_parallel_to_no_axis(self):
         places = np.random.default_rng(0).uniform(-50, 50, (200, 3))
         lattice = Lattice.around(places, step_mm=6.0)
         along, corners = places @ lattice.axes, lattice.points() @ lattice.axes
@@ -334,7 +332,7 @@ class TestRealImages:
         data = ndimage.affine_transform(volume.data, back[:3, :3], back[:3, 3], order=1)
         return replace(volume, data=data)
 
-    def test_a_motion_of_t2_is_found_from_t1(self, shared_data: Callable[[str], Path]) -> None:
+    def test_a_motion_of_t2_is_found_from_t1(self, shared_data):
         fixed, moving = (self.glioma(shared_data, name) for name in ("t1", "t2"))
         head = FixedHead.of(fixed)
         as_acquired = register_rigid(moving, head)
@@ -345,19 +343,17 @@ class TestRealImages:
         assert error_mm(found, MOTION @ as_acquired.matrix, head) < 0.5
 
     @pytest.mark.parametrize("name", ["t1c", "fla"])
-    def test_contrasts_of_one_head_agree(self, shared_data: Callable[[str], Path], name: str) -> None:
+    def test_contrasts_of_one_head_agree(self, shared_data, name):
         found = register_rigid(self.glioma(shared_data, name), self.glioma(shared_data, "t1"))
         assert found.failure == ""
         assert found.displacement_mean_mm < 1.0  # they are co-registered: less than a voxel of 1 mm
 
-    def test_upside_down_is_not_the_same_head(self, shared_data: Callable[[str], Path]) -> None:
+    def test_upside_down_is_not_the_same_head(self, shared_data):
         fixed, moving = (self.glioma(shared_data, name) for name in ("t1", "t2"))
         found = register_rigid(replace(moving, data=moving.data[:, :, ::-1].copy()), fixed)
         assert found.failure
 
-    def test_average_brains_agree_with_one_another_and_not_with_a_patient(
-        self, shared_data: Callable[[str], Path]
-    ) -> None:
+    def test_average_brains_agree_with_one_another_and_not_with_a_patient(self, shared_data):
         t1, t2, pd = (read_volume(shared_data(f"mri/avg152_{name}.nii")) for name in ("T1", "T2", "PD"))
         head = FixedHead.of(t1)
         for moving in (t2, pd):

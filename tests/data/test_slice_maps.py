@@ -34,7 +34,7 @@ def decode(item: str, writer: MapWriter) -> dict[str, object]:
     return {"name": item}
 
 
-def test_slices_lie_volume_after_volume_in_maps_of_their_own_type(tmp_path: Path) -> None:
+def test_slices_lie_volume_after_volume_in_maps_of_their_own_type(tmp_path):
     folder, index = build_maps(
         tmp_path / "cache",
         list(DEPTHS),
@@ -57,9 +57,7 @@ def test_slices_lie_volume_after_volume_in_maps_of_their_own_type(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
-def test_cohort_that_cannot_be_written_to_names_the_remedy(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cohort_that_cannot_be_written_to_names_the_remedy(number, tmp_path, monkeypatch):
     def refuse(path: Path, **_: object) -> None:
         raise OSError(number, "not here", str(path))
 
@@ -95,7 +93,7 @@ def test_cohort_that_cannot_be_written_to_names_the_remedy(
         build(decode)
 
 
-def test_slices_are_centered_and_divided() -> None:
+def test_slices_are_centered_and_divided():
     volume = np.arange(24, dtype=np.float32).reshape(2, 4, 3)  # X, Y, Z
     out = np.zeros((3, 4, 2), dtype=np.float32)
     centered_slices(volume, (4, 2), scale=2.0, out=out)
@@ -106,7 +104,7 @@ def test_slices_are_centered_and_divided() -> None:
                 assert out[z, x, y] == expected
 
 
-def test_checksum_of_the_manifest_is_believed_until_the_file_is_read(tmp_path: Path) -> None:
+def test_checksum_of_the_manifest_is_believed_until_the_file_is_read(tmp_path):
     file = tmp_path / "scan.nii"
     file.write_bytes(b"scan")
     digest = sha256_file(file)
@@ -121,7 +119,7 @@ def test_checksum_of_the_manifest_is_believed_until_the_file_is_read(tmp_path: P
         require_checksum("gone.nii", "00")
 
 
-def test_size_is_two_numbers_of_a_table_with_rows() -> None:
+def test_size_is_two_numbers_of_a_table_with_rows():
     assert stack_size(pd.DataFrame({"row": [2]}), [16, 12]) == (16, 12)
     with pytest.raises(InputError, match="the split is empty"):
         stack_size(pd.DataFrame(), [16, 12])

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,6 @@ from medrestore.data.intensity import foreground_scale
 from medrestore.data.slice_stack import SliceStack, center_window
 from medrestore.data.volumes import read_volume
 from medrestore.domains.amyloid_pet.schema import pair_schema
-
-Make = Callable[..., Path]
 
 
 def rows_of(path: Path, split: str) -> pd.DataFrame:
@@ -42,14 +39,12 @@ def rows_of(path: Path, split: str) -> pd.DataFrame:
         (5, 8, slice(0, 5), slice(1, 6)),
     ],
 )
-def test_centers_are_aligned(length: int, room: int, inside: slice, place: slice) -> None:
+def test_centers_are_aligned(length, room, inside, place):
     assert center_window((length,), (room,)) == ((inside,), (place,))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (12, 10), (8, 6), (16, 7)])
-def test_stack_holds_the_scaled_centered_slices_of_every_volume(
-    make_cohort: Make, tmp_path: Path, size: tuple[int, int]
-) -> None:
+def test_stack_holds_the_scaled_centered_slices_of_every_volume(make_cohort, tmp_path, size):
     rows = rows_of(make_cohort(), "train")
     stack = SliceStack.build(rows, tmp_path / "cache", spatial_size=size)
     assert stack.spatial_size == size
@@ -77,13 +72,13 @@ def test_stack_holds_the_scaled_centered_slices_of_every_volume(
     assert stack.volumes["subject_id"].tolist() == rows["subject_id"].tolist()
 
 
-def test_maps_are_read_only(make_cohort: Make, tmp_path: Path) -> None:
+def test_maps_are_read_only(make_cohort, tmp_path):
     stack = SliceStack.build(rows_of(make_cohort(), "test"), tmp_path, spatial_size=(16, 16))
     with pytest.raises(ValueError, match="read-only"):
         stack.target[0, 0, 0] = 1
 
 
-def test_stack_is_built_once_even_when_the_files_are_gone(make_cohort: Make, tmp_path: Path) -> None:
+def test_stack_is_built_once_even_when_the_files_are_gone(make_cohort, tmp_path):
     path = make_cohort()
     rows = rows_of(path, "train")
     first = SliceStack.build(rows, tmp_path / "cache", spatial_size=(16, 16))
@@ -94,7 +89,7 @@ def test_stack_is_built_once_even_when_the_files_are_gone(make_cohort: Make, tmp
     np.testing.assert_array_equal(again.scale, first.scale)
 
 
-def test_labels_come_from_the_table_not_from_the_cache(make_cohort: Make, tmp_path: Path) -> None:
+def test_labels_come_from_the_table_not_from_the_cache(make_cohort, tmp_path):
     rows = rows_of(make_cohort(), "train")
     SliceStack.build(rows, tmp_path, spatial_size=(16, 16))
     changed = SliceStack.build(
@@ -103,9 +98,7 @@ def test_labels_come_from_the_table_not_from_the_cache(make_cohort: Make, tmp_pa
     assert changed.volumes["amyloid_status"].tolist() == [1, 0, 1, 0]
 
 
-def test_other_files_order_size_or_parameters_are_other_stacks(
-    make_cohort: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_files_order_size_or_parameters_are_other_stacks(make_cohort, tmp_path, monkeypatch):
     rows = rows_of(make_cohort(), "train")
     folders = [
         SliceStack.build(rows, tmp_path, spatial_size=(16, 16)).folder,
@@ -123,7 +116,7 @@ def test_other_files_order_size_or_parameters_are_other_stacks(
     assert len(set(folders)) == 6
 
 
-def test_checksums_are_computed_where_the_manifest_has_none(make_cohort: Make, tmp_path: Path) -> None:
+def test_checksums_are_computed_where_the_manifest_has_none(make_cohort, tmp_path):
     rows = rows_of(make_cohort(), "test")
     expected = SliceStack.build(rows, tmp_path, spatial_size=(16, 16)).folder
     bare = rows.drop(columns=["degraded_sha256", "target_sha256"])
@@ -132,7 +125,7 @@ def test_checksums_are_computed_where_the_manifest_has_none(make_cohort: Make, t
         SliceStack.build(bare.assign(target_path="none.nii.gz"), tmp_path, spatial_size=(16, 16))
 
 
-def test_pickled_stack_opens_its_maps_again(make_cohort: Make, tmp_path: Path) -> None:
+def test_pickled_stack_opens_its_maps_again(make_cohort, tmp_path):
     stack = SliceStack.build(rows_of(make_cohort(), "train"), tmp_path, spatial_size=(64, 64))
     content = pickle.dumps(stack)
     assert len(content) < 20_000 < stack.degraded.nbytes
@@ -141,9 +134,7 @@ def test_pickled_stack_opens_its_maps_again(make_cohort: Make, tmp_path: Path) -
     np.testing.assert_array_equal(again.degraded, stack.degraded)
 
 
-def test_progress_says_where_the_stack_lies(
-    make_cohort: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_says_where_the_stack_lies(make_cohort, tmp_path, capsys):
     rows = rows_of(make_cohort(), "test")
     stack = SliceStack.build(rows, tmp_path, spatial_size=(16, 16), progress=True)
     assert f"decoding slices to {stack.folder}: 100%" in capsys.readouterr().err
@@ -152,7 +143,7 @@ def test_progress_says_where_the_stack_lies(
 
 
 # ---------------------------------------------------------------- bad input
-def test_empty_split_is_refused(make_cohort: Make, tmp_path: Path) -> None:
+def test_empty_split_is_refused(make_cohort, tmp_path):
     with pytest.raises(InputError, match="the split is empty"):
         SliceStack.build(rows_of(make_cohort(), "none"), tmp_path, spatial_size=(16, 16))
 
@@ -161,9 +152,7 @@ def test_empty_split_is_refused(make_cohort: Make, tmp_path: Path) -> None:
     ("size", "message"),
     [((16,), "two numbers"), ((16, 0), r"spatial_size\[1\] must be in \[1, 65535\], got 0")],
 )
-def test_impossible_size_is_refused(
-    make_cohort: Make, tmp_path: Path, size: tuple[int, ...], message: str
-) -> None:
+def test_impossible_size_is_refused(make_cohort, tmp_path, size, message):
     with pytest.raises(InputError, match=message):
         SliceStack.build(rows_of(make_cohort(), "test"), tmp_path, spatial_size=size)
 
@@ -179,9 +168,7 @@ def test_impossible_size_is_refused(
         ("other grid", r"sub-0007/degraded.nii.gz: is on another grid than .*sub-0006/target.nii.gz: shape"),
     ],
 )
-def test_bad_file_is_named_and_nothing_is_left(
-    make_cohort: Make, tmp_path: Path, fault: str, message: str
-) -> None:
+def test_bad_file_is_named_and_nothing_is_left(make_cohort, tmp_path, fault, message):
     path = make_cohort()
     rows = rows_of(path, "test").reset_index(drop=True)
     files = [path.parent / f"subjects/sub-000{index}/target.nii.gz" for index in (6, 7)]
@@ -196,9 +183,7 @@ def test_bad_file_is_named_and_nothing_is_left(
     assert [file.name for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"] == []
 
 
-def test_image_without_foreground_is_named(
-    make_cohort: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_image_without_foreground_is_named(make_cohort, tmp_path, monkeypatch):
     def empty(*_: object, **__: object) -> float:
         raise InputError("the image has no positive foreground")
 
@@ -208,9 +193,7 @@ def test_image_without_foreground_is_named(
 
 
 # ---------------------------------------------------------------- full disk, kill, two at once
-def test_full_disk_is_named_before_anything_is_decoded(
-    make_cohort: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_is_named_before_anything_is_decoded(make_cohort, tmp_path, monkeypatch):
     rows = rows_of(make_cohort(), "test")
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
@@ -222,9 +205,7 @@ def test_full_disk_is_named_before_anything_is_decoded(
         SliceStack.build(rows, tmp_path / "cache", spatial_size=(720, 720))
 
 
-def test_disk_that_fills_up_meanwhile_is_named(
-    make_cohort: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_that_fills_up_meanwhile_is_named(make_cohort, tmp_path, monkeypatch):
     def full(*_: object) -> tuple[float, tuple[int, int]]:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -236,9 +217,7 @@ def test_disk_that_fills_up_meanwhile_is_named(
     assert [file.name for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"] == []
 
 
-def test_other_errors_of_the_disk_are_passed_on(
-    make_cohort: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_errors_of_the_disk_are_passed_on(make_cohort, tmp_path, monkeypatch):
     def broken(*_: object) -> tuple[float, tuple[int, int]]:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -272,7 +251,7 @@ def build_in_a_process(path: Path, cache: Path, how: str) -> subprocess.Popen[st
     )
 
 
-def test_killed_build_leaves_nothing_that_passes_for_a_stack(make_cohort: Make, tmp_path: Path) -> None:
+def test_killed_build_leaves_nothing_that_passes_for_a_stack(make_cohort, tmp_path):
     path, cache = make_cohort(), tmp_path / "cache"
     killed = build_in_a_process(path, cache, "kill")
     killed.communicate(timeout=60)
@@ -287,7 +266,7 @@ def test_killed_build_leaves_nothing_that_passes_for_a_stack(make_cohort: Make, 
     np.testing.assert_array_equal(stack.target, fresh.target)
 
 
-def test_two_processes_build_one_stack(make_cohort: Make, tmp_path: Path) -> None:
+def test_two_processes_build_one_stack(make_cohort, tmp_path):
     path, cache = make_cohort(), tmp_path / "cache"
     processes = [build_in_a_process(path, cache, "build") for _ in range(2)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
@@ -296,7 +275,7 @@ def test_two_processes_build_one_stack(make_cohort: Make, tmp_path: Path) -> Non
     assert len([file for file in cache.iterdir() if file.is_dir()]) == 1
 
 
-def test_folder_without_an_index_is_no_stack(make_cohort: Make, tmp_path: Path) -> None:
+def test_folder_without_an_index_is_no_stack(make_cohort, tmp_path):
     rows = rows_of(make_cohort(), "test")
     stack = SliceStack.build(rows, tmp_path, spatial_size=(16, 16))
     expected = np.array(stack.target)
@@ -305,7 +284,7 @@ def test_folder_without_an_index_is_no_stack(make_cohort: Make, tmp_path: Path) 
     np.testing.assert_array_equal(SliceStack.build(rows, tmp_path, spatial_size=(16, 16)).target, expected)
 
 
-def test_index_is_plain_json(make_cohort: Make, tmp_path: Path) -> None:
+def test_index_is_plain_json(make_cohort, tmp_path):
     stack = SliceStack.build(rows_of(make_cohort(), "test"), tmp_path, spatial_size=(16, 16))
     index = json.loads((stack.folder / "index.json").read_text())
     assert index["first_slice"] == [0, 11, 23]

@@ -31,7 +31,7 @@ def stack(make_cohort: Callable[..., Path], tmp_path: Path) -> SliceStack:
 
 # ---------------------------------------------------------------- dataset
 @pytest.mark.parametrize("neighbors", [0, 1, 3, 9])
-def test_batch_is_what_a_loop_over_slices_and_channels_gives(stack: SliceStack, neighbors: int) -> None:
+def test_batch_is_what_a_loop_over_slices_and_channels_gives(stack, neighbors):
     dataset = SliceDataset(stack, neighbors=neighbors, label_column="amyloid_status")
     assert len(dataset) == sum(DEPTHS)
     wanted = [0, 25, 4, 5, 10, 4]  # first and last slices of volumes, out of order, one twice
@@ -59,25 +59,25 @@ def test_batch_is_what_a_loop_over_slices_and_channels_gives(stack: SliceStack, 
     }
 
 
-def test_one_item_is_the_batch_without_its_first_axis(stack: SliceStack) -> None:
+def test_one_item_is_the_batch_without_its_first_axis(stack):
     dataset = SliceDataset(stack, neighbors=1, label_column="amyloid_status")
     batch = dataset.__getitems__([7])
     assert all(torch.equal(value, batch[name][0]) for name, value in dataset[7].items())
 
 
-def test_batch_may_be_changed_without_touching_the_map(stack: SliceStack) -> None:
+def test_batch_may_be_changed_without_touching_the_map(stack):
     dataset = SliceDataset(stack, neighbors=1, label_column="amyloid_status")
     before = np.array(stack.degraded)
     dataset.__getitems__([3, 4])["image"].zero_()
     np.testing.assert_array_equal(stack.degraded, before)
 
 
-def test_labels_are_those_of_the_subjects(stack: SliceStack) -> None:
+def test_labels_are_those_of_the_subjects(stack):
     labels = SliceDataset(stack, neighbors=0, label_column="amyloid_status").labels
     assert labels.tolist() == [0] * 5 + [1] * 6 + [0] * 7 + [1] * 8
 
 
-def test_slice_range_restricts_centers_not_neighbors(stack: SliceStack) -> None:
+def test_slice_range_restricts_centers_not_neighbors(stack):
     dataset = SliceDataset(stack, neighbors=1, slice_range=(0.25, 0.75), label_column="amyloid_status")
     # Centers (z + .5) / depth within [.25, .75]: 5 -> .3 .5 .7; 6 -> .25 to .75; 7 -> .357 .5 .643; 8 ->
     # .3125 to .6875.
@@ -94,20 +94,20 @@ def test_slice_range_restricts_centers_not_neighbors(stack: SliceStack) -> None:
     )
 
 
-def test_other_label_column_names_the_key(stack: SliceStack) -> None:
+def test_other_label_column_names_the_key(stack):
     stack.volumes["contrast"] = [3, 1, 2, 0]
     dataset = SliceDataset(stack, neighbors=0, label_column="contrast")
     assert dataset[5]["contrast"] == 1
     assert "amyloid_status" not in dataset[5]
 
 
-def test_shown_channel_is_the_slice_itself(stack: SliceStack) -> None:
+def test_shown_channel_is_the_slice_itself(stack):
     dataset = SliceDataset(stack, neighbors=2, label_column="amyloid_status")
     image = dataset.__getitems__([12])["image"]
     np.testing.assert_array_equal(image[0, dataset.shown_channel], stack.degraded[12])
 
 
-def test_wrong_arguments_of_the_dataset_are_refused(stack: SliceStack) -> None:
+def test_wrong_arguments_of_the_dataset_are_refused(stack):
     with pytest.raises(InputError, match=r"neighbors must be in \[0, 1000\], got -1"):
         SliceDataset(stack, neighbors=-1, label_column="amyloid_status")
     with pytest.raises(
@@ -132,18 +132,18 @@ def sampler_of(**options: int) -> BalancedBatchSampler:
 
 
 @pytest.mark.parametrize(("batch_size", "world_size"), [(8, 1), (4, 2), (2, 4), (1, 8), (6, 1)])
-def test_every_batch_holds_half_of_each_class(batch_size: int, world_size: int) -> None:
+def test_every_batch_holds_half_of_each_class(batch_size, world_size):
     for batch in sampler_of(batch_size=batch_size, world_size=world_size).draw(3):
         assert LABELS[batch].sum() * 2 == len(batch)
 
 
-def test_surplus_of_an_odd_batch_goes_round() -> None:
+def test_surplus_of_an_odd_batch_goes_round():
     ones = [int(LABELS[batch].sum()) for batch in sampler_of(batch_size=5).draw(0)]
     # Classes in turn over 10 batches of 5: positions 0-4 hold three 0s and two 1s, 5-9 two 0s and three 1s.
     assert ones == [2, 3] * 5
 
 
-def test_three_classes_share_alike() -> None:
+def test_three_classes_share_alike():
     labels = np.repeat([0, 1, 5], [4, 9, 30])
     sampler = BalancedBatchSampler(labels, batch_size=4, batches_per_epoch=9, seed=0)
     drawn = labels[sampler.draw(0)]
@@ -151,7 +151,7 @@ def test_three_classes_share_alike() -> None:
     assert Counter(drawn.reshape(-1).tolist()) == {0: 12, 1: 12, 5: 12}
 
 
-def test_no_slice_comes_twice_before_its_class_is_used_up() -> None:
+def test_no_slice_comes_twice_before_its_class_is_used_up():
     drawn = sampler_of().draw(0).reshape(-1)  # 40 of each class
     zeros, ones = (drawn[LABELS[drawn] == label] for label in (0, 1))
     assert sorted(zeros[:30]) == list(range(30))
@@ -160,7 +160,7 @@ def test_no_slice_comes_twice_before_its_class_is_used_up() -> None:
         assert sorted(ones[start : start + 10]) == list(range(30, 40))
 
 
-def test_order_is_a_function_of_seed_and_epoch() -> None:
+def test_order_is_a_function_of_seed_and_epoch():
     first = sampler_of()
     first.set_epoch(3)
     order = list(first)
@@ -170,7 +170,7 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert list(first) == order  # a second pass over the same epoch
 
 
-def test_processes_share_the_batch_of_one() -> None:
+def test_processes_share_the_batch_of_one():
     whole = list(sampler_of(batch_size=8))
     parts = [list(sampler_of(batch_size=4, rank=rank, world_size=2)) for rank in range(2)]
     for batch, first, second in zip(whole, *parts, strict=True):
@@ -179,7 +179,7 @@ def test_processes_share_the_batch_of_one() -> None:
         assert LABELS[first].sum() == LABELS[second].sum() == 2  # each process is balanced by itself
 
 
-def test_interrupted_epoch_continues_where_it_stopped() -> None:
+def test_interrupted_epoch_continues_where_it_stopped():
     sampler = sampler_of()
     sampler.set_epoch(2)
     whole = list(sampler)
@@ -197,7 +197,7 @@ def test_interrupted_epoch_continues_where_it_stopped() -> None:
     assert list(resumed) == sampler_of().draw(3).tolist()
 
 
-def test_abandoned_iterator_has_no_effect_on_the_next_epoch() -> None:
+def test_abandoned_iterator_has_no_effect_on_the_next_epoch():
     # An engine drops its iterator after the last batch and asks it once more in the next epoch.
     sampler = sampler_of()
     batches = iter(sampler)
@@ -210,7 +210,7 @@ def test_abandoned_iterator_has_no_effect_on_the_next_epoch() -> None:
     assert len(list(sampler)) == len(sampler) == 10
 
 
-def test_one_class_is_refused() -> None:
+def test_one_class_is_refused():
     with pytest.raises(
         InputError, match=r"only class 1: label-balanced batches need two classes. Remedy: add subjects"
     ):
@@ -219,7 +219,7 @@ def test_one_class_is_refused() -> None:
         BalancedBatchSampler([], batch_size=2, batches_per_epoch=1, seed=0)
 
 
-def test_one_class_is_drawn_where_that_is_said() -> None:
+def test_one_class_is_drawn_where_that_is_said():
     sampler = BalancedBatchSampler([7, 7, 7], batch_size=2, batches_per_epoch=3, seed=0, least_classes=1)
     assert sorted(sampler.draw(0).reshape(-1)) == [0, 0, 1, 1, 2, 2]  # all before any comes again
     with pytest.raises(InputError, match="holds no slices"):
@@ -235,7 +235,7 @@ def test_one_class_is_drawn_where_that_is_said() -> None:
         ({"rank": 1}, r"rank must be in \[0, 0\], got 1"),
     ],
 )
-def test_wrong_arguments_of_the_sampler_are_refused(options: dict[str, int], message: str) -> None:
+def test_wrong_arguments_of_the_sampler_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         sampler_of(**options)
 
@@ -253,7 +253,7 @@ def class_of_epoch(sampler: BalancedBatchSampler, epoch: int) -> int:
     return int(kind)
 
 
-def test_as_many_epochs_as_classes_hold_every_class_once() -> None:
+def test_as_many_epochs_as_classes_hold_every_class_once():
     orders = set()
     for seed in range(8):
         kinds = [class_of_epoch(contrast_sampler(seed=seed), epoch) for epoch in range(13)]
@@ -263,7 +263,7 @@ def test_as_many_epochs_as_classes_hold_every_class_once() -> None:
     assert len(orders) > 1  # the seed's order, not the classes'
 
 
-def test_epoch_of_one_class_uses_it_up_before_a_slice_comes_again() -> None:
+def test_epoch_of_one_class_uses_it_up_before_a_slice_comes_again():
     sampler = contrast_sampler(batches_per_epoch=5)
     epoch = next(epoch for epoch in range(4) if class_of_epoch(sampler, epoch) == 0)
     drawn = sampler.draw(epoch, batches="one_class").reshape(-1)  # 20 of 9 slices
@@ -273,7 +273,7 @@ def test_epoch_of_one_class_uses_it_up_before_a_slice_comes_again() -> None:
     assert again.tolist() != drawn.tolist()
 
 
-def test_iteration_follows_the_kind_of_batches_of_its_epoch() -> None:
+def test_iteration_follows_the_kind_of_batches_of_its_epoch():
     sampler = contrast_sampler()
     sampler.set_epoch(5, batches="one_class")
     assert list(sampler) == sampler.draw(5, batches="one_class").tolist()
@@ -282,7 +282,7 @@ def test_iteration_follows_the_kind_of_batches_of_its_epoch() -> None:
     assert all(len(set(CONTRASTS[batch])) == 4 for batch in sampler.draw(6))
 
 
-def test_processes_share_an_epoch_of_one_class() -> None:
+def test_processes_share_an_epoch_of_one_class():
     samplers = [contrast_sampler(batch_size=8), *(contrast_sampler(rank=r, world_size=2) for r in range(2))]
     for sampler in samplers:
         sampler.set_epoch(3, batches="one_class")
@@ -291,7 +291,7 @@ def test_processes_share_an_epoch_of_one_class() -> None:
         assert batch[1::2] == second
 
 
-def test_interrupted_epoch_of_one_class_continues_where_it_stopped() -> None:
+def test_interrupted_epoch_of_one_class_continues_where_it_stopped():
     sampler = contrast_sampler()
     sampler.set_epoch(2, batches="one_class")
     whole = list(sampler)
@@ -304,14 +304,14 @@ def test_interrupted_epoch_of_one_class_continues_where_it_stopped() -> None:
     assert begun + list(resumed) == whole
 
 
-def test_unknown_kind_of_batches_is_refused() -> None:
+def test_unknown_kind_of_batches_is_refused():
     with pytest.raises(InputError, match="batches must be one of 'mixed', 'one_class', got 'one class'"):
         contrast_sampler().set_epoch(0, batches="one class")
 
 
 # ---------------------------------------------------------------- loaders
 @pytest.mark.parametrize("workers", [0, 2])
-def test_loader_yields_the_samplers_batches_whole(stack: SliceStack, workers: int) -> None:
+def test_loader_yields_the_samplers_batches_whole(stack, workers):
     dataset = SliceDataset(stack, neighbors=1, label_column="amyloid_status")
     sampler = BalancedBatchSampler(dataset.labels, batch_size=4, batches_per_epoch=3, seed=0)
     loader = make_slice_loader(dataset, sampler, workers=workers)
@@ -326,7 +326,7 @@ def test_loader_yields_the_samplers_batches_whole(stack: SliceStack, workers: in
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_sequential_loader_yields_every_slice_once_in_order(stack: SliceStack) -> None:
+def test_sequential_loader_yields_every_slice_once_in_order(stack):
     dataset = SliceDataset(stack, neighbors=0, label_column="amyloid_status")
     state = torch.get_rng_state()
     batches = list(make_sequential_loader(dataset, batch_size=8))
@@ -335,7 +335,7 @@ def test_sequential_loader_yields_every_slice_once_in_order(stack: SliceStack) -
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_negative_workers_are_refused(stack: SliceStack) -> None:
+def test_negative_workers_are_refused(stack):
     dataset = SliceDataset(stack, neighbors=0, label_column="amyloid_status")
     sampler = BalancedBatchSampler(dataset.labels, batch_size=4, batches_per_epoch=3, seed=0)
     with pytest.raises(InputError, match="workers must be in"):

@@ -21,12 +21,12 @@ from medrestore.data.splits import assign_splits, largest_remainder
         (5, [0, 1], [0, 5]),
     ],
 )
-def test_largest_remainder_by_hand(total: int, weights: list[float], shares: list[int]) -> None:
+def test_largest_remainder_by_hand(total, weights, shares):
     assert largest_remainder(total, weights) == shares
 
 
 @pytest.mark.parametrize("weights", [[], [0, 0], [-1, 2], [float("nan"), 1]])
-def test_weights_without_a_share_are_refused(weights: list[float]) -> None:
+def test_weights_without_a_share_are_refused(weights):
     with pytest.raises(InputError, match="weights must be at least 0, and not all 0"):
         largest_remainder(3, weights)
 
@@ -35,7 +35,7 @@ COHORT = [f"sub-{index:04}" for index in range(40)]
 STATUS = [int(index < 10) for index in range(40)]
 
 
-def test_every_split_has_the_cohorts_mixture() -> None:
+def test_every_split_has_the_cohorts_mixture():
     splits = assign_splits(COHORT, STATUS, counts={"train": 24, "validation": 6, "test": 10}, seed=0)
     assert Counter(splits.values()) == {"train": 24, "validation": 6, "test": 10}
     positive = Counter(splits[name] for name, status in zip(COHORT, STATUS, strict=True) if status)
@@ -44,7 +44,7 @@ def test_every_split_has_the_cohorts_mixture() -> None:
     assert positive == {"train": 6, "validation": 1, "test": 3}
 
 
-def test_fractions_are_rounded_by_largest_remainder() -> None:
+def test_fractions_are_rounded_by_largest_remainder():
     splits = assign_splits(
         COHORT[:7], [0] * 7, fractions={"train": 0.6, "validation": 0.2, "test": 0.2}, seed=3
     )
@@ -52,21 +52,21 @@ def test_fractions_are_rounded_by_largest_remainder() -> None:
     assert Counter(splits.values()) == {"train": 4, "validation": 2, "test": 1}
 
 
-def test_sessions_of_a_subject_stay_together() -> None:
+def test_sessions_of_a_subject_stay_together():
     rows = [name for name in COHORT for _ in range(3)]
     labels = [status for status in STATUS for _ in range(3)]
     splits = assign_splits(rows, labels, fractions={"train": 0.5, "test": 0.5}, seed=0)
     assert sorted(splits) == sorted(COHORT)
 
 
-def test_order_of_rows_has_no_effect_and_the_seed_has() -> None:
+def test_order_of_rows_has_no_effect_and_the_seed_has():
     options = {"counts": {"train": 30, "test": 10}}
     first = assign_splits(COHORT, STATUS, seed=5, **options)
     assert assign_splits(COHORT[::-1], STATUS[::-1], seed=5, **options) == first
     assert assign_splits(COHORT, STATUS, seed=6, **options) != first
 
 
-def test_all_assignments_are_equally_likely() -> None:
+def test_all_assignments_are_equally_likely():
     # 400 seeds, one of 4 subjects for test: expected 100 each, deviation sqrt(400 * .25 * .75) = 8.7; 4 of
     # these.
     chosen = Counter(
@@ -110,8 +110,6 @@ def test_all_assignments_are_equally_likely() -> None:
         (["a", "b"], [0, 1], {"counts": {"train": 3, "test": -1}}, "leave split 'test' empty"),
     ],
 )
-def test_impossible_splits_are_refused(
-    subjects: list[str], labels: list[int], options: dict[str, dict[str, float]], message: str
-) -> None:
+def test_impossible_splits_are_refused(subjects, labels, options, message):
     with pytest.raises(InputError, match=message):
         assign_splits(subjects, labels, seed=0, **options)  # type: ignore[arg-type]

@@ -23,24 +23,24 @@ def table(tmp_path: Path, content: str | bytes, **options: object) -> dict[str, 
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-def test_rows_are_counted_as_a_spreadsheet_does(tmp_path: Path, ending: str) -> None:
+def test_rows_are_counted_as_a_spreadsheet_does(tmp_path, ending):
     text = ending.join(["a,b", "1,2", "", '"3', 'more",', "5,6"])
     found = table(tmp_path, text)
     assert found["row"] == [2, 4, 5]
     assert found["b"] == ["2", "", "6"]
 
 
-def test_what_spreadsheets_append_is_left_out(tmp_path: Path) -> None:
+def test_what_spreadsheets_append_is_left_out(tmp_path):
     found = table(tmp_path, "a,b,,\n1,2,,\n3\n,,,\n,,,,,,\n")
     assert found == {"a": ["1", "3"], "b": ["2", ""], "row": [2, 3]}
 
 
-def test_cells_and_names_lose_their_margins(tmp_path: Path) -> None:
+def test_cells_and_names_lose_their_margins(tmp_path):
     found = table(tmp_path, "\ufeffa , \u00a0b\n sub-01 ,\u200bx y\n")
     assert found == {"a": ["sub-01"], "b": ["x y"], "row": [2]}
 
 
-def test_column_without_name_is_kept(tmp_path: Path) -> None:
+def test_column_without_name_is_kept(tmp_path):
     assert table(tmp_path, ",a\n0,x\n") == {"Unnamed: 0": ["0"], "a": ["x"], "row": [2]}
 
 
@@ -62,13 +62,13 @@ def test_column_without_name_is_kept(tmp_path: Path) -> None:
         (b'a,b\n1,"' + b"x" * 200_000, r"a quotation mark is not closed"),
     ],
 )
-def test_what_is_no_table_is_refused_in_one_line(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_what_is_no_table_is_refused_in_one_line(tmp_path, content, message):
     with pytest.raises(InputError, match=rf"t\.csv.*{message}.*Remedy") as refused:
         table(tmp_path, content)
     assert "\n" not in str(refused.value)
 
 
-def test_longer_rows_are_named_and_the_others_read(tmp_path: Path) -> None:
+def test_longer_rows_are_named_and_the_others_read(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,b\n1,2\n1,2,3\n4,5,\n6,7,8,9\n")
     found, problems = parse_text_table(path)
@@ -81,11 +81,11 @@ def test_longer_rows_are_named_and_the_others_read(tmp_path: Path) -> None:
         read_text_table(path)
 
 
-def test_other_separators_where_they_are_allowed(tmp_path: Path) -> None:
+def test_other_separators_where_they_are_allowed(tmp_path):
     assert table(tmp_path, "a;b\n1;2,5\n", separators=(",", ";"))["b"] == ["2,5"]
 
 
-def test_a_title_above_the_header_is_no_header(tmp_path: Path) -> None:
+def test_a_title_above_the_header_is_no_header(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("# Cohort of 2021\nsplit\ntrain\n")
     problems = table_problems(read_text_table(path), required=("split", "subject_id"), optional=())
@@ -94,7 +94,7 @@ def test_a_title_above_the_header_is_no_header(tmp_path: Path) -> None:
     ]
 
 
-def test_files_are_located_by_how_their_names_look(tmp_path: Path) -> None:
+def test_files_are_located_by_how_their_names_look(tmp_path):
     folder = tmp_path / "Mu\u0308ller \u00a0"
     folder.mkdir()
     (folder / "a\u200b.nii").touch()
@@ -107,7 +107,7 @@ def test_files_are_located_by_how_their_names_look(tmp_path: Path) -> None:
     assert located(tmp_path, f"{folder.name}/../loop") == folder / "../loop"
 
 
-def test_near_columns_are_named(tmp_path: Path) -> None:
+def test_near_columns_are_named(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("Split,SubjectID,x\n1,2,3\n")
     found = read_text_table(path)

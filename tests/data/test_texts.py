@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ TEXT = "Fläche,größer\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_utf8_is_read_with_and_without_its_mark(tmp_path: Path, encoding: str) -> None:
+def test_utf8_is_read_with_and_without_its_mark(tmp_path, encoding):
     path = tmp_path / "a.csv"
     path.write_text(TEXT, encoding=encoding)
     assert read_text(path) == TEXT
@@ -34,7 +33,7 @@ def test_utf8_is_read_with_and_without_its_mark(tmp_path: Path, encoding: str) -
         (b"\x1f\x8b\x08\x00", "is compressed with gzip"),
     ],
 )
-def test_what_is_no_utf8_is_named_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_what_is_no_utf8_is_named_in_one_line(tmp_path, content, message):
     path = tmp_path / "a.csv"
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"a\.csv: {message}.*Remedy: ") as refused:
@@ -42,7 +41,7 @@ def test_what_is_no_utf8_is_named_in_one_line(tmp_path: Path, content: bytes, me
     assert "\n" not in str(refused.value)
 
 
-def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_named(tmp_path):
     with pytest.raises(InputError, match=r"a\.csv: no such file, expected a table"):
         read_text(tmp_path / "a.csv", what="a table")
     with pytest.raises(InputError, match=r": is a folder, expected a table"):
@@ -60,7 +59,7 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
         *("é1 ", "\u00a0é1", "e\u03011", "\ufeffé1", "é\u200b1", "é1\u2028".strip(), "\u202aé1\u202c"),
     ],
 )
-def test_what_nobody_sees_is_no_part_of_a_name(written: str) -> None:
+def test_what_nobody_sees_is_no_part_of_a_name(written):
     assert plain_text(written) == "é1"
 
 
@@ -82,7 +81,7 @@ def test_what_nobody_sees_is_no_part_of_a_name(written: str) -> None:
         ("3ca01b2f", "3ca1b02f", False),  # checksums as pseudonyms
     ],
 )
-def test_names_alike(one: str, other: str, same: bool) -> None:
+def test_names_alike(one, other, same):
     assert (alike(one) == alike(other)) is same
 
 
@@ -96,14 +95,14 @@ def test_names_alike(one: str, other: str, same: bool) -> None:
         ('{"Units": "SUV"}'.encode("utf-16"), "is UTF-16 text"),
     ],
 )
-def test_what_is_no_json_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_what_is_no_json_is_refused(tmp_path, content, message):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"a\.json: {message}.*Remedy"):
         read_json_object(path)
 
 
-def test_json_with_a_byte_order_mark_is_json(tmp_path: Path) -> None:
+def test_json_with_a_byte_order_mark_is_json(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b'\xef\xbb\xbf{"Units": "SUV"}' + os.linesep.encode())
     assert read_json_object(path) == {"Units": "SUV"}

@@ -1,7 +1,5 @@
 """The training range: measured on degraded images, and what lies outside is said in words."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -26,7 +24,7 @@ def sphere(
     return Volume((gain * data).astype(np.float32), affine, SourceGrid.from_affine(data.shape, affine))
 
 
-def test_noise_is_that_which_was_put_in() -> None:
+def test_noise_is_that_which_was_put_in():
     features = volume_features(sphere(0.2))
     assert features["voxel_size_x_mm"] == 2
     assert features["voxel_size_z_mm"] == 3
@@ -39,12 +37,12 @@ def test_noise_is_that_which_was_put_in() -> None:
     )
 
 
-def test_features_do_not_depend_on_the_unit() -> None:
+def test_features_do_not_depend_on_the_unit():
     one, other = volume_features(sphere(0.2)), volume_features(sphere(0.2, gain=1000.0))
     assert one == pytest.approx(other, rel=1e-5)  # float32 data
 
 
-def test_domain_holds_the_range_of_every_feature(tiny_cohort: Path) -> None:
+def test_domain_holds_the_range_of_every_feature(tiny_cohort):
     table = pair_schema().read(tiny_cohort / "manifest.csv")
     domain = training_range(table, words=AmyloidPETData.words)
     noise = [volume_features(read_volume(path))["relative_noise"] for path in table["degraded_path"]]
@@ -87,7 +85,7 @@ DOMAIN = {
 }
 
 
-def test_nothing_is_said_inside_the_domain() -> None:
+def test_nothing_is_said_inside_the_domain():
     assert range_warnings(sphere(0.2), DOMAIN, words={"tracer": "florbetaben"}) == []
     assert range_warnings(sphere(0.2), DOMAIN) == []
     assert range_warnings(sphere(0.2, size_mm=(2.0, 2.0, 3.2)), DOMAIN) == []  # within a tenth
@@ -102,12 +100,12 @@ def test_nothing_is_said_inside_the_domain() -> None:
         (sphere(0.2), "FDG", "tracer is FDG, trained on florbetaben"),
     ],
 )
-def test_what_lies_outside_is_named(volume: Volume, tracer: str | None, message: str) -> None:
+def test_what_lies_outside_is_named(volume, tracer, message):
     (warning,) = range_warnings(volume, DOMAIN, words={"tracer": tracer})
     assert warning.startswith(message)
 
 
-def test_image_without_any_detail_has_no_noise() -> None:
+def test_image_without_any_detail_has_no_noise():
     data = np.full((8, 8, 8), 5.0, np.float32)
     grid = SourceGrid.from_affine(data.shape, np.eye(4))
     assert volume_features(Volume(data, np.eye(4), grid))["relative_noise"] == 0.0

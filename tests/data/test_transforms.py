@@ -19,7 +19,7 @@ def batch_of(count: int = 6) -> dict[str, torch.Tensor]:
     }
 
 
-def test_pair_is_changed_as_a_loop_over_samples_would() -> None:
+def test_pair_is_changed_as_a_loop_over_samples_would():
     augmentation = PairAugmentation(flip_probability=0.5, intensity_jitter=0.2, seed=1)
     batch = batch_of()
     changed = augmentation(batch, epoch=2, iteration=7)
@@ -34,14 +34,14 @@ def test_pair_is_changed_as_a_loop_over_samples_would() -> None:
     assert changed["amyloid_status"] is batch["amyloid_status"]
 
 
-def test_given_batch_is_left_alone() -> None:
+def test_given_batch_is_left_alone():
     batch = batch_of()
     before = {name: value.clone() for name, value in batch.items()}
     PairAugmentation(flip_probability=1.0, intensity_jitter=0.5, seed=1)(batch, epoch=0, iteration=1)
     assert all(torch.equal(batch[name], before[name]) for name in batch)
 
 
-def test_draws_depend_on_seed_epoch_and_iteration_alone() -> None:
+def test_draws_depend_on_seed_epoch_and_iteration_alone():
     augmentation = PairAugmentation(flip_probability=0.5, intensity_jitter=0.2, seed=1)
     first = augmentation.draw(64, epoch=1, iteration=1)[1]
     torch.manual_seed(5)
@@ -53,7 +53,7 @@ def test_draws_depend_on_seed_epoch_and_iteration_alone() -> None:
         assert not torch.equal(other.draw(64, epoch=epoch, iteration=iteration)[1], first)
 
 
-def test_draws_have_the_stated_distribution() -> None:
+def test_draws_have_the_stated_distribution():
     flip, factor = PairAugmentation(flip_probability=0.3, intensity_jitter=0.2, seed=0).draw(
         10_000, epoch=0, iteration=0
     )
@@ -66,7 +66,7 @@ def test_draws_have_the_stated_distribution() -> None:
     assert abs(float(torch.corrcoef(torch.stack([flip.flatten().float(), factor.flatten()]))[0, 1])) < 0.04
 
 
-def test_several_processes_draw_what_one_with_the_joint_batch_does() -> None:
+def test_several_processes_draw_what_one_with_the_joint_batch_does():
     options = {"flip_probability": 0.5, "intensity_jitter": 0.2, "seed": 1}
     whole = PairAugmentation(**options)(batch_of(6), epoch=1, iteration=2)
     for rank in range(2):
@@ -76,7 +76,7 @@ def test_several_processes_draw_what_one_with_the_joint_batch_does() -> None:
         assert torch.equal(changed["label"], whole["label"][rank::2])
 
 
-def test_nothing_to_do_changes_nothing() -> None:
+def test_nothing_to_do_changes_nothing():
     batch = batch_of()
     changed = PairAugmentation(flip_probability=0.0, intensity_jitter=0.0, seed=1)(
         batch, epoch=0, iteration=1
@@ -85,7 +85,7 @@ def test_nothing_to_do_changes_nothing() -> None:
     assert torch.equal(changed["label"], batch["label"])
 
 
-def test_memory_order_and_type_are_kept() -> None:
+def test_memory_order_and_type_are_kept():
     batch = batch_of()
     batch["image"] = batch["image"].to(torch.bfloat16, memory_format=torch.channels_last)
     changed = PairAugmentation(flip_probability=0.5, intensity_jitter=0.2, seed=1)(
@@ -104,12 +104,12 @@ def test_memory_order_and_type_are_kept() -> None:
         ({"world_size": 0}, "world_size must be in"),
     ],
 )
-def test_numbers_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
+def test_numbers_out_of_range_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         PairAugmentation(**{"flip_probability": 0.5, "intensity_jitter": 0.1, "seed": 0, **options})  # type: ignore[arg-type]
 
 
-def test_pair_of_different_shape_is_refused() -> None:
+def test_pair_of_different_shape_is_refused():
     batch = batch_of()
     batch["label"] = batch["label"][:, :, :, :4]
     augmentation = PairAugmentation(flip_probability=0.5, intensity_jitter=0.1, seed=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ def ramp(shape: tuple[int, ...] = SHAPE, dtype: Any = np.float32) -> np.ndarray:
 
 # ---------------------------------------------------------------- reading
 @pytest.mark.parametrize("name", AFFINES)
-def test_volume_is_canonical_float32(tmp_path: Path, name: str) -> None:
+def test_volume_is_canonical_float32(tmp_path, name):
     path = save(tmp_path / "a.nii.gz", ramp(dtype=np.int16), AFFINES[name])
     volume = read_volume(path)
     expected = nibabel.as_closest_canonical(nibabel.load(path))
@@ -94,7 +93,7 @@ def test_volume_is_canonical_float32(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(volume.voxel_size_mm, nibabel.affines.voxel_sizes(expected.affine), rtol=1e-6)
 
 
-def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
+def test_slope_and_intercept_are_applied(tmp_path):
     stored = ramp(dtype=np.int16)
     image = nibabel.Nifti1Image(stored, np.eye(4))
     image.header.set_slope_inter(0.5, -3.0)
@@ -108,14 +107,12 @@ def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("unit", "factor"), [("meter", 1000.0), ("micron", 0.001), ("mm", 1.0), ("unknown", 1.0)]
 )
-def test_lengths_are_millimeters_whatever_the_file_counts_in(
-    tmp_path: Path, unit: str, factor: float
-) -> None:
+def test_lengths_are_millimeters_whatever_the_file_counts_in(tmp_path, unit, factor):
     path = save(tmp_path / "a.nii", ramp(), np.diag([2.0, 2.0, 4.0, 1.0]) / [1, 1, 1, 1], units=unit)
     assert read_volume(path).voxel_size_mm == (2.0 * factor, 2.0 * factor, 4.0 * factor)
 
 
-def test_fourth_axis_of_length_one_is_dropped_and_written_back(tmp_path: Path) -> None:
+def test_fourth_axis_of_length_one_is_dropped_and_written_back(tmp_path):
     path = save(tmp_path / "a.nii", ramp((*SHAPE, 1)), AFFINES["PSR"])
     volume = read_volume(path)
     assert volume.data.ndim == 3
@@ -124,21 +121,21 @@ def test_fourth_axis_of_length_one_is_dropped_and_written_back(tmp_path: Path) -
     np.testing.assert_array_equal(nibabel.load(tmp_path / "b.nii").get_fdata(), ramp((*SHAPE, 1)))
 
 
-def test_missing_orientation_warns(tmp_path: Path) -> None:
+def test_missing_orientation_warns(tmp_path):
     path = save(tmp_path / "a.nii", ramp(), codes=(0, 0))
     with pytest.warns(UserWarning, match="a.nii: states no orientation"):
         read_volume(path)
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 6, 2), (4, 5, 6, 1, 2)])
-def test_other_than_three_dimensions_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_other_than_three_dimensions_are_refused(tmp_path, shape):
     path = save(tmp_path / "a.nii", ramp(shape))
     with pytest.raises(InputError, match=rf"a.nii: has {len(shape)} dimensions .*, expected 3. Remedy"):
         read_volume(path)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_voxels_that_are_not_finite_are_refused_and_counted(tmp_path: Path, bad: float) -> None:
+def test_voxels_that_are_not_finite_are_refused_and_counted(tmp_path, bad):
     data = ramp()
     data[1, 2, 3] = data[0, 0, 0] = bad
     path = save(tmp_path / "a.nii", data)
@@ -147,13 +144,13 @@ def test_voxels_that_are_not_finite_are_refused_and_counted(tmp_path: Path, bad:
     assert np.count_nonzero(~np.isfinite(read_volume(path, finite=False).data)) == 2
 
 
-def test_values_beyond_float32_are_not_finite(tmp_path: Path) -> None:
+def test_values_beyond_float32_are_not_finite(tmp_path):
     path = save(tmp_path / "a.nii", np.full(SHAPE, 1e300))
     with pytest.raises(InputError, match="120 of 120 voxels are not finite"):
         read_volume(path)
 
 
-def test_complex_and_color_voxels_are_refused(tmp_path: Path) -> None:
+def test_complex_and_color_voxels_are_refused(tmp_path):
     path = save(tmp_path / "a.nii", ramp().astype(np.complex64))
     with pytest.raises(InputError, match="voxels of type complex64, expected real numbers"):
         read_volume(path)
@@ -165,7 +162,7 @@ def test_complex_and_color_voxels_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
 @pytest.mark.parametrize("kept", [0, 100, 352, -1])
-def test_truncated_file_is_refused(tmp_path: Path, name: str, kept: int) -> None:
+def test_truncated_file_is_refused(tmp_path, name, kept):
     random = np.random.default_rng(0).normal(size=(20, 20, 20))
     path = save(tmp_path / name, random)
     path.write_bytes(path.read_bytes()[:kept])
@@ -173,7 +170,7 @@ def test_truncated_file_is_refused(tmp_path: Path, name: str, kept: int) -> None
         read_volume(path)
 
 
-def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
+def test_damaged_gzip_is_refused(tmp_path):
     path = save(tmp_path / "a.nii.gz", np.random.default_rng(0).normal(size=(20, 20, 20)))
     content = bytearray(path.read_bytes())
     content[-200:-100] = bytes(100)
@@ -182,7 +179,7 @@ def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
         read_volume(path)
 
 
-def test_header_that_claims_a_huge_volume_is_refused(tmp_path: Path) -> None:
+def test_header_that_claims_a_huge_volume_is_refused(tmp_path):
     path = save(tmp_path / "a.nii", ramp())
     content = bytearray(path.read_bytes())
     content[40:56] = np.array([3, 32767, 32767, 32767, 1, 1, 1, 1], dtype="<i2").tobytes()
@@ -191,7 +188,7 @@ def test_header_that_claims_a_huge_volume_is_refused(tmp_path: Path) -> None:
         read_volume(path)
 
 
-def test_volume_without_voxels_is_refused(tmp_path: Path) -> None:
+def test_volume_without_voxels_is_refused(tmp_path):
     path = save(tmp_path / "a.nii", ramp())
     content = bytearray(path.read_bytes())
     content[42:44] = bytes(2)  # the first axis
@@ -200,7 +197,7 @@ def test_volume_without_voxels_is_refused(tmp_path: Path) -> None:
         read_volume(path)
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"none.nii: no such file"):
         read_volume(tmp_path / "none.nii")
     with pytest.raises(InputError, match="is a folder, expected a NIfTI file"):
@@ -219,7 +216,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_volume(tmp_path / "a.mgz")
 
 
-def test_singular_affine_is_refused(tmp_path: Path) -> None:
+def test_singular_affine_is_refused(tmp_path):
     path = save(tmp_path / "a.nii", ramp())
     content = bytearray(path.read_bytes())
     content[280:296] = bytes(16)  # srow_x
@@ -228,7 +225,7 @@ def test_singular_affine_is_refused(tmp_path: Path) -> None:
         read_volume(path)
 
 
-def test_grid_is_read_from_the_header_alone(tmp_path: Path) -> None:
+def test_grid_is_read_from_the_header_alone(tmp_path):
     path = save(tmp_path / "a.nii", ramp(), AFFINES["PSR"])
     path.write_bytes(path.read_bytes()[:352])
     assert read_grid(path).canonical_shape == (6, 4, 5)  # stored axes run to P, S, R: x is the third
@@ -239,7 +236,7 @@ def volume_on(affine: np.ndarray, shape: tuple[int, int, int] = SHAPE) -> Volume
     return Volume(np.zeros(shape, np.float32), affine, SourceGrid.from_affine(shape, affine))
 
 
-def test_grids_differ_by_shape_or_by_a_hundredth_of_a_voxel_at_a_corner() -> None:
+def test_grids_differ_by_shape_or_by_a_hundredth_of_a_voxel_at_a_corner():
     first = volume_on(np.diag([1.5, 2.0, 3.0, 1.0]))
     assert grid_difference(first, first) == ""
     assert grid_difference(first, volume_on(first.affine, (4, 5, 7))) == "shape (4, 5, 6) against (4, 5, 7)"
@@ -256,7 +253,7 @@ def test_grids_differ_by_shape_or_by_a_hundredth_of_a_voxel_at_a_corner() -> Non
 # ---------------------------------------------------------------- writing
 @pytest.mark.parametrize("codes", [(1, 1), (0, 2), (3, 0), (2, 4)])
 @pytest.mark.parametrize("name", AFFINES)
-def test_written_grid_is_the_sources_to_the_bit(tmp_path: Path, name: str, codes: tuple[int, int]) -> None:
+def test_written_grid_is_the_sources_to_the_bit(tmp_path, name, codes):
     path = save(tmp_path / "a.nii.gz", ramp(dtype=np.uint8), AFFINES[name], codes=codes)
     volume = read_volume(path)
     write_volume(volume.data, volume.source, tmp_path / "b.nii.gz")
@@ -286,7 +283,7 @@ def sitk_corners(image: sitk.Image) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", AFFINES)
-def test_nibabel_and_simpleitk_read_the_written_grid_alike(tmp_path: Path, name: str) -> None:
+def test_nibabel_and_simpleitk_read_the_written_grid_alike(tmp_path, name):
     grid = SourceGrid.from_affine(SHAPE, AFFINES[name])
     data = np.random.default_rng(0).normal(size=grid.canonical_shape).astype(np.float32)
     path = write_volume(data, grid, tmp_path / "a.nii.gz")
@@ -299,7 +296,7 @@ def test_nibabel_and_simpleitk_read_the_written_grid_alike(tmp_path: Path, name:
     np.testing.assert_array_equal(read_volume(path).data, data)
 
 
-def test_nifti2_stays_nifti2(tmp_path: Path) -> None:
+def test_nifti2_stays_nifti2(tmp_path):
     path = save(tmp_path / "a.nii", ramp(), AFFINES["oblique"], nifti2=True)
     volume = read_volume(path)
     write_volume(volume.data, volume.source, tmp_path / "b.nii")
@@ -309,7 +306,7 @@ def test_nifti2_stays_nifti2(tmp_path: Path) -> None:
     np.testing.assert_array_equal(written.get_fdata(), ramp())
 
 
-def test_nothing_of_the_sources_header_but_the_grid_is_written(tmp_path: Path) -> None:
+def test_nothing_of_the_sources_header_but_the_grid_is_written(tmp_path):
     image = nibabel.Nifti1Image(ramp(), np.eye(4))
     image.header["descrip"] = b"Doe, Jane 1950-01-01"
     image.header["aux_file"] = b"jane.txt"
@@ -328,9 +325,7 @@ def test_nothing_of_the_sources_header_but_the_grid_is_written(tmp_path: Path) -
     assert path.stat().st_size == 352 + 120 * 4
 
 
-def test_same_data_give_the_same_bytes_whatever_the_name_and_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_same_data_give_the_same_bytes_whatever_the_name_and_time(tmp_path, monkeypatch):
     grid = SourceGrid.from_affine(SHAPE, oblique())
     data = np.ones(grid.canonical_shape, dtype=np.float32)
     first = write_volume(data, grid, tmp_path / "a.nii.gz").read_bytes()
@@ -340,7 +335,7 @@ def test_same_data_give_the_same_bytes_whatever_the_name_and_time(
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int32", "uint8", "uint16", "float64"])
-def test_labels_keep_their_type(tmp_path: Path, dtype: str) -> None:
+def test_labels_keep_their_type(tmp_path, dtype):
     grid = SourceGrid.from_affine(SHAPE, AFFINES["LAS"])
     write_volume(ramp(), grid, tmp_path / "a.nii", dtype=dtype)
     image = nibabel.load(tmp_path / "a.nii")
@@ -351,9 +346,7 @@ def test_labels_keep_their_type(tmp_path: Path, dtype: str) -> None:
 @pytest.mark.parametrize(
     ("value", "dtype"), [(0.5, "int16"), (300.0, "uint8"), (-1.0, "uint16"), (np.nan, "int16")]
 )
-def test_values_that_do_not_fit_a_whole_number_type_are_refused(
-    tmp_path: Path, value: float, dtype: str
-) -> None:
+def test_values_that_do_not_fit_a_whole_number_type_are_refused(tmp_path, value, dtype):
     grid = SourceGrid.from_affine(SHAPE, np.eye(4))
     with pytest.raises(InputError, match=f"not whole numbers that fit {dtype}"):
         write_volume(np.full(SHAPE, value), grid, tmp_path / "a.nii", dtype=dtype)
@@ -361,13 +354,13 @@ def test_values_that_do_not_fit_a_whole_number_type_are_refused(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_values_that_float32_cannot_hold_are_refused(tmp_path: Path, value: float) -> None:
+def test_values_that_float32_cannot_hold_are_refused(tmp_path, value):
     grid = SourceGrid.from_affine(SHAPE, np.eye(4))
     with pytest.raises(InputError, match="not finite, or too large for float32"):
         write_volume(np.full(SHAPE, value), grid, tmp_path / "a.nii")
 
 
-def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
+def test_wrong_arguments_are_refused(tmp_path):
     grid = SourceGrid.from_affine(SHAPE, AFFINES["PSR"])
     with pytest.raises(InputError, match=r"shape \(4, 5, 6\) do not fit the source's grid, \(6, 4, 5\)"):
         write_volume(ramp(), grid, tmp_path / "a.nii")
@@ -379,7 +372,7 @@ def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
         nifti_stem(".nii.gz")
 
 
-def test_full_disk_keeps_the_file_from_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_keeps_the_file_from_before(tmp_path, monkeypatch):
     grid = SourceGrid.from_affine(SHAPE, np.eye(4))
     path = write_volume(ramp(), grid, tmp_path / "a.nii.gz")
     before = path.read_bytes()
@@ -399,9 +392,7 @@ def test_full_disk_keeps_the_file_from_before(tmp_path: Path, monkeypatch: pytes
     "name",
     ["pet/florbetapir_a.nii.gz", "pet/fdg_template_116_healthy_mni2mm.nii", "mri/avg152_T1.nii"],
 )
-def test_real_volume_comes_back_on_its_grid(
-    tmp_path: Path, shared_data: Callable[[str], Path], name: str
-) -> None:
+def test_real_volume_comes_back_on_its_grid(tmp_path, shared_data, name):
     path = shared_data(name)
     volume = read_volume(path)
     written = write_volume(volume.data, volume.source, tmp_path / "b.nii.gz")
@@ -419,7 +410,7 @@ def test_real_volume_comes_back_on_its_grid(
     np.testing.assert_allclose(sitk.GetArrayFromImage(itk), sitk.GetArrayFromImage(itk_source), rtol=2**-23)
 
 
-def test_real_foreign_format_is_refused(shared_data: Callable[[str], Path]) -> None:
+def test_real_foreign_format_is_refused(shared_data):
     with pytest.raises(InputError, match=r"tinypet_ecat7.v: .*(NIfTI).*Remedy: convert it to"):
         read_volume(shared_data("pet/tinypet_ecat7.v"))
     with pytest.raises(InputError, match=r"gre_3echo_magnitude.nii: has 4 dimensions \(51, 51, 41, 3\)"):

@@ -26,16 +26,16 @@ def failing(number: int) -> int:
     return number
 
 
-def test_one_worker_is_this_process() -> None:
+def test_one_worker_is_this_process():
     results = list(run_tasks(total, [(np.ones(3), 1), (np.ones(3), 2)], workers=1))
     assert results == [(3.0, os.getpid()), (6.0, os.getpid())]
 
 
-def test_nothing_to_do() -> None:
+def test_nothing_to_do():
     assert list(run_tasks(total, [], workers=4)) == []
 
 
-def test_two_workers_do_all_of_it() -> None:
+def test_two_workers_do_all_of_it():
     large = np.ones(500_000)  # large enough to be shared by a memory map
     results = list(run_tasks(total, [(large, factor) for factor in range(6)], workers=2))
     assert sorted(result for result, _ in results) == [500_000.0 * factor for factor in range(6)]
@@ -43,18 +43,18 @@ def test_two_workers_do_all_of_it() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_errors_are_passed_on(workers: int) -> None:
+def test_errors_are_passed_on(workers):
     with pytest.raises(InputError, match="number two is bad"):
         list(run_tasks(failing, [(1,), (2,), (3,)], workers=workers))
 
 
-def test_available_cores() -> None:
+def test_available_cores():
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_workers_end_with_a_killed_run(tmp_path: Path) -> None:
+def test_workers_end_with_a_killed_run(tmp_path):
     script = tmp_path / "run.py"
     # No __main__ guard: none is needed.
     script.write_text(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nibabel
 import numpy as np
 import pytest
@@ -25,7 +23,7 @@ def channels(dtype: str = "complex64") -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "float32"])
-def test_nibabel_reads_what_was_written(tmp_path: Path, dtype: str) -> None:
+def test_nibabel_reads_what_was_written(tmp_path, dtype):
     data = channels(dtype)
     image = nibabel.load(write_channels(data, GRID, tmp_path / "mdme.nii.gz", dtype=dtype))
     assert image.shape == (4, 6, 3, 5)
@@ -37,7 +35,7 @@ def test_nibabel_reads_what_was_written(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(np.moveaxis(np.asarray(canonical.dataobj), -1, 0), data)
 
 
-def test_a_channel_is_stored_as_a_volume_is(tmp_path: Path) -> None:
+def test_a_channel_is_stored_as_a_volume_is(tmp_path):
     data = channels("float32")
     path = write_channels(data, GRID, tmp_path / "all.nii")
     one = write_volume(data[2], GRID, tmp_path / "one.nii")
@@ -46,14 +44,14 @@ def test_a_channel_is_stored_as_a_volume_is(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored.affine, alone.affine)
 
 
-def test_same_data_same_bytes(tmp_path: Path) -> None:
+def test_same_data_same_bytes(tmp_path):
     first, second = (
         write_channels(channels(), GRID, tmp_path / f"{name}.nii.gz", dtype="complex64") for name in "ab"
     )
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_refuses_what_does_not_fit(tmp_path: Path) -> None:
+def test_refuses_what_does_not_fit(tmp_path):
     path = tmp_path / "mdme.nii.gz"
     with pytest.raises(InputError, match=r"channels of shape \(5, 6, 4, 2\) do not fit the source's grid"):
         write_channels(channels()[..., :2], GRID, path, dtype="complex64")

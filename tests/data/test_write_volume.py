@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -13,7 +11,7 @@ from medrestore.data.volumes import read_volume, write_volume
 from medrestore.inference.slices import VolumeRestorer
 
 
-def test_restoration_lies_on_the_grid_of_an_oblique_source(tmp_path: Path) -> None:
+def test_restoration_lies_on_the_grid_of_an_oblique_source(tmp_path):
     angle = np.radians(15.0)
     affine = np.array(
         [

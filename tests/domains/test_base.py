@@ -25,14 +25,14 @@ def added(monkeypatch: pytest.MonkeyPatch) -> Iterator[base.Domain]:
     base._found.cache_clear()
 
 
-def test_folders_and_entry_points_are_found(added: base.Domain) -> None:
+def test_folders_and_entry_points_are_found(added):
     assert base.domain_called("ct") is added
     for name in ("amyloid_pet", "histology", "multicontrast_mri"):
         assert base.domain_called(name).name == name
     assert base.metrics_of("ct", ()).title_of("psnr").title == "PSNR (dB)"
 
 
-def test_packages_that_do_not_load_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_that_do_not_load_are_named(monkeypatch):
     point = EntryPoint("ct", "site_ct.domain:DOMAIN", "medrestore.domains")
     monkeypatch.setattr(kinds, "entry_points", lambda group: [point] if group == "medrestore.domains" else [])
     base._found.cache_clear()
@@ -40,7 +40,7 @@ def test_packages_that_do_not_load_are_named(monkeypatch: pytest.MonkeyPatch) ->
         base.quantities()
 
 
-def test_a_kind_of_image_that_is_not_there_is_named_with_those_that_are() -> None:
+def test_a_kind_of_image_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(
         InputError, match=r"no kind of image is called 'us'; there are amyloid_pet, .*Remedy: install"
     ):

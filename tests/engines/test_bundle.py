@@ -11,14 +11,14 @@ from medrestore.engines.shelf import find_bundle
 BUNDLE = Path(__file__).parents[2] / "bundles" / "amyloid_pet_taskgan"
 
 
-def test_bundle_is_found_by_name_and_by_path(tmp_path: Path) -> None:
+def test_bundle_is_found_by_name_and_by_path(tmp_path):
     assert find_bundle("amyloid_pet_taskgan").resolve() == BUNDLE.resolve()
     assert find_bundle(BUNDLE) == BUNDLE
     with pytest.raises(InputError, match=r"is no bundle .*Bundles that ship: amyloid_pet_taskgan"):
         find_bundle(tmp_path)
 
 
-def test_files_are_the_configuration_then_the_overlays(tmp_path: Path) -> None:
+def test_files_are_the_configuration_then_the_overlays(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("seed: 3\n")
     files = bundle_files(BUNDLE, "train", ["demo", str(own), "gan"])
@@ -39,7 +39,7 @@ def test_files_are_the_configuration_then_the_overlays(tmp_path: Path) -> None:
         bundle_files(BUNDLE, "deploy", [])
 
 
-def test_later_overlay_and_override_win(tmp_path: Path) -> None:
+def test_later_overlay_and_override_win(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("pretrain_epochs: 5\nrun_name: mine\n")
     parser = open_bundle(
@@ -67,12 +67,12 @@ def test_later_overlay_and_override_win(tmp_path: Path) -> None:
         ("seed::more", r"no key 'seed::more': 'seed' holds no keys"),
     ],
 )
-def test_unknown_nested_key_is_refused(key: str, message: str) -> None:
+def test_unknown_nested_key_is_refused(key, message):
     with pytest.raises(InputError, match=message):
         open_bundle(BUNDLE, "train", overrides={key: 1})
 
 
-def test_known_key_in_a_list_is_accepted() -> None:
+def test_known_key_in_a_list_is_accepted():
     parser = open_bundle(BUNDLE, "train", overrides={"train::handlers::0::interval": 9}).parser
     assert parser["train"]["handlers"][0]["interval"] == 9
 
@@ -84,9 +84,7 @@ def test_known_key_in_a_list_is_accepted() -> None:
         ("medrestore.gone.nobody", "see the bundles that ship with it"),
     ],
 )
-def test_a_component_that_is_elsewhere_is_named_with_its_place(
-    target: str, remedy: str, tmp_path: Path
-) -> None:
+def test_a_component_that_is_elsewhere_is_named_with_its_place(target, remedy, tmp_path):
     overlay = tmp_path / "mine.yaml"
     overlay.write_text(f"inferer: {{_target_: {target}}}\n", encoding="utf-8")
     with pytest.raises(InputError, match=f"mine.yaml: inferer names {target}.* Remedy: .*{remedy}"):
@@ -101,7 +99,7 @@ def test_a_component_that_is_elsewhere_is_named_with_its_place(
         ("run_name: '@parameters::sed'", "@parameters::sed, .*name a key"),
     ],
 )
-def test_reference_to_what_is_not_there_is_named(text: str, message: str, tmp_path: Path) -> None:
+def test_reference_to_what_is_not_there_is_named(text, message, tmp_path):
     overlay = tmp_path / "mine.yaml"
     overlay.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=rf"mine\.yaml: refers to {message}"):

@@ -45,7 +45,7 @@ def work(rank: int, world_size: int, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
     torch.multiprocessing.spawn(work, args=(2, str(tmp_path)), nprocs=2)
     (first, weights), (second, weights_second) = (
         torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)

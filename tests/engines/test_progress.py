@@ -19,7 +19,7 @@ def make_engine(fail_at: int = 0) -> tuple[Engine, TrainingProgress]:
     return engine, progress
 
 
-def test_bar_shows_description_total_and_losses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_shows_description_total_and_losses(capsys):
     engine, progress = make_engine()
     engine.run(range(5), max_epochs=2)
     shown = capsys.readouterr().err
@@ -29,7 +29,7 @@ def test_bar_shows_description_total_and_losses(capsys: pytest.CaptureFixture[st
     assert progress.bar is None
 
 
-def test_bar_starts_where_a_resumed_run_does() -> None:
+def test_bar_starts_where_a_resumed_run_does():
     engine, progress = make_engine()
     engine.state.max_epochs, engine.state.epoch_length, engine.state.iteration = 2, 5, 5
     progress._start(engine)
@@ -38,7 +38,7 @@ def test_bar_starts_where_a_resumed_run_does() -> None:
     progress._close(engine)
 
 
-def test_bar_is_closed_when_the_run_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_is_closed_when_the_run_fails(capsys):
     engine, progress = make_engine(fail_at=4)
 
     def fail(_: Engine, error: BaseException) -> None:
@@ -51,7 +51,7 @@ def test_bar_is_closed_when_the_run_fails(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err.endswith("\n")
 
 
-def test_other_processes_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_processes_show_nothing(capsys):
     engine, _ = make_engine()
     engine.state.rank = 1
     engine.run(range(5), max_epochs=1)

@@ -19,14 +19,14 @@ from medrestore.engines.shelf import bundle_contents, bundles_on_shelf, find_bun
 ROOT = Path(__file__).parents[2]
 
 
-def test_checkout_offers_its_bundles_and_guides() -> None:
+def test_checkout_offers_its_bundles_and_guides():
     assert [path.name for path in bundles_on_shelf()] == sorted(
         path.name for path in (ROOT / "bundles").iterdir() if path.is_dir()
     )
     assert guides() == ROOT / "docs"
 
 
-def test_installed_package_offers_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_package_offers_its_own(tmp_path, monkeypatch):
     package = tmp_path / "medrestore"
     shutil.copytree(ROOT / "bundles", package / "_share" / "bundles")
     monkeypatch.setattr(shelf, "SHELVES", (package / "_share", tmp_path))
@@ -35,7 +35,7 @@ def test_installed_package_offers_its_own(tmp_path: Path, monkeypatch: pytest.Mo
     assert guides() is None
 
 
-def test_contents_are_what_the_files_say(tmp_path: Path) -> None:
+def test_contents_are_what_the_files_say(tmp_path):
     configs, variants = tmp_path / "mine" / "configs", tmp_path / "mine" / "variants"
     configs.mkdir(parents=True)
     variants.mkdir()
@@ -55,7 +55,7 @@ def test_contents_are_what_the_files_say(tmp_path: Path) -> None:
     assert contents.settings == {"train": [*top, "# numbers", "rate: 0.1  # Adam", "stages: []"]}
 
 
-def test_damaged_metadata_are_named(tmp_path: Path) -> None:
+def test_damaged_metadata_are_named(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "metadata.json").write_text("{")
     with pytest.raises(InputError, match=r"metadata\.json: is no JSON"):
@@ -63,7 +63,7 @@ def test_damaged_metadata_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_wheel_runs_from_an_empty_folder_and_its_links_hold(tmp_path: Path) -> None:
+def test_wheel_runs_from_an_empty_folder_and_its_links_hold(tmp_path):
     """Built, unpacked where no checkout is near, and used as its pages say."""
     pytest.importorskip("hatchling")
     if not (ROOT / "medrestore" / "study" / "page" / "vendor").is_dir():

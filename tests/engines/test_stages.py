@@ -1,7 +1,5 @@
 """What a stage and a method ask of the trainer: batches of one class, and whose moving average is kept."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from ignite.engine import Events
@@ -33,7 +31,7 @@ class Masks(Batches):
             yield {"image": batch["label"], "label": (batch["label"] > 0.5).float()}
 
 
-def test_stage_says_which_batches_its_epochs_draw(tmp_path: Path) -> None:
+def test_stage_says_which_batches_its_epochs_draw(tmp_path):
     batches = Batches()
     build_trainer(tmp_path, batches=batches, stages=[*ONE_CLASS, {**STAGES[1], "name": "mixed"}]).run()
     assert batches.kinds == {
@@ -46,7 +44,7 @@ def test_stage_says_which_batches_its_epochs_draw(tmp_path: Path) -> None:
     }
 
 
-def test_resumed_run_draws_the_batches_of_its_stage(tmp_path: Path) -> None:
+def test_resumed_run_draws_the_batches_of_its_stage(tmp_path):
     build_trainer(tmp_path, stages=ONE_CLASS, max_epochs=2).run()
     batches = Batches()
     (tmp_path / "model.pt").unlink()
@@ -54,7 +52,7 @@ def test_resumed_run_draws_the_batches_of_its_stage(tmp_path: Path) -> None:
     assert batches.kinds == {3: "one_class"}
 
 
-def test_checkpoint_of_mixed_stages_does_not_mention_batches(tmp_path: Path) -> None:
+def test_checkpoint_of_mixed_stages_does_not_mention_batches(tmp_path):
     """As checkpoints did before stages had a choice: these are continued."""
     build_trainer(tmp_path, max_epochs=2).run()
     stages = load_file(tmp_path / "checkpoint.pt")["configuration"]["stages"]
@@ -67,13 +65,13 @@ def test_checkpoint_of_mixed_stages_does_not_mention_batches(tmp_path: Path) -> 
     assert load_file(tmp_path / "checkpoint.pt")["epoch"] == 4
 
 
-def test_run_with_other_batches_does_not_continue_it(tmp_path: Path) -> None:
+def test_run_with_other_batches_does_not_continue_it(tmp_path):
     build_trainer(tmp_path, stages=STAGES[1:], max_epochs=1).run()
     with pytest.raises(InputError, match=r"was written with stages .*, this run has .*'one_class'"):
         build_trainer(tmp_path, stages=[{**STAGES[1], "batches": "one_class"}]).run()
 
 
-def test_moving_average_is_that_of_the_network_which_the_method_names(tmp_path: Path) -> None:
+def test_moving_average_is_that_of_the_network_which_the_method_names(tmp_path):
     step = build_segmentation()
     stage = {"name": "segmentation", "epochs": 2, "train": ["segmenter"], "schedule": "constant"}
     seen = [{k: v.clone() for k, v in step.bare("segmenter").state_dict().items()}]
@@ -96,7 +94,7 @@ def test_moving_average_is_that_of_the_network_which_the_method_names(tmp_path: 
     assert set(load_file(tmp_path / "model.pt")["networks"]) == {"segmenter"}
 
 
-def test_killed_segmentation_continues_bit_identically(tmp_path: Path) -> None:
+def test_killed_segmentation_continues_bit_identically(tmp_path):
     stage = {"name": "segmentation", "epochs": 3, "train": ["segmenter"]}
     for name, first in (("whole", 3), ("halved", 1)):
         for epochs in {first, 3}:

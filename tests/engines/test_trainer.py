@@ -44,7 +44,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_resumed_after_an_epoch_is_bit_identical(uninterrupted: Path, tmp_path: Path) -> None:
+def test_resumed_after_an_epoch_is_bit_identical(uninterrupted, tmp_path):
     trainer = build_trainer(tmp_path)
 
     class StopError(Exception):
@@ -66,7 +66,7 @@ def test_resumed_after_an_epoch_is_bit_identical(uninterrupted: Path, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.25, 0.6])
-def test_killed_and_resumed_is_bit_identical(uninterrupted: Path, tmp_path: Path, delay: float) -> None:
+def test_killed_and_resumed_is_bit_identical(uninterrupted, tmp_path, delay):
     """SIGKILL at a moment after the first checkpoint; the last checkpoint loads and the run ends alike."""
     # Pauses of 0.1 s an iteration: nine iterations are left after the first checkpoint.
     command = [sys.executable, str(SCRIPT), str(tmp_path), "0.1"]
@@ -87,9 +87,7 @@ def test_killed_and_resumed_is_bit_identical(uninterrupted: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
 )
-def test_a_signal_ends_a_run_that_the_same_call_continues(
-    number: signal.Signals, kind: type[BaseException], uninterrupted: Path, tmp_path: Path
-) -> None:
+def test_a_signal_ends_a_run_that_the_same_call_continues(number, kind, uninterrupted, tmp_path):
     trainer = build_trainer(tmp_path)
     trainer.add_event_handler(Events.ITERATION_COMPLETED(once=5), lambda: os.kill(os.getpid(), number))
     with pytest.raises(
@@ -101,7 +99,7 @@ def test_a_signal_ends_a_run_that_the_same_call_continues(
     assert differing(uninterrupted / "model.pt", tmp_path / "model.pt") == []
 
 
-def test_an_interruption_before_the_first_checkpoint_says_so(tmp_path: Path) -> None:
+def test_an_interruption_before_the_first_checkpoint_says_so(tmp_path):
     trainer = build_trainer(tmp_path)
     trainer.add_event_handler(
         Events.ITERATION_COMPLETED(once=1), lambda: os.kill(os.getpid(), signal.SIGTERM)
@@ -111,7 +109,7 @@ def test_an_interruption_before_the_first_checkpoint_says_so(tmp_path: Path) -> 
     build_trainer(tmp_path, stages=STAGES[:1]).run()
 
 
-def test_two_trainings_in_one_folder_are_kept_apart(tmp_path: Path) -> None:
+def test_two_trainings_in_one_folder_are_kept_apart(tmp_path):
     trainer = build_trainer(tmp_path, stages=STAGES[:1])
     refused: list[str] = []
 
@@ -126,13 +124,13 @@ def test_two_trainings_in_one_folder_are_kept_apart(tmp_path: Path) -> None:
     assert (tmp_path / "model.pt").is_file()
 
 
-def test_the_file_that_monai_writes_first_is_no_other_run(tmp_path: Path) -> None:
+def test_the_file_that_monai_writes_first_is_no_other_run(tmp_path):
     (tmp_path / "config_20261128_101112.json").write_text("{}")
     build_trainer(tmp_path, stages=STAGES[:1]).run()
     assert (tmp_path / "model.pt").is_file()
 
 
-def test_handlers_of_monai_read_the_loss(tmp_path: Path) -> None:
+def test_handlers_of_monai_read_the_loss(tmp_path):
     """With the transform that ``monai.bundle run --tracking`` gives them."""
 
     class Reader:
@@ -152,7 +150,7 @@ def test_handlers_of_monai_read_the_loss(tmp_path: Path) -> None:
     assert all(isinstance(value, float) for value in reader.read)
 
 
-def test_what_is_done_every_few_epochs_is_done_after_the_last(tmp_path: Path) -> None:
+def test_what_is_done_every_few_epochs_is_done_after_the_last(tmp_path):
     trainer = build_trainer(tmp_path)
     due: list[int] = []
     trainer.add_event_handler(trainer.every(3), lambda: due.append(trainer.state.epoch))
@@ -160,7 +158,7 @@ def test_what_is_done_every_few_epochs_is_done_after_the_last(tmp_path: Path) ->
     assert due == [3, 4]
 
 
-def test_a_run_killed_at_its_very_end_records_the_last_epoch(tmp_path: Path) -> None:
+def test_a_run_killed_at_its_very_end_records_the_last_epoch(tmp_path):
     build_trainer(tmp_path).run()
     (tmp_path / "model.pt").unlink()
     trainer = build_trainer(tmp_path)
@@ -171,7 +169,7 @@ def test_a_run_killed_at_its_very_end_records_the_last_epoch(tmp_path: Path) -> 
     assert (tmp_path / "model.pt").is_file()
 
 
-def test_finished_run_is_left_as_it_is(uninterrupted: Path, tmp_path: Path) -> None:
+def test_finished_run_is_left_as_it_is(uninterrupted, tmp_path):
     for name in ("checkpoint.pt", "model.pt"):
         (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
     before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
@@ -179,9 +177,7 @@ def test_finished_run_is_left_as_it_is(uninterrupted: Path, tmp_path: Path) -> N
     assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
 
 
-def test_checkpoint_of_another_configuration_or_network_is_refused(
-    uninterrupted: Path, tmp_path: Path
-) -> None:
+def test_checkpoint_of_another_configuration_or_network_is_refused(uninterrupted, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes((uninterrupted / "checkpoint.pt").read_bytes())
     with pytest.raises(InputError, match="was written with seed 3, this run has 4"):
         build_trainer(tmp_path, seed=4).run()
@@ -197,7 +193,7 @@ def test_checkpoint_of_another_configuration_or_network_is_refused(
         build_trainer(tmp_path).run()
 
 
-def test_model_holds_the_averaged_generator_and_loads(uninterrupted: Path) -> None:
+def test_model_holds_the_averaged_generator_and_loads(uninterrupted):
     checkpoint = load_file(uninterrupted / "checkpoint.pt")
     generator = load_network(uninterrupted / "model.pt", "generator")
     averaged = checkpoint["averaged_generator"]
@@ -211,7 +207,7 @@ def test_model_holds_the_averaged_generator_and_loads(uninterrupted: Path) -> No
     assert load_file(uninterrupted / "model.pt")["neighbors"] == 1
 
 
-def test_only_the_networks_of_the_stage_change(tmp_path: Path) -> None:
+def test_only_the_networks_of_the_stage_change(tmp_path):
     step = build_step()
     before = {
         name: {k: v.clone() for k, v in net.state_dict().items()} for name, net in step.networks.items()
@@ -225,14 +221,14 @@ def test_only_the_networks_of_the_stage_change(tmp_path: Path) -> None:
     assert changed == {"task"}
 
 
-def test_task_network_that_the_stage_does_not_train_stays_bit_identical(tmp_path: Path) -> None:
+def test_task_network_that_the_stage_does_not_train_stays_bit_identical(tmp_path):
     step = build_step()
     before = {k: v.clone() for k, v in step.networks["task"].state_dict().items()}
     build_trainer(tmp_path, step=step, stages=[{**STAGES[1], "train": ["generator", "discriminator"]}]).run()
     assert all(torch.equal(v, before[k]) for k, v in step.networks["task"].state_dict().items())
 
 
-def test_learning_rate_follows_the_stage(tmp_path: Path) -> None:
+def test_learning_rate_follows_the_stage(tmp_path):
     trainer = build_trainer(tmp_path)
     rates: list[float] = []
 
@@ -247,7 +243,7 @@ def test_learning_rate_follows_the_stage(tmp_path: Path) -> None:
     assert rates == pytest.approx(expected, abs=1e-12)
 
 
-def test_events_and_outputs(tmp_path: Path) -> None:
+def test_events_and_outputs(tmp_path):
     trainer = build_trainer(tmp_path)
     completed: list[int] = []
     outputs: list[dict[str, float]] = []
@@ -261,7 +257,7 @@ def test_events_and_outputs(tmp_path: Path) -> None:
     assert outputs[-1]["loss"] == outputs[-1]["generator"]
 
 
-def test_accumulated_gradients_equal_the_larger_batch(tmp_path: Path) -> None:
+def test_accumulated_gradients_equal_the_larger_batch(tmp_path):
     """Two batches of 2, accumulated, give the weights of one batch of 4 when the loss is a mean (L1, SGD)."""
 
     class Halves(Batches):
@@ -287,23 +283,21 @@ def test_accumulated_gradients_equal_the_larger_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_bf16_trains_float32_weights(tmp_path: Path) -> None:
+def test_bf16_trains_float32_weights(tmp_path):
     trainer = build_trainer(tmp_path, precision="bf16")
     assert trainer.autocast is torch.bfloat16
     trainer.run()
     assert all(p.dtype == torch.float32 for p in trainer.step.networks["generator"].parameters())
 
 
-def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path, caplog):
     with pytest.raises(InputError, match=r"iteration 7: pixel, .* not finite"):
         build_trainer(tmp_path, batches=Broken(from_epoch=3)).run()
     assert load_file(tmp_path / "checkpoint.pt")["epoch"] == 2
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_log_tells_stages_and_no_epoch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_tells_stages_and_no_epoch(tmp_path, caplog):
     caplog.set_level("INFO")
     build_trainer(tmp_path).run()
     said = [record.getMessage() for record in caplog.records if record.name.endswith("RestorationTrainer")]
@@ -311,7 +305,7 @@ def test_log_tells_stages_and_no_epoch(tmp_path: Path, caplog: pytest.LogCapture
     assert not any(re.search(r"resuming|Epoch\[", line) for line in said)
 
 
-def test_a_run_without_a_checkpoint_takes_other_settings(tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_takes_other_settings(tmp_path):
     parameters = {"learning_rate": 10.0}
     with pytest.raises(InputError, match="not finite"):
         build_trainer(tmp_path / "run", batches=Broken(), parameters=parameters).run()
@@ -322,7 +316,7 @@ def test_a_run_without_a_checkpoint_takes_other_settings(tmp_path: Path) -> None
         build_trainer(tmp_path / "file").run()
 
 
-def test_settings_out_of_range(tmp_path: Path) -> None:
+def test_settings_out_of_range(tmp_path):
     with pytest.raises(InputError, match=r"ema_decay must be in \[0, 1\)"):
         build_trainer(tmp_path, ema_decay=1.0)
     with pytest.raises(InputError, match="accumulation must be in"):

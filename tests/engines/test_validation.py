@@ -42,7 +42,7 @@ def observer(tmp_path: Path) -> Path:
     return tmp_path / "observer.pt"
 
 
-def test_figures_are_those_of_a_plain_loop(tmp_path: Path, observer: Path) -> None:
+def test_figures_are_those_of_a_plain_loop(tmp_path, observer):
     validation = Validation(
         data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"), observer=observer
     )
@@ -72,7 +72,7 @@ def test_figures_are_those_of_a_plain_loop(tmp_path: Path, observer: Path) -> No
         assert metrics[f"validation_{name}"] == pytest.approx(float(value), rel=1e-4), name
 
 
-def test_validation_changes_nothing_of_the_training(tmp_path: Path, observer: Path) -> None:
+def test_validation_changes_nothing_of_the_training(tmp_path, observer):
     """Running statistics, modes and random state: a run ends alike with and without it."""
     plain = build_trainer(tmp_path / "plain")
     plain.run()
@@ -97,7 +97,7 @@ def test_validation_changes_nothing_of_the_training(tmp_path: Path, observer: Pa
     assert watched.step.bare("task").training
 
 
-def test_epochs_without_a_learning_generator_judge_the_target_alone(tmp_path: Path) -> None:
+def test_epochs_without_a_learning_generator_judge_the_target_alone(tmp_path):
     validation = Validation(data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"))
     trainer = build_trainer(tmp_path, stages=STAGES[:1], handlers=[validation])
     trainer.run()
@@ -105,7 +105,7 @@ def test_epochs_without_a_learning_generator_judge_the_target_alone(tmp_path: Pa
     assert validation.panel(trainer) is None
 
 
-def test_interval(tmp_path: Path) -> None:
+def test_interval(tmp_path):
     validation = Validation(
         data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"), interval=3
     )
@@ -121,9 +121,7 @@ def test_interval(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("observer_error", "warned"), [(0.4, True), (0.25, False)])
-def test_warns_when_task_and_observer_part(
-    observer_error: float, warned: bool, tmp_path: Path, observer: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_warns_when_task_and_observer_part(observer_error, warned, tmp_path, observer, caplog):
     """T errs by 0.05 more than on targets, the observer by 0.3 or 0.15: a gap of 0.25, or 0.1 (tolerated)."""
     validation = Validation(
         data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"), observer=observer
@@ -143,7 +141,7 @@ def test_warns_when_task_and_observer_part(
     )
 
 
-def test_panel_shows_the_middle_slice_of_a_volume_of_each_class(tmp_path: Path) -> None:
+def test_panel_shows_the_middle_slice_of_a_volume_of_each_class(tmp_path):
     """Volumes of 3, 2 and 3 slices, the second of class 1: slices 1 and 4 are shown."""
 
     class Set(Slices):

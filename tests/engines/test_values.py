@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from monai.bundle import ConfigParser
@@ -43,7 +42,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_text_is_taken_as_it_stands(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_text_is_taken_as_it_stands(text, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     overrides = {
         **dict.fromkeys(("dataset_dir", "manifest", "output_dir", "run_name", "experiment"), text),
@@ -64,16 +63,14 @@ def test_text_is_taken_as_it_stands(text: str, monkeypatch: pytest.MonkeyPatch, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keys_of_a_value_are_taken_as_they_stand() -> None:
+def test_keys_of_a_value_are_taken_as_they_stand():
     value = {"a#b": "$1", "$x": {"@seed": "%"}, "a::b": [1, None, True]}
     parser = ConfigParser({"value": as_literal(value), "user": "@value"})
     assert parser.get_parsed_content("user") == value
 
 
 @pytest.mark.parametrize("folder", ["PET #3", "$open('PWNED','w')", "@seed", "%x", "a,b"])
-def test_bundle_lies_in_a_folder_of_any_name(
-    folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_bundle_lies_in_a_folder_of_any_name(folder, monkeypatch, tmp_path):
     place = tmp_path / folder / BUNDLE.name
     place.parent.mkdir()
     place.symlink_to(BUNDLE)
@@ -87,7 +84,7 @@ def test_bundle_lies_in_a_folder_of_any_name(
     assert [path.name for path in tmp_path.iterdir()] == [folder]
 
 
-def test_file_that_the_user_chose_is_evaluated(tmp_path: Path) -> None:
+def test_file_that_the_user_chose_is_evaluated(tmp_path):
     overlay = tmp_path / "mine.yaml"
     overlay.write_text("seed: $1 + 2\nrun_name: '@parameters::label_column'\n")
     parser = open_bundle(BUNDLE, "train", variants=[str(overlay)]).parser
@@ -96,7 +93,7 @@ def test_file_that_the_user_chose_is_evaluated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", OURS, ids=lambda path: f"{path.parents[1].name}/{path.stem}")
-def test_our_files_say_what_they_say_to_monai(file: Path) -> None:
+def test_our_files_say_what_they_say_to_monai(file):
     assert repr(plain_values(read_configuration(file))) == repr(ConfigParser.load_config_file(file))
 
 
@@ -144,14 +141,14 @@ def test_our_files_say_what_they_say_to_monai(file: Path) -> None:
         ("train::handlers::1::description", "7", "7"),
     ],
 )
-def test_text_becomes_what_its_key_takes(key: str, text: str, value: Any) -> None:
+def test_text_becomes_what_its_key_takes(key, text, value):
     parser = open_bundle(BUNDLE, "train", overrides={key: text}).parser
     name = key.replace("#", "::")
     found = by_short_names(parser.get())[key] if name == key.partition("::")[0] else parser[name]
     assert (found, type(found)) == (value, type(value))
 
 
-def test_null_is_a_number_to_the_component_that_takes_one() -> None:
+def test_null_is_a_number_to_the_component_that_takes_one():
     parser = open_bundle(BUNDLES / "histology_srgan", "train", overrides={"crop_size": "64"}).parser
     assert parser["parameters::crop_size"] == 64
     overrides = {"saturation_delays_ms": "[150.5, 2e3]", "contrasts": "[no, 007]", "input_channels": "none"}
@@ -187,12 +184,12 @@ def test_null_is_a_number_to_the_component_that_takes_one() -> None:
         ("+seed", "1", r"\+seed adds to a list, or to keys with values"),
     ],
 )
-def test_value_of_another_kind_is_refused(key: str, value: Any, message: str) -> None:
+def test_value_of_another_kind_is_refused(key, value, message):
     with pytest.raises(InputError, match=message):
         open_bundle(BUNDLE, "train", overrides={key: value})
 
 
-def test_overlay_says_what_people_mean(tmp_path: Path) -> None:
+def test_overlay_says_what_people_mean(tmp_path):
     overlay = tmp_path / "mine.YAML"
     overlay.write_text(
         "learning_rate: 1e-4\nrun_name: 007\nexperiment: 2026-11-28\nchannels_last: no\nobserver: null\n"
@@ -214,7 +211,7 @@ def test_overlay_says_what_people_mean(tmp_path: Path) -> None:
     assert numbers["stages"][1] == {"name": "no", "epochs": 1, "train": ["task"]}
 
 
-def test_overlay_may_be_json(tmp_path: Path) -> None:
+def test_overlay_may_be_json(tmp_path):
     overlay = tmp_path / "mine.json"
     overlay.write_text(
         '{"learning_rate": 1e-4, "run_name": 7, "+betas": [0.1], "seed": "3", "workers": null}'
@@ -249,21 +246,21 @@ def test_overlay_may_be_json(tmp_path: Path) -> None:
         ("a.yaml", "config_file: train.yaml\n", r"config_file is for python -m monai\.bundle run"),
     ],
 )
-def test_overlay_that_is_wrong_is_refused(name: str, text: str, message: str, tmp_path: Path) -> None:
+def test_overlay_that_is_wrong_is_refused(name, text, message, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message) as error:
         bundle_configuration(BUNDLE, "train", [str(tmp_path / name)])
     assert "\n" not in str(error.value)
 
 
-def test_empty_overlay_changes_nothing(tmp_path: Path) -> None:
+def test_empty_overlay_changes_nothing(tmp_path):
     (tmp_path / "a.yaml").write_text("# nothing yet\n")
     assert bundle_configuration(BUNDLE, "train", [str(tmp_path / "a.yaml")]) == bundle_configuration(
         BUNDLE, "train"
     )
 
 
-def test_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_home_folder_is_written_out(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     configuration = {"output_dir": "runs", "observer": None}
     assert fit_value("~/run", configuration, "output_dir") == f"{tmp_path}/run"
@@ -277,7 +274,7 @@ def test_home_folder_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         fit_value("~/run", configuration, "output_dir")
 
 
-def test_numbers_that_yaml_takes_for_text_are_refused_by_their_key() -> None:
+def test_numbers_that_yaml_takes_for_text_are_refused_by_their_key():
     require_numbers({"a": 1, "b": ["batch", None, 2.5], "c": {"d": "e3"}, "run": "007"})
     for text, remedy in (("1e-4", "0.0001"), ("1.0e5", "100000.0"), ("1E-12", "1.0e-12")):
         with pytest.raises(InputError, match=rf"c::d::0 takes .* text '{text}'.* write {remedy},"):
@@ -294,7 +291,7 @@ def test_numbers_that_yaml_takes_for_text_are_refused_by_their_key() -> None:
         ("overlay.json", '{"seed": "\\ud800"}'),
     ],
 )
-def test_an_overlay_that_has_no_end_or_is_no_text_is_refused(tmp_path: Path, name: str, text: str) -> None:
+def test_an_overlay_that_has_no_end_or_is_no_text_is_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=r"overlay\.(yaml: is no YAML|json: is no JSON) file"):
         read_configuration(tmp_path / name)

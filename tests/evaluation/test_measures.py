@@ -7,7 +7,7 @@ from medrestore.checks import InputError
 from medrestore.evaluation.measures import foreground_mask
 
 
-def test_foreground_is_the_head_without_the_air_and_with_its_holes() -> None:
+def test_foreground_is_the_head_without_the_air_and_with_its_holes():
     x, y, z = np.meshgrid(*(np.arange(32) - 15.5,) * 3, indexing="ij")
     radius = np.sqrt(x**2 + y**2 + z**2) * 4.0  # mm
     image = np.where((radius < 48) & (radius > 16), 5.0, 0.0).astype(np.float32)
@@ -18,6 +18,6 @@ def test_foreground_is_the_head_without_the_air_and_with_its_holes() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0])
-def test_an_image_without_foreground_is_refused(value: float) -> None:
+def test_an_image_without_foreground_is_refused(value):
     with pytest.raises(InputError, match="no positive foreground"):
         foreground_mask(np.full((8, 8, 8), value, dtype=np.float32), voxel_size_mm=(4, 4, 4))

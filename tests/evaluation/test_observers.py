@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ class MeanLogit(nn.Module):
         return torch.sigmoid(self(x))
 
 
-def test_probabilities_are_those_of_each_slice_by_itself() -> None:
+def test_probabilities_are_those_of_each_slice_by_itself():
     network = AmyloidClassifier(widen_factor=1 / 8, seed=3).eval()
     slices = np.random.default_rng(0).random((5, 24, 20)).astype(np.float32)
     with torch.no_grad():
@@ -43,13 +42,13 @@ def test_probabilities_are_those_of_each_slice_by_itself() -> None:
     ("size", "mean"),
     [(None, 2.0), ((8, 8), 2.0 * 16 / 64), ((2, 4), 2.0)],
 )
-def test_slices_are_centered_in_the_size_of_training(size: tuple[int, int] | None, mean: float) -> None:
+def test_slices_are_centered_in_the_size_of_training(size, mean):
     # Four by four pixels of 2: padded with zeros to 8 x 8 they have a quarter of the mean, cropped the same.
     found = Observer("observer", MeanLogit(), spatial_size=size).probabilities(np.full((1, 4, 4), 2.0))
     assert found.tolist() == pytest.approx([1 / (1 + np.exp(-mean))], abs=1e-7)  # float32
 
 
-def test_centering_is_that_of_the_slice_stack() -> None:
+def test_centering_is_that_of_the_slice_stack():
     seen: list[Tensor] = []
 
     class Record(MeanLogit):
@@ -62,24 +61,24 @@ def test_centering_is_that_of_the_slice_stack() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (0, 4, 4)])
-def test_what_is_no_stack_is_refused(shape: tuple[int, ...]) -> None:
+def test_what_is_no_stack_is_refused(shape):
     with pytest.raises(InputError, match="slices must be of shape"):
         Observer("task", MeanLogit()).probabilities(np.zeros(shape))
 
 
-def test_probabilities_that_are_not_finite_are_refused() -> None:
+def test_probabilities_that_are_not_finite_are_refused():
     with pytest.raises(InputError, match="observer gave an output that is not finite"):
         Observer("observer", MeanLogit()).probabilities(np.full((1, 2, 2), np.nan))
 
 
 @pytest.mark.parametrize("logit", [np.inf, -np.inf])
-def test_infinite_logits_are_refused_though_their_probability_is_finite(logit: float) -> None:
+def test_infinite_logits_are_refused_though_their_probability_is_finite(logit):
     with pytest.raises(InputError, match="observer gave an output that is not finite"):
         Observer("observer", MeanLogit()).probabilities(np.full((1, 2, 2), logit))
 
 
 @pytest.mark.parametrize("names", [("task",), ("task", "observer")])
-def test_load_observer_rebuilds_the_classifier(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_load_observer_rebuilds_the_classifier(tmp_path, names):
     networks: dict[str, Any] = {
         name: describe(AmyloidClassifier(widen_factor=1 / 8, seed=seed)) for seed, name in enumerate(names)
     }
@@ -95,7 +94,7 @@ def test_load_observer_rebuilds_the_classifier(tmp_path: Path, names: tuple[str,
     assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 
-def test_a_file_without_a_classifier_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_classifier_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     save_file({"networks": {"generator": {}}}, path)
     with pytest.raises(InputError, match=r"model\.pt: holds no classifier \(observer or task\)"):

@@ -1,9 +1,7 @@
 """Evaluations of several seeds in one table."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -37,7 +35,7 @@ def evaluation(folder: Path, psnr: dict[str, list[float]], **record: object) -> 
     return folder
 
 
-def test_mean_over_seeds_and_pairs(tmp_path: Path) -> None:
+def test_mean_over_seeds_and_pairs(tmp_path):
     a = evaluation(tmp_path / "a", {"gan": [30.0, 32.0], "taskgan": [31.0, 33.0], "l1": [29.0, 29.0]})
     b = evaluation(tmp_path / "b", {"gan": [28.0, 30.0], "taskgan": [31.0, 33.0]})
     text = pool_evaluations([a, b], metrics_of=metrics_of)
@@ -48,7 +46,7 @@ def test_mean_over_seeds_and_pairs(tmp_path: Path) -> None:
     assert "L1" not in text  # not in every evaluation
 
 
-def test_records_that_name_no_kind_of_image_are_read(tmp_path: Path) -> None:
+def test_records_that_name_no_kind_of_image_are_read(tmp_path):
     a, b = (evaluation(tmp_path / name, {"gan": [30.0, 32.0]}) for name in "ab")
     (b / RECORD).write_text(json.dumps({"finished": True, "split": "test"}))
     assert pool_evaluations([a, b], metrics_of=metrics_of) == pool_evaluations([a], metrics_of=metrics_of)
@@ -62,9 +60,7 @@ def test_records_that_name_no_kind_of_image_are_read(tmp_path: Path) -> None:
         (lambda text: (text + "a,b,c,d,e,f,g,h\n").encode(), "Expected 5 fields"),
     ],
 )
-def test_tables_that_a_spreadsheet_rewrote_are_refused(
-    tmp_path: Path, change: Callable[[str], bytes], reason: str
-) -> None:
+def test_tables_that_a_spreadsheet_rewrote_are_refused(tmp_path, change, reason):
     table = evaluation(tmp_path / "a", {"gan": [30.0, 32.0]}) / "per_subject.csv"
     table.write_bytes(change(table.read_text()))
     with pytest.raises(
@@ -73,7 +69,7 @@ def test_tables_that_a_spreadsheet_rewrote_are_refused(
         pool_evaluations([tmp_path / "a"], metrics_of=metrics_of)
 
 
-def test_different_cohorts_are_refused(tmp_path: Path) -> None:
+def test_different_cohorts_are_refused(tmp_path):
     a = evaluation(tmp_path / "a", {"gan": [30.0, 32.0]}, manifest_sha256="1")
     b = evaluation(tmp_path / "b", {"gan": [30.0, 32.0]}, manifest_sha256="2")
     with pytest.raises(InputError, match="was evaluated with manifest_sha256 2"):
@@ -82,7 +78,7 @@ def test_different_cohorts_are_refused(tmp_path: Path) -> None:
         pool_evaluations([], metrics_of=metrics_of)
 
 
-def test_names_that_look_like_no_value(tmp_path: Path) -> None:
+def test_names_that_look_like_no_value(tmp_path):
     """A subject or method may be called NA, null or 007: none is left out of a mean."""
     folder = evaluation(tmp_path / "a", {"NA": [30.0, 32.0, 40.0], "007": [31.0, 33.0, 41.0]})
     table = pd.read_csv(folder / "per_subject.csv", dtype=str)
@@ -106,7 +102,7 @@ def test_names_that_look_like_no_value(tmp_path: Path) -> None:
     ],
     ids=["decimal comma", "no row", "row twice", "row lost", "text"],
 )
-def test_tables_of_other_values_are_refused(tmp_path: Path, change: Callable[[str], str]) -> None:
+def test_tables_of_other_values_are_refused(tmp_path, change):
     folder = evaluation(tmp_path / "a", {"gan": [30.0, 32.0], "l1": [31.0, 33.0]})
     written = {"per_subject": sha256_file(folder / "per_subject.csv")}
     record = {"finished": True, "domain": "amyloid_pet", "split": "test", "tables_sha256": written}
@@ -118,7 +114,7 @@ def test_tables_of_other_values_are_refused(tmp_path: Path, change: Callable[[st
         pool_evaluations([folder], metrics_of=metrics_of)
 
 
-def test_a_record_of_brackets_is_refused(tmp_path: Path) -> None:
+def test_a_record_of_brackets_is_refused(tmp_path):
     folder = evaluation(tmp_path / "a", {"gan": [30.0]})
     (folder / RECORD).write_text("[" * 100_000)
     with pytest.raises(InputError, match="is no record of an evaluation"):
@@ -129,7 +125,7 @@ def test_a_record_of_brackets_is_refused(tmp_path: Path) -> None:
     "entry",
     [{"pairs": ["ab"]}, {"pairs": [["gan"]]}, {"pairs": 3}, {"pairs": [["gan", 1]]}, {"tables_sha256": "x"}],
 )
-def test_a_record_that_a_hand_changed_is_refused(tmp_path: Path, entry: dict[str, Any]) -> None:
+def test_a_record_that_a_hand_changed_is_refused(tmp_path, entry):
     folder = evaluation(tmp_path / "a", {"gan": [30.0]})
     (folder / RECORD).write_text(
         json.dumps({"finished": True, "domain": "amyloid_pet", "split": "test", **entry})

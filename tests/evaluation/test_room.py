@@ -17,5 +17,5 @@ FILES = sorted((Path(medrestore.__file__).parent / "evaluation").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_shared_room_names_no_kind_of_image(path: Path) -> None:
+def test_the_shared_room_names_no_kind_of_image(path):
     assert KINDS.findall(path.read_text(encoding="utf-8")) == []

@@ -48,7 +48,7 @@ def pick(table: pd.DataFrame, **values: str) -> dict[str, float]:
     return dict(rows.iloc[0])
 
 
-def test_summary_is_the_mean_over_subjects_with_its_bootstrap_interval() -> None:
+def test_summary_is_the_mean_over_subjects_with_its_bootstrap_interval():
     summary = summary_table(make_table(), metrics=METRICS, seed=7)
     # The two scans of subject a count once, with their mean: (20 + 22) / 2, 24, 26, 28.
     expected = bootstrap_mean([21.0, 24.0, 26.0, 28.0], seed=7)
@@ -58,13 +58,13 @@ def test_summary_is_the_mean_over_subjects_with_its_bootstrap_interval() -> None
     assert found["subjects"] == 4
 
 
-def test_what_does_not_apply_has_no_row() -> None:
+def test_what_does_not_apply_has_no_row():
     summary = summary_table(make_table(), metrics=METRICS, seed=0)
     standard = set(summary[summary["method"] == "standard_dose"]["metric"])
     assert standard == {"task_mae", "task_error", "task_auc"}
 
 
-def test_limits_of_agreement_are_over_scans() -> None:
+def test_limits_of_agreement_are_over_scans():
     table = make_table()
     summary = summary_table(table, metrics=METRICS, seed=0)
     group = table[table["method"] == "gan"]
@@ -74,7 +74,7 @@ def test_limits_of_agreement_are_over_scans() -> None:
     assert np.isnan(pick(summary, method="gan", metric="suvr_upper_limit")["low"])
 
 
-def test_auc_interval_is_that_of_the_slow_loop() -> None:
+def test_auc_interval_is_that_of_the_slow_loop():
     scores, labels, subjects = (
         [0.9, 0.8, 0.4, 0.6, 0.1, 0.4],
         [1, 1, 1, 0, 0, 0],
@@ -95,7 +95,7 @@ def test_auc_interval_is_that_of_the_slow_loop() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(areas, [0.025, 0.975])), abs=1e-12)
 
 
-def test_an_auc_of_hardly_any_sample_has_no_interval() -> None:
+def test_an_auc_of_hardly_any_sample_has_no_interval():
     # Of two subjects, one of each class, one sample in two holds both: of this seed's, a little less.
     drawn = rng.generator(0, "bootstrap", 2).integers(2, size=(2000, 2))
     assert (drawn[:, 0] != drawn[:, 1]).mean() < 0.5
@@ -104,16 +104,16 @@ def test_an_auc_of_hardly_any_sample_has_no_interval() -> None:
     assert np.isnan(found.low) and np.isnan(found.high)
 
 
-def test_scans_of_one_subject_are_drawn_together() -> None:
+def test_scans_of_one_subject_are_drawn_together():
     assert auc_interval([0.1, 0.9], [0, 1], ["a", "a"], seed=0) == (1.0, 1.0, 1.0)
 
 
-def test_one_class_has_no_auc() -> None:
+def test_one_class_has_no_auc():
     summary = summary_table(make_table().query("label == 1"), metrics=METRICS, seed=0)
     assert "task_auc" not in set(summary["metric"])
 
 
-def test_paired_differences_by_hand() -> None:
+def test_paired_differences_by_hand():
     found = difference_table(
         make_table(), metrics=METRICS, pairs=[("taskgan", "gan"), ("taskgan", "absent")], seed=0
     )
@@ -125,7 +125,7 @@ def test_paired_differences_by_hand() -> None:
     assert difference_table(make_table(), metrics=METRICS, pairs=[], seed=0).empty
 
 
-def test_metrics_are_found_by_their_columns() -> None:
+def test_metrics_are_found_by_their_columns():
     columns = ["suvr", "observer_2_mae", "psnr", "observer_2_score", "data_range", "suvr_absolute_error"]
     assert METRICS.among(columns) == ["psnr", "suvr_absolute_error", "observer_2_mae"]
 
@@ -134,12 +134,12 @@ def test_metrics_are_found_by_their_columns() -> None:
     ("metric", "title"),
     [("task_mae", "T MAE"), ("observer_2_auc", "Observer 2 AUC"), ("nrmse", "NRMSE, head")],
 )
-def test_titles(metric: str, title: str) -> None:
+def test_titles(metric, title):
     assert METRICS.title_of(metric).title == title
     assert METRICS.label_of("l1_task") == "L1 + task"
 
 
-def test_render_shows_every_number_in_its_table() -> None:
+def test_render_shows_every_number_in_its_table():
     summary = pd.DataFrame(
         [
             ("input", "psnr", 22.404, 21.9, 22.9, 4),

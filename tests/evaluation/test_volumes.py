@@ -60,7 +60,7 @@ def evaluate(folder: Path, schema: Schema) -> Evaluation:
     )
 
 
-def test_numbers_are_those_above_air(folder: Path) -> None:
+def test_numbers_are_those_above_air(folder):
     found = evaluate(folder, pair_schema(intensity=HOUNSFIELD))
     table = found.per_subject.set_index(["subject_id", "method"])
     assert list(found.per_subject["method"]) == ["input", "l1", "true"] * len(SUBJECTS)
@@ -77,11 +77,11 @@ def test_numbers_are_those_above_air(folder: Path) -> None:
     assert (found.output / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_tables_without_pairs_are_refused(folder: Path) -> None:
+def test_tables_without_pairs_are_refused(folder):
     with pytest.raises(InputError, match="manifests of ct hold no pairs"):
         evaluate(folder, Schema((), ()))
 
 
-def test_at_most_three_are_shown() -> None:
+def test_at_most_three_are_shown():
     assert at_quartiles("abc") == ["a", "b", "c"]
     assert at_quartiles("abcde") == ["b", "c", "d"]

@@ -28,32 +28,24 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
     return child.main([str(tmp_path / "task.json")])
 
 
-def test_a_task_that_ends_well_says_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_task_that_ends_well_says_nothing(tmp_path, monkeypatch, capsys):
     assert run(tmp_path, monkeypatch, None) == 0
     assert capsys.readouterr().err == ""
 
 
-def test_a_mistake_in_the_input_is_said_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_in_the_input_is_said_last(tmp_path, monkeypatch, capsys):
     error = RuntimeError("Failed to instantiate")  # as MONAI wraps it
     error.__cause__ = InputError("vgg19-dcbb9e9d.pth: is not there")
     assert run(tmp_path, monkeypatch, error) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "error: vgg19-dcbb9e9d.pth: is not there"
 
 
-def test_another_error_leaves_its_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_error_leaves_its_traceback(tmp_path, monkeypatch, capsys):
     assert run(tmp_path, monkeypatch, ZeroDivisionError("by zero")) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "ZeroDivisionError: by zero"
 
 
-def test_an_evaluation_degrades_tiles_as_the_weights_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_degrades_tiles_as_the_weights_say(tmp_path, monkeypatch):
     from medrestore.domains.histology.evaluation import evaluate
     from medrestore.networks.weights import save_file
 
@@ -76,7 +68,7 @@ def test_an_evaluation_degrades_tiles_as_the_weights_say(
     assert given["pairs"] == [("sqe", "e")]
 
 
-def test_a_run_of_a_changed_configuration_is_refused(tmp_path: Path) -> None:
+def test_a_run_of_a_changed_configuration_is_refused(tmp_path):
     overlay = tmp_path / "mine.yaml"
     overlay.write_text("batch_size: 3\n")
     overlays = [str(overlay), "sqe"]

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from medrestore.domains.histology.domain import DOMAIN
@@ -12,7 +10,6 @@ from medrestore.experiments.corruption_figure import corruption_figure
 from medrestore.experiments.corruption_plan import find_study
 from medrestore.experiments.corruption_results import pool_cells
 
-Cells = dict[tuple[float, int], pd.DataFrame]
 VARIANTS = ("e", "qe", "sqe")
 OF_KIND = find_study("histology"), DOMAIN.metrics
 
@@ -25,7 +22,7 @@ def lines_of(axes: Any) -> dict[str, tuple[list[float], list[float]]]:
     }
 
 
-def test_panels_show_the_numbers(make_cells: Callable[..., Cells]) -> None:
+def test_panels_show_the_numbers(make_cells):
     found = pool_cells(make_cells(), *OF_KIND, variants=VARIANTS)
     figure = corruption_figure(found)
 
@@ -51,7 +48,7 @@ def test_panels_show_the_numbers(make_cells: Callable[..., Cells]) -> None:
     assert width > 2 * height
 
 
-def test_a_far_reference_does_not_flatten_the_lines(make_cells: Callable[..., Cells]) -> None:
+def test_a_far_reference_does_not_flatten_the_lines(make_cells):
     cells = make_cells()
     for table in cells.values():
         table.loc[table["method"] == "bicubic", "rrmse"] = 9.0
@@ -62,7 +59,7 @@ def test_a_far_reference_does_not_flatten_the_lines(make_cells: Callable[..., Ce
 
 
 @pytest.mark.parametrize("levels", [(0.0,), (0.0, 0.5), tuple(np.arange(11) / 20)])
-def test_one_patient_one_seed_any_levels(levels: tuple[float, ...], make_cells: Callable[..., Cells]) -> None:
+def test_one_patient_one_seed_any_levels(levels, make_cells):
     cells = make_cells(levels=levels, seeds=(3,), patients=1, variants=("srgan", "other"))
     figure = corruption_figure(pool_cells(cells, *OF_KIND, variants=("srgan", "other")))
     text = figure.texts[0].get_text()

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +43,7 @@ def slow_means(cells: Cells, level: float, variant: str, metric: str) -> dict[st
     }
 
 
-def test_means_and_changes_are_those_of_loops(make_cells: Callable[..., Cells]) -> None:
+def test_means_and_changes_are_those_of_loops(make_cells):
     cells = make_cells()
     found = pool_cells(cells, *OF_KIND, variants=VARIANTS)
 
@@ -79,7 +77,7 @@ def test_means_and_changes_are_those_of_loops(make_cells: Callable[..., Cells]) 
     assert math.isnan(one(found.changes, level=0.3, variant="e", metric="rrmse")["ratio"])
 
 
-def test_seeds_are_no_further_patients(make_cells: Callable[..., Cells]) -> None:
+def test_seeds_are_no_further_patients(make_cells):
     """Five seeds that say the same leave the interval as it is with one."""
     one_seed = make_cells(seeds=(0,))
     repeated = {(level, seed): table for (level, _), table in one_seed.items() for seed in range(5)}
@@ -89,7 +87,7 @@ def test_seeds_are_no_further_patients(make_cells: Callable[..., Cells]) -> None
     pd.testing.assert_frame_equal(single.results[columns], several.results[columns], rtol=1e-12)
 
 
-def test_reference_has_no_level_and_each_seed_its_mean(make_cells: Callable[..., Cells]) -> None:
+def test_reference_has_no_level_and_each_seed_its_mean(make_cells):
     cells = make_cells()
     found = pool_cells(cells, *OF_KIND, variants=VARIANTS)
     row = found.results[(found.results["variant"] == "bicubic") & (found.results["metric"] == "rrmse")]
@@ -103,7 +101,7 @@ def test_reference_has_no_level_and_each_seed_its_mean(make_cells: Callable[...,
     assert "bicubic" not in set(found.by_seed["variant"])
 
 
-def test_differences_are_paired_at_each_level(make_cells: Callable[..., Cells]) -> None:
+def test_differences_are_paired_at_each_level(make_cells):
     cells = make_cells()
     found = pool_cells(cells, *OF_KIND, variants=VARIANTS)
     pairs = set(zip(found.differences["first"], found.differences["second"], strict=True))
@@ -113,14 +111,14 @@ def test_differences_are_paired_at_each_level(make_cells: Callable[..., Cells]) 
     assert row["mean"] == pytest.approx(np.mean([first[key] - second[key] for key in first]), rel=1e-9)
 
 
-def test_one_patient_gives_no_interval_and_no_ratio(make_cells: Callable[..., Cells]) -> None:
+def test_one_patient_gives_no_interval_and_no_ratio(make_cells):
     found = pool_cells(make_cells(patients=1), *OF_KIND, variants=VARIANTS)
     assert found.results[["low", "high"]].isna().all(axis=None)
     assert found.changes["change"].notna().all()
     assert found.changes["ratio"].isna().all()
 
 
-def test_ratio_by_hand_and_none_to_what_may_be_nothing() -> None:
+def test_ratio_by_hand_and_none_to_what_may_be_nothing():
     assert tuple(ratio_of_means([1.0, 1.0], [4.0, 4.0], seed=0)) == (0.25, 0.25, 0.25)
     assert tuple(ratio_of_means([-1.0, -1.0], [-2.0, -2.0], seed=0)) == (0.5, 0.5, 0.5)
     # Of two patients a quarter of the samples is the first twice: the interval of the mean holds 0.
@@ -128,7 +126,7 @@ def test_ratio_by_hand_and_none_to_what_may_be_nothing() -> None:
     assert np.isnan(ratio_of_means([1.0], [2.0], seed=0)).all()
 
 
-def test_tables_are_written(tmp_path: Path, make_cells: Callable[..., Cells]) -> None:
+def test_tables_are_written(tmp_path, make_cells):
     found = pool_cells(make_cells(), *OF_KIND, variants=VARIANTS)
     write_results(found, tmp_path)
     for name in TABLES:
@@ -138,7 +136,7 @@ def test_tables_are_written(tmp_path: Path, make_cells: Callable[..., Cells]) ->
     assert header == "level,variant,metric,mean,low,high,seeds,patients"
 
 
-def test_evaluations_that_do_not_belong_together_are_refused(make_cells: Callable[..., Cells]) -> None:
+def test_evaluations_that_do_not_belong_together_are_refused(make_cells):
     cells = make_cells(levels=(0.0, 0.3), seeds=(0, 1))
     with pytest.raises(InputError, match="at least one evaluation"):
         pool_cells({}, *OF_KIND, variants=VARIANTS)
@@ -153,7 +151,7 @@ def test_evaluations_that_do_not_belong_together_are_refused(make_cells: Callabl
         pool_cells(other, *OF_KIND, variants=VARIANTS)
 
 
-def test_a_study_of_one_level_has_no_changes(make_cells: Callable[..., Cells]) -> None:
+def test_a_study_of_one_level_has_no_changes(make_cells):
     found = pool_cells(make_cells(levels=(0.3,)), *OF_KIND, variants=VARIANTS)
     assert isinstance(found, StudyResults)
     assert found.changes.empty

@@ -101,13 +101,7 @@ def recorded(tmp_path: Path, store: str) -> Callable[[], list[Any]]:
     return find
 
 
-def test_study_writes_tables_and_figure_and_records_all(
-    tmp_path: Path,
-    store: str,
-    stand_in: list[str],
-    study: Callable[..., Path],
-    recorded: Callable[[], list[Any]],
-) -> None:
+def test_study_writes_tables_and_figure_and_records_all(tmp_path, store, stand_in, study, recorded):
     folder = study(tmp_path / "study")
 
     assert folder == (tmp_path / "study").resolve()
@@ -140,9 +134,7 @@ def test_study_writes_tables_and_figure_and_records_all(
     }
 
 
-def test_same_settings_continue_with_other_seeds_and_others_are_refused(
-    tmp_path: Path, stand_in: list[str], study: Callable[..., Path], recorded: Callable[[], list[Any]]
-) -> None:
+def test_same_settings_continue_with_other_seeds_and_others_are_refused(tmp_path, stand_in, study, recorded):
     folder = study(tmp_path / "study", seeds=(0,))
     assert "1 seed;" in (folder / "tables.md").read_text()
     study(folder, seeds=(0, 2), levels=(0.0, 0.25, 0.5))
@@ -157,13 +149,7 @@ def test_same_settings_continue_with_other_seeds_and_others_are_refused(
     assert (folder / "results.csv").read_bytes() == before
 
 
-def test_a_failed_study_is_marked_and_continued(
-    tmp_path: Path,
-    stand_in: list[str],
-    study: Callable[..., Path],
-    recorded: Callable[[], list[Any]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_failed_study_is_marked_and_continued(tmp_path, stand_in, study, recorded, monkeypatch):
     def fail(*_: Any, **__: Any) -> list[str]:
         raise InputError("1 of 20 jobs failed")
 
@@ -176,9 +162,7 @@ def test_a_failed_study_is_marked_and_continued(
     assert [run.info.status for run in recorded()] == ["FINISHED"]
 
 
-def test_a_study_without_a_training_takes_other_settings(
-    tmp_path: Path, stand_in: list[str], study: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_without_a_training_takes_other_settings(tmp_path, stand_in, study, monkeypatch):
     def fail(*_: Any, folder: Path, **__: Any) -> list[str]:
         folder.mkdir()
         (folder / "e_level-0_seed-0.log").touch()
@@ -194,15 +178,13 @@ def test_a_study_without_a_training_takes_other_settings(
     assert "A ratio is given" not in text
 
 
-def test_folders_of_others_are_refused(tmp_path: Path, study: Callable[..., Path]) -> None:
+def test_folders_of_others_are_refused(tmp_path, study):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match="holds other files and no corruption study"):
         study(tmp_path)
 
 
-def test_one_folder_is_worked_on_by_one_process(
-    tmp_path: Path, stand_in: list[str], study: Callable[..., Path]
-) -> None:
+def test_one_folder_is_worked_on_by_one_process(tmp_path, stand_in, study):
     folder = study(tmp_path / "study")
     with (
         FileLock(folder / ".lock"),
@@ -212,7 +194,7 @@ def test_one_folder_is_worked_on_by_one_process(
 
 
 @pytest.mark.slow
-def test_tiny_study_trains_restores_evaluates_and_continues(tiles: Path, tmp_path: Path) -> None:
+def test_tiny_study_trains_restores_evaluates_and_continues(tiles, tmp_path):
     overlay = tmp_path / "tiny.yaml"
     overlay.write_text(TINY)
 

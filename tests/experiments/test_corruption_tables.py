@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pandas as pd
 
 from medrestore.domains.histology.domain import DOMAIN
@@ -50,7 +47,7 @@ def hand_made() -> StudyResults:
     )
 
 
-def test_tables_by_hand() -> None:
+def test_tables_by_hand():
     assert (
         tables_text(hand_made(), notes=["Test tiles are clean."])
         == """\
@@ -93,9 +90,7 @@ Standard deviation over seeds:
     )  # the standard deviation of two values 0.006 apart is 0.006 / sqrt(2)
 
 
-def test_one_seed_and_one_level_leave_tables_out(
-    make_cells: Callable[..., Any],
-) -> None:
+def test_one_seed_and_one_level_leave_tables_out(make_cells):
     found = pool_cells(make_cells(levels=(0.3,), seeds=(4,)), *OF_KIND, variants=("e", "qe"))
     text = tables_text(found)
     assert "Standard deviation" not in text

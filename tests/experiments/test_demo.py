@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -15,12 +14,12 @@ from medrestore.experiments.corruption_plan import find_study
 from medrestore.experiments.demo import find_demo, run_demo, subjects
 
 
-def test_each_kind_of_image_here_has_one() -> None:
+def test_each_kind_of_image_here_has_one():
     assert set(subjects()) == {"amyloid-pet", "histology", "multicontrast-mri"}
 
 
 @pytest.mark.parametrize("subject", subjects())
-def test_runs_follow_those_they_need_and_calls_exist(subject: str) -> None:
+def test_runs_follow_those_they_need_and_calls_exist(subject):
     demo = find_demo(subject)
     before: list[str] = []
     for name, run in demo.runs.items():
@@ -32,7 +31,7 @@ def test_runs_follow_those_they_need_and_calls_exist(subject: str) -> None:
 
 
 @pytest.mark.parametrize("subject", subjects())
-def test_a_folder_of_others_is_refused_before_anything_is_prepared(subject: str, tmp_path: Path) -> None:
+def test_a_folder_of_others_is_refused_before_anything_is_prepared(subject, tmp_path):
     (tmp_path / "notes.txt").write_text("years of work")
     with pytest.raises(InputError, match="holds other files and no demo; nothing is overwritten"):
         run_demo(subject, tmp_path)
@@ -49,12 +48,12 @@ def _calls(value: Any) -> Iterator[str]:
         yield from _calls(list(value.values()))
 
 
-def test_unknown_subject_is_told_those_there_are(tmp_path: Any) -> None:
+def test_unknown_subject_is_told_those_there_are(tmp_path):
     with pytest.raises(InputError, match=r"SUBJECT must be one of 'amyloid-pet', 'histology', .*got 'cat'"):
         run_demo("cat", tmp_path)
 
 
-def test_a_wrong_key_of_a_description_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_a_wrong_key_of_a_description_is_named(monkeypatch, tmp_path):
     from medrestore.experiments import description
 
     (tmp_path / "corruption.yaml").write_text("bundle: a\nunit: b\nruns: {e: {compare: true}}\n")

@@ -93,12 +93,7 @@ def _write_regions(folder: Path, target: str) -> str:
     return path
 
 
-def test_demo_trains_restores_evaluates_and_continues(
-    simulated: list[tuple[str, int]],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_demo_trains_restores_evaluates_and_continues(simulated, tmp_path, capsys, monkeypatch):
     output = tmp_path / "output"
     variants = tiny_variants(tmp_path / "tiny.yaml", SUBJECT, spatial_size=[32, 32])
     call: Callable[[], Path] = lambda: run_demo(  # noqa: E731

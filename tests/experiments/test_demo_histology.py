@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 from tiny_demos import tiny_variants
@@ -16,9 +14,7 @@ DEMO = find_demo(SUBJECT)
 
 
 @pytest.mark.slow
-def test_demo_cuts_trains_restores_evaluates_and_continues(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_cuts_trains_restores_evaluates_and_continues(tmp_path, capsys):
     output, variants = tmp_path / "output", tiny_variants(tmp_path / "tiny.yaml", SUBJECT, learning_rate=1e-6)
     arguments = {"seed": 3, "variants": variants, "methods": ("e", "sqe")}
     evaluation = run_demo(SUBJECT, output, **arguments)

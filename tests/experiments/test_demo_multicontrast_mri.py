@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -20,9 +19,7 @@ SIZE = replace(MRI_SIZE, groups=(replace(MRI_SIZE.groups[0], controls=0), *MRI_S
 
 
 @pytest.mark.slow
-def test_demo_registers_trains_restores_evaluates_and_continues(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_registers_trains_restores_evaluates_and_continues(tmp_path, capsys):
     output, variants = tmp_path / "output", tiny_variants(tmp_path / "tiny.yaml", SUBJECT)
     arguments = {"size": SIZE, "seed": 3, "variants": variants, "methods": ("gan", "taskgan")}
     evaluation = run_demo(SUBJECT, output, **arguments)

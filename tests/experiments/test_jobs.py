@@ -54,9 +54,7 @@ def span(path: Path) -> tuple[float, float]:
     return began, ended
 
 
-def test_jobs_run_in_order_side_by_side_and_once(
-    tmp_path: Path, child: str, make_job: Callable[..., Job]
-) -> None:
+def test_jobs_run_in_order_side_by_side_and_once(tmp_path, child, make_job):
     jobs = [make_job("a", seconds=1), make_job("b", "a"), make_job("c", seconds=1), make_job("d", "b", "c")]
 
     ran = run_jobs(jobs, folder=tmp_path / "jobs", parallel=2, child=child, progress=False)
@@ -74,9 +72,7 @@ def test_jobs_run_in_order_side_by_side_and_once(
     assert run_jobs(jobs, folder=tmp_path / "jobs", child=child, progress=False) == ["b"]
 
 
-def test_failed_jobs_are_named_with_the_end_of_their_log(
-    tmp_path: Path, child: str, make_job: Callable[..., Job]
-) -> None:
+def test_failed_jobs_are_named_with_the_end_of_their_log(tmp_path, child, make_job):
     jobs = [
         make_job("good"),
         make_job("bad", fail=True),
@@ -99,9 +95,7 @@ def test_failed_jobs_are_named_with_the_end_of_their_log(
     assert not (tmp_path / "follows").exists()
 
 
-def test_the_first_failure_of_a_kind_stops_the_study(
-    tmp_path: Path, child: str, make_job: Callable[..., Job]
-) -> None:
+def test_the_first_failure_of_a_kind_stops_the_study(tmp_path, child, make_job):
     jobs = [make_job("encoder", kind="autoencoder"), make_job("bad", kind="sqe", fail=True), make_job("next")]
     with pytest.raises(InputError, match="1 of 3 jobs failed, 2 are left"):
         run_jobs(jobs, folder=tmp_path / "jobs", child=child, progress=False)
@@ -116,12 +110,12 @@ def test_the_first_failure_of_a_kind_stops_the_study(
     assert (tmp_path / "last").exists()
 
 
-def test_at_least_one_process_is_needed(tmp_path: Path) -> None:
+def test_at_least_one_process_is_needed(tmp_path):
     with pytest.raises(InputError, match=r"jobs must be in \[1, 1024\], got 0"):
         run_jobs([], folder=tmp_path, parallel=0)
 
 
-def test_cores_are_shared_out() -> None:
+def test_cores_are_shared_out():
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert cores_per_job(1) == cores
     assert cores_per_job(1000) == 1
@@ -146,7 +140,7 @@ run_jobs([Job("waits", "kind", {})], folder=sys.argv[1], child="waiting_child", 
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_children_end_with_the_study(tmp_path: Path, how: signal.Signals) -> None:
+def test_children_end_with_the_study(tmp_path, how):
     (tmp_path / "waiting_child.py").write_text(WAITING)
     pid_file = tmp_path / "pid"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PID_FILE": str(pid_file)}

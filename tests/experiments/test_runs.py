@@ -28,9 +28,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return programs
 
 
-def test_program_is_named_by_its_path_where_the_shell_does_not_find_it(
-    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_program_is_named_by_its_path_where_the_shell_does_not_find_it(environment, tmp_path, monkeypatch):
     assert command("medrestore", "study", "serve", "a") == f"'{environment}/medrestore' study serve a"
     monkeypatch.chdir(tmp_path / "my project")
     assert command("mlflow", "ui") == ".venv/bin/mlflow ui"
@@ -38,9 +36,7 @@ def test_program_is_named_by_its_path_where_the_shell_does_not_find_it(
     assert command("mlflow", "ui") == "mlflow ui"
 
 
-def test_another_environment_on_the_path_is_not_taken(
-    environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_environment_on_the_path_is_not_taken(environment, tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
     (other / "medrestore").write_text("#!/bin/sh\nexit 1\n")
@@ -49,9 +45,7 @@ def test_another_environment_on_the_path_is_not_taken(
     assert shlex.split(command("medrestore"))[0] == str(environment / "medrestore")
 
 
-def test_without_programs_the_interpreter_runs_the_module(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_programs_the_interpreter_runs_the_module(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "script.py")])
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     assert command("medrestore", "--version") == shlex.join([sys.executable, "-m", "medrestore", "--version"])
@@ -62,7 +56,7 @@ def test_without_programs_the_interpreter_runs_the_module(
 
 
 @pytest.mark.usefixtures("environment")
-def test_lines_run_as_they_stand_and_mlflow_reports_nothing_home() -> None:
+def test_lines_run_as_they_stand_and_mlflow_reports_nothing_home():
     uri = "sqlite:////data/demo output/mlflow.db"
     ui, table = (line.partition(":")[2].strip() for line in how_to_compare("pet", uri).splitlines())
     said = [

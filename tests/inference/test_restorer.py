@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import Ended
 from PIL import Image
 
 from medrestore import kinds
@@ -56,14 +55,12 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         (IMAGES, "histology.ImageFileRestorer", SuperResolver),
     ],
 )
-def test_weights_are_known_by_name_or_by_what_they_say(
-    kind: Any, name: str, restores: type, write: Callable[..., Path]
-) -> None:
+def test_weights_are_known_by_name_or_by_what_they_say(kind, name, restores, write):
     for said in ({"restorer": name}, {}):
         assert type(load_restorer(write(*kind, **said), device="cpu")) is restores
 
 
-def test_names_lead_to_restorers_of_domains_alone() -> None:
+def test_names_lead_to_restorers_of_domains_alone():
     for name, kind in (
         ("amyloid_pet.VolumeFileRestorer", VolumeFileRestorer),
         ("multicontrast_mri.ContrastFileRestorer", ContrastFileRestorer),
@@ -82,7 +79,7 @@ def test_names_lead_to_restorers_of_domains_alone() -> None:
         file_restorer_of({"method": "supervised"}, weights="model.pt")
 
 
-def test_domain_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_domain_of_another_package_is_found(monkeypatch):
     class ScanRestorer(VolumeFileRestorer):
         needs = ("neighbors", "window")
 
@@ -96,7 +93,7 @@ def test_domain_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> 
         assert file_restorer_of(said, weights="model.pt") is ScanRestorer
 
 
-def test_weights_of_another_restorer_than_a_bundle_names_are_refused(write: Callable[..., Path]) -> None:
+def test_weights_of_another_restorer_than_a_bundle_names_are_refused(write):
     facts = {"restorer": "amyloid_pet.VolumeFileRestorer"}
     with pytest.raises(InputError, match=r"'ct\.ScanRestorer', not for 'amyloid_pet\.Vol.*Remedy"):
         load_restorer(write(*VOLUMES, restorer="ct.ScanRestorer"), facts=facts, device="cpu")
@@ -104,7 +101,7 @@ def test_weights_of_another_restorer_than_a_bundle_names_are_refused(write: Call
         assert type(load_restorer(write(*VOLUMES, **said), facts=facts, device="cpu")) is VolumeRestorer
 
 
-def test_domain_that_is_gone_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_domain_that_is_gone_is_none(monkeypatch):
     entries = [EntryPoint("ct", "site_ct.domain:DOMAIN", "medrestore.domains")]
     monkeypatch.setattr(kinds, "entry_points", lambda group: entries)
     assert file_restorer_of({"neighbors": 1}, weights="model.pt") is VolumeFileRestorer
@@ -112,9 +109,7 @@ def test_domain_that_is_gone_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         file_restorer_of({"restorer": "ct.ScanRestorer"}, weights="model.pt")
 
 
-def test_options_that_mean_nothing_to_the_weights_are_refused(
-    write: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_options_that_mean_nothing_to_the_weights_are_refused(write, tmp_path):
     weights = write(*VOLUMES)
     with pytest.raises(InputError, match="a training on volumes, which knows no contrasts, overlap"):
         restore_files(
@@ -124,9 +119,7 @@ def test_options_that_mean_nothing_to_the_weights_are_refused(
         load_restorer(write(*IMAGES), device="cpu", samples=4)
 
 
-def test_what_a_bundle_began_is_taken_up_by_the_command(
-    call: Callable[..., Ended], write: Callable[..., Path], tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_what_a_bundle_began_is_taken_up_by_the_command(call, write, tiny_cohort, tmp_path):
     manifest, weights, output = tiny_cohort / "manifest.csv", write(*VOLUMES), tmp_path / "out"
     more = {"precision": "fp32", "split": "test", "samples": 2, "dose_fraction": 0.01}
     written = restore_files(
@@ -140,9 +133,7 @@ def test_what_a_bundle_began_is_taken_up_by_the_command(
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
 
 
-def test_slides_are_restored_without_a_bundle(
-    call: Callable[..., Ended], write: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_slides_are_restored_without_a_bundle(call, write, tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "a.png")
     words = ["--weights", write(*IMAGES), "--output", tmp_path / "out", "--background", "white"]
@@ -152,7 +143,7 @@ def test_slides_are_restored_without_a_bundle(
     assert (record["size"], record["background"]) == ([96, 80], "white")
 
 
-def test_what_and_by_what_must_be_said(call: Callable[..., Ended], tmp_path: Path) -> None:
+def test_what_and_by_what_must_be_said(call, tmp_path):
     weights, output = ["--weights", tmp_path / "model.pt"], ["--output", tmp_path / "out"]
     call("restore", "a.nii", *weights, *output).refused("there are no weights here. Remedy: train first")
     save_model({"restorer": "amyloid_pet.VolumeFileRestorer"}, {}, tmp_path / "model.pt")

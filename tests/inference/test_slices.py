@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import nibabel
 import numpy as np
 import pytest
@@ -84,9 +81,7 @@ def loop(network: nn.Module, volume: Volume, neighbors: int, multiple: int) -> n
 @pytest.mark.parametrize("shape", [(16, 24, 5), (13, 10, 7), (8, 8, 1), (3, 17, 2)])
 @pytest.mark.parametrize("neighbors", [0, 2])
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_restoration_is_that_of_a_loop_over_slices(
-    shape: tuple[int, int, int], neighbors: int, batch_size: int
-) -> None:
+def test_restoration_is_that_of_a_loop_over_slices(shape, neighbors, batch_size):
     network = Blur(2 * neighbors + 1)
     volume = volume_of(shape)
     restoration = VolumeRestorer(network, neighbors=neighbors, batch_size=batch_size).restore(volume)
@@ -99,7 +94,7 @@ def test_restoration_is_that_of_a_loop_over_slices(
     assert restoration.mean.shape == shape
 
 
-def test_network_without_a_stride_gets_the_plane_as_it_is() -> None:
+def test_network_without_a_stride_gets_the_plane_as_it_is():
     class Identity(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             assert x.shape[2:] == (7, 9)
@@ -112,7 +107,7 @@ def test_network_without_a_stride_gets_the_plane_as_it_is() -> None:
     )  # a division and a multiplication: two roundings
 
 
-def test_result_follows_the_unit_of_the_input() -> None:
+def test_result_follows_the_unit_of_the_input():
     network, volume = Blur(), volume_of((16, 16, 4))
     restorer = VolumeRestorer(network, neighbors=0)
     scaled = Volume(volume.data * np.float32(1024), volume.affine, volume.source)
@@ -122,7 +117,7 @@ def test_result_follows_the_unit_of_the_input() -> None:
     )
 
 
-def test_overlapping_predictions_of_a_slice_are_averaged() -> None:
+def test_overlapping_predictions_of_a_slice_are_averaged():
     volume = volume_of((4, 5, 6))
     scale = foreground_scale(volume.data, voxel_size_mm=(3, 3, 4))
     for batch_size in (1, 2, 4, 6):
@@ -141,12 +136,12 @@ def test_overlapping_predictions_of_a_slice_are_averaged() -> None:
 
 
 @pytest.mark.parametrize("network", [Offsets(2), nn.Upsample(scale_factor=2), nn.AvgPool2d(2)])
-def test_output_of_another_size_is_refused(network: nn.Module) -> None:
+def test_output_of_another_size_is_refused(network):
     with pytest.raises(InputError, match="expected slices of the same size and an odd number of channels"):
         VolumeRestorer(network, neighbors=0).restore(volume_of((8, 8, 2)))
 
 
-def test_given_network_is_left_as_it_was() -> None:
+def test_given_network_is_left_as_it_was():
     network = Blur().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     restorer = VolumeRestorer(network, neighbors=0, precision="bf16", samples=2)
@@ -161,7 +156,7 @@ def test_given_network_is_left_as_it_was() -> None:
     assert restorer.restore(volume_of((8, 8, 3))).mean.std() > 0  # a copy: not that of the changed weights
 
 
-def test_bfloat16_is_near_float32() -> None:
+def test_bfloat16_is_near_float32():
     network, volume = Blur(5), volume_of((24, 24, 9))
     full = VolumeRestorer(network, neighbors=2).restore(volume).mean
     restorer = VolumeRestorer(network, neighbors=2, precision="bf16")
@@ -176,7 +171,7 @@ def test_bfloat16_is_near_float32() -> None:
 
 
 # ---------------------------------------------------------------- samples
-def test_samples_have_the_mean_and_deviation_of_separate_passes() -> None:
+def test_samples_have_the_mean_and_deviation_of_separate_passes():
     network, volume = Blur(3), volume_of((10, 12, 5))
     restoration = VolumeRestorer(network, neighbors=1, batch_size=2, samples=4, seed=7).restore(volume)
     passes = []
@@ -195,7 +190,7 @@ def test_samples_have_the_mean_and_deviation_of_separate_passes() -> None:
     assert restoration.standard_deviation.min() > 0
 
 
-def test_deviation_of_dropout_is_that_worked_out_by_hand() -> None:
+def test_deviation_of_dropout_is_that_worked_out_by_hand():
     class Dropped(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -217,7 +212,7 @@ def test_deviation_of_dropout_is_that_worked_out_by_hand() -> None:
     assert restoration.mean.mean() == pytest.approx(3, rel=0.01)
 
 
-def test_samples_are_a_function_of_the_seed() -> None:
+def test_samples_are_a_function_of_the_seed():
     network, volume = Blur(), volume_of((8, 8, 4))
     first = VolumeRestorer(network, neighbors=0, samples=3, seed=1).restore(volume)
     torch.rand(5)
@@ -229,14 +224,14 @@ def test_samples_are_a_function_of_the_seed() -> None:
     assert not np.array_equal(other.mean, first.mean)
 
 
-def test_global_random_state_is_left_alone() -> None:
+def test_global_random_state_is_left_alone():
     network = Blur()  # its initialization draws
     state = torch.get_rng_state()
     VolumeRestorer(network, neighbors=0, samples=2).restore(volume_of((8, 8, 4)))
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_normalization_keeps_its_statistics_in_samples() -> None:
+def test_normalization_keeps_its_statistics_in_samples():
     # Without dropout's noise a sample is the plain restoration: batch norm in training mode would change it.
     network = Blur(dropout=0.5)
     network.dropout.p = 1e-12
@@ -249,13 +244,13 @@ def test_normalization_keeps_its_statistics_in_samples() -> None:
 
 
 # ---------------------------------------------------------------- bad input
-def test_samples_of_a_network_without_dropout_are_refused() -> None:
+def test_samples_of_a_network_without_dropout_are_refused():
     for network in (nn.Conv2d(1, 1, 1), Blur(dropout=0.0)):
         with pytest.raises(InputError, match="samples need a generator with dropout"):
             VolumeRestorer(network, neighbors=0, samples=4)
 
 
-def test_generator_of_another_input_is_refused() -> None:
+def test_generator_of_another_input_is_refused():
     generator = UNetGenerator(46, channels=(4, 8), dropout_levels=1)
     with pytest.raises(InputError, match="takes 46 channels, the slices of this acquisition have 5"):
         VolumeRestorer(generator, neighbors=2)
@@ -272,12 +267,12 @@ def test_generator_of_another_input_is_refused() -> None:
         ({"precision": "fp16"}, "precision fp16 needs a CUDA device"),
     ],
 )
-def test_wrong_arguments_are_refused(options: dict[str, int | str], message: str) -> None:
+def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         VolumeRestorer(Blur(), **{"neighbors": 0, **options})  # type: ignore[arg-type]
 
 
-def test_result_that_is_not_finite_is_refused() -> None:
+def test_result_that_is_not_finite_is_refused():
     network = Blur()
     with torch.no_grad():
         network.second.bias.fill_(float("nan"))
@@ -287,7 +282,7 @@ def test_result_that_is_not_finite_is_refused() -> None:
         VolumeRestorer(network, neighbors=0, precision="bf16").restore(volume_of((8, 8, 2)))
 
 
-def test_empty_image_is_refused() -> None:
+def test_empty_image_is_refused():
     volume = Volume(np.zeros((8, 8, 2), np.float32), np.eye(4), SourceGrid.from_affine((8, 8, 2), np.eye(4)))
     with pytest.raises(InputError, match="no positive foreground"):
         VolumeRestorer(Blur(), neighbors=0).restore(volume)
@@ -297,7 +292,7 @@ def test_empty_image_is_refused() -> None:
 @pytest.mark.parametrize(
     "name", ["pet/florbetapir_a.nii.gz", "pet/fdg_template_116_healthy_mni2mm.nii", "mri/avg152_T1.nii"]
 )
-def test_real_volume_is_restored_on_its_grid(shared_data: Callable[[str], Path], name: str) -> None:
+def test_real_volume_is_restored_on_its_grid(shared_data, name):
     volume = read_volume(shared_data(name))
     restoration = VolumeRestorer(Blur(3), neighbors=1).restore(volume)
     assert restoration.mean.shape == volume.data.shape
@@ -307,7 +302,7 @@ def test_real_volume_is_restored_on_its_grid(shared_data: Callable[[str], Path],
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_gpu_restores_what_the_cpu_does() -> None:
+def test_gpu_restores_what_the_cpu_does():
     network, volume = Blur(3), volume_of((13, 10, 7))
     expected = VolumeRestorer(network, neighbors=1).restore(volume).mean
     for precision, tolerance in (
@@ -328,7 +323,7 @@ def test_gpu_restores_what_the_cpu_does() -> None:
     assert torch.equal(torch.cuda.get_rng_state(), state)
 
 
-def test_copies_of_an_oblique_scan_are_restored_alike_however_they_are_stored(tmp_path: Path) -> None:
+def test_copies_of_an_oblique_scan_are_restored_alike_however_they_are_stored(tmp_path):
     """Axes flipped and permuted, as sform or as qform, whose voxel sizes differ by rounding."""
     angles = np.radians([-20, -40, -30])
     turn = np.eye(3)

@@ -1,7 +1,5 @@
 """Adversarial criteria and feature matching, on one process and on two."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -21,7 +19,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_bce_equals_torchs_binary_cross_entropy() -> None:
+def test_bce_equals_torchs_binary_cross_entropy():
     real, fake = 3 * normal(5, 1), 3 * normal(5, 1, seed=1)
     expected = functional.binary_cross_entropy(torch.sigmoid(real), torch.ones(5, 1))
     expected += functional.binary_cross_entropy(torch.sigmoid(fake), torch.zeros(5, 1))
@@ -31,7 +29,7 @@ def test_bce_equals_torchs_binary_cross_entropy() -> None:
     torch.testing.assert_close(generator_adversarial_loss(fake, criterion="bce"), as_real, rtol=1e-5, atol=0)
 
 
-def test_least_squares_and_hinge_by_hand() -> None:
+def test_least_squares_and_hinge_by_hand():
     real, fake = torch.tensor([[2.0], [0.5]]), torch.tensor([[-3.0], [1.0]])
     assert discriminator_loss(real, fake, criterion="least_squares").item() == (1 + 0.25) / 2 + (9 + 1) / 2
     assert discriminator_loss(real, fake, criterion="hinge").item() == (0 + 0.5) / 2 + (0 + 2) / 2
@@ -40,7 +38,7 @@ def test_least_squares_and_hinge_by_hand() -> None:
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_descent_makes_targets_real_and_restorations_fake(criterion: str) -> None:
+def test_descent_makes_targets_real_and_restorations_fake(criterion):
     real, fake = torch.zeros(2, 1, requires_grad=True), torch.full((2, 1), 0.1, requires_grad=True)
     discriminator_loss(real, fake, criterion=criterion).backward()
     assert (real.grad < 0).all()
@@ -50,18 +48,18 @@ def test_descent_makes_targets_real_and_restorations_fake(criterion: str) -> Non
     assert (fake.grad < 0).all()
 
 
-def test_generator_learns_where_it_is_found_out() -> None:
+def test_generator_learns_where_it_is_found_out():
     # The saturating form log(1 - sigmoid(s)) has gradient e^-30 here; the non-saturating one has -1.
     fake = torch.full((1, 1), -30.0, requires_grad=True)
     generator_adversarial_loss(fake, criterion="bce").backward()
     assert fake.grad.item() == pytest.approx(-1)
 
 
-def test_large_logits_stay_finite() -> None:
+def test_large_logits_stay_finite():
     assert discriminator_loss(torch.tensor([[-500.0]]), torch.tensor([[500.0]])).item() == 1000.0
 
 
-def test_unknown_criterion_is_refused() -> None:
+def test_unknown_criterion_is_refused():
     with pytest.raises(
         InputError, match="criterion must be one of 'bce', 'least_squares', 'hinge', got 'wgan'"
     ):
@@ -90,35 +88,35 @@ def slow_feature_matching(real: list[torch.Tensor], fake: list[torch.Tensor], ch
 
 
 @pytest.mark.parametrize("chosen", [None, [1], [0, -1]])
-def test_feature_matching_equals_a_slow_loop(chosen: list[int] | None) -> None:
+def test_feature_matching_equals_a_slow_loop(chosen):
     real, fake = layers(4, seed=0), layers(4, seed=10)
     expected = slow_feature_matching(real, fake, chosen or [0, 1, 2])
     # float32 sums of a few hundred numbers.
     assert feature_matching_loss(real, fake, layers=chosen).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_batches_need_not_be_equally_large() -> None:
+def test_batches_need_not_be_equally_large():
     real, fake = layers(4, seed=0), layers(2, seed=10)
     assert feature_matching_loss(real, fake).item() == pytest.approx(
         slow_feature_matching(real, fake, [0, 1, 2]), rel=1e-5
     )
 
 
-def test_width_and_size_do_not_scale_the_loss() -> None:
+def test_width_and_size_do_not_scale_the_loss():
     real, fake = normal(4, 3, 8, 8), normal(4, 3, 8, 8, seed=1)
     narrow = feature_matching_loss([real], [fake])
     wide = feature_matching_loss([real.repeat(1, 2, 3, 3)], [fake.repeat(1, 2, 3, 3)])
     torch.testing.assert_close(narrow, wide, rtol=1e-5, atol=0)  # order of float32 sums
 
 
-def test_no_gradient_flows_into_the_real_branch() -> None:
+def test_no_gradient_flows_into_the_real_branch():
     real, fake = normal(2, 3, 4, 4).requires_grad_(), normal(2, 3, 4, 4, seed=1).requires_grad_()
     feature_matching_loss([real], [fake]).backward()
     assert real.grad is None
     assert fake.grad.abs().sum() > 0
 
 
-def test_equal_means_give_a_zero_gradient_and_no_nan() -> None:
+def test_equal_means_give_a_zero_gradient_and_no_nan():
     real = normal(2, 3, 4, 4)
     fake = real.flip(0).requires_grad_()  # other images, the same mean
     loss = feature_matching_loss([real], [fake])
@@ -127,7 +125,7 @@ def test_equal_means_give_a_zero_gradient_and_no_nan() -> None:
     assert not fake.grad.any()
 
 
-def test_means_of_bf16_activations_are_taken_in_single() -> None:
+def test_means_of_bf16_activations_are_taken_in_single():
     # Mean 1 + 2^-10 is no bfloat16 number: rounded to it, the difference would vanish.
     ones = torch.ones(8, 1, 1, 1, dtype=torch.bfloat16)
     above = ones.clone()
@@ -139,12 +137,12 @@ def test_means_of_bf16_activations_are_taken_in_single() -> None:
 
 
 @pytest.mark.parametrize("chosen", [[], [3], [-4]])
-def test_layer_that_is_not_there_is_refused(chosen: list[int]) -> None:
+def test_layer_that_is_not_there_is_refused(chosen):
     with pytest.raises(InputError, match="layers must name at least one of the 3 layers"):
         feature_matching_loss(layers(1, 0), layers(1, 1), layers=chosen)
 
 
-def test_features_that_do_not_match_are_refused() -> None:
+def test_features_that_do_not_match_are_refused():
     with pytest.raises(InputError, match="equally many layers, got 3 and 2"):
         feature_matching_loss(layers(1, 0), layers(1, 1)[:2])
     with pytest.raises(InputError, match=r"real \(3, 8, 8\), fake \(1, 8, 8\)"):
@@ -184,7 +182,7 @@ def work(rank: int, world_size: int, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_the_joint_batch(tmp_path):
     torch.multiprocessing.spawn(work, args=(2, str(tmp_path)), nprocs=2)
     loss, gradients = generator_gradients()
     for rank in range(2):
@@ -194,7 +192,7 @@ def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(rank_gradients, gradients, rtol=1e-4, atol=1e-7)
 
 
-def test_group_of_one_process_changes_nothing(tmp_path: Path) -> None:
+def test_group_of_one_process_changes_nothing(tmp_path):
     expected = generator_gradients()
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1

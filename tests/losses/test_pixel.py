@@ -19,14 +19,14 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(2, 3, 4, 5, generator=generator), torch.randn(2, 3, 4, 5, generator=generator)
 
 
-def test_equal_numpy(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_equal_numpy(pair):
     a, b = (tensor.numpy().astype(np.float64) for tensor in pair)
     # float32 mean of 120 numbers: a few 2^-24.
     assert l1_loss(*pair).item() == pytest.approx(np.abs(a - b).mean(), rel=1e-6)
     assert l2_loss(*pair).item() == pytest.approx(((a - b) ** 2).mean(), rel=1e-6)
 
 
-def test_gradients_by_hand(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_gradients_by_hand(pair):
     restored, target = pair[0].requires_grad_(), pair[1]
     (gradient,) = torch.autograd.grad(l1_loss(restored, target), restored)
     torch.testing.assert_close(gradient, torch.sign(restored - target) / 120)
@@ -35,7 +35,7 @@ def test_gradients_by_hand(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("loss", [l1_loss, l2_loss])
-def test_half_precision_is_summed_in_single(loss) -> None:
+def test_half_precision_is_summed_in_single(loss):
     # 4,096 differences of one: in bfloat16 a running sum would stop at 256.
     restored, target = torch.ones(1, 1, 64, 64, dtype=torch.bfloat16), torch.zeros(1, 1, 64, 64)
     value = loss(restored, target)
@@ -44,7 +44,7 @@ def test_half_precision_is_summed_in_single(loss) -> None:
 
 
 @pytest.mark.parametrize("loss", [l1_loss, l2_loss])
-def test_shapes_that_would_broadcast_are_refused(loss) -> None:
+def test_shapes_that_would_broadcast_are_refused(loss):
     with pytest.raises(
         InputError, match=r"shapes must be equal, got restored \(2, 1, 4, 4\), target \(2, 4, 4\)"
     ):
@@ -55,7 +55,7 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> to
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def test_exponent_2_without_epsilon_is_the_mean_squared_error() -> None:
+def test_exponent_2_without_epsilon_is_the_mean_squared_error():
     restored, target = normal(2, 3, 4, 5), normal(2, 3, 4, 5, seed=1)
     assert torch.equal(quasi_norm_loss(restored, target, exponent=2, epsilon=0), l2_loss(restored, target))
 
@@ -69,7 +69,7 @@ def test_exponent_2_without_epsilon_is_the_mean_squared_error() -> None:
         (1.5, 7.0, (8 + 7**0.75) / 2),
     ],
 )
-def test_quasi_norm_by_hand(exponent: float, epsilon: float, expected: float) -> None:
+def test_quasi_norm_by_hand(exponent, epsilon, expected):
     loss = quasi_norm_loss(
         torch.tensor([1.0, 2.0]), torch.tensor([-2.0, 2.0]), exponent=exponent, epsilon=epsilon
     )
@@ -80,7 +80,7 @@ def test_quasi_norm_by_hand(exponent: float, epsilon: float, expected: float) ->
     assert torch.equal(swapped, loss)
 
 
-def test_quasi_norm_does_not_depend_on_the_size() -> None:
+def test_quasi_norm_does_not_depend_on_the_size():
     residual = normal(3, 5)
     one, many = (
         quasi_norm_loss(x, torch.zeros_like(x), exponent=0.5, epsilon=1e-3)
@@ -91,7 +91,7 @@ def test_quasi_norm_does_not_depend_on_the_size() -> None:
 
 @pytest.mark.parametrize("exponent", [*EXPONENTS, 2.0])
 @pytest.mark.parametrize("scale", [0.0, 1e-4, 1e-2, 1.0])
-def test_quasi_norm_gradient(exponent: float, scale: float) -> None:
+def test_quasi_norm_gradient(exponent, scale):
     """Also at and near residuals of zero, where the plain quasi-norm has no derivative."""
     target = normal(3, 4, dtype=torch.float64)
     restored = (target + scale * normal(3, 4, seed=1, dtype=torch.float64)).requires_grad_()
@@ -110,7 +110,7 @@ def slopes(residual: torch.Tensor, *, exponent: float, epsilon: float) -> torch.
 
 @pytest.mark.parametrize("epsilon", [1e-6, 1e-4, 1e-2])
 @pytest.mark.parametrize("exponent", EXPONENTS)
-def test_quasi_norm_gradient_keeps_its_bounds(exponent: float, epsilon: float) -> None:
+def test_quasi_norm_gradient_keeps_its_bounds(exponent, epsilon):
     q = exponent
     residual = torch.logspace(-8, 2, 20001, dtype=torch.float64)
     gradient = slopes(residual, exponent=q, epsilon=epsilon)
@@ -127,7 +127,7 @@ def test_quasi_norm_gradient_keeps_its_bounds(exponent: float, epsilon: float) -
         assert gradient.max() < 1
 
 
-def test_outlier_pulls_quasi_norm_less_than_by_the_squared_error() -> None:
+def test_outlier_pulls_quasi_norm_less_than_by_the_squared_error():
     """One number for all observations: the outlier moves the mean, hardly the minimum of the quasi-norm."""
     observations = torch.tensor([0.50, 0.49, 0.51, 0.50, 0.50, 0.49, 0.51, 0.50, 0.50, 1.0])
     grid = torch.linspace(0, 1, 1001)
@@ -145,7 +145,7 @@ def test_outlier_pulls_quasi_norm_less_than_by_the_squared_error() -> None:
     assert abs(best[0.5] - 0.5) <= abs(best[1.0] - 0.5)
 
 
-def test_quasi_norm_of_half_precision_is_computed_in_single() -> None:
+def test_quasi_norm_of_half_precision_is_computed_in_single():
     restored, target = torch.ones(64, 64, dtype=torch.bfloat16), torch.zeros(64, 64)
     loss = quasi_norm_loss(restored, target, exponent=1.0, epsilon=1e-6)
     assert loss.dtype == torch.float32
@@ -159,7 +159,7 @@ def test_quasi_norm_of_half_precision_is_computed_in_single() -> None:
     assert both.item() == 255.5**2  # bfloat16 holds 255 and 256
 
 
-def test_quasi_norm_of_what_does_not_fit() -> None:
+def test_quasi_norm_of_what_does_not_fit():
     x = torch.zeros(2, 3)
     with pytest.raises(InputError, match="shapes must be equal"):
         quasi_norm_loss(x, torch.zeros(3), exponent=2, epsilon=0)

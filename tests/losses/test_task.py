@@ -11,27 +11,27 @@ from medrestore.checks import InputError
 from medrestore.losses.task import CONTRAST_CRITERIA, contrast_loss, task_regression_loss
 
 
-def test_value_by_hand() -> None:
+def test_value_by_hand():
     # sigmoid(log 3) = 3/4, sigmoid(-log 4) = 1/5: (1/4)^2 and (1/5)^2.
     value = task_regression_loss(torch.tensor([math.log(3), -math.log(4)]), torch.tensor([1.0, 0.0]))
     assert value.item() == pytest.approx((1 / 16 + 1 / 25) / 2, rel=1e-6)  # float32
 
 
-def test_gradient_pulls_the_logit_toward_the_label() -> None:
+def test_gradient_pulls_the_logit_toward_the_label():
     logits = torch.zeros(2, requires_grad=True)
     task_regression_loss(logits, torch.tensor([1.0, 0.0])).backward()
     # d/ds (sigmoid(s) - y)^2 / 2 at s = 0: (1/2 - y) * 1/4.
     torch.testing.assert_close(logits.grad, torch.tensor([-0.125, 0.125]))
 
 
-def test_half_precision_logits_are_compared_in_single() -> None:
+def test_half_precision_logits_are_compared_in_single():
     logits = torch.tensor([1.0], dtype=torch.bfloat16)
     value = task_regression_loss(logits, torch.ones(1))
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx((1 - 1 / (1 + math.exp(-1))) ** 2, rel=1e-6)
 
 
-def test_column_of_logits_is_refused() -> None:
+def test_column_of_logits_is_refused():
     with pytest.raises(InputError, match=r"logits \(4, 1\), labels \(4,\)"):
         task_regression_loss(torch.zeros(4, 1), torch.zeros(4))
 
@@ -42,7 +42,7 @@ def patch_logits() -> torch.Tensor:
     return odds[:, :, None].float().log()
 
 
-def test_contrast_loss_by_hand() -> None:
+def test_contrast_loss_by_hand():
     labels = torch.tensor([2, 0])
     # Probabilities of the true contrast: 2/4 and 1/4 in the first image, 3/5 and 1/5 in the second.
     cross_entropy = -(math.log(2 / 4) + math.log(1 / 4) + math.log(3 / 5) + math.log(1 / 5)) / 4
@@ -54,7 +54,7 @@ def test_contrast_loss_by_hand() -> None:
     assert value.item() == pytest.approx(sum(squared) / 4, rel=1e-6)
 
 
-def test_contrast_loss_is_softmax_regression_over_patches() -> None:
+def test_contrast_loss_is_softmax_regression_over_patches():
     logits = torch.randn(3, 4, 2, 5, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([3, 0, 1])
     probability = torch.softmax(logits.double(), 1).permute(0, 2, 3, 1).reshape(-1, 4).numpy()
@@ -66,7 +66,7 @@ def test_contrast_loss_is_softmax_regression_over_patches() -> None:
     assert contrast_loss(logits, labels, criterion="squared_error").item() == pytest.approx(brier, rel=1e-5)
 
 
-def test_gradient_of_cross_entropy_does_not_fade_where_t_is_certain_of_another_contrast() -> None:
+def test_gradient_of_cross_entropy_does_not_fade_where_t_is_certain_of_another_contrast():
     gradients = {}
     for criterion in CONTRAST_CRITERIA:
         logits = torch.tensor([20.0, 0.0]).reshape(1, 2, 1, 1).requires_grad_()
@@ -76,12 +76,12 @@ def test_gradient_of_cross_entropy_does_not_fade_where_t_is_certain_of_another_c
     assert abs(gradients["squared_error"]) < 1e-7
 
 
-def test_contrast_loss_of_half_precision_logits_is_single() -> None:
+def test_contrast_loss_of_half_precision_logits_is_single():
     value = contrast_loss(patch_logits().bfloat16(), torch.tensor([2, 0]))
     assert value.dtype == torch.float32
 
 
-def test_faulty_contrast_logits_are_refused() -> None:
+def test_faulty_contrast_logits_are_refused():
     with pytest.raises(InputError, match=r"got \(2, 3\) and \(2,\)"):
         contrast_loss(torch.zeros(2, 3), torch.zeros(2))
     with pytest.raises(InputError, match=r"got \(2, 3, 1, 1\) and \(3,\)"):

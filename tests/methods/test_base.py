@@ -27,7 +27,7 @@ def _step() -> _Idle:
     )
 
 
-def test_cosine_schedule() -> None:
+def test_cosine_schedule():
     stage = Stage("joint", 4, ("generator",))
     assert stage.learning_rate_factor(0.0) == 1.0
     # Tolerance: the factor is rounded to 12 digits so that it is the same on every platform.
@@ -35,7 +35,7 @@ def test_cosine_schedule() -> None:
     assert Stage("joint", 4, ("generator",), "constant").learning_rate_factor(0.9) == 1.0
 
 
-def test_batches_are_mixed_unless_the_stage_says_otherwise() -> None:
+def test_batches_are_mixed_unless_the_stage_says_otherwise():
     stages = make_stages(
         [
             {"name": "contrasts", "epochs": 6, "train": ["generator"], "batches": "one_class"},
@@ -45,7 +45,7 @@ def test_batches_are_mixed_unless_the_stage_says_otherwise() -> None:
     assert [stage.batches for stage in stages] == ["one_class", "mixed"]
 
 
-def test_faulty_stages_are_refused_by_name() -> None:
+def test_faulty_stages_are_refused_by_name():
     with pytest.raises(InputError, match="stage has no key 'epoch'; did you mean 'epochs'"):
         make_stages([{"name": "a", "epoch": 1, "train": ["task"]}])
     with pytest.raises(InputError, match=r"epochs of stage 'a' must be in"):
@@ -66,7 +66,7 @@ def test_faulty_stages_are_refused_by_name() -> None:
         make_stages([{"name": "a", "epochs": 1, "train": ["task"]}] * 2)
 
 
-def test_entering_a_stage_sets_modes_and_gradients() -> None:
+def test_entering_a_stage_sets_modes_and_gradients():
     step = _step()
     with pytest.raises(InputError, match="entered no stage"):
         step.learns("task")
@@ -77,14 +77,14 @@ def test_entering_a_stage_sets_modes_and_gradients() -> None:
     assert not any(p.requires_grad for p in step.networks["generator"].parameters())
 
 
-def test_stage_without_optimizer_is_refused() -> None:
+def test_stage_without_optimizer_is_refused():
     with pytest.raises(InputError, match=r"trains \['critic'\], which have no optimizer"):
         _step().enter(Stage("joint", 1, ("critic",)))
     with pytest.raises(InputError, match="have no network"):
         _Idle(networks={}, optimizers={"task": torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)})
 
 
-def test_frozen_lets_gradients_through_to_the_input_only() -> None:
+def test_frozen_lets_gradients_through_to_the_input_only():
     network = nn.Linear(3, 1)
     x = torch.ones(1, 3, requires_grad=True)
     with frozen(network):
@@ -102,16 +102,14 @@ JOINT = {"name": "joint", "epochs": 3, "train": ["generator", "task"]}
 @pytest.mark.parametrize(
     ("given", "names", "epochs"), [((), ["pretrain", "joint"], 5), (("task",), ["joint"], 3)]
 )
-def test_stage_that_trains_only_networks_with_weights_falls_away(
-    given: tuple[str, ...], names: list[str], epochs: int
-) -> None:
+def test_stage_that_trains_only_networks_with_weights_falls_away(given, names, epochs):
     step = _step()
     step.given = frozenset(given)
     assert [stage.name for stage in step.left([PRETRAINING, JOINT])] == names
     assert step.epochs([PRETRAINING, JOINT]) == epochs
 
 
-def test_training_of_nothing_but_networks_with_weights_is_refused() -> None:
+def test_training_of_nothing_but_networks_with_weights_is_refused():
     step = _step()
     step.given = frozenset({"task"})
     with pytest.raises(

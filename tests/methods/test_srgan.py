@@ -1,7 +1,6 @@
 """SRGAN_SQE's step: the paper's terms, who learns from whom in which stage, and what stays as it was."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,7 +82,7 @@ def quasi_norm(residual: Tensor, exponent: float) -> float:
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
-def test_generator_minimizes_the_papers_terms(networks, batch, exponent: float) -> None:
+def test_generator_minimizes_the_papers_terms(networks, batch, exponent):
     engine, losses = take_step(build(networks, fidelity_weight=2.0, exponent=exponent), JOINT, batch)
     x = batch["label"]
     with torch.no_grad():
@@ -119,12 +118,12 @@ def test_generator_minimizes_the_papers_terms(networks, batch, exponent: float) 
     assert losses["generator"].item() == engine.losses["generator"]
 
 
-def test_each_loss_reaches_its_own_network_alone(networks, batch) -> None:
+def test_each_loss_reaches_its_own_network_alone(networks, batch):
     engine, _ = take_step(build(networks), JOINT, batch)
     assert engine.touched == {"generator": {"generator"}, "discriminator": {"discriminator"}}
 
 
-def test_every_term_reaches_the_generator(networks, batch) -> None:
+def test_every_term_reaches_the_generator(networks, batch):
     """The gradient of the sum differs when any one term is left out."""
 
     def gradient(**settings: float) -> Tensor:
@@ -146,7 +145,7 @@ def test_every_term_reaches_the_generator(networks, batch) -> None:
         assert (gradient(**{name: 0.0}) - whole).abs().max() > 1e-5, name
 
 
-def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch) -> None:
+def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch):
     _, losses = take_step(build(networks), JOINT, batch)
     fake_for_generator, real, fake = networks["discriminator"].seen
     restored = networks["generator"](batch["image"]).detach()
@@ -161,7 +160,7 @@ def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch)
     assert losses["discriminator"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_nothing_is_done_twice(networks, batch) -> None:
+def test_nothing_is_done_twice(networks, batch):
     """D sees the target once; E encodes the target once, without a gradient, and the restored image once."""
     take_step(build(networks), JOINT, batch)
     assert sum(image is batch["label"] for image in networks["discriminator"].seen) == 1
@@ -204,7 +203,7 @@ def test_nothing_is_done_twice(networks, batch) -> None:
     ],
     ids=["autoencoder", "warm_up", "sqe", "qe", "no_manifold", "no_discriminator"],
 )
-def test_stages_and_variants(networks, batch, stage, settings, learning, terms) -> None:
+def test_stages_and_variants(networks, batch, stage, settings, learning, terms):
     step = build(networks, **settings)
     step.enter(stage)
     before = {name: [p.clone() for p in network.parameters()] for name, network in networks.items()}
@@ -225,7 +224,7 @@ def test_stages_and_variants(networks, batch, stage, settings, learning, terms) 
 
 
 @pytest.mark.parametrize("exponent", [2.0, 0.5])
-def test_autoencoder_learns_targets_alone(networks, batch, exponent: float) -> None:
+def test_autoencoder_learns_targets_alone(networks, batch, exponent):
     _, losses = take_step(
         build(networks, autoencoder_exponent=exponent), AUTOENCODER, {"label": batch["label"]}
     )
@@ -234,7 +233,7 @@ def test_autoencoder_learns_targets_alone(networks, batch, exponent: float) -> N
     assert losses["reconstruction"].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_vgg_takes_the_encoders_place(networks, batch) -> None:
+def test_vgg_takes_the_encoders_place(networks, batch):
     networks["encoder"] = VGG19Features(layer=4, seed=0)
     step = build(networks, exponent=2.0, epsilon=0.0, structure_weight=0.0)
     assert set(step.optimizers) == {"generator", "discriminator"}
@@ -248,7 +247,7 @@ def test_vgg_takes_the_encoders_place(networks, batch) -> None:
         step.enter(AUTOENCODER)
 
 
-def test_generator_steps_under_autocast(networks, batch) -> None:
+def test_generator_steps_under_autocast(networks, batch):
     """Losses are float32, close to those of single precision."""
     step = build(networks)
     step.enter(JOINT)
@@ -261,7 +260,7 @@ def test_generator_steps_under_autocast(networks, batch) -> None:
         assert loss.item() == pytest.approx(expected[name].item(), abs=0.01), name
 
 
-def test_encoder_starts_from_weights(networks, tmp_path: Path) -> None:
+def test_encoder_starts_from_weights(networks, tmp_path):
     trained = TextureAutoencoder(channels=(4, 6), blocks=1, seed=9)
     save_file({"networks": {"encoder": describe(trained)}}, tmp_path / "model.pt")
     build(networks, encoder_weights=tmp_path / "model.pt")
@@ -275,7 +274,7 @@ def test_encoder_starts_from_weights(networks, tmp_path: Path) -> None:
         build(networks, manifold_weight=0.0, encoder_weights=tmp_path / "model.pt")
 
 
-def test_only_needed_networks_are_asked_for(networks, batch) -> None:
+def test_only_needed_networks_are_asked_for(networks, batch):
     alone = {"generator": networks["generator"]}
     step = build(alone, adversarial_weight=0.0, manifold_weight=0.0)
     step.enter(WARM_UP)
@@ -284,7 +283,7 @@ def test_only_needed_networks_are_asked_for(networks, batch) -> None:
         build(alone)
 
 
-def test_stages_that_make_no_sense(networks) -> None:
+def test_stages_that_make_no_sense(networks):
     step = build(networks)
     with pytest.raises(InputError, match="stage 'all' trains the encoder beside the generator"):
         step.enter(Stage("all", 1, ("encoder", "generator", "discriminator")))
@@ -306,6 +305,6 @@ def test_stages_that_make_no_sense(networks) -> None:
         ({"criterion": "kl"}, "criterion must be one of 'bce', 'least_squares', 'hinge', got 'kl'"),
     ],
 )
-def test_settings_out_of_range(networks, settings, message: str) -> None:
+def test_settings_out_of_range(networks, settings, message):
     with pytest.raises(InputError, match=message):
         build(networks, **settings)

@@ -15,7 +15,7 @@ from medrestore.methods.base import Stage
 from medrestore.methods.supervised import Supervised
 
 
-def test_step_minimizes_dice_and_cross_entropy_by_hand() -> None:
+def test_step_minimizes_dice_and_cross_entropy_by_hand():
     network = nn.Conv2d(1, 1, 1)
     with torch.no_grad():
         network.weight.fill_(math.log(3))
@@ -40,7 +40,7 @@ def test_step_minimizes_dice_and_cross_entropy_by_hand() -> None:
     assert network.weight.grad is not None
 
 
-def test_moving_average_is_of_the_one_network_that_there_is() -> None:
+def test_moving_average_is_of_the_one_network_that_there_is():
     network = nn.Conv2d(1, 1, 1)
     assert (
         Supervised(networks={"segmenter": network}, optimizers={}, loss=DiceCELoss()).averaged == "segmenter"

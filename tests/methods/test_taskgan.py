@@ -57,7 +57,7 @@ def build(networks: dict[str, nn.Module], **settings: object) -> TaskGAN:
     return TaskGAN(networks=networks, optimizers=optimizers, **values)
 
 
-def test_generator_minimizes_equation_4(networks, batch) -> None:
+def test_generator_minimizes_equation_4(networks, batch):
     engine, losses = take_step(build(networks), JOINT, batch)
     x, y = batch["label"], batch["amyloid_status"]
     restored = networks["generator"](batch["image"])
@@ -74,7 +74,7 @@ def test_generator_minimizes_equation_4(networks, batch) -> None:
     assert engine.losses["generator"] == pytest.approx((pixel + 0.3 * matching + 0.7 * task).item(), rel=1e-5)
 
 
-def test_each_loss_reaches_its_own_network_alone(networks, batch) -> None:
+def test_each_loss_reaches_its_own_network_alone(networks, batch):
     engine, _ = take_step(build(networks), JOINT, batch)
     assert engine.touched == {
         "generator": {"generator"},
@@ -83,7 +83,7 @@ def test_each_loss_reaches_its_own_network_alone(networks, batch) -> None:
     }
 
 
-def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch) -> None:
+def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch):
     _, losses = take_step(build(networks), JOINT, batch)
     real, fake_for_generator, fake = networks["discriminator"].seen
     restored = networks["generator"](batch["image"]).detach()
@@ -100,7 +100,7 @@ def test_discriminator_sees_target_as_real_and_restored_as_fake(networks, batch)
     assert losses["discriminator"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_discriminator_features_of_the_target_are_computed_once(networks, batch) -> None:
+def test_discriminator_features_of_the_target_are_computed_once(networks, batch):
     take_step(build(networks), JOINT, batch)
     assert sum(torch.equal(image, batch["label"]) for image in networks["discriminator"].seen) == 1
 
@@ -127,7 +127,7 @@ def test_discriminator_features_of_the_target_are_computed_once(networks, batch)
     ],
     ids=["l1", "l1_task", "gan", "real_only"],
 )
-def test_variants(networks, batch, settings, learning, terms) -> None:
+def test_variants(networks, batch, settings, learning, terms):
     engine, losses = take_step(build(networks, **settings), JOINT, batch)
     assert set(engine.losses) == learning
     assert set(losses) == terms
@@ -135,7 +135,7 @@ def test_variants(networks, batch, settings, learning, terms) -> None:
         assert all(p.requires_grad == (name in learning) for p in network.parameters())
 
 
-def test_task_loss_of_ones_own_takes_the_place_of_the_regression(networks, batch) -> None:
+def test_task_loss_of_ones_own_takes_the_place_of_the_regression(networks, batch):
     """A classifier of three contrasts, patch by patch: eq. 3 by cross-entropy."""
     networks["task"] = nn.Conv2d(1, 3, 3)
     contrast = torch.tensor([0, 2, 1, 0])
@@ -158,7 +158,7 @@ def test_task_loss_of_ones_own_takes_the_place_of_the_regression(networks, batch
     assert engine.touched == {name: {name} for name in ("generator", "discriminator", "task")}
 
 
-def test_joint_update_teaches_task_both_terms_of_equation_3(networks, batch) -> None:
+def test_joint_update_teaches_task_both_terms_of_equation_3(networks, batch):
     y = batch["amyloid_status"]
     engine, _ = take_step(build(networks), JOINT, batch)
     with torch.no_grad():
@@ -168,14 +168,14 @@ def test_joint_update_teaches_task_both_terms_of_equation_3(networks, batch) -> 
     assert engine.losses["task"] == pytest.approx((on_target + on_restored).item(), rel=1e-5)
 
 
-def test_pretraining_touches_the_task_network_alone(networks, batch) -> None:
+def test_pretraining_touches_the_task_network_alone(networks, batch):
     engine, losses = take_step(build(networks), PRETRAIN, batch)
     assert set(losses) == {"task_target"}
     assert engine.touched == {"task": {"task"}}
     assert networks["discriminator"].seen == []
 
 
-def test_settings_out_of_range(networks) -> None:
+def test_settings_out_of_range(networks):
     with pytest.raises(InputError, match="adversarial_weight must be in"):
         build(networks, adversarial_weight=-1.0)
     with pytest.raises(

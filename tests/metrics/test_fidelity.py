@@ -18,7 +18,7 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
     return (target + 0.1 * random.standard_normal(target.shape)).astype(np.float32), target
 
 
-def test_psnr_equals_scikit_image(pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_psnr_equals_scikit_image(pair):
     restored, target = pair
     expected = peak_signal_noise_ratio(target.astype(np.float64), restored.astype(np.float64), data_range=1.7)
     assert psnr(restored, target, data_range=1.7) == pytest.approx(
@@ -26,14 +26,14 @@ def test_psnr_equals_scikit_image(pair: tuple[np.ndarray, np.ndarray]) -> None:
     )  # both in double precision
 
 
-def test_psnr_rises_by_twenty_decibels_for_a_tenth_of_the_error() -> None:
+def test_psnr_rises_by_twenty_decibels_for_a_tenth_of_the_error():
     target = np.ones((3, 4))
     assert psnr(target + 0.01, target, data_range=1.0) == pytest.approx(40)
     assert psnr(target + 0.01, target, data_range=10.0) == pytest.approx(60)
     assert psnr(target, target, data_range=1.0) == math.inf
 
 
-def test_rmse_and_nrmse_by_hand() -> None:
+def test_rmse_and_nrmse_by_hand():
     target, restored = np.array([[1.0, 2.0, 3.0, 6.0]]), np.array([[2.0, 2.0, 1.0, 4.0]])
     assert rmse(restored, target) == 1.5  # sqrt((1 + 0 + 4 + 4) / 4)
     assert nrmse(restored, target) == 0.5  # the target's mean is 3
@@ -43,7 +43,7 @@ def test_rmse_and_nrmse_by_hand() -> None:
     assert psnr(restored, target, data_range=1.0, mask=mask) == pytest.approx(10 * math.log10(2))
 
 
-def test_rrmse_by_hand() -> None:
+def test_rrmse_by_hand():
     target, restored = np.array([[2.0, 3.0, 6.0]]), np.array([[2.0, 2.0, 6.0]])
     assert rrmse(restored, target) == pytest.approx(1 / 7)  # |target| = sqrt(4 + 9 + 36)
     assert rrmse(restored, target, mask=np.array([[False, True, False]])) == pytest.approx(1 / 3)
@@ -52,7 +52,7 @@ def test_rrmse_by_hand() -> None:
         rrmse(restored, 0 * target)
 
 
-def test_rrmse_of_color_images_takes_all_channels_and_no_unsigned_difference() -> None:
+def test_rrmse_of_color_images_takes_all_channels_and_no_unsigned_difference():
     random = rng.generator(2, "color")
     target = random.integers(0, 256, (6, 5, 3), dtype=np.uint8)
     restored = random.integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -64,7 +64,7 @@ def test_rrmse_of_color_images_takes_all_channels_and_no_unsigned_difference() -
     assert scaled == pytest.approx(rrmse(restored, target), rel=1e-12)  # the unit cancels
 
 
-def test_local_mean_is_the_gaussian_of_the_definition() -> None:
+def test_local_mean_is_the_gaussian_of_the_definition():
     image = rng.generator(3, "window").random((9, 8, 2))
     weights = [math.exp(-(x**2) / (2 * 0.8**2)) for x in (-1, 0, 1)]
     kernel = np.outer(weights, weights) / sum(weights) ** 2
@@ -100,7 +100,7 @@ def skimage_maps(
     ]
 
 
-def test_ssim_equals_scikit_image_slice_by_slice(pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_ssim_equals_scikit_image_slice_by_slice(pair):
     restored, target = pair
     maps = skimage_maps(restored, target, 1.3)
     # Both in double precision; variances are differences of moments near 0.3.
@@ -111,7 +111,7 @@ def test_ssim_equals_scikit_image_slice_by_slice(pair: tuple[np.ndarray, np.ndar
     assert single == pytest.approx(maps[2][0], abs=1e-12)
 
 
-def test_ssim_within_a_mask_averages_the_similarity_map(pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_ssim_within_a_mask_averages_the_similarity_map(pair):
     restored, target = pair
     mask = target > 0.4
     mask[:, :, 1] = False
@@ -121,7 +121,7 @@ def test_ssim_within_a_mask_averages_the_similarity_map(pair: tuple[np.ndarray, 
     )
 
 
-def test_ssim_knows_no_neighboring_slice(pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_ssim_knows_no_neighboring_slice(pair):
     restored, target = pair
     mask = np.zeros(target.shape, dtype=bool)
     mask[:, :, 2] = True
@@ -142,7 +142,7 @@ METRICS = [
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_bad_input_is_refused(metric) -> None:
+def test_bad_input_is_refused(metric):
     image = np.ones((12, 12, 2))
     with pytest.raises(InputError, match=r"restored \(12, 12, 2\), target \(12, 12\)"):
         metric(image, image[:, :, 0])
@@ -162,7 +162,7 @@ def test_bad_input_is_refused(metric) -> None:
         metric(image, image, mask=image[:, :, 0] > 0)
 
 
-def test_ssim_refuses_what_its_windows_would_see_outside_the_mask() -> None:
+def test_ssim_refuses_what_its_windows_would_see_outside_the_mask():
     image = np.ones((12, 12))
     bad = image.copy()
     bad[0, 0] = np.nan
@@ -171,7 +171,7 @@ def test_ssim_refuses_what_its_windows_would_see_outside_the_mask() -> None:
     assert rmse(bad, image, mask=np.arange(144).reshape(12, 12) > 0) == 0
 
 
-def test_range_and_size_are_refused() -> None:
+def test_range_and_size_are_refused():
     image = np.ones((12, 12))
     for metric in (psnr, ssim):
         with pytest.raises(InputError, match=r"data_range must be in \(0, inf\), got 0"):

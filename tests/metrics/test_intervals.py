@@ -16,7 +16,7 @@ def values() -> np.ndarray:
     return rng.generator(0, "values").gamma(2.0, 1.0, 25)
 
 
-def test_interval_equals_scipys_percentile_bootstrap(values: np.ndarray) -> None:
+def test_interval_equals_scipys_percentile_bootstrap(values):
     interval = bootstrap_mean(values, n_resamples=20_000, seed=1)
     expected = stats.bootstrap(
         (values,), np.mean, n_resamples=20_000, method="percentile", rng=rng.generator(2, "scipy")
@@ -28,7 +28,7 @@ def test_interval_equals_scipys_percentile_bootstrap(values: np.ndarray) -> None
     assert interval.high == pytest.approx(expected.high, abs=tolerance)
 
 
-def test_level_sets_the_width_as_the_normal_distribution_says() -> None:
+def test_level_sets_the_width_as_the_normal_distribution_says():
     row = rng.generator(3, "normal").standard_normal(400)
     for level in (0.5, 0.95):
         interval = bootstrap_mean(row, level=level, n_resamples=10_000, seed=0)
@@ -37,7 +37,7 @@ def test_level_sets_the_width_as_the_normal_distribution_says() -> None:
         assert (interval.high - interval.low) / 2 == pytest.approx(half, abs=4 * 0.027 * row.std() / 20)
 
 
-def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_interval_covers_the_truth_as_often_as_it_says():
     random = rng.generator(4, "coverage")
     covered = 0
     for trial in range(400):
@@ -47,12 +47,12 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert covered / 400 == pytest.approx(0.94, abs=0.048)
 
 
-def test_seed_names_the_interval(values: np.ndarray) -> None:
+def test_seed_names_the_interval(values):
     assert bootstrap_mean(values, seed=5) == bootstrap_mean(values, seed=5)
     assert bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
 
 
-def test_paired_difference_is_the_mean_of_differences(values: np.ndarray) -> None:
+def test_paired_difference_is_the_mean_of_differences(values):
     # Both rise together: the difference is known far better than either mean.
     other = values - 0.5 + 0.01 * rng.generator(6, "other").standard_normal(25)
     interval = paired_difference(values, other, seed=0)
@@ -62,7 +62,7 @@ def test_paired_difference_is_the_mean_of_differences(values: np.ndarray) -> Non
     assert interval.high - interval.low < 0.1 * (single.high - single.low)
 
 
-def test_one_subject_has_a_mean_and_no_interval() -> None:
+def test_one_subject_has_a_mean_and_no_interval():
     interval = bootstrap_mean([3.5], seed=0)
     assert interval.mean == 3.5
     assert math.isnan(interval.low)
@@ -79,11 +79,11 @@ def test_one_subject_has_a_mean_and_no_interval() -> None:
         ([1.0, 2.0], {"n_resamples": 0}, "n_resamples must be in"),
     ],
 )
-def test_bad_input_is_refused(row: list, options: dict, message: str) -> None:
+def test_bad_input_is_refused(row, options, message):
     with pytest.raises(InputError, match=message):
         bootstrap_mean(row, seed=0, **options)
 
 
-def test_unpaired_numbers_are_refused() -> None:
+def test_unpaired_numbers_are_refused():
     with pytest.raises(InputError, match=r"a \(2,\), b \(1,\)"):
         paired_difference([1.0, 2.0], [1.0], seed=0)

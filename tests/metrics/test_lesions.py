@@ -27,19 +27,19 @@ def random_mask(name: str, share: float, shape: tuple[int, ...] = (9, 10, 8)) ->
     return rng.generator(0, name).random(shape) < share
 
 
-def test_dice_is_the_f1_score_of_voxels() -> None:
+def test_dice_is_the_f1_score_of_voxels():
     a, b = random_mask("a", 0.3), random_mask("b", 0.4)
     assert dice(a, b) == pytest.approx(f1_score(a.ravel(), b.ravel()), rel=1e-12)  # the same quotient
     assert (dice(a, a), dice(a, ~a)) == (1.0, 0.0)
 
 
-def test_dice_of_nothing_is_not_a_number() -> None:
+def test_dice_of_nothing_is_not_a_number():
     nothing = np.zeros((2, 2), dtype=bool)
     assert math.isnan(dice(nothing, nothing))
     assert dice(nothing, ~nothing) == 0.0
 
 
-def test_ring_is_that_of_a_slow_loop() -> None:
+def test_ring_is_that_of_a_slow_loop():
     shape = (14, 16, 8)
     random = rng.generator(1, "ring")
     lesions = np.zeros(shape, dtype=bool)
@@ -68,12 +68,12 @@ def test_ring_is_that_of_a_slow_loop() -> None:
     assert not (found & lesions).any()
 
 
-def test_without_lesions_there_is_no_ring() -> None:
+def test_without_lesions_there_is_no_ring():
     nothing = np.zeros((4, 4, 4), dtype=bool)
     assert not surrounding_ring(nothing, [np.ones((4, 4, 4))], voxel_size_mm=SIZE).any()
 
 
-def test_a_ring_without_noise_is_kept_whole() -> None:
+def test_a_ring_without_noise_is_kept_whole():
     lesions = np.zeros((9, 9, 9), dtype=bool)
     lesions[4, 4, 4] = True
     found = surrounding_ring(lesions, [np.full((9, 9, 9), 0.1)], voxel_size_mm=(2, 2, 2))
@@ -81,7 +81,7 @@ def test_a_ring_without_noise_is_kept_whole() -> None:
     assert found.sum() == 122
 
 
-def test_contrast_to_noise_by_hand() -> None:
+def test_contrast_to_noise_by_hand():
     image = np.array([[[10.0, 12.0, 4.0, 6.0, 8.0, 99.0]]])
     lesions = np.array([[[1, 1, 0, 0, 0, 0]]], dtype=bool)
     ring = np.array([[[0, 0, 1, 1, 1, 0]]], dtype=bool)
@@ -91,7 +91,7 @@ def test_contrast_to_noise_by_hand() -> None:
     assert math.isnan(contrast_to_noise(np.ones((1, 1, 6)), lesions, ring))
 
 
-def test_detection_is_that_of_a_slow_loop() -> None:
+def test_detection_is_that_of_a_slow_loop():
     truth, found = random_mask("truth", 0.06, (20, 20, 10)), random_mask("found", 0.06, (20, 20, 10))
     for minimum in (1, 3):
         parts, marks = label(truth, connectivity=3), label(found, connectivity=3)
@@ -106,14 +106,14 @@ def test_detection_is_that_of_a_slow_loop() -> None:
         assert 0 < len(hit) < len(lesions) and false
 
 
-def test_nothing_found_and_nothing_there() -> None:
+def test_nothing_found_and_nothing_there():
     nothing = np.zeros((4, 4, 4), dtype=bool)
     assert detect_lesions(nothing, nothing) == (0, 0, 0)
     assert detect_lesions(nothing, ~nothing) == (1, 0, 0)
     assert detect_lesions(~nothing, nothing) == (0, 0, 1)
 
 
-def test_bad_input_is_refused() -> None:
+def test_bad_input_is_refused():
     mask, image = np.ones((2, 2, 2), dtype=bool), np.ones((2, 2, 2))
     with pytest.raises(InputError, match="first must be boolean, got float64"):
         dice(image, mask)

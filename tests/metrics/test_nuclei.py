@@ -3,8 +3,7 @@
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -43,9 +42,7 @@ GRID = list(itertools.product((10.0, 25.0, 40.0, 55.0), (8.0, 23.0, 41.0, 56.0))
 
 @pytest.mark.parametrize("microns_per_pixel", [0.125, 0.25, 0.5])
 @pytest.mark.parametrize("background", [STROMA, GLASS])
-def test_disks_are_found_where_they_are_at_every_resolution(
-    microns_per_pixel: float, background: tuple[int, int, int]
-) -> None:
+def test_disks_are_found_where_they_are_at_every_resolution(microns_per_pixel, background):
     picture = draw(GRID, microns_per_pixel=microns_per_pixel, background=background)
     nuclei = count_nuclei(picture, microns_per_pixel=microns_per_pixel)
     assert nuclei.count == 16
@@ -59,7 +56,7 @@ def test_disks_are_found_where_they_are_at_every_resolution(
     assert nuclei.labels.shape == picture.shape[:2]
 
 
-def test_touching_nuclei_are_told_apart() -> None:
+def test_touching_nuclei_are_told_apart():
     pairs = [(y, x + step) for y in (12.0, 32.0, 52.0) for x in (12.0, 42.0) for step in (0.0, 7.0)]
     nuclei = count_nuclei(draw(pairs), microns_per_pixel=0.25)  # 1 um of overlap
     assert nuclei.count == 12
@@ -67,18 +64,18 @@ def test_touching_nuclei_are_told_apart() -> None:
     assert agreement == (0, 1, 12)
 
 
-def test_two_disks_that_overlap_almost_wholly_are_one() -> None:
+def test_two_disks_that_overlap_almost_wholly_are_one():
     assert count_nuclei(draw([(30, 30), (30, 31.5)]), microns_per_pixel=0.25).count == 1
 
 
-def test_a_nucleus_that_the_border_cuts_counts() -> None:
+def test_a_nucleus_that_the_border_cuts_counts():
     nuclei = count_nuclei(draw([(0, 20), (30, 30), (50, 63)]), microns_per_pixel=0.25)
     assert nuclei.count == 3
     assert nuclei.labels[0].any()  # as far as the border
     assert nuclei.labels[:, -1].any()
 
 
-def test_a_pale_nucleus_is_filled_and_a_ring_of_nuclei_is_not() -> None:
+def test_a_pale_nucleus_is_filled_and_a_ring_of_nuclei_is_not():
     picture = draw([(20, 20)], radius_um=6)
     row, column = np.indices((256, 256)) * 0.25
     picture[(row - 20) ** 2 + (column - 20) ** 2 < 2**2] = STROMA  # 13 um2 of pale chromatin
@@ -92,7 +89,7 @@ def test_a_pale_nucleus_is_filled_and_a_ring_of_nuclei_is_not() -> None:
     assert gland.labels[128, 128] == 0
 
 
-def test_pale_nuclei_are_found_beside_very_dark_ones() -> None:
+def test_pale_nuclei_are_found_beside_very_dark_ones():
     picture = draw(GRID)
     row, column = np.indices((256, 256)) * 0.25
     for y, x in GRID[::4]:
@@ -105,7 +102,7 @@ def test_pale_nuclei_are_found_beside_very_dark_ones() -> None:
 
 
 @pytest.mark.parametrize("color", [GLASS, (255, 255, 255), STROMA, (200, 60, 60)])
-def test_a_tile_without_nuclei_has_none(color: tuple[int, int, int]) -> None:
+def test_a_tile_without_nuclei_has_none(color):
     for noise in (0.0, 5.0):
         nuclei = count_nuclei(draw([], background=color, noise=noise), microns_per_pixel=0.25)
         assert (nuclei.count, nuclei.density_per_mm2) == (0, 0)
@@ -114,11 +111,11 @@ def test_a_tile_without_nuclei_has_none(color: tuple[int, int, int]) -> None:
         assert not nuclei.labels.any()
 
 
-def test_a_black_tile_has_none() -> None:
+def test_a_black_tile_has_none():
     assert count_nuclei(np.zeros((64, 64, 3), dtype=np.uint8), microns_per_pixel=0.25).count == 0
 
 
-def test_cytoplasm_that_takes_up_hematoxylin_is_no_nucleus() -> None:
+def test_cytoplasm_that_takes_up_hematoxylin_is_no_nucleus():
     """Cells on glass: light has three levels, and the largest step is that from glass to cytoplasm."""
     row, column = np.indices((256, 256)) * 0.25
     picture = draw([], background=GLASS)
@@ -131,7 +128,7 @@ def test_cytoplasm_that_takes_up_hematoxylin_is_no_nucleus() -> None:
     assert nuclei.mean_area_um2 < np.pi * 4.2**2  # the nucleus', 3.5 um, not the cell's, 7.4 um
 
 
-def test_dark_and_pale_tissue_in_one_tile_have_their_own_nuclei() -> None:
+def test_dark_and_pale_tissue_in_one_tile_have_their_own_nuclei():
     """Otsu's threshold parts the two tissues; in the dark one what is around a nucleus must part it."""
     pale, dark = draw(GRID), draw(GRID, background=(150, 110, 165))
     picture = np.concatenate([pale[:, :128], dark[:, 128:]], axis=1)
@@ -142,7 +139,7 @@ def test_dark_and_pale_tissue_in_one_tile_have_their_own_nuclei() -> None:
     assert nuclei.count <= 17
 
 
-def test_a_thin_nucleus_beside_a_large_one_keeps_a_label() -> None:
+def test_a_thin_nucleus_beside_a_large_one_keeps_a_label():
     row, column = np.indices((40, 40))
     mask = (row - 20) ** 2 + (column - 26) ** 2 <= 12**2
     mask[8:32, 10:13] = True  # one pixel away, and lower than the large one's slope within 2 um
@@ -152,18 +149,18 @@ def test_a_thin_nucleus_beside_a_large_one_keeps_a_label() -> None:
     assert labels[20, 11] != labels[20, 26]
 
 
-def test_specks_are_no_nuclei() -> None:
+def test_specks_are_no_nuclei():
     # Disks of 1.2 um radius have 4.5 um2, less than any nucleus.
     assert count_nuclei(draw(GRID, radius_um=1.2), microns_per_pixel=0.25).count == 0
 
 
-def test_uneven_staining_across_a_tile_changes_no_count() -> None:
+def test_uneven_staining_across_a_tile_changes_no_count():
     picture = draw(GRID).astype(float)
     slope = np.linspace(1.0, 0.85, 256)[:, None, None]
     assert count_nuclei((slope * picture).astype(np.uint8), microns_per_pixel=0.25).count == 16
 
 
-def test_agreement_counts_hits_misses_and_inventions() -> None:
+def test_agreement_counts_hits_misses_and_inventions():
     target = count_nuclei(draw(GRID), microns_per_pixel=0.25)
     moved = [(y + 2.0, x) for y, x in GRID[:10]]
     astray = [(y + 5.0, x) for y, x in GRID[10:12]]
@@ -186,7 +183,7 @@ def made(points: Sequence[tuple[float, float]]) -> Nuclei:
     )
 
 
-def test_as_many_nuclei_as_possible_are_matched_and_none_twice() -> None:
+def test_as_many_nuclei_as_possible_are_matched_and_none_twice():
     # The nearest pair first (2.0 with 2.5) would leave 0.0 and 5.0 alone: one match in place of two.
     assert nuclei_agreement(made([(0, 2.0), (0, 5.0)]), made([(0, 0.0), (0, 2.5)])).matched == 2
     assert nuclei_agreement(made([(0, 0), (0, 1), (1, 0)]), made([(0, 0)])) == (2, 0.5, 1)
@@ -194,7 +191,7 @@ def test_as_many_nuclei_as_possible_are_matched_and_none_twice() -> None:
     assert nuclei_agreement(made([(0, 0)]), made([(0, 3.01)])).matched == 0
 
 
-def test_the_matching_is_as_large_as_a_search_over_all_finds() -> None:
+def test_the_matching_is_as_large_as_a_search_over_all_finds():
     random = rng.generator(0, "points")
     for _ in range(20):
         first, second = random.uniform(0, 8, (5, 2)), random.uniform(0, 8, (6, 2))
@@ -207,7 +204,7 @@ def test_the_matching_is_as_large_as_a_search_over_all_finds() -> None:
         assert agreement.matched == best
 
 
-def test_agreement_without_nuclei_has_no_number_where_there_is_nothing_to_divide_by() -> None:
+def test_agreement_without_nuclei_has_no_number_where_there_is_nothing_to_divide_by():
     none, some = made([]), made([(1, 1), (5, 5)])
     assert nuclei_agreement(none, some) == (1, 0, 0)
     error, f1, matched = nuclei_agreement(some, none)
@@ -216,7 +213,7 @@ def test_agreement_without_nuclei_has_no_number_where_there_is_nothing_to_divide
     assert np.isnan(nuclei_agreement(none, none)[:2]).all()
 
 
-def test_bad_input_is_refused() -> None:
+def test_bad_input_is_refused():
     picture = draw([(20, 20)], side_um=32)
     for size in (0.0, -0.25, 1.01):
         with pytest.raises(InputError, match=rf"microns_per_pixel must be in \(0, 1.0\], got {size}"):
@@ -239,9 +236,7 @@ def test_bad_input_is_refused() -> None:
         ("TCGA-KB-A93J-01A-01-TS1.png", 600, 1200),
     ],
 )
-def test_real_sections_have_about_the_nuclei_that_one_sees(
-    shared_data: Callable[[str], Path], name: str, low: int, high: int
-) -> None:
+def test_real_sections_have_about_the_nuclei_that_one_sees(shared_data, name, low, high):
     from PIL import Image
 
     picture = np.asarray(Image.open(shared_data(f"histology/monuseg_train/{name}")).convert("RGB"))
@@ -258,7 +253,7 @@ def test_real_sections_have_about_the_nuclei_that_one_sees(
     assert 0.5 < nuclei_agreement(soft, nuclei).f1 < nuclei_agreement(rough, nuclei).f1
 
 
-def test_tens_of_thousands_of_tiles_can_be_counted() -> None:
+def test_tens_of_thousands_of_tiles_can_be_counted():
     """About 20 ms a tile of 256 x 256 on one core."""
     picture = draw(GRID)
     times = []

@@ -23,7 +23,7 @@ def labeled() -> tuple[np.ndarray, np.ndarray]:
     return random.random((6, 7, 8)).astype(np.float32), random.integers(0, 5, (6, 7, 8)).astype(np.int16)
 
 
-def test_region_means_equal_scipy(labeled: tuple[np.ndarray, np.ndarray]) -> None:
+def test_region_means_equal_scipy(labeled):
     image, regions = labeled
     expected = ndimage.mean(image.astype(np.float64), regions, [3, 1])
     means = region_means(image, regions, [3, 1])
@@ -31,21 +31,21 @@ def test_region_means_equal_scipy(labeled: tuple[np.ndarray, np.ndarray]) -> Non
     assert list(means.values()) == pytest.approx(expected.tolist(), rel=1e-12)
 
 
-def test_composite_counts_regions_alike_whatever_their_volume() -> None:
+def test_composite_counts_regions_alike_whatever_their_volume():
     image = np.array([[[2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 9.0, 0.0]]])
     regions = np.array([[[1, 1, 2, 2, 2, 2, 3, 0]]])
     # (3 + 9) / 2 over 2; weighted by volume it would be (4 * 3 + 9) / 5 over 2.
     assert composite_suvr(image, regions, target_labels=[2, 3], reference_labels=[1]) == 3.0
 
 
-def test_composite_does_not_depend_on_the_unit(labeled: tuple[np.ndarray, np.ndarray]) -> None:
+def test_composite_does_not_depend_on_the_unit(labeled):
     image, regions = labeled
     first = composite_suvr(image, regions, target_labels=[2, 3, 4], reference_labels=[1])
     scaled = composite_suvr(image * np.float32(4096), regions, target_labels=[2, 3, 4], reference_labels=[1])
     assert first == scaled  # a power of two changes no mantissa
 
 
-def test_regions_that_cannot_be_measured_are_refused(labeled: tuple[np.ndarray, np.ndarray]) -> None:
+def test_regions_that_cannot_be_measured_are_refused(labeled):
     image, regions = labeled
     with pytest.raises(InputError, match=r"region 9 has no voxel; the region map holds \[0, 1, 2, 3, 4\]"):
         region_means(image, regions, [1, 9])
@@ -63,7 +63,7 @@ def test_regions_that_cannot_be_measured_are_refused(labeled: tuple[np.ndarray, 
         composite_suvr(image, regions, target_labels=[], reference_labels=[1])
 
 
-def test_bland_altman_by_hand() -> None:
+def test_bland_altman_by_hand():
     # Differences 1, 3, 5, 7: mean 4, squared deviations 9 + 1 + 1 + 9 = 20 over 3.
     agreement = bland_altman([2.0, 4.0, 6.0, 8.0], [1.0, 1.0, 1.0, 1.0])
     sd = (20 / 3) ** 0.5
@@ -71,7 +71,7 @@ def test_bland_altman_by_hand() -> None:
     assert (agreement.bias, agreement.upper) == (agreement[0], agreement[3])
 
 
-def test_bland_altman_refuses_what_has_no_limits() -> None:
+def test_bland_altman_refuses_what_has_no_limits():
     with pytest.raises(InputError, match="at least two subjects, got 1"):
         bland_altman([1.0], [2.0])
     with pytest.raises(InputError, match=r"a \(2,\), b \(3,\)"):
@@ -95,17 +95,17 @@ FRACTIONS, PSNRS = [0.01, 0.1, 1.0], [20.0, 30.0, 34.0]
         (34.1, 1.0, ">"),
     ],
 )
-def test_dose_equivalent_by_hand(psnr: float, fraction: float, bound: str) -> None:
+def test_dose_equivalent_by_hand(psnr, fraction, bound):
     result = dose_equivalent(psnr, FRACTIONS, PSNRS)
     assert result.fraction == pytest.approx(fraction, rel=1e-12)
     assert result.bound == bound
 
 
-def test_dose_equivalent_takes_the_curve_in_any_order() -> None:
+def test_dose_equivalent_takes_the_curve_in_any_order():
     assert dose_equivalent(27.0, FRACTIONS[::-1], PSNRS[::-1]) == dose_equivalent(27.0, FRACTIONS, PSNRS)
 
 
-def test_dose_equivalent_is_monotone_on_a_curve_that_is_not() -> None:
+def test_dose_equivalent_is_monotone_on_a_curve_that_is_not():
     fractions, psnrs = [0.01, 0.02, 0.05, 0.1, 0.2], [20.0, 26.0, 24.0, 25.0, 30.0]
     doses = [dose_equivalent(psnr, fractions, psnrs).fraction for psnr in np.linspace(19, 31, 100)]
     assert all(a <= b for a, b in pairwise(doses))
@@ -114,7 +114,7 @@ def test_dose_equivalent_is_monotone_on_a_curve_that_is_not() -> None:
     assert dose_equivalent(28.0, fractions, psnrs).fraction == pytest.approx(0.1 * 2**0.5)
 
 
-def test_dose_equivalent_prints_its_bound() -> None:
+def test_dose_equivalent_prints_its_bound():
     assert [str(DoseEquivalent(0.0123, bound)) for bound in ("", "<", ">")] == [
         "0.0123",
         "<0.0123",
@@ -133,11 +133,11 @@ def test_dose_equivalent_prints_its_bound() -> None:
         ([0.1, 0.2, 0.3], [20.0, 21.0], r"fractions \(3,\), psnrs \(2,\)"),
     ],
 )
-def test_dose_equivalent_refuses_a_curve_that_is_none(fractions: list, psnrs: list, message: str) -> None:
+def test_dose_equivalent_refuses_a_curve_that_is_none(fractions, psnrs, message):
     with pytest.raises(InputError, match=message):
         dose_equivalent(20.5, fractions, psnrs)
 
 
-def test_dose_equivalent_refuses_an_infinite_psnr() -> None:
+def test_dose_equivalent_refuses_an_infinite_psnr():
     with pytest.raises(InputError, match="psnr must be finite, got inf"):
         dose_equivalent(float("inf"), FRACTIONS, PSNRS)

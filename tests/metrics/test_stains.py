@@ -19,7 +19,7 @@ def mixed(hematoxylin: float, eosin: float) -> np.ndarray:
     return 255 * 10**-density
 
 
-def test_densities_equal_scikit_images_where_it_does_not_cut_off() -> None:
+def test_densities_equal_scikit_images_where_it_does_not_cut_off():
     section = np.maximum(immunohistochemistry(), 1)  # its logarithm of 0 differs
     expected = 6 * rgb2hed(section)  # its unit is 10**-6
     for place, stain in enumerate(("hematoxylin", "eosin")):
@@ -29,7 +29,7 @@ def test_densities_equal_scikit_images_where_it_does_not_cut_off() -> None:
         np.testing.assert_allclose(np.maximum(density, 0), expected[..., place], rtol=0, atol=DENSITY)
 
 
-def test_densities_below_zero_are_kept_so_that_noise_does_not_raise_the_mean() -> None:
+def test_densities_below_zero_are_kept_so_that_noise_does_not_raise_the_mean():
     noise = rng.generator(0, "background").integers(-6, 7, (64, 64, 3))
     background = (240 + noise).astype(np.uint8)
     density = stain_density(background, "eosin")
@@ -41,7 +41,7 @@ def test_densities_below_zero_are_kept_so_that_noise_does_not_raise_the_mean() -
 
 
 @pytest.mark.parametrize(("hematoxylin", "eosin"), [(0.5, 0.0), (0.0, 0.7), (0.3, 0.2)])
-def test_known_mixtures_are_separated(hematoxylin: float, eosin: float) -> None:
+def test_known_mixtures_are_separated(hematoxylin, eosin):
     color = mixed(hematoxylin, eosin)
     rgb = np.round(color).astype(np.uint8)[None, None]
     # Rounding to 8 bits is 0.5 / (255 ln 10) at white and more in the dark, times a row of the matrix.
@@ -52,7 +52,7 @@ def test_known_mixtures_are_separated(hematoxylin: float, eosin: float) -> None:
     np.testing.assert_allclose(255 * theirs[0, 0], color, rtol=1e-6)  # one law, stated twice
 
 
-def test_statistics_are_mean_and_deviation_of_the_densities() -> None:
+def test_statistics_are_mean_and_deviation_of_the_densities():
     section = immunohistochemistry()[:40, :30]
     statistics = stain_statistics(section)
     hematoxylin = stain_density(section, "hematoxylin").astype(float)
@@ -62,11 +62,11 @@ def test_statistics_are_mean_and_deviation_of_the_densities() -> None:
     assert all(isinstance(value, float) for value in statistics)
 
 
-def test_black_has_a_finite_density() -> None:
+def test_black_has_a_finite_density():
     assert np.isfinite(stain_density(np.zeros((2, 2, 3), dtype=np.uint8), "hematoxylin")).all()
 
 
-def test_drift_is_signed_and_knows_which_stain_changed() -> None:
+def test_drift_is_signed_and_knows_which_stain_changed():
     place = np.indices((32, 32)).sum(axis=0) % 2
     densities = np.where(place, 0.6, 0.2)[..., None]
     target = np.round(mixed(0, 0.3) * 10 ** (-densities * rgb_from_hed[0])).astype(np.uint8)
@@ -78,7 +78,7 @@ def test_drift_is_signed_and_knows_which_stain_changed() -> None:
     assert stain_drift(target, target) == (0, 0, 0, 0)
 
 
-def test_bad_input_is_refused() -> None:
+def test_bad_input_is_refused():
     section = immunohistochemistry()[:4, :4]
     for bad in (section / 255, section[..., 0], section[..., :2], section.astype(np.int16)):
         with pytest.raises(InputError, match=r"rgb must be \(H, W, 3\) of uint8, got"):

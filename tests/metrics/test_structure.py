@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -36,7 +35,7 @@ def blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scales", [1, 2, 5])
-def test_ms_mssim_is_the_mean_of_scikit_images_ssim_over_scales(section: np.ndarray, scales: int) -> None:
+def test_ms_mssim_is_the_mean_of_scikit_images_ssim_over_scales(section, scales):
     restored = noisy(blurred(section, 0.7), 5)
     a, b, similarities = restored, section.astype(float), []
     for scale in range(scales):
@@ -57,13 +56,13 @@ def test_ms_mssim_is_the_mean_of_scikit_images_ssim_over_scales(section: np.ndar
     assert ms_mssim(restored, section, data_range=255, scales=scales) == pytest.approx(expected, abs=ROUNDING)
 
 
-def test_ms_mssim_of_channels_is_the_mean_of_gray_images(section: np.ndarray) -> None:
+def test_ms_mssim_of_channels_is_the_mean_of_gray_images(section):
     restored = noisy(section, 12)
     gray = [ms_mssim(restored[..., c], section[..., c], data_range=255) for c in range(3)]
     assert ms_mssim(restored, section, data_range=255) == pytest.approx(np.mean(gray), abs=ROUNDING)
 
 
-def test_ms_mssim_leaves_out_an_odd_row_and_column_of_the_next_scale() -> None:
+def test_ms_mssim_leaves_out_an_odd_row_and_column_of_the_next_scale():
     random = rng.generator(1, "odd")
     a, b = random.random((45, 47)), random.random((45, 47))
     fine = ms_mssim(a, b, data_range=1, scales=1)
@@ -72,7 +71,7 @@ def test_ms_mssim_leaves_out_an_odd_row_and_column_of_the_next_scale() -> None:
     assert ms_mssim(a, b, data_range=1, scales=2) == pytest.approx((fine + coarse) / 2, abs=ROUNDING)
 
 
-def test_eight_bit_images_are_what_their_values_are(section: np.ndarray) -> None:
+def test_eight_bit_images_are_what_their_values_are(section):
     restored = noisy(section, 20).round().astype(np.uint8)
     for a, b in ((restored, section), (restored.astype(np.float32), section.astype(np.float64))):
         # Whole numbers up to 255 are exact in all three types.
@@ -106,7 +105,7 @@ def qilv_by_loops(restored: np.ndarray, target: np.ndarray, window: int, sigma: 
 
 
 @pytest.mark.parametrize(("window", "sigma"), [(11, 1.5), (5, 1.0)])
-def test_qilv_is_its_equation(section: np.ndarray, window: int, sigma: float) -> None:
+def test_qilv_is_its_equation(section, window, sigma):
     target = section[:24, :20]
     restored = noisy(target, 15)
     loops = [qilv_by_loops(restored[..., c], target[..., c], window, sigma) for c in range(3)]
@@ -119,7 +118,7 @@ def test_qilv_is_its_equation(section: np.ndarray, window: int, sigma: float) ->
     assert len({round(value, 3) for value in loops}) == 3  # channels that differ: none is forgotten
 
 
-def test_qilv_knows_no_unit_no_offset_and_no_order(section: np.ndarray) -> None:
+def test_qilv_knows_no_unit_no_offset_and_no_order(section):
     restored, target = noisy(section, 10), section.astype(float)
     value = qilv(restored, target)
     assert 0 < value < 1
@@ -129,7 +128,7 @@ def test_qilv_knows_no_unit_no_offset_and_no_order(section: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("color", [(255, 255, 255), (0.1, 0.2, 0.7)])
-def test_qilv_of_flat_images(section: np.ndarray, color: tuple[float, ...]) -> None:
+def test_qilv_of_flat_images(section, color):
     flat = np.full((32, 32, 3), color)
     assert qilv(flat, flat) == 1  # both agree that there is nothing
     assert qilv(flat, 0.5 * flat) == 1  # a variance knows no level
@@ -140,7 +139,7 @@ def test_qilv_of_flat_images(section: np.ndarray, color: tuple[float, ...]) -> N
     assert qilv(flat, half) == pytest.approx(1 / 3, rel=1e-12)  # one of three channels agrees
 
 
-def test_qilv_of_a_ramp_takes_no_rounding_for_structure() -> None:
+def test_qilv_of_a_ramp_takes_no_rounding_for_structure():
     ramp = np.add.outer(np.arange(64.0), 0.3 * np.arange(64.0)) + 0.1
     # Local variance is the same everywhere: 1.09 times that of the window, and four times as much at twice
     # the slope, so means alone tell: 2 * 4 / (1 + 16).
@@ -149,7 +148,7 @@ def test_qilv_of_a_ramp_takes_no_rounding_for_structure() -> None:
     assert qilv(ramp, np.square(np.arange(4096.0)).reshape(64, 64) % 7) == 0
 
 
-def test_qilv_falls_faster_with_blur_and_ssim_with_noise(section: np.ndarray) -> None:
+def test_qilv_falls_faster_with_blur_and_ssim_with_noise(section):
     """What the two are for: of one blurred and one noisy image each prefers another."""
     soft, rough = blurred(section, 1.0), noisy(section, 12)
     assert ms_mssim(soft, section, data_range=255) > ms_mssim(rough, section, data_range=255)
@@ -164,13 +163,13 @@ MEASURES = [lambda a, b: ms_mssim(a, b, data_range=255), qilv]
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_equal_images_reach_one(section: np.ndarray, measure: Callable[..., float]) -> None:
+def test_equal_images_reach_one(section, measure):
     assert measure(section, section) == pytest.approx(1, abs=ROUNDING)
     assert measure(section[..., 1], section[..., 1]) == pytest.approx(1, abs=ROUNDING)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_bad_input_is_refused(section: np.ndarray, measure: Callable[..., float]) -> None:
+def test_bad_input_is_refused(section, measure):
     with pytest.raises(InputError, match=r"restored \(192, 192\), target \(192, 192, 3\)"):
         measure(section[..., 0], section)
     for bad in (section[..., :2], np.zeros((192, 192, 4)), section[0, :, 0], section[None]):
@@ -184,7 +183,7 @@ def test_bad_input_is_refused(section: np.ndarray, measure: Callable[..., float]
         measure(section, image)
 
 
-def test_too_small_images_and_settings_out_of_range_are_refused(section: np.ndarray) -> None:
+def test_too_small_images_and_settings_out_of_range_are_refused(section):
     with pytest.raises(InputError, match=r"at least 176 x 176 for 5 scales, got \(175, 192\)"):
         ms_mssim(section[:175], section[:175], data_range=255)
     ms_mssim(section[:176, :176], section[:176, :176], data_range=255)
@@ -200,7 +199,7 @@ def test_too_small_images_and_settings_out_of_range_are_refused(section: np.ndar
         qilv(section, section, sigma=0)
 
 
-def test_tens_of_thousands_of_tiles_can_be_measured(section: np.ndarray) -> None:
+def test_tens_of_thousands_of_tiles_can_be_measured(section):
     """About 25 ms for MS-mSSIM and 20 ms for QILV on one core; a loop over pixels would take seconds."""
     tile = np.pad(section, ((0, 64), (0, 64), (0, 0)), mode="reflect")
     for measure in MEASURES:

@@ -12,35 +12,35 @@ from medrestore.metrics.task import auc, error_rate, middle_slices, slice_mae, v
     ("n", "count", "expected"),
     [(50, 40, (5, 45)), (89, 40, (24, 64)), (40, 40, (0, 40)), (5, 1, (2, 3)), (4, 1, (1, 2))],
 )
-def test_middle_slices(n: int, count: int, expected: tuple[int, int]) -> None:
+def test_middle_slices(n, count, expected):
     assert middle_slices(n, count) == slice(*expected)
     assert len(range(n)[middle_slices(n, count)]) == count
 
 
 @pytest.mark.parametrize(("n", "count"), [(39, 40), (5, 0)])
-def test_too_few_slices_are_refused(n: int, count: int) -> None:
+def test_too_few_slices_are_refused(n, count):
     with pytest.raises(InputError, match=rf"must be in \[1, {n}\], the number of slices, got {count}"):
         middle_slices(n, count)
 
 
-def test_slice_mae_by_hand() -> None:
+def test_slice_mae_by_hand():
     probabilities = np.array([0.0, 0.5, 1.0, 0.25])
     assert slice_mae(probabilities, 0) == 0.4375
     assert slice_mae(probabilities, 1) == 0.5625
 
 
-def test_volume_decision_is_by_the_mean_and_not_by_the_majority() -> None:
+def test_volume_decision_is_by_the_mean_and_not_by_the_majority():
     assert volume_decision([1.0, 0.9, 0.1, 0.1, 0.45]) is True  # mean 0.51, two of five above one half
     assert volume_decision([0.5, 0.5]) is False  # the threshold itself reads negative
     assert volume_decision([0.3, 0.3], 0.25) is True
 
 
-def test_error_rate_by_hand() -> None:
+def test_error_rate_by_hand():
     assert error_rate([1, 1, 0, 0, 0], [1, 0, 1, 0, 0]) == 0.4
     assert error_rate(np.array([True, False]), np.array([1.0, 0.0])) == 0
 
 
-def test_auc_equals_the_share_of_pairs_in_order() -> None:
+def test_auc_equals_the_share_of_pairs_in_order():
     random = rng.generator(0, "auc")
     labels = random.integers(0, 2, 60)
     scores = np.round(labels * 0.3 + random.random(60), 1)  # rounded: ties count one half
@@ -50,12 +50,12 @@ def test_auc_equals_the_share_of_pairs_in_order() -> None:
 
 @pytest.mark.parametrize("read", [lambda p: slice_mae(p, 1), volume_decision])
 @pytest.mark.parametrize("probabilities", [[], [0.2, 1.2], [float("nan")], [[0.5]]])
-def test_what_is_no_probability_is_refused(read, probabilities: list) -> None:
+def test_what_is_no_probability_is_refused(read, probabilities):
     with pytest.raises(InputError, match=r"probabilities must be a row of numbers in \[0, 1\]"):
         read(probabilities)
 
 
-def test_other_bad_input_is_refused() -> None:
+def test_other_bad_input_is_refused():
     with pytest.raises(InputError, match="label must be one of 0, 1, got 2"):
         slice_mae([0.5], 2)
     with pytest.raises(InputError, match=r"threshold must be in \[0, 1\], got 1.5"):

@@ -35,14 +35,14 @@ KINDS = ("checkerboard of 2", "columns of 2", "waves of 4", "checkerboard of 4")
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("amplitude", [0.01, 0.1])
-def test_a_grid_of_known_amplitude_is_measured(kind: str, amplitude: float) -> None:
+def test_a_grid_of_known_amplitude_is_measured(kind, amplitude):
     # The frequencies are bins of the spectrum and the window has three: nothing leaks, but rounding.
     found = grid_artifact((5.0 + amplitude * board((64, 72), kind))[None])
     np.testing.assert_allclose(found.amplitude, amplitude, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_grid_in_a_head_stands_out(head: np.ndarray, kind: str) -> None:
+def test_a_grid_in_a_head_stands_out(head, kind):
     plain = grid_artifact(head)
     with_grid = grid_artifact(head + 0.05 * board((64, 72), kind))
     assert (with_grid.relative > 3 * plain.relative).all()
@@ -52,14 +52,14 @@ def test_a_grid_in_a_head_stands_out(head: np.ndarray, kind: str) -> None:
     assert (stronger.relative > 2 * with_grid.relative).all()
 
 
-def test_gain_and_offset_change_nothing(head: np.ndarray) -> None:
+def test_gain_and_offset_change_nothing(head):
     image = head + 0.03 * board((64, 72), "checkerboard of 2")
     one, other = grid_artifact(image), grid_artifact(7.5 * image + 3)
     np.testing.assert_allclose(other.relative, one.relative, rtol=1e-9)  # double precision
     np.testing.assert_allclose(other.amplitude, 7.5 * one.amplitude, rtol=1e-9)
 
 
-def test_white_noise_has_no_grid() -> None:
+def test_white_noise_has_no_grid():
     found = grid_artifact(rng.generator(1, "white").standard_normal((200, 64, 64)))
     # Core and band of white noise have one mean, so their ratio is about 1: a ratio of a mean over 25 bins to
     # one over 144. Neighboring bins under a Hann window are correlated, which leaves about 25 / 2.25 ** 2 = 5
@@ -68,7 +68,7 @@ def test_white_noise_has_no_grid() -> None:
     assert found.relative.mean() == pytest.approx(1.0, abs=0.08)
 
 
-def test_the_measure_is_that_of_a_slow_loop(head: np.ndarray) -> None:
+def test_the_measure_is_that_of_a_slow_loop(head):
     image = head[0]
     n, m = image.shape
     window = np.outer(np.sin(np.pi * np.arange(n) / n) ** 2, np.sin(np.pi * np.arange(m) / m) ** 2)
@@ -90,12 +90,12 @@ def test_the_measure_is_that_of_a_slow_loop(head: np.ndarray) -> None:
     np.testing.assert_allclose(found.amplitude, [np.sqrt(energy / (n * m * (window**2).sum()))], rtol=1e-9)
 
 
-def test_sides_are_cut_to_whole_periods(head: np.ndarray) -> None:
+def test_sides_are_cut_to_whole_periods(head):
     padded = np.pad(head, [(0, 0), (1, 1), (1, 2)], constant_values=9.0)
     np.testing.assert_array_equal(grid_artifact(padded).relative, grid_artifact(head).relative)
 
 
-def test_transposed_convolution_of_stride_2_is_found_out() -> None:
+def test_transposed_convolution_of_stride_2_is_found_out():
     """A kernel of 3 overlaps unevenly with stride 2 (Odena et al.), one of 4 evenly."""
     import torch
 
@@ -107,7 +107,7 @@ def test_transposed_convolution_of_stride_2_is_found_out() -> None:
     assert values[0] > 0.1 > 2 * values[1]
 
 
-def test_a_constant_slice_has_no_measure(head: np.ndarray) -> None:
+def test_a_constant_slice_has_no_measure(head):
     found = grid_artifact(np.stack([head[0], np.zeros((64, 72))]))
     assert np.isfinite(found.relative[0]) and np.isnan(found.relative[1]) and np.isnan(found.amplitude[1])
 
@@ -121,10 +121,10 @@ def test_a_constant_slice_has_no_measure(head: np.ndarray) -> None:
         (np.zeros((1, 64, 64)), (1,), r"periods must be in \[2, inf\), got 1"),
     ],
 )
-def test_bad_input_is_refused(slices: np.ndarray, periods: tuple[int, ...], message: str) -> None:
+def test_bad_input_is_refused(slices, periods, message):
     with pytest.raises(InputError, match=message):
         grid_artifact(slices, periods=periods)
 
 
-def test_smallest_side_follows_the_longest_period() -> None:
+def test_smallest_side_follows_the_longest_period():
     assert (smallest_side((2,)), smallest_side((2, 4, 8))) == (24, 96)

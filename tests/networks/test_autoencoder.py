@@ -14,7 +14,7 @@ def images(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_encoding_equals_the_layers_one_by_one() -> None:
+def test_encoding_equals_the_layers_one_by_one():
     net = TextureAutoencoder(**SMALL)
     first, _, down, _, block, second_down, _, second_block = net.encoder
     x = images(2, 3, 8, 12)
@@ -32,7 +32,7 @@ def test_encoding_equals_the_layers_one_by_one() -> None:
 
 @pytest.mark.parametrize("blocks", [0, 1, 2])
 @pytest.mark.parametrize("channels", [(4,), (4, 6), (4, 6, 8)])
-def test_decoder_mirrors_the_encoder(channels: tuple[int, ...], blocks: int) -> None:
+def test_decoder_mirrors_the_encoder(channels, blocks):
     net = TextureAutoencoder(channels=channels, blocks=blocks)
 
     def widths(part: nn.Module) -> list[tuple[int, int, int]]:
@@ -52,7 +52,7 @@ def test_decoder_mirrors_the_encoder(channels: tuple[int, ...], blocks: int) -> 
     assert net(x).shape == x.shape
 
 
-def test_images_do_not_meet() -> None:
+def test_images_do_not_meet():
     """No normalization: an encoding depends on its image alone, in training too."""
     net = TextureAutoencoder(**SMALL).train()
     x = images(3, 3, 8, 8)
@@ -60,7 +60,7 @@ def test_images_do_not_meet() -> None:
     torch.testing.assert_close(net.encode(x)[1:2], net.encode(x[1:2]), rtol=1e-5, atol=1e-6)
 
 
-def test_learns_to_reproduce() -> None:
+def test_learns_to_reproduce():
     net = TextureAutoencoder(channels=(8,), blocks=1)
     x = functional.interpolate(images(4, 3, 4, 4), scale_factor=4, mode="bilinear")
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)

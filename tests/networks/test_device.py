@@ -9,7 +9,7 @@ from medrestore.checks import InputError
 from medrestore.networks.device import require_device
 
 
-def test_device_that_is_there_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_that_is_there_is_kept(monkeypatch):
     assert require_device("cpu") == torch.device("cpu") == require_device(torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert require_device(None) == torch.device("cpu")
@@ -22,15 +22,13 @@ def test_device_that_is_there_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", torch.device("cuda")])
-def test_cuda_without_a_device_is_refused(
-    device: str | torch.device, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cuda_without_a_device_is_refused(device, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=r"device 'cuda(:0)?' cannot be used: .*CUDA.* Remedy: use cpu"):
         require_device(device)
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:x", "0 1", "mtia", "cpu:x"])
-def test_device_of_no_name_is_refused(device: str) -> None:
+def test_device_of_no_name_is_refused(device):
     with pytest.raises(InputError, match=r"device '.*' cannot be used .* Remedy: use cpu, cuda"):
         require_device(device)

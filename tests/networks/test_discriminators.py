@@ -12,7 +12,7 @@ def images(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_paper_size_has_the_parameters_counted_by_hand() -> None:
+def test_paper_size_has_the_parameters_counted_by_hand():
     with torch.device("meta"):
         net = ImageDiscriminator(1)
     convolutions = 16 * (64 + 64 * 128 + 128 * 256 + 256 * 512 + 2 * 512 * 512)
@@ -22,7 +22,7 @@ def test_paper_size_has_the_parameters_counted_by_hand() -> None:
     )
 
 
-def test_paper_size_shapes() -> None:
+def test_paper_size_shapes():
     with torch.device("meta"):
         output = ImageDiscriminator(1)(torch.zeros(2, 1, 256, 192))
     assert output.logits.shape == (2, 1)
@@ -36,7 +36,7 @@ def test_paper_size_shapes() -> None:
     ]
 
 
-def test_features_follow_the_activation_and_logits_the_pooled_last_layer() -> None:
+def test_features_follow_the_activation_and_logits_the_pooled_last_layer():
     net = ImageDiscriminator(1, channels=(4, 8)).eval()
     x = images(3, 1, 16, 16)
     logits, features = net(x)
@@ -49,7 +49,7 @@ def test_features_follow_the_activation_and_logits_the_pooled_last_layer() -> No
     )
 
 
-def test_gradient_reaches_the_image_through_logits_and_every_feature() -> None:
+def test_gradient_reaches_the_image_through_logits_and_every_feature():
     net = ImageDiscriminator(1, channels=(4, 8, 8))
     for index in range(4):
         x = images(2, 1, 16, 16).requires_grad_()
@@ -59,7 +59,7 @@ def test_gradient_reaches_the_image_through_logits_and_every_feature() -> None:
         assert x.grad.abs().sum() > 0
 
 
-def test_only_the_first_layer_is_not_normalized() -> None:
+def test_only_the_first_layer_is_not_normalized():
     net = ImageDiscriminator(1, channels=(4, 8, 8), norm="instance")
     assert [any(isinstance(m, nn.InstanceNorm2d) for m in layer) for layer in net.layers] == [
         False,
@@ -68,7 +68,7 @@ def test_only_the_first_layer_is_not_normalized() -> None:
     ]
 
 
-def test_bf16_and_channels_last_stay_near_fp32() -> None:
+def test_bf16_and_channels_last_stay_near_fp32():
     net = ImageDiscriminator(1, channels=(8, 16)).to(memory_format=torch.channels_last)
     x = images(2, 1, 32, 32).contiguous(memory_format=torch.channels_last)
     expected = net(x).logits
@@ -79,12 +79,12 @@ def test_bf16_and_channels_last_stay_near_fp32() -> None:
     torch.testing.assert_close(logits.float(), expected, rtol=0, atol=3e-4)
 
 
-def test_image_smaller_than_the_strides_is_refused() -> None:
+def test_image_smaller_than_the_strides_is_refused():
     with pytest.raises(InputError, match=r"at least 8 x 8 \(3 layers of stride 2\), got \(16, 4\)"):
         ImageDiscriminator(1, channels=(4, 8, 8))(torch.zeros(2, 1, 16, 4))
 
 
-def test_single_value_per_channel_is_refused_where_it_cannot_be_normalized() -> None:
+def test_single_value_per_channel_is_refused_where_it_cannot_be_normalized():
     tiny = torch.zeros(1, 1, 8, 8)
     with pytest.raises(InputError, match="at least 16 long on one side for instance norm in 3 layers"):
         ImageDiscriminator(1, channels=(4, 8, 8), norm="instance").eval()(tiny)

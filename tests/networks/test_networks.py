@@ -145,7 +145,7 @@ def output(network: nn.Module, x: Tensor) -> Tensor:
 
 
 @NETWORKS
-def test_architecture_rebuilds_the_network_and_seed_names_its_weights(kind: type[nn.Module]) -> None:
+def test_architecture_rebuilds_the_network_and_seed_names_its_weights(kind):
     settings = CASES[kind.__name__].settings
     before = torch.get_rng_state()
     network = kind(**settings)
@@ -166,7 +166,7 @@ def test_architecture_rebuilds_the_network_and_seed_names_its_weights(kind: type
 
 
 @NETWORKS
-def test_an_image_is_judged_by_itself(kind: type[nn.Module]) -> None:
+def test_an_image_is_judged_by_itself(kind):
     network, x = kind(**CASES[kind.__name__].settings).eval(), images(kind)
     found = output(network, x)
     assert (len(found), found.dtype) == (3, torch.float32)
@@ -177,7 +177,7 @@ def test_an_image_is_judged_by_itself(kind: type[nn.Module]) -> None:
 
 
 @NETWORKS
-def test_bf16_and_channels_last_train(kind: type[nn.Module]) -> None:
+def test_bf16_and_channels_last_train(kind):
     network = kind(**CASES[kind.__name__].settings).to(memory_format=torch.channels_last)
     x = images(kind).contiguous(memory_format=torch.channels_last).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -189,7 +189,7 @@ def test_bf16_and_channels_last_train(kind: type[nn.Module]) -> None:
 
 
 @NETWORKS
-def test_every_weight_learns(kind: type[nn.Module]) -> None:
+def test_every_weight_learns(kind):
     network = kind(**CASES[kind.__name__].settings)
     output(network, images(kind).requires_grad_()).square().sum().backward()
     still = [
@@ -199,12 +199,12 @@ def test_every_weight_learns(kind: type[nn.Module]) -> None:
 
 
 @NETWORKS
-def test_no_network_of_ours_has_gradients_that_depend_on_the_processor(kind: type[nn.Module]) -> None:
+def test_no_network_of_ours_has_gradients_that_depend_on_the_processor(kind):
     require_sound_gradients("any", kind(**CASES[kind.__name__].narrowest))
 
 
 @NETWORKS
-def test_other_channels_and_sizes_are_refused(kind: type[nn.Module]) -> None:
+def test_other_channels_and_sizes_are_refused(kind):
     case = CASES[kind.__name__]
     network, (count, channels, height, width) = kind(**case.settings), case.shape
     assert network.in_channels == channels
@@ -227,6 +227,6 @@ def test_other_channels_and_sizes_are_refused(kind: type[nn.Module]) -> None:
         for refused in CASES[kind.__name__].refused
     ],
 )
-def test_parameter_out_of_range_is_refused(kind: type[nn.Module], parameters: dict, message: str) -> None:
+def test_parameter_out_of_range_is_refused(kind, parameters, message):
     with pytest.raises(InputError, match=message):
         kind(**{**CASES[kind.__name__].settings, **parameters})

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("width", [1, 4, 7])
-def test_a_narrow_strided_shortcut_is_refused_by_its_place(width: int) -> None:
+def test_a_narrow_strided_shortcut_is_refused_by_its_place(width):
     network = nn.Sequential(nn.Conv2d(1, width, 3), nn.Conv2d(width, 8, 1, stride=2))
     with pytest.raises(InputError, match=rf"network 'task': 1 is a 1 x 1 .* {width} input .*channels_last"):
         require_sound_gradients("task", network)
@@ -33,17 +33,17 @@ def test_a_narrow_strided_shortcut_is_refused_by_its_place(width: int) -> None:
         nn.Conv3d(4, 8, 1, stride=2),
     ],
 )
-def test_layers_that_are_right_everywhere_pass(layer: nn.Module) -> None:
+def test_layers_that_are_right_everywhere_pass(layer):
     require_sound_gradients("any", layer)
 
 
 @pytest.mark.parametrize("width", [1 / 16, 7 / 64])
-def test_task_network_is_not_built_that_narrow(width: float) -> None:
+def test_task_network_is_not_built_that_narrow(width):
     with pytest.raises(InputError, match=r"widen_factor must be in \[0\.125, inf\]"):
         AmyloidClassifier(widen_factor=width)
 
 
-def test_gradients_of_the_narrowest_task_network_are_those_of_the_contiguous_order() -> None:
+def test_gradients_of_the_narrowest_task_network_are_those_of_the_contiguous_order():
     """In float64 nothing is left to oneDNN: what it computes in float32 must agree."""
     network = AmyloidClassifier(widen_factor=1 / 8)
     exact = copy.deepcopy(network).double()
@@ -58,9 +58,7 @@ def test_gradients_of_the_narrowest_task_network_are_those_of_the_contiguous_ord
         )
 
 
-def test_bf16_where_it_is_emulated_is_warned_of_with_its_factor(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_bf16_where_it_is_emulated_is_warned_of_with_its_factor(monkeypatch, caplog):
     monkeypatch.setattr(precision, "bf16_is_native", lambda _: False)
     monkeypatch.setattr(precision, "bf16_slowdown", lambda _: 13.0)
     with caplog.at_level(logging.WARNING):
@@ -73,9 +71,7 @@ def test_bf16_where_it_is_emulated_is_warned_of_with_its_factor(
     ]
 
 
-def test_native_bf16_is_not_warned_of(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_native_bf16_is_not_warned_of(monkeypatch, caplog):
     monkeypatch.setattr(precision, "bf16_is_native", lambda _: True)
     assert autocast_dtype("bf16", CPU) is torch.bfloat16
     assert autocast_dtype("auto", CPU) is torch.bfloat16
@@ -83,10 +79,10 @@ def test_native_bf16_is_not_warned_of(
 
 
 @pytest.mark.parametrize("limit", ["AVX2", "avx512_core", "SSE41"])
-def test_what_onednn_may_not_use_is_not_native(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_onednn_may_not_use_is_not_native(limit, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     assert not bf16_is_native(CPU)
 
 
-def test_the_slowdown_is_measured() -> None:
+def test_the_slowdown_is_measured():
     assert 0 < precision.bf16_slowdown(CPU) < 1000

@@ -10,7 +10,7 @@ def slices(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_logits_lie_on_the_image() -> None:
+def test_logits_lie_on_the_image():
     net = LesionSegmenter(channels=(4, 8, 8)).eval()
     x = slices(2, 1, 24, 16)
     assert net(x).shape == (2, 1, 24, 16)
@@ -19,7 +19,7 @@ def test_logits_lie_on_the_image() -> None:
     torch.testing.assert_close(net.probability(x), 1 / (1 + torch.exp(-net(x))), rtol=1e-5, atol=1e-7)
 
 
-def test_learns_to_mark_bright_squares() -> None:
+def test_learns_to_mark_bright_squares():
     net = LesionSegmenter(channels=(4, 8))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     mask = torch.zeros(4, 1, 16, 16)

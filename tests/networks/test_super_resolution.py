@@ -54,7 +54,7 @@ def reference_forward(net: SRResNet, x: torch.Tensor) -> torch.Tensor:
     return (convolve(net.output, value) + 1) / 2
 
 
-def test_paper_size_has_the_parameters_counted_by_hand() -> None:
+def test_paper_size_has_the_parameters_counted_by_hand():
     net = SRResNet()
     convolutions = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
     assert len(convolutions) == 1 + 2 * 16 + 1 + 2 + 1
@@ -70,7 +70,7 @@ def test_paper_size_has_the_parameters_counted_by_hand() -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_forward_equals_the_layers_one_by_one(norm: str, scale: int) -> None:
+def test_forward_equals_the_layers_one_by_one(norm, scale):
     net = SRResNet(**SMALL, norm=norm, scale=scale)
     net(images(4, 3, 9, 11, seed=1))  # running statistics other than 0 and 1
     net.eval()
@@ -83,7 +83,7 @@ def test_forward_equals_the_layers_one_by_one(norm: str, scale: int) -> None:
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7, 9, 11])
-def test_last_convolution_at_half_size_equals_that_at_full_size(kernel: int) -> None:
+def test_last_convolution_at_half_size_equals_that_at_full_size(kernel):
     layer = nn.Conv2d(2, 3, kernel, padding=kernel // 2).double()
     x = torch.randn(2, 8, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x.requires_grad_()
@@ -100,7 +100,7 @@ def test_last_convolution_at_half_size_equals_that_at_full_size(kernel: int) -> 
         torch.testing.assert_close(one, other)
 
 
-def test_bicubic_skip_starts_near_pillows_enlargement() -> None:
+def test_bicubic_skip_starts_near_pillows_enlargement():
     # Middle grays: Pillow would cut off what overshoots 0 and 255 between its two passes.
     picture = (80 + images(1, 3, 12, 10)[0] * 90).round().to(torch.uint8)
     enlarged = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize((40, 48), Image.Resampling.BICUBIC)
@@ -114,7 +114,7 @@ def test_bicubic_skip_starts_near_pillows_enlargement() -> None:
     assert 0 < (fresh - restored).abs().max() < 0.1
 
 
-def test_skip_adds_to_what_the_network_makes() -> None:
+def test_skip_adds_to_what_the_network_makes():
     """The same weights with and without the skip differ by the enlargement, less the middle gray."""
     plain = SRResNet(**SMALL, norm="none")
     skipping = SRResNet(**SMALL, norm="none", enlargement_skip="bicubic")
@@ -125,7 +125,7 @@ def test_skip_adds_to_what_the_network_makes() -> None:
     torch.testing.assert_close(skipping(x), plain(x) - 0.5 + enlarged, rtol=0, atol=1e-6)
 
 
-def test_new_network_gives_no_checkerboard() -> None:
+def test_new_network_gives_no_checkerboard():
     """Kernels that pixel shuffling sets side by side start alike: a flat image stays flat inside."""
     net = SRResNet(channels=4, blocks=1, norm="none", kernel=1)
     restored = net(torch.full((1, 3, 12, 12), 0.8)).detach()[..., 20:28, 20:28]
@@ -136,13 +136,13 @@ def test_new_network_gives_no_checkerboard() -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (33, 2)])
-def test_any_size(norm: str, size: tuple[int, int]) -> None:
+def test_any_size(norm, size):
     net = SRResNet(**SMALL, norm=norm, enlargement_skip="bicubic").eval()
     assert net(images(1, 3, *size)).shape == (1, 3, 4 * size[0], 4 * size[1])
 
 
 @pytest.mark.parametrize("skip", ["none", "bicubic"])
-def test_short_weights_restore_in_single_precision(skip: str) -> None:
+def test_short_weights_restore_in_single_precision(skip):
     """Convolutions in bfloat16, input in float32: the enlargement keeps its precision."""
     net = SRResNet(**SMALL, norm="none", enlargement_skip=skip).eval()
     x = images(1, 3, 8, 8)
@@ -156,7 +156,7 @@ def test_short_weights_restore_in_single_precision(skip: str) -> None:
     assert (restored - expected).abs().max() < 0.1 * 10 / 256
 
 
-def test_input_that_does_not_fit() -> None:
+def test_input_that_does_not_fit():
     net = SRResNet(**SMALL)
     with pytest.raises(InputError, match="must hold more than one pixel for batch norm"):
         net(images(1, 3, 1, 1))

@@ -32,7 +32,7 @@ def reference_forward(net: UNetGenerator, x: torch.Tensor, level: int = 0) -> to
     return functional.batch_norm(x, up[1].running_mean, up[1].running_var, up[1].weight, up[1].bias)
 
 
-def test_paper_size_has_the_parameters_counted_by_hand() -> None:
+def test_paper_size_has_the_parameters_counted_by_hand():
     with torch.device("meta"):
         net = UNetGenerator(3, 3)
     encoder = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 4 * 512 * 512)
@@ -45,7 +45,7 @@ def test_paper_size_has_the_parameters_counted_by_hand() -> None:
     assert round((count - 64 - 512) / 1e6, 3) == 54.414
 
 
-def test_paper_size_enters_transposed_convolutions_as_the_paper_lists() -> None:
+def test_paper_size_enters_transposed_convolutions_as_the_paper_lists():
     with torch.device("meta"):
         net = UNetGenerator(3)
     transposed = [up[0] for up in net.decoder] + [net.output]
@@ -58,14 +58,14 @@ def test_paper_size_enters_transposed_convolutions_as_the_paper_lists() -> None:
     assert {(m.kernel_size, m.stride) for m in convolutions} == {((4, 4), (2, 2))}
 
 
-def test_first_and_innermost_encoder_level_are_not_normalized() -> None:
+def test_first_and_innermost_encoder_level_are_not_normalized():
     net = UNetGenerator(1, channels=(4, 8, 8, 8), dropout_levels=0)
     normalized = [any(isinstance(m, nn.BatchNorm2d) for m in down) for down in net.encoder]
     assert normalized == [False, True, True, False]
 
 
 @pytest.mark.parametrize("levels", [1, 2, 4])
-def test_forward_equals_the_recursive_formulation(levels: int) -> None:
+def test_forward_equals_the_recursive_formulation(levels):
     net = UNetGenerator(3, 2, channels=(4, 8, 6, 10)[:levels], dropout_levels=0)
     net(degraded(4, 3, 32, 32, seed=1))  # running statistics other than 0 and 1
     net.eval()
@@ -75,7 +75,7 @@ def test_forward_equals_the_recursive_formulation(levels: int) -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_smallest_image_trains(norm: str) -> None:
+def test_smallest_image_trains(norm):
     # A 1 x 1 code in the innermost level, 2 x 2 maps in the first that is normalized.
     net = UNetGenerator(1, channels=(4, 8, 8), dropout_levels=1, norm=norm)
     net(degraded(1, 1, 8, 8)).square().mean().backward()
@@ -84,7 +84,7 @@ def test_smallest_image_trains(norm: str) -> None:
     assert all(gradient.abs().sum() > 0 for down in net.encoder for gradient in [down[0].weight.grad])
 
 
-def test_dropout_is_the_noise_and_evaluation_has_none() -> None:
+def test_dropout_is_the_noise_and_evaluation_has_none():
     net = UNetGenerator(1, **SMALL)
     x = degraded(2, 1, 16, 16)
     net.eval()
@@ -95,7 +95,7 @@ def test_dropout_is_the_noise_and_evaluation_has_none() -> None:
     assert not torch.equal(net(x), net(x))
 
 
-def test_initial_weights_are_normal_as_in_pix2pix() -> None:
+def test_initial_weights_are_normal_as_in_pix2pix():
     net = UNetGenerator(1, channels=(32, 64, 64), dropout_levels=0)
     weight = net.encoder[2][0].weight
     # 65,536 draws: the standard error of the mean is 0.02 / 256, of the deviation 0.02 / sqrt(2 * 65,536);
@@ -112,7 +112,7 @@ def test_initial_weights_are_normal_as_in_pix2pix() -> None:
     ("name", "expected"),
     [("identity", lambda x: x), ("tanh", torch.tanh), ("softplus", lambda x: (1 + x.exp()).log())],
 )
-def test_output_activation(name: str, expected) -> None:
+def test_output_activation(name, expected):
     x = degraded(2, 1, 8, 8)
     linear = UNetGenerator(1, **SMALL).eval()(x)
     # log(1 + e^x) by hand loses about 2^-23 to rounding.
@@ -121,7 +121,7 @@ def test_output_activation(name: str, expected) -> None:
     )
 
 
-def test_bf16_and_channels_last_stay_near_fp32() -> None:
+def test_bf16_and_channels_last_stay_near_fp32():
     net = UNetGenerator(3, channels=(8, 16, 16), dropout_levels=0).eval()
     x = degraded(2, 3, 32, 32)
     expected = net(x)

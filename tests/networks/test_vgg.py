@@ -46,9 +46,7 @@ def write_weights(path: Path, layers: nn.Sequential, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("layer", [1, 4, 9, 14, 19])
-def test_file_of_weights_gives_torchvisions_features(
-    layer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_of_weights_gives_torchvisions_features(layer, tmp_path, monkeypatch):
     reference = sequence(layer)
     features = VGG19Features(layer=layer, weights=write_weights(tmp_path / "w.pth", reference, monkeypatch))
     x = images(2, 3, 24, 16)
@@ -59,7 +57,7 @@ def test_file_of_weights_gives_torchvisions_features(
     torch.testing.assert_close(features(x), expected)
 
 
-def test_all_layers_are_those_of_vgg19() -> None:
+def test_all_layers_are_those_of_vgg19():
     shapes = {
         int(name.removeprefix("weight_")): (value.shape[1], value.shape[0])
         for name, value in VGG19Features(layer=37, seed=0).named_buffers()
@@ -69,7 +67,7 @@ def test_all_layers_are_those_of_vgg19() -> None:
     assert [index for kind, index in vgg._layers(37) if kind == "pool"] == list(POOLS)
 
 
-def test_layer_36_is_after_the_activation_and_before_the_last_pooling() -> None:
+def test_layer_36_is_after_the_activation_and_before_the_last_pooling():
     encoding = VGG19Features(seed=0).encode(images(1, 3, 32, 48))
     assert encoding.shape == (1, 512, 2, 3)
     assert encoding.min() == 0
@@ -77,7 +75,7 @@ def test_layer_36_is_after_the_activation_and_before_the_last_pooling() -> None:
     assert VGG19Features(layer=35, seed=0).encode(images(1, 3, 32, 48)).min() < 0
 
 
-def test_never_trains_moves_with_the_module_and_is_in_no_checkpoint() -> None:
+def test_never_trains_moves_with_the_module_and_is_in_no_checkpoint():
     features = VGG19Features(layer=4, seed=0)
     assert list(features.parameters()) == []
     assert describe(features)["state"] == {}
@@ -89,14 +87,12 @@ def test_never_trains_moves_with_the_module_and_is_in_no_checkpoint() -> None:
     assert x.grad.any()
 
 
-def test_architecture_holds_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_architecture_holds_no_path(tmp_path, monkeypatch):
     features = VGG19Features(layer=4, weights=write_weights(tmp_path / "w.pth", sequence(4), monkeypatch))
     assert features.architecture == {"layer": 4, "seed": None}
 
 
-def test_missing_file_says_what_from_where_and_where_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_file_says_what_from_where_and_where_to(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     expected = (
         f"{tmp_path}/checkpoints/vgg19-dcbb9e9d.pth: the weights of VGG19 are not here, and nothing is "
@@ -108,7 +104,7 @@ def test_missing_file_says_what_from_where_and_where_to(
         VGG19Features(weights=tmp_path / "other.pth")
 
 
-def test_found_in_torchs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_found_in_torchs_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     reference = sequence(4)
@@ -116,7 +112,7 @@ def test_found_in_torchs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(VGG19Features(layer=4).weight_0, reference[0].weight)
 
 
-def test_files_that_are_not_vgg19(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_not_vgg19(tmp_path, monkeypatch):
     path = tmp_path / "w.pth"
     path.write_bytes(b"not weights")
     with pytest.raises(InputError, match=r"its SHA-256 starts with [0-9a-f]{8}, expected dcbb9e9d"):
@@ -137,7 +133,7 @@ def test_files_that_are_not_vgg19(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         VGG19Features(layer=4, weights=path)
 
 
-def test_settings_and_images_that_do_not_fit() -> None:
+def test_settings_and_images_that_do_not_fit():
     with pytest.raises(InputError, match="give seed or weights, not both"):
         VGG19Features(weights="w.pth", seed=0)
     features = VGG19Features(layer=9, seed=0)

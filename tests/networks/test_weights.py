@@ -14,7 +14,7 @@ def small(**settings) -> UNetGenerator:
     return UNetGenerator(3, channels=(4, 8), dropout_levels=1, **settings)
 
 
-def test_network_comes_back_with_architecture_and_weights(tmp_path: Path) -> None:
+def test_network_comes_back_with_architecture_and_weights(tmp_path):
     network = small(norm="instance", output_activation="softplus", seed=4)
     save_file({"networks": {"generator": describe(network)}}, tmp_path / "model.pt")
     loaded = load_network(tmp_path / "model.pt", "generator")
@@ -25,7 +25,7 @@ def test_network_comes_back_with_architecture_and_weights(tmp_path: Path) -> Non
     assert torch.equal(loaded(image), network.eval()(image))
 
 
-def test_same_values_give_the_same_bytes_and_replace_the_file(tmp_path: Path) -> None:
+def test_same_values_give_the_same_bytes_and_replace_the_file(tmp_path):
     payload = {"networks": {"generator": describe(small())}, "neighbors": 1}
     for name in ("a.pt", "longer_name.pt", "a.pt"):
         save_file(payload, tmp_path / name)
@@ -34,7 +34,7 @@ def test_same_values_give_the_same_bytes_and_replace_the_file(tmp_path: Path) ->
     assert load_file(tmp_path / "a.pt")["format"] == FORMAT
 
 
-def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
+def test_nothing_in_a_file_is_executed(tmp_path):
     class Bomb:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "executed",))
@@ -46,7 +46,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99])
-def test_truncated_file_is_refused(kept: float, tmp_path: Path) -> None:
+def test_truncated_file_is_refused(kept, tmp_path):
     path = tmp_path / "model.pt"
     save_file({"networks": {"generator": describe(small())}}, path)
     content = path.read_bytes()
@@ -55,14 +55,14 @@ def test_truncated_file_is_refused(kept: float, tmp_path: Path) -> None:
         load_file(path)
 
 
-def test_text_in_place_of_weights_is_refused(tmp_path: Path) -> None:
+def test_text_in_place_of_weights_is_refused(tmp_path):
     file = tmp_path / "model.pt"
     file.write_text("batch_size: 4\n")
     with pytest.raises(InputError, match=r"model\.pt: is damaged or holds more than weights"):
         load_file(file)
 
 
-def test_file_of_another_program_or_none_is_refused(tmp_path: Path) -> None:
+def test_file_of_another_program_or_none_is_refused(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "other.pt")
     with pytest.raises(InputError, match=r"other\.pt: was not written by medrestore"):
         load_file(tmp_path / "other.pt")
@@ -73,7 +73,7 @@ def test_file_of_another_program_or_none_is_refused(tmp_path: Path) -> None:
         load_file(tmp_path / "none.pt")
 
 
-def test_full_disk_keeps_the_file_from_before(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_file_from_before(tmp_path):
     """The temporary file leads to /dev/full, where the kernel says that no space is left."""
     import os
 
@@ -86,7 +86,7 @@ def test_full_disk_keeps_the_file_from_before(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_state_of_another_network_is_refused_by_key_and_shape() -> None:
+def test_state_of_another_network_is_refused_by_key_and_shape():
     network = small()
     state = describe(network)["state"]
     with pytest.raises(
@@ -104,14 +104,14 @@ def test_state_of_another_network_is_refused_by_key_and_shape() -> None:
 
 
 @pytest.mark.parametrize("name", ["os.system", "weights.load_file", "unet.torch", "nowhere.Net", ""])
-def test_class_outside_of_our_networks_is_refused(name: str, tmp_path: Path) -> None:
+def test_class_outside_of_our_networks_is_refused(name, tmp_path):
     entry = {**describe(small()), "class": name}
     save_file({"networks": {"generator": entry}}, tmp_path / "model.pt")
     with pytest.raises(InputError, match=r"which is not in medrestore\.networks"):
         load_network(tmp_path / "model.pt", "generator")
 
 
-def test_network_that_the_file_has_not(tmp_path: Path) -> None:
+def test_network_that_the_file_has_not(tmp_path):
     save_file({"networks": {"task": describe(small())}}, tmp_path / "model.pt")
     with pytest.raises(InputError, match=r"has no network 'generator'; it holds task"):
         load_network(tmp_path / "model.pt", "generator")

@@ -27,11 +27,11 @@ CASES: dict[str, tuple[Callable[[], Degradation], tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize(("build", "shape"), CASES.values(), ids=CASES.keys())
-def test_degradation_keeps_the_contract(build: Callable[[], Degradation], shape: tuple[int, ...]) -> None:
+def test_degradation_keeps_the_contract(build, shape):
     check_degradation(build(), torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
 
-def test_every_degradation_of_the_package_has_a_case() -> None:
+def test_every_degradation_of_the_package_has_a_case():
     assert set(defined_classes(operators, Degradation)) == {type(build()) for build, _ in CASES.values()}
 
 
@@ -71,7 +71,7 @@ class Overwriting(Doubling):
         (Overwriting, "changes what it is"),
     ],
 )
-def test_what_breaks_the_contract_is_told(broken: type[Doubling], reason: str) -> None:
+def test_what_breaks_the_contract_is_told(broken, reason):
     target = torch.ones(3, 4)
     check_degradation(Doubling(), target)
     with pytest.raises(AssertionError, match=reason):

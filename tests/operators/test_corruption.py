@@ -22,7 +22,7 @@ def picture() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (24, 32, 3)).astype(np.uint8)
 
 
-def test_noise_has_the_stated_deviation_and_no_bias() -> None:
+def test_noise_has_the_stated_deviation_and_no_bias():
     noisy = corrupt(gray(128, 128), "noise", strength=0.1, random=np.random.default_rng(0)).astype(float)
     # 49,152 values of deviation 25.5: the mean's is .115, the deviation's .081; three of each.
     assert abs(noisy.mean() - 128) < 0.35
@@ -32,14 +32,14 @@ def test_noise_has_the_stated_deviation_and_no_bias() -> None:
     assert abs(np.corrcoef(noisy[:-1, :, 0].ravel(), noisy[1:, :, 0].ravel())[0, 1]) < 0.03
 
 
-def test_noise_is_limited_to_the_range_without_wrapping() -> None:
+def test_noise_is_limited_to_the_range_without_wrapping():
     noisy = corrupt(gray(250), "noise", strength=0.3, random=np.random.default_rng(0))
     assert noisy.max() == 255
     # 250 + 76.5 z falls below 128 for z < -1.59: 5.6 % of the values; wrapped, 47 % would.
     assert (noisy < 128).mean() < 0.08
 
 
-def test_blur_is_scipys_of_each_channel() -> None:
+def test_blur_is_scipys_of_each_channel():
     image = picture()
     blurred = corrupt(image, "blur", strength=2.5)
     for channel in range(3):
@@ -47,7 +47,7 @@ def test_blur_is_scipys_of_each_channel() -> None:
         assert np.abs(blurred[..., channel] - expected).max() <= 0.5 + 1e-3  # rounding, and float32
 
 
-def test_contrast_multiplies_the_optical_density() -> None:
+def test_contrast_multiplies_the_optical_density():
     image = picture()
     pale = corrupt(image, "contrast", strength=0.4)
     lit = image > 0
@@ -58,7 +58,7 @@ def test_contrast_multiplies_the_optical_density() -> None:
     np.testing.assert_array_equal(corrupt(image, "contrast", strength=1.0), image)
 
 
-def test_image_is_left_alone() -> None:
+def test_image_is_left_alone():
     image = picture()
     before = image.copy()
     for kind in CORRUPTIONS:
@@ -67,7 +67,7 @@ def test_image_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("fraction", [0, 0.0, 0.05, 0.123, 0.3, 1.0])
-def test_exactly_the_fraction_is_corrupted_in_equal_shares(fraction: float) -> None:
+def test_exactly_the_fraction_is_corrupted_in_equal_shares(fraction):
     planned = Corruption(fraction=fraction, kinds=["noise", "blur", "contrast"], seed=3).plan(TILES)
     kinds = [tile.kind for tile in planned if tile.kind]
     assert len(kinds) == round(fraction * 200)
@@ -81,7 +81,7 @@ def test_exactly_the_fraction_is_corrupted_in_equal_shares(fraction: float) -> N
             assert low <= tile.strength <= high
 
 
-def test_strengths_fill_their_range() -> None:
+def test_strengths_fill_their_range():
     planned = Corruption(1.0, ["blur"], seed=0, strengths={"blur": (3.0, 4.0)}).plan(TILES)
     strengths = np.array([tile.strength for tile in planned])
     # 200 uniform draws: the mean deviates by 1 / sqrt(12 * 200) = .02.
@@ -90,26 +90,26 @@ def test_strengths_fill_their_range() -> None:
     assert abs(strengths.mean() - 3.5) < 0.07
 
 
-def test_levels_are_nested() -> None:
+def test_levels_are_nested():
     plans = [Corruption(level, seed=1).plan(TILES) for level in (0.05, 0.1, 0.3, 0.5)]
     for low, high in pairwise(plans):
         assert all(before in (PlannedCorruption(), after) for before, after in zip(low, high, strict=True))
 
 
-def test_plan_is_a_function_of_names_and_seed() -> None:
+def test_plan_is_a_function_of_names_and_seed():
     plan = dict(zip(TILES, Corruption(0.3, seed=1).plan(TILES), strict=True))
     turned = TILES[::-1]
     assert dict(zip(turned, Corruption(0.3, seed=1).plan(turned), strict=True)) == plan
     assert dict(zip(TILES, Corruption(0.3, seed=2).plan(TILES), strict=True)) != plan
 
 
-def test_corrupted_tiles_are_spread_over_slides() -> None:
+def test_corrupted_tiles_are_spread_over_slides():
     planned = zip(TILES, Corruption(0.3).plan(TILES), strict=True)
     corrupted = {tile.split("_")[0] for tile, plan in planned if plan.kind}
     assert len(corrupted) == 7  # all slides; that 60 of 200 tiles miss one of seven has odds of 1e-4
 
 
-def test_apply_is_a_function_of_plan_seed_and_name() -> None:
+def test_apply_is_a_function_of_plan_seed_and_name():
     corruption, image = Corruption(1.0, ["noise"], seed=1), gray(128)
     planned = PlannedCorruption("noise", 0.2)
     first = corruption.apply(image, planned, tile="a")
@@ -121,7 +121,7 @@ def test_apply_is_a_function_of_plan_seed_and_name() -> None:
     np.testing.assert_array_equal(corruption.apply(image, PlannedCorruption("blur", 2.0), tile="a"), expected)
 
 
-def test_wrong_input_is_refused() -> None:
+def test_wrong_input_is_refused():
     for options, message in (
         ({"fraction": 1.5}, r"fraction must be in \[0, 1\], got 1.5"),
         ({"fraction": float("nan")}, "fraction must be"),

@@ -37,7 +37,7 @@ def stepped_magnetization(t1: float, delay: float, protocol: MdmeProtocol, b1: f
 
 @pytest.mark.parametrize("b1", [0.6, 1.0, 1.3])
 @pytest.mark.parametrize("t1", [300.0, 900.0, 4163.0, 20000.0])
-def test_steady_state_is_that_of_stepping_through_the_pulses(t1: float, b1: float) -> None:
+def test_steady_state_is_that_of_stepping_through_the_pulses(t1, b1):
     protocol = MdmeProtocol((150.0, 580.0, 900.0), (20.0, 80.0), 1000.0, 110.0, 80.0)
     excited = excited_magnetization(np.array(1 / t1), np.array(b1), protocol=protocol)
     for index, delay in enumerate(protocol.saturation_delays_ms):
@@ -46,7 +46,7 @@ def test_steady_state_is_that_of_stepping_through_the_pulses(t1: float, b1: floa
         assert float(excited[index]) == pytest.approx(expected, rel=1e-11, abs=1e-13)
 
 
-def test_signal_by_hand() -> None:
+def test_signal_by_hand():
     protocol = MdmeProtocol((200.0, 1000.0, 3000.0), (25.0, 100.0), 4000.0)
     signal = mdme_signal(1000.0, 100.0, 0.8, protocol=protocol)
     # Nominal B1: cos(alpha) = 0, cos(theta) = -1/2, so that M = 1 - 3/2 E(TD) + 1/2 E(TR).
@@ -59,7 +59,7 @@ def test_signal_by_hand() -> None:
     assert signal[0] < 0 < signal[2]
 
 
-def test_b1_scales_saturation_and_excitation() -> None:
+def test_b1_scales_saturation_and_excitation():
     protocol = MdmeProtocol((300.0,), (20.0,), 2000.0)
     theta, alpha, late = 0.8 * 2 * pi / 3, 0.8 * pi / 2, exp(-2000 / 900)
     excited = (1 - (1 - cos(theta)) * exp(-300 / 900) - cos(theta) * late) / (
@@ -69,13 +69,13 @@ def test_b1_scales_saturation_and_excitation() -> None:
     assert float(signal[0]) == pytest.approx(sin(alpha) * excited * exp(-20 / 80), rel=1e-12)
 
 
-def test_long_repetition_is_saturation_recovery() -> None:
+def test_long_repetition_is_saturation_recovery():
     protocol = MdmeProtocol((500.0,), (20.0,), 1e6, saturation_deg=90.0)
     signal = mdme_signal(900.0, 80.0, 1.0, protocol=protocol)
     assert float(signal[0]) == pytest.approx((1 - exp(-500 / 900)) * exp(-20 / 80), rel=1e-12)
 
 
-def test_channels_are_delay_major_and_the_reference_is_positive() -> None:
+def test_channels_are_delay_major_and_the_reference_is_positive():
     protocol = MdmeProtocol([580.0, 4130.0, 150.0], [22.0, 95.0])  # type: ignore[arg-type]
     assert protocol.channels == ((580, 22), (580, 95), (4130, 22), (4130, 95), (150, 22), (150, 95))
     assert protocol.reference == 2
@@ -87,13 +87,13 @@ def test_channels_are_delay_major_and_the_reference_is_positive() -> None:
     assert (np.abs(signal) <= signal[2] + 1e-12).all()  # and the brightest of all
 
 
-def test_default_protocol_inverts_tissue_at_the_first_delay() -> None:
+def test_default_protocol_inverts_tissue_at_the_first_delay():
     signal = mdme_signal(np.array([850.0, 1400.0]), 80.0, 1.0, protocol=PROTOCOL)
     assert (signal[0] < 0).all()
     assert (signal[4:] > 0).all()
 
 
-def test_precision_shape_and_air() -> None:
+def test_precision_shape_and_air():
     t1 = np.array([0.0, 900.0, 1400.0], dtype=np.float32)
     pd = np.array([0.0, 0.7, 0.8], dtype=np.float32)
     signal = mdme_signal(t1, np.float32(80), pd, protocol=PROTOCOL, b1=np.ones((2, 1), dtype=np.float32))
@@ -117,12 +117,12 @@ def test_precision_shape_and_air() -> None:
         ({"excitation_deg": 0.0}, r"excitation_deg must be in \(0.0, 120.0\], got 0"),
     ],
 )
-def test_impossible_protocols_are_refused(change: dict[str, object], message: str) -> None:
+def test_impossible_protocols_are_refused(change, message):
     with pytest.raises(InputError, match=message):
         MdmeProtocol(**change)  # type: ignore[arg-type]
 
 
-def test_complex_noise_is_white_and_circular() -> None:
+def test_complex_noise_is_white_and_circular():
     draws, sigma = 200_000, 0.7
     signal = np.full(draws, 2.0 - 1.0j)
     noise = add_complex_noise(signal, sigma=sigma, random=rng.generator(0, "noise")) - signal
@@ -133,7 +133,7 @@ def test_complex_noise_is_white_and_circular() -> None:
     assert abs(np.corrcoef(noise.real, noise.imag)[0, 1]) < 5 / np.sqrt(draws)
 
 
-def test_noise_may_vary_over_the_image_and_is_reproducible() -> None:
+def test_noise_may_vary_over_the_image_and_is_reproducible():
     image = np.ones((3, 40, 50), dtype=np.float32)
     sigma = np.linspace(0, 1, 50, dtype=np.float32)
     noisy = add_complex_noise(image, sigma=sigma, random=rng.generator(0, "noise"))
@@ -149,7 +149,7 @@ def test_noise_may_vary_over_the_image_and_is_reproducible() -> None:
 
 
 @pytest.mark.parametrize("signal", [0.0, 0.5, 3.0, -3.0])
-def test_rician_has_the_moments_of_the_rice_distribution(signal: float) -> None:
+def test_rician_has_the_moments_of_the_rice_distribution(signal):
     draws, sigma = 100_000, 0.4
     magnitude = rician(np.full(draws, signal), sigma=sigma, random=rng.generator(0, "rice", f"{signal}"))
     expected = stats.rice(abs(signal) / sigma, scale=sigma)
@@ -159,14 +159,14 @@ def test_rician_has_the_moments_of_the_rice_distribution(signal: float) -> None:
     assert magnitude.var() == pytest.approx(expected.var(), rel=5 * np.sqrt(3 / draws))
 
 
-def test_air_of_a_magnitude_image_is_rayleigh() -> None:
+def test_air_of_a_magnitude_image_is_rayleigh():
     magnitude = rician(np.zeros(100_000), sigma=2.0, random=rng.generator(0, "air"))
     # Mean sigma sqrt(pi / 2), variance (2 - pi / 2) sigma^2.
     spread = 2 * np.sqrt(2 - pi / 2)
     assert magnitude.mean() == pytest.approx(2 * np.sqrt(pi / 2), abs=5 * spread / np.sqrt(100_000))
 
 
-def test_phase_correction_brings_back_the_signs() -> None:
+def test_phase_correction_brings_back_the_signs():
     x, y = np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 24), indexing="ij")
     t1 = 1200 + 900 * x
     signal = mdme_signal(t1, 80.0, 1.0, protocol=PROTOCOL)
@@ -177,7 +177,7 @@ def test_phase_correction_brings_back_the_signs() -> None:
     assert (signal[0] < 0).any()
 
 
-def test_phase_correction_of_noise() -> None:
+def test_phase_correction_of_noise():
     signal = mdme_signal(np.full((60, 60), 900.0), 80.0, 1.0, protocol=PROTOCOL)
     noisy = add_complex_noise(signal * np.exp(0.8j), sigma=0.01, random=rng.generator(0, "noise"))
     corrected = phase_corrected(noisy, reference=PROTOCOL.reference)
@@ -188,12 +188,12 @@ def test_phase_correction_of_noise() -> None:
     np.testing.assert_allclose(residual.mean(axis=(1, 2)), 0, atol=5 * 0.01 / 60)
 
 
-def test_without_a_reference_voxels_stay() -> None:
+def test_without_a_reference_voxels_stay():
     images = np.array([[1 + 2j, 1j], [0, 1j]], dtype=np.complex64)
     np.testing.assert_array_equal(phase_corrected(images, reference=1), [[1, 1], [0, 1]])
 
 
-def test_phase_correction_refuses() -> None:
+def test_phase_correction_refuses():
     with pytest.raises(InputError, match=r"must be complex .* got float32.*use the magnitude"):
         phase_corrected(np.ones((8, 2), dtype=np.float32), reference=6)
     with pytest.raises(InputError, match="reference must be one of the 2 channels, got 6"):

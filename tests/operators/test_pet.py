@@ -30,7 +30,7 @@ def block(value: float) -> np.ndarray:
     return image
 
 
-def test_attenuation_by_hand(projector: ParallelProjector) -> None:
+def test_attenuation_by_hand(projector):
     factors = attenuation_factors(projector, block(0.096))
     # At angle 0 rays run along the second axis through 12 pixels of 4 mm: 4.8 cm of water.
     assert factors[0, 16, 1] == pytest.approx(np.exp(-0.096 * 4.8), rel=1e-5)
@@ -41,14 +41,14 @@ def test_attenuation_by_hand(projector: ParallelProjector) -> None:
 
 
 @pytest.mark.parametrize("bad", [-0.01, np.nan, np.inf])
-def test_attenuation_refuses_impossible_maps(projector: ParallelProjector, bad: float) -> None:
+def test_attenuation_refuses_impossible_maps(projector, bad):
     mu = block(0.096)
     mu[0, 0, 0] = bad
     with pytest.raises(InputError, match="mu_per_cm must be finite and not negative"):
         attenuation_factors(projector, mu)
 
 
-def test_background_has_the_asked_totals_and_is_smooth(projector: ParallelProjector) -> None:
+def test_background_has_the_asked_totals_and_is_smooth(projector):
     trues = projector.forward(block(5.0))
     randoms = randoms_and_scatter(trues, scatter_fraction=0.0, randoms_fraction=0.3, bin_mm=4.0, slice_mm=4.0)
     both = randoms_and_scatter(trues, scatter_fraction=0.5, randoms_fraction=0.3, bin_mm=4.0, slice_mm=4.0)
@@ -63,7 +63,7 @@ def test_background_has_the_asked_totals_and_is_smooth(projector: ParallelProjec
     assert np.abs(np.diff(scatter, axis=1)).max() < 0.06 * scatter.max()
 
 
-def test_no_trues_no_background() -> None:
+def test_no_trues_no_background():
     nothing = randoms_and_scatter(
         np.zeros((2, 3, 4), dtype=np.float32),
         scatter_fraction=0.5,
@@ -74,7 +74,7 @@ def test_no_trues_no_background() -> None:
     assert not nothing.any()
 
 
-def test_background_refuses_negative_fractions() -> None:
+def test_background_refuses_negative_fractions():
     counts = np.ones((2, 3, 4), dtype=np.float32)
     with pytest.raises(InputError, match="scatter_fraction must be in"):
         randoms_and_scatter(counts, scatter_fraction=-0.1, randoms_fraction=0.0, bin_mm=2.0, slice_mm=2.0)
@@ -82,7 +82,7 @@ def test_background_refuses_negative_fractions() -> None:
         randoms_and_scatter(counts, scatter_fraction=0.1, randoms_fraction=-0.1, bin_mm=2.0, slice_mm=2.0)
 
 
-def test_expected_counts_are_k_a_ax_plus_background(projector: ParallelProjector) -> None:
+def test_expected_counts_are_k_a_ax_plus_background(projector):
     activity, mu = block(2.0), block(0.1)
     acquisition, expected = PetAcquisition.of_patient(
         projector, activity, mu, counts_per_line_integral=0.5, scatter_fraction=0.2, randoms_fraction=0.1
@@ -96,7 +96,7 @@ def test_expected_counts_are_k_a_ax_plus_background(projector: ParallelProjector
     )
 
 
-def test_acquisition_refuses_what_does_not_fit(projector: ParallelProjector) -> None:
+def test_acquisition_refuses_what_does_not_fit(projector):
     ones = np.ones(projector.range_shape, dtype=np.float32)
     with pytest.raises(InputError, match=r"shapes must be equal, got projector \(12, 32, 3\), attenuation"):
         PetAcquisition(projector, ones[1:], ones, 1.0)
@@ -105,7 +105,7 @@ def test_acquisition_refuses_what_does_not_fit(projector: ParallelProjector) -> 
 
 
 class TestThinCounts:
-    def test_mean_and_variance(self) -> None:
+    def test_mean_and_variance(self):
         random = np.random.default_rng(0)
         n, fraction, draws = 1000, 0.05, 20_000
         thinned = thin_counts(np.full(draws, n), fraction, random=random)
@@ -114,7 +114,7 @@ class TestThinCounts:
         assert thinned.mean() == pytest.approx(fraction * n, abs=5 * np.sqrt(variance / draws))
         assert thinned.var() == pytest.approx(variance, rel=5 * np.sqrt(2 / draws))
 
-    def test_low_and_rest_of_poisson_counts_are_independent_poisson(self) -> None:
+    def test_low_and_rest_of_poisson_counts_are_independent_poisson(self):
         random = np.random.default_rng(1)
         mean, fraction, draws = 30.0, 0.25, 40_000
         counts = random.poisson(mean, draws)
@@ -128,20 +128,20 @@ class TestThinCounts:
         # Low and standard dose share events: their correlation is sqrt(f), unlike that of two separate scans.
         assert np.corrcoef(low, counts)[0, 1] == pytest.approx(np.sqrt(fraction), abs=5 * standard_error)
 
-    def test_never_more_than_recorded(self) -> None:
+    def test_never_more_than_recorded(self):
         counts = np.random.default_rng(2).integers(0, 50, (4, 5, 6))
         thinned = thin_counts(counts, 0.5, random=np.random.default_rng(3))
         assert np.all((thinned >= 0) & (thinned <= counts))
         assert np.issubdtype(thinned.dtype, np.integer)
         assert thinned.shape == counts.shape
 
-    def test_full_dose_is_a_copy(self) -> None:
+    def test_full_dose_is_a_copy(self):
         counts = np.array([1, 2, 3])
         thinned = thin_counts(counts, 1.0, random=np.random.default_rng(0))
         np.testing.assert_array_equal(thinned, counts)
         assert thinned is not counts
 
-    def test_refuses(self) -> None:
+    def test_refuses(self):
         random = np.random.default_rng(0)
         with pytest.raises(InputError, match=r"fraction must be in \(0.0, 1.0\], got 0.0"):
             thin_counts(np.array([1]), 0.0, random=random)
@@ -153,7 +153,7 @@ class TestThinCounts:
             thin_counts(np.array([-1]), 0.5, random=random)
 
 
-def test_post_filter_is_isotropic_in_mm() -> None:
+def test_post_filter_is_isotropic_in_mm():
     point = np.zeros((41, 41, 27), dtype=np.float32)
     point[20, 20, 13] = 1.0
     blurred = gaussian_post_filter(point, fwhm_mm=8.0, voxel_size_mm=(2.0, 2.0, 3.0))
@@ -166,7 +166,7 @@ def test_post_filter_is_isotropic_in_mm() -> None:
         assert (profile * position**2).sum() == pytest.approx((8.0 / 2.35482) ** 2, rel=5e-3)
 
 
-def test_post_filter_against_scipy_and_none() -> None:
+def test_post_filter_against_scipy_and_none():
     image = np.random.default_rng(0).random((8, 9, 10)).astype(np.float32)
     expected = ndimage.gaussian_filter(image.astype(np.float64), 5.0 / 2.354820045 / 2.0, mode="nearest")
     np.testing.assert_allclose(

@@ -46,7 +46,7 @@ def small() -> ParallelProjector:
     )
 
 
-def test_one_subset_is_mlem_by_a_slow_loop(small: ParallelProjector) -> None:
+def test_one_subset_is_mlem_by_a_slow_loop(small):
     activity = phantom(12, 2)
     acquisition, expected = acquisition_of(small, activity)
     counts = np.random.default_rng(0).poisson(expected)
@@ -78,7 +78,7 @@ def test_one_subset_is_mlem_by_a_slow_loop(small: ParallelProjector) -> None:
     np.testing.assert_allclose(ours.ravel(), x, rtol=2e-4, atol=1e-6)
 
 
-def test_mlem_raises_the_likelihood_at_every_step(small: ParallelProjector) -> None:
+def test_mlem_raises_the_likelihood_at_every_step(small):
     acquisition, expected = acquisition_of(small, phantom(12, 2))
     counts = np.random.default_rng(1).poisson(expected)
 
@@ -90,7 +90,7 @@ def test_mlem_raises_the_likelihood_at_every_step(small: ParallelProjector) -> N
     assert all(after > before for before, after in pairwise(steps))
 
 
-def test_noise_free_phantom_is_recovered() -> None:
+def test_noise_free_phantom_is_recovered():
     projector = ParallelProjector(
         ProjectionGeometry(pixels=40, slices=3, pixel_mm=4.0, slice_mm=4.0, angles=60, fwhm_mm=4.0)
     )
@@ -107,7 +107,7 @@ def test_noise_free_phantom_is_recovered() -> None:
     assert np.sqrt(np.mean(residual**2)) < 0.1
 
 
-def test_units_are_those_of_the_activity(small: ParallelProjector) -> None:
+def test_units_are_those_of_the_activity(small):
     activity = phantom(12, 2)
     for level in (0.5, 50.0):
         acquisition, expected = acquisition_of(small, activity, level=level)
@@ -116,7 +116,7 @@ def test_units_are_those_of_the_activity(small: ParallelProjector) -> None:
         assert image.sum() == pytest.approx(activity.sum(), rel=0.01)
 
 
-def test_dose_fraction_scales_back(small: ParallelProjector) -> None:
+def test_dose_fraction_scales_back(small):
     acquisition, expected = acquisition_of(small, phantom(12, 2))
     counts = 4 * np.random.default_rng(2).poisson(expected)
     reconstruction = OsemReconstruction(acquisition, subsets=5)
@@ -125,7 +125,7 @@ def test_dose_fraction_scales_back(small: ParallelProjector) -> None:
     np.testing.assert_array_equal(full, quarter)  # powers of two are exact in float32
 
 
-def test_more_subsets_go_further_in_one_pass(small: ParallelProjector) -> None:
+def test_more_subsets_go_further_in_one_pass(small):
     activity = phantom(12, 2)
     acquisition, expected = acquisition_of(small, activity)
     errors = [
@@ -136,7 +136,7 @@ def test_more_subsets_go_further_in_one_pass(small: ParallelProjector) -> None:
 
 
 @pytest.mark.parametrize("background", [0.0, 0.5])
-def test_empty_bins_and_little_data_stay_finite(small: ParallelProjector, background: float) -> None:
+def test_empty_bins_and_little_data_stay_finite(small, background):
     acquisition, expected = acquisition_of(small, phantom(12, 2), background=background)
     counts = np.zeros(expected.shape, dtype=np.int64)
     counts[0, 5, 0] = 1  # fewer events than the background expects
@@ -145,14 +145,14 @@ def test_empty_bins_and_little_data_stay_finite(small: ParallelProjector, backgr
     assert image.min() >= 0
 
 
-def test_outside_the_field_of_view_is_zero(small: ParallelProjector) -> None:
+def test_outside_the_field_of_view_is_zero(small):
     acquisition, expected = acquisition_of(small, phantom(12, 2))
     image = osem(expected, acquisition, iterations=1, subsets=2)  # type: ignore[arg-type]
     assert image[0, 0].max() == 0  # the corner lies outside the inscribed circle
     assert image[6, 6].min() > 0
 
 
-def test_refuses_what_does_not_fit(small: ParallelProjector) -> None:
+def test_refuses_what_does_not_fit(small):
     acquisition, expected = acquisition_of(small, phantom(12, 2))
     with pytest.raises(InputError, match="subsets must divide the number of angles, 10, got 3"):
         osem(expected, acquisition, subsets=3)  # type: ignore[arg-type]

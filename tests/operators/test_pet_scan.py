@@ -32,7 +32,7 @@ def scan(*fractions: float, seed: int = 0, counts: float = 2e7, settings: ScanSe
     )
 
 
-def test_every_dose_in_units_of_activity() -> None:
+def test_every_dose_in_units_of_activity():
     scans = scan(0.1, 0.5)
     assert set(scans.images) == {STANDARD_DOSE, 0.5, 0.1}
     for image in scans.images.values():
@@ -44,7 +44,7 @@ def test_every_dose_in_units_of_activity() -> None:
     assert scans.recorded_counts == pytest.approx(2e7, abs=5 * np.sqrt(2e7))
 
 
-def test_noise_follows_the_square_root_of_the_dose() -> None:
+def test_noise_follows_the_square_root_of_the_dose():
     reference = scan(counts=2e10).images[STANDARD_DOSE]
     images = scan(0.25, 0.0625).images
     inside = head() > 0
@@ -54,7 +54,7 @@ def test_noise_follows_the_square_root_of_the_dose() -> None:
     assert noise[0.0625] / noise[0.25] == pytest.approx(2.0, rel=0.15)
 
 
-def test_low_dose_shares_the_standard_doses_events() -> None:
+def test_low_dose_shares_the_standard_doses_events():
     reference = scan(counts=2e10).images[STANDARD_DOSE]
     images = scan(0.25).images
     other = scan(seed=1).images[STANDARD_DOSE]
@@ -68,7 +68,7 @@ def test_low_dose_shares_the_standard_doses_events() -> None:
     assert abs(np.corrcoef(separate, low)[0, 1]) < 0.2
 
 
-def test_same_seed_same_bytes_and_doses_do_not_depend_on_each_other() -> None:
+def test_same_seed_same_bytes_and_doses_do_not_depend_on_each_other():
     first, again, alone = scan(0.5, 0.1), scan(0.5, 0.1), scan(0.1)
     for dose, image in first.images.items():
         assert image.tobytes() == again.images[dose].tobytes()
@@ -76,7 +76,7 @@ def test_same_seed_same_bytes_and_doses_do_not_depend_on_each_other() -> None:
     assert first.images[0.1].tobytes() != scan(0.1, seed=1).images[0.1].tobytes()
 
 
-def test_counts_per_line_integral_is_another_name_of_the_total() -> None:
+def test_counts_per_line_integral_is_another_name_of_the_total():
     activity = head()
     mu = np.zeros_like(activity)
     settings = ScanSettings(angles=24, subsets=6, scatter_fraction=0.0, randoms_fraction=0.0)
@@ -95,7 +95,7 @@ def test_counts_per_line_integral_is_another_name_of_the_total() -> None:
     assert 0.8 * seen < scans.recorded_counts < seen
 
 
-def test_refuses() -> None:
+def test_refuses():
     activity = head()
     mu = np.zeros_like(activity)
     common = {"dose_fractions": (0.5,), "settings": SETTINGS, "seed": 0}

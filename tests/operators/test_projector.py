@@ -23,7 +23,7 @@ def disk(pixels: int, radius: float) -> np.ndarray:
     return inside.reshape(pixels, 8, pixels, 8).mean(axis=(1, 3)).astype(np.float32)
 
 
-def test_each_angle_sees_the_whole_pixel() -> None:
+def test_each_angle_sees_the_whole_pixel():
     pixels, angles = 20, 9
     matrix = system_matrix(pixels, angles)
     per_angle = np.asarray(
@@ -39,7 +39,7 @@ def test_each_angle_sees_the_whole_pixel() -> None:
 
 
 @pytest.mark.parametrize("angle_index", [0, 1, 3, 4, 7])
-def test_weights_are_shared_areas(angle_index: int) -> None:
+def test_weights_are_shared_areas(angle_index):
     pixels, angles = 12, 8
     x_index, y_index = 8, 4
     row = system_matrix(pixels, angles)[:, x_index * pixels + y_index].toarray().reshape(angles, pixels)
@@ -53,7 +53,7 @@ def test_weights_are_shared_areas(angle_index: int) -> None:
     np.testing.assert_allclose(row[angle_index], counts / 1e6, atol=2e-3)
 
 
-def test_disk_by_hand() -> None:
+def test_disk_by_hand():
     geometry = ProjectionGeometry(pixels=65, slices=2, pixel_mm=2.0, angles=12, fwhm_mm=0.0)
     image = np.stack([disk(65, 20.0), 3 * disk(65, 20.0)], axis=-1)
     rays = ParallelProjector(geometry).forward(image)
@@ -71,7 +71,7 @@ def test_disk_by_hand() -> None:
     np.testing.assert_allclose(rays[..., 1], 3 * rays[..., 0], rtol=1e-5)
 
 
-def test_against_scikit_image_radon() -> None:
+def test_against_scikit_image_radon():
     from skimage.data import shepp_logan_phantom
     from skimage.transform import radon, resize
 
@@ -90,7 +90,7 @@ def test_against_scikit_image_radon() -> None:
     assert difference.mean() < 0.002 * theirs.max()
 
 
-def test_blur_of_the_bins_is_the_blur_of_the_image() -> None:
+def test_blur_of_the_bins_is_the_blur_of_the_image():
     image = np.zeros((64, 64, 9), dtype=np.float32)
     image[24:44, 20:36, 3:6] = 1.0
     image[30:34, 26:30, 4] = 4.0
@@ -107,7 +107,7 @@ def test_blur_of_the_bins_is_the_blur_of_the_image() -> None:
     np.testing.assert_allclose(projector.forward(image), expected, atol=0.026 * expected.max())
 
 
-def test_width_of_a_point() -> None:
+def test_width_of_a_point():
     geometry = ProjectionGeometry(pixels=65, slices=31, pixel_mm=1.0, slice_mm=1.0, angles=4, fwhm_mm=8.0)
     point = np.zeros((65, 65, 31), dtype=np.float32)
     point[32, 32, 15] = 1.0
@@ -121,7 +121,7 @@ def test_width_of_a_point() -> None:
     assert 2 * half == pytest.approx(8.0, abs=0.2)  # linear interpolation between samples 1 mm apart
 
 
-def test_blur_matrix() -> None:
+def test_blur_matrix():
     matrix = gaussian_blur_matrix(40, fwhm=6.0).toarray()
     np.testing.assert_array_equal(matrix, matrix.T)
     np.testing.assert_allclose(matrix[15:25].sum(axis=1), 1.0, atol=1e-6)  # float32
@@ -132,13 +132,13 @@ def test_blur_matrix() -> None:
     np.testing.assert_array_equal(gaussian_blur_matrix(5, fwhm=0.0).toarray(), np.eye(5))
 
 
-def test_blur_wider_than_the_axis() -> None:
+def test_blur_wider_than_the_axis():
     matrix = gaussian_blur_matrix(3, fwhm=50.0).toarray()
     assert matrix.shape == (3, 3)
     assert np.all(matrix > 0)
 
 
-def test_subset_is_every_nth_angle() -> None:
+def test_subset_is_every_nth_angle():
     projector = ParallelProjector(ProjectionGeometry(pixels=16, slices=2, angles=12))
     image = np.random.default_rng(0).random((16, 16, 2)).astype(np.float32)
     part = projector.subset(1, 4)
@@ -146,7 +146,7 @@ def test_subset_is_every_nth_angle() -> None:
     np.testing.assert_array_equal(part.forward(image), projector.forward(image)[1::4])
 
 
-def test_wrong_shapes_and_ranges() -> None:
+def test_wrong_shapes_and_ranges():
     projector = ParallelProjector(ProjectionGeometry(pixels=8, slices=2, angles=6))
     with pytest.raises(InputError, match=r"image must have shape \(8, 8, 2\), got \(8, 8, 3\)"):
         projector.forward(np.zeros((8, 8, 3), dtype=np.float32))

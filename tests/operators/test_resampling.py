@@ -44,7 +44,7 @@ def slowly(vector: np.ndarray, scale: int, sigma: float) -> np.ndarray:
     ("size", "scale", "sigma"),
     [(24, 4, 2.0), (24, 4, 0.3), (8, 4, 5.0), (9, 3, 1.0), (7, 1, 1.5), (4, 4, 20.0), (10, 2, 1.0)],
 )
-def test_matrix_does_what_a_loop_does(size: int, scale: int, sigma: float) -> None:
+def test_matrix_does_what_a_loop_does(size, scale, sigma):
     vector = np.random.default_rng(1).standard_normal(size)
     matrix = subsampling_matrix(size, scale=scale, sigma=sigma)
     # float32 weights: relative error 6e-8 each, of values up to about 3.
@@ -53,13 +53,13 @@ def test_matrix_does_what_a_loop_does(size: int, scale: int, sigma: float) -> No
 
 
 @pytest.mark.parametrize("sigma", [1.0, 1.5, 2.25])
-def test_odd_scale_is_scipys_smoothing_at_the_centers(sigma: float) -> None:
+def test_odd_scale_is_scipys_smoothing_at_the_centers(sigma):
     vector = np.random.default_rng(2).standard_normal(45)
     smooth = gaussian_filter1d(vector, sigma, mode="reflect", radius=int(4 * sigma))
     np.testing.assert_allclose(subsampling_matrix(45, scale=3, sigma=sigma) @ vector, smooth[1::3], atol=1e-6)
 
 
-def test_low_resolution_pixels_lie_at_the_centers_of_their_blocks() -> None:
+def test_low_resolution_pixels_lie_at_the_centers_of_their_blocks():
     ramp = np.arange(64, dtype=np.float32)
     reduced = subsampling_matrix(64, scale=4, sigma=2.0) @ ramp
     # A symmetric kernel keeps a ramp; two blocks from the ends no mirrored sample is met (reach 8).
@@ -67,7 +67,7 @@ def test_low_resolution_pixels_lie_at_the_centers_of_their_blocks() -> None:
 
 
 @pytest.mark.parametrize("method", ["bicubic", "lanczos"])
-def test_enlarged_again_nothing_is_shifted(method: str) -> None:
+def test_enlarged_again_nothing_is_shifted(method):
     ramp = np.tile(np.arange(0, 256, 2, dtype=np.uint8)[:, None, None], (1, 64, 3))  # 2 levels a pixel
     for image in (ramp, ramp.swapaxes(0, 1)):
         again = enlarge(GaussianSubsampling().picture(image), scale=4, method=method)
@@ -78,14 +78,14 @@ def test_enlarged_again_nothing_is_shifted(method: str) -> None:
         assert abs(difference).max() <= 1
 
 
-def test_tensor_agrees_with_torchs_enlargement_in_place() -> None:
+def test_tensor_agrees_with_torchs_enlargement_in_place():
     ramp = torch.arange(64.0).repeat(1, 3, 64, 1)
     reduced = GaussianSubsampling()(ramp)
     again = torch.nn.functional.interpolate(reduced, scale_factor=4, mode="bilinear", align_corners=False)
     torch.testing.assert_close(again[..., 12:-12], ramp[..., 12:-12], atol=1e-4, rtol=0)
 
 
-def test_picture_is_reduced_channel_by_channel_and_rounded() -> None:
+def test_picture_is_reduced_channel_by_channel_and_rounded():
     image = picture(16, 24)
     rows, columns = (subsampling_matrix(size, scale=4, sigma=2.0).toarray() for size in (16, 24))
     exact = np.stack([rows @ image[..., channel] @ columns.T for channel in range(3)], axis=-1)
@@ -95,12 +95,12 @@ def test_picture_is_reduced_channel_by_channel_and_rounded() -> None:
     assert np.abs(reduced - exact).max() <= 0.5 + 1e-4
 
 
-def test_white_stays_white_and_black_black() -> None:
+def test_white_stays_white_and_black_black():
     for level in (0, 255):
         assert (GaussianSubsampling().picture(np.full((8, 8, 3), level, np.uint8)) == level).all()
 
 
-def test_strips_with_a_halo_are_the_whole_bit_for_bit() -> None:
+def test_strips_with_a_halo_are_the_whole_bit_for_bit():
     image = picture(96, 40)
     operator = GaussianSubsampling(scale=4, sigma=2.0)
     whole, halo = operator.picture(image), operator.halo
@@ -112,7 +112,7 @@ def test_strips_with_a_halo_are_the_whole_bit_for_bit() -> None:
     np.testing.assert_array_equal(np.concatenate(strips), whole)
 
 
-def test_bicubic_is_that_of_torch() -> None:
+def test_bicubic_is_that_of_torch():
     image = 64 + picture(12, 15) // 2  # Pillow limits to the range after either axis; this stays in it
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     # With antialias torch takes the kernel of Pillow (a = -0.5).
@@ -122,7 +122,7 @@ def test_bicubic_is_that_of_torch() -> None:
     assert np.abs(difference).max() < 0.5 * 1.27 + 0.5 + 0.01
 
 
-def test_lanczos_is_three_lobes_of_the_windowed_sinc() -> None:
+def test_lanczos_is_three_lobes_of_the_windowed_sinc():
     image = np.zeros((15, 1, 3), np.uint8)
     image[7] = 200
     enlarged = enlarge(image, scale=4, method="lanczos")[:, 2, 0]
@@ -132,7 +132,7 @@ def test_lanczos_is_three_lobes_of_the_windowed_sinc() -> None:
     assert np.abs(enlarged - np.clip(200 * expected, 0, 255)).max() < 2.5
 
 
-def test_wrong_input_is_refused() -> None:
+def test_wrong_input_is_refused():
     with pytest.raises(InputError, match="multiple of the scale 4, got 10"):
         GaussianSubsampling().picture(picture(8, 10))
     for scale in (0, -4):

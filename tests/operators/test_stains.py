@@ -22,24 +22,24 @@ def batch(count: int = 3) -> torch.Tensor:
     return torch.from_numpy(np.moveaxis(images, -1, 1).astype(np.float32) / 255)
 
 
-def test_colors_are_those_of_scikit_image() -> None:
+def test_colors_are_those_of_scikit_image():
     np.testing.assert_array_equal(stain_colors(), rgb_from_hed)
     np.testing.assert_allclose(np.linalg.inv(stain_colors()), hed_from_rgb, rtol=1e-12)
 
 
-def test_optical_density_by_hand() -> None:
+def test_optical_density_by_hand():
     levels = np.array([255, 128, 25, 1, 0], np.uint8)
     expected = [0, 0.29933, 1.00860, 2.40654, 2.40654]  # log10(255 / level), 0 counted as 1
     np.testing.assert_allclose(optical_density(levels), expected, atol=1e-5)
 
 
-def test_jitter_of_nothing_changes_nothing() -> None:
+def test_jitter_of_nothing_changes_nothing():
     images = batch()
     same = stain_jitter(images, scale=torch.ones(3, 3), shift=torch.zeros(3, 3))
     torch.testing.assert_close(same, images, atol=2e-6, rtol=0)  # float32 logarithm and back
 
 
-def test_jitter_is_separation_change_and_combination() -> None:
+def test_jitter_is_separation_change_and_combination():
     images = batch()
     scale = torch.tensor([[1.2, 0.8, 1.0], [0.7, 1.0, 1.3], [1.0, 1.1, 0.9]])
     shift = torch.tensor([[0.02, 0.0, 0.0], [0.0, 0.03, 0.01], [-0.02, 0.01, 0.0]])
@@ -53,7 +53,7 @@ def test_jitter_is_separation_change_and_combination() -> None:
         np.testing.assert_allclose(changed[index], expected, atol=1e-5)
 
 
-def test_more_of_a_stain_is_more_of_that_stain() -> None:
+def test_more_of_a_stain_is_more_of_that_stain():
     image = torch.tensor([0.6, 0.4, 0.7]).reshape(1, 3, 1, 1)
     for stain in range(3):
         shift = torch.zeros(1, 3)
@@ -63,7 +63,7 @@ def test_more_of_a_stain_is_more_of_that_stain() -> None:
         np.testing.assert_allclose(more[0, :, 0, 0], expected, atol=1e-6)
 
 
-def test_black_and_white_stay_in_range() -> None:
+def test_black_and_white_stay_in_range():
     images = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).repeat(1, 3, 2, 2)
     changed = stain_jitter(images, scale=torch.full((2, 3), 1.5), shift=torch.full((2, 3), -0.2))
     assert changed.isfinite().all()
@@ -71,7 +71,7 @@ def test_black_and_white_stay_in_range() -> None:
     assert changed.max() <= 1
 
 
-def test_wrong_input_is_refused() -> None:
+def test_wrong_input_is_refused():
     with pytest.raises(InputError, match=r"images must be \(B, 3, H, W\), got \(3, 4, 4\)"):
         stain_jitter(torch.ones(3, 4, 4), scale=torch.ones(1, 3), shift=torch.ones(1, 3))
     with pytest.raises(InputError, match="shapes must be equal"):

@@ -31,7 +31,7 @@ def noisy(image: np.ndarray, sigma: float = 0.2, seed: int = 0) -> np.ndarray:
     return (image + sigma * noise).astype(np.float32)
 
 
-def test_gaussian_of_a_point_is_the_gaussian_in_mm() -> None:
+def test_gaussian_of_a_point_is_the_gaussian_in_mm():
     point = np.zeros((25, 25, 25))
     point[12, 12, 12] = 1
     smooth = gaussian_filter(point, fwhm_mm=8.0, voxel_size_mm=(2.0, 2.0, 4.0))
@@ -43,26 +43,26 @@ def test_gaussian_of_a_point_is_the_gaussian_in_mm() -> None:
     np.testing.assert_allclose(smooth, expected, rtol=2e-4, atol=2e-6)
 
 
-def test_gaussian_of_width_zero_changes_nothing() -> None:
+def test_gaussian_of_width_zero_changes_nothing():
     image = noisy(phantom())
     np.testing.assert_array_equal(gaussian_filter(image, fwhm_mm=0.0, voxel_size_mm=(2, 2, 3)), image)
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.1])
-def test_noise_is_estimated_beside_edges_and_a_ramp(sigma: float) -> None:
+def test_noise_is_estimated_beside_edges_and_a_ramp(sigma):
     image = phantom()
     image += np.linspace(0, 1, 40, dtype=np.float32)[:, None, None] * (image > 0)
     # Median absolute deviation over some 3,000 correlated voxels: about 3 %; edges add as much.
     assert estimate_noise(noisy(image, sigma)) == pytest.approx(sigma, rel=0.12)
 
 
-def test_noise_of_a_constant_is_zero() -> None:
+def test_noise_of_a_constant_is_zero():
     assert estimate_noise(np.full((5, 5, 2), 3.0)) == 0
     assert estimate_noise(np.zeros((5, 5, 2))) == 0
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_non_local_means_is_scikit_images_with_a_decay_in_units_of_noise(dimensions: int) -> None:
+def test_non_local_means_is_scikit_images_with_a_decay_in_units_of_noise(dimensions):
     degraded = noisy(phantom())
     options = {"patch_size": 3, "patch_distance": 2, "h": 1.5 * estimate_noise(degraded), "fast_mode": True}
     if dimensions == 3:
@@ -74,7 +74,7 @@ def test_non_local_means_is_scikit_images_with_a_decay_in_units_of_noise(dimensi
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_non_local_means_gains_on_a_phantom(dimensions: int) -> None:
+def test_non_local_means_gains_on_a_phantom(dimensions):
     target = phantom()
     degraded = noisy(target)
     clean = non_local_means(degraded, strength=1.0, dimensions=dimensions, patch_size=3, patch_distance=4)
@@ -84,7 +84,7 @@ def test_non_local_means_gains_on_a_phantom(dimensions: int) -> None:
     assert gain > 5  # averaging four voxels alike would give 6 dB
 
 
-def test_non_local_means_scales_with_the_image() -> None:
+def test_non_local_means_scales_with_the_image():
     degraded = noisy(phantom())
     options = {"strength": 1.0, "patch_size": 3, "patch_distance": 3}
     scaled = non_local_means(degraded * np.float32(1024), **options) / np.float32(1024)
@@ -92,21 +92,21 @@ def test_non_local_means_scales_with_the_image() -> None:
     np.testing.assert_allclose(scaled, non_local_means(degraded, **options), rtol=1e-4, atol=1e-5)
 
 
-def test_slices_alone_do_not_see_their_neighbors() -> None:
+def test_slices_alone_do_not_see_their_neighbors():
     degraded = noisy(phantom())
     permuted = non_local_means(degraded[:, :, ::-1], strength=1.0)[:, :, ::-1]
     # The noise estimate is one for the volume and a median, whatever the order.
     np.testing.assert_array_equal(permuted, non_local_means(degraded, strength=1.0))
 
 
-def test_image_without_noise_comes_back() -> None:
+def test_image_without_noise_comes_back():
     image = np.ones((8, 8, 2), dtype=np.float32)
     clean = non_local_means(image, strength=1.0)
     np.testing.assert_array_equal(clean, image)
     assert clean is not image
 
 
-def test_tuning_finds_the_best_mean_over_pairs() -> None:
+def test_tuning_finds_the_best_mean_over_pairs():
     pairs = [
         ValidationPair(np.zeros((2, 2, 2)), np.full((2, 2, 2), value), data_range=1.0) for value in (0.1, 0.3)
     ]
@@ -117,7 +117,7 @@ def test_tuning_finds_the_best_mean_over_pairs() -> None:
     assert tuning.mean_psnr == pytest.approx(expected)
 
 
-def test_tuning_a_filter_prefers_the_width_that_fits_the_noise() -> None:
+def test_tuning_a_filter_prefers_the_width_that_fits_the_noise():
     target = phantom()
     widths = [0.0, 3.0, 30.0]
 
@@ -131,7 +131,7 @@ def test_tuning_a_filter_prefers_the_width_that_fits_the_noise() -> None:
     assert best(0.5) == 3.0
 
 
-def test_bad_input_is_refused() -> None:
+def test_bad_input_is_refused():
     image = phantom()
     bad = image.copy()
     bad[0, 0, 0] = np.nan

@@ -55,7 +55,7 @@ FIVE_DELAYS = MdmeProtocol(
         (FIVE_DELAYS, "magnitude"),
     ],
 )
-def test_exact_without_noise(protocol: MdmeProtocol, component: str) -> None:
+def test_exact_without_noise(protocol, component):
     truth = tissue()
     channels = signals(truth, protocol)
     if component == "magnitude":
@@ -68,7 +68,7 @@ def test_exact_without_noise(protocol: MdmeProtocol, component: str) -> None:
         np.testing.assert_allclose(fitted, expected, rtol=2e-6, err_msg=name)
 
 
-def test_smooth_b1_that_a_quadratic_holds_is_exact_too() -> None:
+def test_smooth_b1_that_a_quadratic_holds_is_exact_too():
     truth = tissue()
     maps = fit_relaxometry(signals(truth), protocol=PROTOCOL, b1_sigma_voxels=4.0)
     for name, expected in truth.items():
@@ -92,7 +92,7 @@ def least_squares_fit(data: np.ndarray, start: list[float], free_b1: bool) -> np
 
 
 @pytest.mark.parametrize("sigma", [0.0, 4.0])
-def test_noisy_fits_are_those_of_scipy(sigma: float) -> None:
+def test_noisy_fits_are_those_of_scipy(sigma):
     truth = tissue(1)
     noise = 0.01 * rng.generator(1, "noise").standard_normal((8, *SHAPE))
     channels = signals(truth) + noise
@@ -118,7 +118,7 @@ def uniform(t1: float, t2: float, pd: float, sigma: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("t1", "t2", "pd"), [(850.0, 70.0, 0.7), (1400.0, 95.0, 0.82)])
-def test_bias_and_spread_are_those_of_the_cramer_rao_bound(t1: float, t2: float, pd: float) -> None:
+def test_bias_and_spread_are_those_of_the_cramer_rao_bound(t1, t2, pd):
     sigma = 0.005
     channels = uniform(t1, t2, pd, sigma)
     voxelwise = fit_relaxometry(channels, protocol=PROTOCOL, b1_sigma_voxels=0)
@@ -146,7 +146,7 @@ def test_bias_and_spread_are_those_of_the_cramer_rao_bound(t1: float, t2: float,
     assert abs(smooth.b1 - 0.95).max() < 0.005
 
 
-def test_magnitude_of_noisy_data_is_nearly_as_good() -> None:
+def test_magnitude_of_noisy_data_is_nearly_as_good():
     channels = uniform(1000.0, 80.0, 0.8, 0.005)
     signed = fit_relaxometry(channels, protocol=PROTOCOL)
     magnitude = fit_relaxometry(np.abs(channels), protocol=PROTOCOL, component="magnitude")
@@ -155,7 +155,7 @@ def test_magnitude_of_noisy_data_is_nearly_as_good() -> None:
         np.testing.assert_allclose(getattr(magnitude, name), getattr(signed, name), rtol=1e-4)
 
 
-def test_outside_the_mask_and_without_signal_maps_are_zero() -> None:
+def test_outside_the_mask_and_without_signal_maps_are_zero():
     truth = tissue()
     channels = signals(truth).astype(np.float32)
     channels[:, :5] = 0
@@ -171,7 +171,7 @@ def test_outside_the_mask_and_without_signal_maps_are_zero() -> None:
     assert not synthesize(maps, CONTRASTS["t2_flair"])[~fitted].any()
 
 
-def test_noise_stays_within_the_bounds() -> None:
+def test_noise_stays_within_the_bounds():
     channels = rng.generator(0, "air").standard_normal((8, 30, 30))
     maps = fit_relaxometry(channels, protocol=PROTOCOL)
     for values, bounds in ((maps.t1_ms, T1_RANGE_MS), (maps.t2_ms, T2_RANGE_MS), (maps.b1, B1_RANGE)):
@@ -180,7 +180,7 @@ def test_noise_stays_within_the_bounds() -> None:
     assert (maps.pd >= 0).all()
 
 
-def test_scale_and_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scale_and_chunks_do_not_matter(monkeypatch):
     channels = signals(tissue()) + 0.01 * rng.generator(0, "noise").standard_normal((8, *SHAPE))
     maps = fit_relaxometry(channels, protocol=PROTOCOL)
     monkeypatch.setattr("medrestore.solvers.relaxometry.CHUNK_VOXELS", 100)
@@ -191,7 +191,7 @@ def test_scale_and_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
         np.testing.assert_allclose(getattr(scaled, name), getattr(maps, name), rtol=1e-4)
 
 
-def test_synthetic_images_are_the_signal_equations() -> None:
+def test_synthetic_images_are_the_signal_equations():
     truth = tissue()
     maps = QuantitativeMaps(**{name: values.astype(np.float32) for name, values in truth.items()})
     for sequence in CONTRASTS.values():
@@ -239,19 +239,19 @@ def test_synthetic_images_are_the_signal_equations() -> None:
         ),
     ],
 )
-def test_refusals(change: dict[str, object], message: str) -> None:
+def test_refusals(change, message):
     arguments = {"channels": np.ones((8, 4, 4)), "protocol": PROTOCOL, **change}
     with pytest.raises(InputError, match=message):
         fit_relaxometry(arguments.pop("channels"), **arguments)  # type: ignore[arg-type]
 
 
-def test_maps_must_be_of_one_shape() -> None:
+def test_maps_must_be_of_one_shape():
     one, other = np.ones((2, 2), dtype=np.float32), np.ones((2, 3), dtype=np.float32)
     with pytest.raises(InputError, match=r"shapes must be equal, got t1_ms \(2, 2\), t2_ms \(2, 3\)"):
         QuantitativeMaps(one, other, one, one)
 
 
-def test_a_list_of_voxels_is_fitted_without_smoothing() -> None:
+def test_a_list_of_voxels_is_fitted_without_smoothing():
     channels = mdme_signal(np.array([700.0, 2000.0]), 90.0, 1.0, protocol=PROTOCOL, b1=1.05)
     maps = fit_relaxometry(channels, protocol=PROTOCOL, b1_sigma_voxels=0)
     np.testing.assert_allclose(maps.t1_ms, [700, 2000], rtol=2e-6)  # as above

@@ -22,7 +22,7 @@ def field() -> np.ndarray:
     return 1.1 - 0.2 * x**2 - 0.15 * y**2 - 0.1 * z**2 + 0.05 * x * y + 0.03 * z
 
 
-def test_quadratic_fields_come_back_to_the_edge() -> None:
+def test_quadratic_fields_come_back_to_the_edge():
     inside = ball()
     truth = field()[inside]
     smooth = smooth_transmit_field(truth, np.ones_like(truth), inside=inside, sigma_voxels=(4, 4, 2))
@@ -30,7 +30,7 @@ def test_quadratic_fields_come_back_to_the_edge() -> None:
     np.testing.assert_allclose(smooth, truth, atol=1e-9)
 
 
-def test_gaussian_follows_what_no_quadratic_holds() -> None:
+def test_gaussian_follows_what_no_quadratic_holds():
     inside = np.ones(SHAPE, dtype=bool)
     x = np.arange(SHAPE[0])
     wave = np.broadcast_to(1 + 0.1 * np.sin(2 * np.pi * x / 24)[:, None, None], SHAPE)
@@ -41,7 +41,7 @@ def test_gaussian_follows_what_no_quadratic_holds() -> None:
     np.testing.assert_allclose(smooth[6:18], wave[6:18], atol=0.1 * 0.04)
 
 
-def test_noise_is_averaged_by_weight() -> None:
+def test_noise_is_averaged_by_weight():
     inside = ball()
     truth = field()[inside]
     random = rng.generator(0, "noise")
@@ -54,7 +54,7 @@ def test_noise_is_averaged_by_weight() -> None:
     assert np.sqrt(np.mean((smooth - truth) ** 2)) < 0.002
 
 
-def test_outliers_of_one_sign_do_not_shift_the_field() -> None:
+def test_outliers_of_one_sign_do_not_shift_the_field():
     inside = ball()
     truth = field()[inside]
     random = rng.generator(0, "outliers")
@@ -66,7 +66,7 @@ def test_outliers_of_one_sign_do_not_shift_the_field() -> None:
     assert abs(np.mean(smooth - truth)) < 0.003
 
 
-def test_voxels_without_weight_get_a_value_and_give_none() -> None:
+def test_voxels_without_weight_get_a_value_and_give_none():
     inside = ball()
     truth = field()[inside]
     values, weight = truth.copy(), np.ones_like(truth)
@@ -78,7 +78,7 @@ def test_voxels_without_weight_get_a_value_and_give_none() -> None:
     np.testing.assert_array_equal(nothing, 1)
 
 
-def test_one_slice_and_single_voxels() -> None:
+def test_one_slice_and_single_voxels():
     inside = np.zeros((6, 7, 1), dtype=bool)
     inside[1:4, 2:6] = True
     values = np.full(12, 0.9)
@@ -90,6 +90,6 @@ def test_one_slice_and_single_voxels() -> None:
     np.testing.assert_allclose(smooth, 1.2, atol=1e-6)
 
 
-def test_refuses_other_numbers_of_values() -> None:
+def test_refuses_other_numbers_of_values():
     with pytest.raises(InputError, match=r"must be equal, got b1 \(3,\), weight \(3,\), voxels \(4,\)"):
         smooth_transmit_field(np.ones(3), np.ones(3), inside=np.ones((2, 2), bool), sigma_voxels=(1, 1))

@@ -113,7 +113,7 @@ def folder(plan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestFrozenStudy:
-    def test_holds_the_files_of_the_layout_alone(self, folder: Path) -> None:
+    def test_holds_the_files_of_the_layout_alone(self, folder):
         images = {f"public/images/{name}.nii" for name in open_study(folder).key["image_id"]}
         others = {"public/protocol.json"} | {
             f"private/{name}"
@@ -121,7 +121,7 @@ class TestFrozenStudy:
         }
         assert set(states(folder)) == images | others
 
-    def test_every_image_is_read_and_every_reading_has_an_image(self, folder: Path) -> None:
+    def test_every_image_is_read_and_every_reading_has_an_image(self, folder):
         study = open_study(folder)
         assert len(study.key) == 4 * 3 + 2  # four cases of the study in three arms, two in one arm
         assert Counter(study.key["phase"]) == {"reading": 12, "training": 1, "qualification": 1}
@@ -131,11 +131,11 @@ class TestFrozenStudy:
             assert (rows["phase"] == "reading").sum() == 12 + 1  # and one duplicate: a tenth of 12
             assert (rows["phase"] == "qualification").sum() == 2  # attempts
 
-    def test_truth_of_all_phases(self, folder: Path) -> None:
+    def test_truth_of_all_phases(self, folder):
         wanted = {f"hospitalmercy{number:02}_ses-1": number % 2 for number in range(6)}
         assert open_study(folder).truth == wanted
 
-    def test_design_says_what_was_frozen_by_what(self, folder: Path, plan: Path) -> None:
+    def test_design_says_what_was_frozen_by_what(self, folder, plan):
         study = open_study(folder)
         design, private = study.design, folder / "private"
         assert design["format"] == 1
@@ -154,7 +154,7 @@ class TestFrozenStudy:
         served = json.loads((folder / "public" / "protocol.json").read_text(encoding="utf-8"))
         assert served == json.loads(json.dumps(study.protocol.as_dict())) | {"study_id": design["study_id"]}
 
-    def test_secrets_are_closed(self, folder: Path) -> None:
+    def test_secrets_are_closed(self, folder):
         private = folder / "private"
         assert private.stat().st_mode & 0o777 == 0o700
         assert (private / "tokens.csv").stat().st_mode & 0o777 == 0o600
@@ -163,9 +163,7 @@ class TestFrozenStudy:
         assert tokens["token"].nunique() == 3
         assert tokens["token"].map(len).min() >= 43  # 32 bytes
 
-    def test_names_follow_from_the_salt_and_not_from_the_plan(
-        self, plan: Path, folder: Path, tmp_path: Path
-    ) -> None:
+    def test_names_follow_from_the_salt_and_not_from_the_plan(self, plan, folder, tmp_path):
         first, second = open_study(folder), make(plan, tmp_path / "again")
         for name in ("plan_sha256", "truth_sha256"):
             assert first.design[name] == second.design[name]
@@ -175,16 +173,14 @@ class TestFrozenStudy:
         # The images themselves are the same.
         assert list(first.key["sha256_served"]) == list(second.key["sha256_served"])
 
-    def test_same_salt_same_bytes_whatever_the_workers(
-        self, plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_same_salt_same_bytes_whatever_the_workers(self, plan, tmp_path, monkeypatch):
         monkeypatch.setattr(create.secrets, "token_hex", lambda count: "5a" * count)
         for workers in (1, 2):
             make(plan, tmp_path / str(workers), workers=workers)
         for name in ("private/key.csv", "private/reading_list.csv", "public/protocol.json"):
             assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
-    def test_own_questions_with_many_options(self, tmp_path: Path) -> None:
+    def test_own_questions_with_many_options(self, tmp_path):
         """Numbers become texts in JSON, where 10 comes before 2: the checksum must hold when read back."""
         options = {number: f"level {number}" for number in range(1, 12)}
         question = {"name": "level", "text": "Level", "type": "choice", "options": options}
@@ -195,14 +191,14 @@ class TestFrozenStudy:
         assert study.design["truth_sha256"] == ""
         assert not (study.private / "truth.csv").exists()
 
-    def test_refuses_no_workers(self, plan: Path, tmp_path: Path) -> None:
+    def test_refuses_no_workers(self, plan, tmp_path):
         with pytest.raises(InputError, match=r"workers must be in \[1, 1024\], got 0"):
             make(plan, tmp_path / "study", workers=0)
 
 
 class TestOneImageForSeveral:
     @pytest.mark.parametrize("other", [(ARMS[1], 0), (ARMS[0], 1)], ids=["two arms", "two cases"])
-    def test_copy_is_refused_until_it_is_mended(self, tmp_path: Path, other: tuple[str, int]) -> None:
+    def test_copy_is_refused_until_it_is_mended(self, tmp_path, other):
         plan = write_plan(tmp_path)
         names = [f"hospitalmercy{number:02}_ses-1_restored.nii.gz" for number in range(4)]
         first, second = (tmp_path / "scanroom7" / arm / names[case] for arm, case in ((ARMS[0], 0), other))
@@ -214,7 +210,7 @@ class TestOneImageForSeveral:
         write_source(second, seed=99, noise=0.3)
         assert make(plan, tmp_path / "study").truth
 
-    def test_folder_that_looks_like_a_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_folder_that_looks_like_a_home(self, tmp_path, monkeypatch):
         plan = write_plan(tmp_path)
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
@@ -224,7 +220,7 @@ class TestOneImageForSeveral:
 
 
 class TestCalledAgain:
-    def test_frozen_study_is_returned_untouched(self, plan: Path, folder: Path) -> None:
+    def test_frozen_study_is_returned_untouched(self, plan, folder):
         before = states(folder)
         again = make(plan, folder)
         assert again.design == open_study(folder).design
@@ -241,14 +237,14 @@ class TestCalledAgain:
             ),
         ],
     )
-    def test_another_plan_is_refused(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    def test_another_plan_is_refused(self, tmp_path, changes, message):
         make(write_plan(tmp_path), tmp_path / "study")
         before = states(tmp_path / "study")
         with pytest.raises(InputError, match=f"study: holds another study: {message} changed"):
             make(write_plan(tmp_path, **changes), tmp_path / "study")
         assert states(tmp_path / "study") == before
 
-    def test_changed_truth_and_images_are_refused(self, tmp_path: Path) -> None:
+    def test_changed_truth_and_images_are_refused(self, tmp_path):
         plan = write_plan(tmp_path)
         make(plan, tmp_path / "study")
         truth = (tmp_path / "truth.csv").read_text()
@@ -263,13 +259,13 @@ class TestCalledAgain:
         with pytest.raises(InputError, match="holds another study: the list of images changed"):
             make(plan, tmp_path / "study")
 
-    def test_other_files_are_refused(self, plan: Path, tmp_path: Path) -> None:
+    def test_other_files_are_refused(self, plan, tmp_path):
         (tmp_path / "thesis.txt").write_text("mine")
         with pytest.raises(InputError, match="holds other files and no study"):
             make(plan, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
-    def test_tampered_study_is_refused(self, tmp_path: Path) -> None:
+    def test_tampered_study_is_refused(self, tmp_path):
         plan = write_plan(tmp_path)
         make(plan, tmp_path / "study")
         path = tmp_path / "study" / "private" / "key.csv"
@@ -297,12 +293,12 @@ class TestInterrupted:
                 make(plan, tmp_path / "study")
         return plan, tmp_path / "study"
 
-    def test_is_no_study_yet(self, stopped: tuple[Path, Path]) -> None:
+    def test_is_no_study_yet(self, stopped):
         with pytest.raises(InputError, match="is no study"):
             open_study(stopped[1])
         assert stopped[1].joinpath("private").stat().st_mode & 0o777 == 0o700
 
-    def test_goes_on_where_it_stopped(self, stopped: tuple[Path, Path]) -> None:
+    def test_goes_on_where_it_stopped(self, stopped):
         plan, folder = stopped
         salt = json.loads((folder / "private" / "creation.json").read_text())["salt"]
         images = states(folder / "public" / "images")
@@ -316,14 +312,14 @@ class TestInterrupted:
             *("design.json", "key.csv", "plan.yaml", "reading_list.csv", "tokens.csv", "truth.csv")
         ]
 
-    def test_refuses_to_go_on_with_another_plan(self, stopped: tuple[Path, Path], tmp_path: Path) -> None:
+    def test_refuses_to_go_on_with_another_plan(self, stopped, tmp_path):
         changed = write_plan(tmp_path, seed=6)
         with pytest.raises(
             InputError, match=r"study: holds another study, of which images are made \(the plan changed\)"
         ):
             make(changed, stopped[1])
 
-    def test_a_refused_plan_is_mended(self, tmp_path: Path) -> None:
+    def test_a_refused_plan_is_mended(self, tmp_path):
         path = write_plan(tmp_path)
         bad = sorted((tmp_path / "scanroom7" / ARMS[1]).iterdir())[2]
         whole = bad.read_bytes()
@@ -342,7 +338,7 @@ class TestInterrupted:
         assert not set(made) & set(after)
         assert len(study.key) == 9
 
-    def test_a_refused_plan_goes_on_when_its_image_is_mended(self, tmp_path: Path) -> None:
+    def test_a_refused_plan_goes_on_when_its_image_is_mended(self, tmp_path):
         path = write_plan(tmp_path)
         bad = sorted((tmp_path / "scanroom7" / ARMS[1]).iterdir())[2]
         whole = bad.read_bytes()
@@ -355,7 +351,7 @@ class TestInterrupted:
         after = states(tmp_path / "study" / "public" / "images")
         assert {name: after[name] for name in made} == made
 
-    def test_stopped_between_tables_and_seal(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_stopped_between_tables_and_seal(self, tmp_path, monkeypatch):
         plan = write_plan(tmp_path)
         with monkeypatch.context() as patch:
             patch.setattr(create, "_write_tokens", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -367,7 +363,7 @@ class TestInterrupted:
         assert (tmp_path / "study" / "private" / "key.csv").read_bytes() == key
         assert states(tmp_path / "study" / "public" / "images") == images
 
-    def test_nothing_half_written_or_foreign_is_served(self, stopped: tuple[Path, Path]) -> None:
+    def test_nothing_half_written_or_foreign_is_served(self, stopped):
         plan, folder = stopped
         for name in ("public/.partial-7-protocol.json", "private/.partial-7-key.csv"):
             (folder / name).write_text("half")
@@ -379,7 +375,7 @@ class TestInterrupted:
         assert not list(folder.rglob(".partial-*"))
 
     @pytest.mark.slow
-    def test_killed_again_and_again(self, tmp_path: Path) -> None:
+    def test_killed_again_and_again(self, tmp_path):
         """SIGKILL at random moments: in the end the study is the one that an undisturbed call makes."""
         plan = write_plan(tmp_path, cases=40, shape=(64, 64, 40))
         random = np.random.default_rng(0)
@@ -471,7 +467,7 @@ def secret_words(folder: Path, plan: Path) -> set[str]:
 class TestNothingIsTold:
     """Every byte, name, size and time that leaves the study."""
 
-    def test_search_finds_what_is_there(self, tmp_path: Path) -> None:
+    def test_search_finds_what_is_there(self, tmp_path):
         (tmp_path / "gz").mkdir()
         hidden = {
             "plain": b"..axolotlgan..",
@@ -487,7 +483,7 @@ class TestNothingIsTold:
         places = {line.split(":")[0] for line in findings(tmp_path, {"axolotlgan"})}
         assert places == {str(tmp_path / name) for name in hidden}
 
-    def test_sources_hold_it(self, plan: Path) -> None:
+    def test_sources_hold_it(self, plan):
         """The search would find what headers hold, had it been carried over."""
         path = next((plan.parent / "scanroom7" / ARMS[2]).iterdir())
         (plan.parent / "unpacked").mkdir()
@@ -495,16 +491,16 @@ class TestNothingIsTold:
         found = findings(plan.parent / "unpacked", set(SECRETS))
         assert all(any(f"holds {word}" in line for line in found) for word in SECRETS)
 
-    def test_public_folder(self, folder: Path, plan: Path) -> None:
+    def test_public_folder(self, folder, plan):
         assert findings(folder / "public", secret_words(folder, plan)) == []
 
-    def test_handout(self, folder: Path, plan: Path, tmp_path: Path) -> None:
+    def test_handout(self, folder, plan, tmp_path):
         write_handout(folder, reader="reader_1", output=tmp_path / "handout", progress=False)
         words = secret_words(folder, plan) | set(open_study(folder).key["image_id"])
         assert findings(tmp_path / "handout", words) == []
 
     @pytest.mark.parametrize("handed_out", [False, True])
-    def test_sizes_and_times_are_equal(self, folder: Path, tmp_path: Path, handed_out: bool) -> None:
+    def test_sizes_and_times_are_equal(self, folder, tmp_path, handed_out):
         place = folder / "public"
         if handed_out:
             place = tmp_path / "handout"
@@ -516,15 +512,13 @@ class TestNothingIsTold:
         assert {path.stat().st_mode for path in images} == {images[0].stat().st_mode}
         assert {path.stat().st_nlink for path in images} == {1}
 
-    def test_headers_of_a_case_are_equal(self, folder: Path) -> None:
+    def test_headers_of_a_case_are_equal(self, folder):
         study = open_study(folder)
         for _, rows in study.key.groupby("case"):
             headers = {study.image_path(name).read_bytes()[:352] for name in rows["image_id"]}
             assert len(headers) == 1
 
-    def test_order_of_names_and_readings_is_no_arm(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_order_of_names_and_readings_is_no_arm(self, tmp_path, monkeypatch):
         """Ranks of the arms by name and by place in a session, against what chance gives."""
         salts = iter(f"{number:064x}" for number in range(10**6))
         monkeypatch.setattr(create.secrets, "token_hex", lambda count: next(salts))

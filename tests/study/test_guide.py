@@ -43,7 +43,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_plan_is_accepted_as_it_stands(place: Path) -> None:
+def test_plan_is_accepted_as_it_stands(place):
     (place / "plan.yaml").write_text(YAML[0], encoding="utf-8")
     plan = read_plan(place / "plan.yaml")
     assert plan.entry["cases"] == [f"sub-00{number}_ses-01" for number in range(52, 58)]
@@ -53,7 +53,7 @@ def test_plan_is_accepted_as_it_stands(place: Path) -> None:
 
 
 @pytest.mark.parametrize("line", re.findall(r"^# (\w+: \{.*?\})", YAML[0], re.MULTILINE))
-def test_what_is_commented_out_is_accepted_too(line: str, place: Path) -> None:
+def test_what_is_commented_out_is_accepted_too(line, place):
     key = line.partition(":")[0]
     plan = re.sub(rf"^{key}: .*$", line, YAML[0], flags=re.MULTILINE)
     plan = plan if f"\n{line}" in plan else f"{plan}\n{line}\n"
@@ -69,26 +69,26 @@ def test_what_is_commented_out_is_accepted_too(line: str, place: Path) -> None:
     assert read_plan(place / "plan.yaml").entry[key] is not None
 
 
-def test_all_keys_and_metrics_of_a_plan_are_explained() -> None:
+def test_all_keys_and_metrics_of_a_plan_are_explained():
     commented = {line.partition(":")[0] for line in re.findall(r"^# (\w+:)", YAML[0], re.MULTILINE)}
     assert set(yaml.safe_load(YAML[0])) | commented == set(KEYS)
     assert [metric for metric in MEASURES if f"`{metric}`" not in GUIDE] == []
 
 
-def test_own_questions_are_accepted() -> None:
+def test_own_questions_are_accepted():
     protocol = Protocol.load(yaml.safe_load(YAML[1]), where="guide")
     answers = protocol.check_answers({"nodule": True, "place": [1, 2, 3], "confidence": 3})
     assert answers["score"] == 6  # three levels each way
     assert [name for name in TYPES if f"`{name}`" not in GUIDE] == []
 
 
-def test_presets_are_those_of_the_package() -> None:
+def test_presets_are_those_of_the_package():
     presets = {path.stem for path in (ROOT / "medrestore" / "study" / "planning" / "presets").glob("*.yaml")}
     assert set(re.findall(r"^\| `(\w+)`(?: \(2D\))? \|", GUIDE, re.MULTILINE)) >= presets
     assert len(presets) == 3
 
 
-def test_keys_are_those_of_the_page() -> None:
+def test_keys_are_those_of_the_page():
     script = (ROOT / "medrestore" / "study" / "page" / "keyboard.js").read_text(encoding="utf-8")
     listed = re.search(r"KEYS = \[(.*?)\n\];", script, re.DOTALL)
     assert listed is not None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -26,7 +24,7 @@ def names_below(folder: Path) -> list[str]:
 
 
 class TestFiles:
-    def test_sessions_in_reading_order(self, study: Study, tmp_path: Path) -> None:
+    def test_sessions_in_reading_order(self, study, tmp_path):
         readings = study.reading_list[study.reading_list["reader"] == "reader_1"]
         assert hand_out(study, tmp_path / "out") == len(readings) == 3 * 4 + 1
         wanted = {
@@ -37,13 +35,13 @@ class TestFiles:
         for name, image_id in wanted.items():
             assert sha256_file(tmp_path / "out" / name) == sha256_file(study.image_path(image_id))
 
-    def test_each_reader_has_names_and_an_order_of_its_own(self, study: Study, tmp_path: Path) -> None:
+    def test_each_reader_has_names_and_an_order_of_its_own(self, study, tmp_path):
         hand_out(study, tmp_path / "1")
         hand_out(study, tmp_path / "2", "reader_2")
         first, second = (pd.read_csv(tmp_path / name / "reads.csv") for name in "12")
         assert not set(first["read_id"]) & set(second["read_id"])
 
-    def test_practice_comes_first(self, make_study: Callable[..., Study], tmp_path: Path) -> None:
+    def test_practice_comes_first(self, make_study, tmp_path):
         study = make_study(tmp_path / "study", training=2, qualification=3, attempts=2)
         assert hand_out(study, tmp_path / "out") == 2 + 3 + 13
         files = pd.read_csv(tmp_path / "out" / "reads.csv")["file"]
@@ -59,20 +57,20 @@ class TestFiles:
         text = (tmp_path / "out" / "README.txt").read_text()
         assert "Begin with session-0: 5 images to practice" in text
 
-    def test_copies_not_links(self, study: Study, tmp_path: Path) -> None:
+    def test_copies_not_links(self, study, tmp_path):
         hand_out(study, tmp_path / "out")
         images = list((tmp_path / "out").rglob("*.nii"))
         assert len({path.stat().st_ino for path in images}) == len(images) == 13
         assert {path.stat().st_nlink for path in images} == {1}
         assert not any(path.is_symlink() for path in images)
 
-    def test_nothing_but_the_handout_is_left(self, study: Study, tmp_path: Path) -> None:
+    def test_nothing_but_the_handout_is_left(self, study, tmp_path):
         hand_out(study, tmp_path / "out")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "study"]
 
 
 class TestTable:
-    def test_columns_are_what_is_asked(self, study: Study, tmp_path: Path) -> None:
+    def test_columns_are_what_is_asked(self, study, tmp_path):
         hand_out(study, tmp_path / "out")
         table = pd.read_csv(tmp_path / "out" / "reads.csv", dtype=str)
         asked = ["frontal", "parietal", "positive", "confidence", "quality", "artifact"]
@@ -83,9 +81,7 @@ class TestTable:
         order = order.sort_values(["session", "position"])
         assert list(table["read_id"]) == list(order["read_id"])
 
-    def test_filled_in_it_is_imported(
-        self, study: Study, good_answers: dict[str, Any], tmp_path: Path
-    ) -> None:
+    def test_filled_in_it_is_imported(self, study, good_answers, tmp_path):
         hand_out(study, tmp_path / "out")
         table = pd.read_csv(tmp_path / "out" / "reads.csv", dtype=str)
         for name, value in good_answers.items():
@@ -99,7 +95,7 @@ class TestTable:
 
 
 class TestReadme:
-    def test_says_what_is_asked_in_words(self, study: Study, tmp_path: Path) -> None:
+    def test_says_what_is_asked_in_words(self, study, tmp_path):
         hand_out(study, tmp_path / "out")
         text = (tmp_path / "out" / "README.txt").read_text(encoding="utf-8")
         for part in (
@@ -117,7 +113,7 @@ class TestReadme:
             assert derived not in text
         assert max(map(len, text.splitlines())) <= 110
 
-    def test_says_how_long_to_wait(self, make_study: Callable[..., Study], tmp_path: Path) -> None:
+    def test_says_how_long_to_wait(self, make_study, tmp_path):
         study = make_study(tmp_path / "study", washout_days=14)
         hand_out(study, tmp_path / "out")
         text = " ".join((tmp_path / "out" / "README.txt").read_text().split())
@@ -125,19 +121,17 @@ class TestReadme:
 
 
 class TestRefusals:
-    def test_unknown_reader(self, study: Study, tmp_path: Path) -> None:
+    def test_unknown_reader(self, study, tmp_path):
         with pytest.raises(InputError, match="reader must be one of 'reader_1', 'reader_2', got 'reader_3'"):
             hand_out(study, tmp_path / "out", "reader_3")
         assert not (tmp_path / "out").exists()
 
-    def test_model_reader(self, make_study: Callable[..., Study], tmp_path: Path) -> None:
+    def test_model_reader(self, make_study, tmp_path):
         study = make_study(tmp_path / "study", readers={"reader_1": "human", "network_1": "model"})
         with pytest.raises(InputError, match="reader 'network_1' is a model"):
             hand_out(study, tmp_path / "out", "network_1")
 
-    def test_folder_that_is_there(
-        self, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_folder_that_is_there(self, study, tmp_path, monkeypatch):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / ".DS_Store").write_bytes(b"")
         monkeypatch.chdir(tmp_path / "out")
@@ -145,7 +139,7 @@ class TestRefusals:
         assert {"README.txt", "reads.csv"} < set(names_below(tmp_path / "out"))
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "study"]
 
-    def test_folder_with_files(self, study: Study, tmp_path: Path) -> None:
+    def test_folder_with_files(self, study, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "reads.csv").write_text("filled in for hours")
         with pytest.raises(InputError, match="holds other files and no handout; nothing is overwritten"):
@@ -156,7 +150,7 @@ class TestRefusals:
         ("fault", "message"),
         [("flipped bit", "is not the image that was frozen"), ("missing", "is missing")],
     )
-    def test_damaged_image(self, study: Study, tmp_path: Path, fault: str, message: str) -> None:
+    def test_damaged_image(self, study, tmp_path, fault, message):
         image = study.image_path(str(study.reading_list["image_id"][0]))
         content = bytearray(image.read_bytes())
         content[-1] ^= 1

@@ -25,7 +25,7 @@ def in_fresh_process(code: str) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_telemetry_is_off_even_where_mlflow_was_imported_before() -> None:
+def test_telemetry_is_off_even_where_mlflow_was_imported_before():
     code = (
         "import mlflow; from mlflow.telemetry import get_telemetry_client as client\n"
         "before = client(); import medrestore; print(before is not None, client() is not None)"
@@ -34,9 +34,7 @@ def test_telemetry_is_off_even_where_mlflow_was_imported_before() -> None:
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "true"), ("false", "false")])
-def test_telemetry_is_the_users_choice_and_off_without_one(
-    monkeypatch: pytest.MonkeyPatch, given: str | None, expected: str
-) -> None:
+def test_telemetry_is_the_users_choice_and_off_without_one(monkeypatch, given, expected):
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "to be put back")
     if given is None:
         monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
@@ -46,14 +44,14 @@ def test_telemetry_is_the_users_choice_and_off_without_one(
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == expected
 
 
-def test_evaluation_imports_no_mlflow() -> None:
+def test_evaluation_imports_no_mlflow():
     modules = ", ".join(
         f"medrestore.domains.{name}.evaluation.evaluate" for name in ("amyloid_pet", "multicontrast_mri")
     )
     assert in_fresh_process(f"import sys, {modules}; print('mlflow' in sys.modules)") == "False"
 
 
-def test_flatten_names_by_dots_and_cuts_folders() -> None:
+def test_flatten_names_by_dots_and_cuts_folders():
     config = {
         "network#channels": [1, 2],
         "paths": {"cohort": Path("/data/somebody/cohort"), "many": ["/a/b", "relative/c"]},
@@ -72,9 +70,7 @@ def test_flatten_names_by_dots_and_cuts_folders() -> None:
     }
 
 
-def test_anonymous_text_blanks_home_and_present_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_anonymous_text_blanks_home_and_present_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/srv/people/somebody")
     monkeypatch.chdir(tmp_path)
     text = (
@@ -83,13 +79,13 @@ def test_anonymous_text_blanks_home_and_present_folder(
     assert anonymous_text(text) == f"a: ~/x\nb: ./y\nc: ~/z\nd: /data/x\ne: {tmp_path}-other"
 
 
-def test_anonymous_text_does_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_anonymous_text_does_without_a_home(monkeypatch, tmp_path):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no HOME, no entry of this user
     monkeypatch.chdir(tmp_path)
     assert anonymous_text(f"{tmp_path}/y /home/somebody/x ~") == "./y ~/x ~"
 
 
-def test_environment_says_nothing_about_who_or_where(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_says_nothing_about_who_or_where(monkeypatch):
     import platform
 
     values = describe_environment().values()
@@ -98,7 +94,7 @@ def test_environment_says_nothing_about_who_or_where(monkeypatch: pytest.MonkeyP
     assert describe_environment()["python"] == platform.python_version()
 
 
-def test_git_commit_is_that_of_this_checkout() -> None:
+def test_git_commit_is_that_of_this_checkout():
     root = Path(__file__).parents[2]
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     head = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -107,6 +103,6 @@ def test_git_commit_is_that_of_this_checkout() -> None:
     assert str(git_commit()).removesuffix("-dirty") == head.stdout.strip()
 
 
-def test_git_commit_is_none_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_commit_is_none_without_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert git_commit() is None

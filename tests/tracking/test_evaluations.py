@@ -66,7 +66,7 @@ def evaluation_of(
     )
 
 
-def test_methods_are_nested_runs_with_metrics_of_the_same_names(tmp_path: Path, tracking_uri: str) -> None:
+def test_methods_are_nested_runs_with_metrics_of_the_same_names(tmp_path, tracking_uri):
     evaluation = make_evaluation(tmp_path / "evaluation")
     run_id = log_evaluation(evaluation, experiment="nested", tracking_uri=tracking_uri)
     client = open_client(tracking_uri)
@@ -89,14 +89,14 @@ def test_methods_are_nested_runs_with_metrics_of_the_same_names(tmp_path: Path, 
     assert files == {"tables.md", "per_subject.csv", "figure.png"}
 
 
-def test_an_evaluation_is_recorded_once(tmp_path: Path, tracking_uri: str) -> None:
+def test_an_evaluation_is_recorded_once(tmp_path, tracking_uri):
     evaluation = make_evaluation(tmp_path / "evaluation")
     first = log_evaluation(evaluation, experiment="once", tracking_uri=tracking_uri)
     assert log_evaluation(evaluation, experiment="once", tracking_uri=tracking_uri) == first
     assert len(set(compare("once", tracking_uri=tracking_uri)["evaluation"])) == 1
 
 
-def test_the_tables_come_back_from_mlflow_alone(tmp_path: Path, tracking_uri: str) -> None:
+def test_the_tables_come_back_from_mlflow_alone(tmp_path, tracking_uri):
     evaluation = make_evaluation(tmp_path / "evaluation")
     run_id = log_evaluation(evaluation, experiment="tables", tracking_uri=tracking_uri)
     table = compare("tables", tracking_uri=tracking_uri)
@@ -108,7 +108,7 @@ def test_the_tables_come_back_from_mlflow_alone(tmp_path: Path, tracking_uri: st
     assert "+3.00 (+3.00, +3.00)" in text
 
 
-def test_tables_of_contrasts_and_groups_come_back_too(tmp_path: Path, tracking_uri: str) -> None:
+def test_tables_of_contrasts_and_groups_come_back_too(tmp_path, tracking_uri):
     rows = [
         {
             "subject_id": f"s{subject}",
@@ -145,7 +145,7 @@ def test_tables_of_contrasts_and_groups_come_back_too(tmp_path: Path, tracking_u
     assert "### PSNR (dB): control and patient apart" in text
 
 
-def test_an_evaluation_of_tiles_is_compared_as_any(tmp_path: Path, tracking_uri: str) -> None:
+def test_an_evaluation_of_tiles_is_compared_as_any(tmp_path, tracking_uri):
     rows = [
         {
             "subject_id": f"P{patient}",
@@ -176,7 +176,7 @@ def test_an_evaluation_of_tiles_is_compared_as_any(tmp_path: Path, tracking_uri:
     assert "### Nuclei and stains" in text and "SRGAN_SQE - SRGAN_E" in text
 
 
-def test_the_latest_evaluation_comes_first(tmp_path: Path, tracking_uri: str) -> None:
+def test_the_latest_evaluation_comes_first(tmp_path, tracking_uri):
     ids = [
         log_evaluation(
             make_evaluation(tmp_path / f"{shift}", shift=shift), experiment="two", tracking_uri=tracking_uri
@@ -190,9 +190,7 @@ def test_the_latest_evaluation_comes_first(tmp_path: Path, tracking_uri: str) ->
     assert render(table).count("### Paired differences") == 2
 
 
-def test_a_record_that_fails_is_marked_and_left_out(
-    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_that_fails_is_marked_and_left_out(tmp_path, tracking_uri, monkeypatch):
     from medrestore.tracking import evaluations as module
 
     evaluation = make_evaluation(tmp_path / "evaluation")
@@ -215,7 +213,7 @@ def test_a_record_that_fails_is_marked_and_left_out(
     assert not compare("failing", tracking_uri=tracking_uri).empty
 
 
-def test_a_mistaken_name_is_named(tmp_path: Path, tracking_uri: str) -> None:
+def test_a_mistaken_name_is_named(tmp_path, tracking_uri):
     with pytest.raises(InputError, match=r"has no experiment 'wrong'; it has .*Default"):
         compare("wrong", tracking_uri=tracking_uri)
     with pytest.raises(InputError, match="there is no such store"):

@@ -71,7 +71,7 @@ SENT = [
 ]
 
 
-def test_records_are_sent_in_order_points_together_and_the_folder_is_gone(tmp_path: Path) -> None:
+def test_records_are_sent_in_order_points_together_and_the_folder_is_gone(tmp_path):
     outbox, store = filled(tmp_path), Store()
     assert len(outbox) == 6
     assert outbox.send(store, "run") == 6
@@ -83,7 +83,7 @@ def test_records_are_sent_in_order_points_together_and_the_folder_is_gone(tmp_pa
 
 
 @pytest.mark.parametrize("sent", range(len(SENT)))
-def test_a_store_that_fails_at_any_place_gets_every_record_once(tmp_path: Path, sent: int) -> None:
+def test_a_store_that_fails_at_any_place_gets_every_record_once(tmp_path, sent):
     store = Store()
     outbox = filled(tmp_path)
 
@@ -101,7 +101,7 @@ def test_a_store_that_fails_at_any_place_gets_every_record_once(tmp_path: Path, 
     assert store.got == SENT
 
 
-def test_half_a_line_of_a_killed_process_is_cut_off(tmp_path: Path) -> None:
+def test_half_a_line_of_a_killed_process_is_cut_off(tmp_path):
     outbox, store = filled(tmp_path), Store()
     entries = tmp_path / UNSENT / "entries.jsonl"
     whole = entries.read_bytes()
@@ -113,7 +113,7 @@ def test_half_a_line_of_a_killed_process_is_cut_off(tmp_path: Path) -> None:
     assert store.got == [*SENT, (["resumed"],)]
 
 
-def test_a_run_folder_that_was_moved_sends_its_files(tmp_path: Path) -> None:
+def test_a_run_folder_that_was_moved_sends_its_files(tmp_path):
     filled(tmp_path / "scratch")
     (tmp_path / "scratch").rename(tmp_path / "project")
     store = Store()
@@ -121,7 +121,7 @@ def test_a_run_folder_that_was_moved_sends_its_files(tmp_path: Path) -> None:
     assert store.got == SENT
 
 
-def test_what_a_store_will_never_take_is_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_store_will_never_take_is_put_aside(tmp_path, caplog):
     outbox, store = Outbox(tmp_path), Store()
     for step in (1, 2, 3):
         outbox.add_points([("loss", 1.0, 5, step)])
@@ -148,7 +148,7 @@ def test_what_a_store_will_never_take_is_put_aside(tmp_path: Path, caplog: pytes
         "RESOURCE_DOES_NOT_EXIST",
     ],
 )
-def test_what_may_be_taken_later_is_not_put_aside(tmp_path: Path, code: str) -> None:
+def test_what_may_be_taken_later_is_not_put_aside(tmp_path, code):
     from mlflow.exceptions import RestException
 
     outbox, store = Outbox(tmp_path), Store()
@@ -159,7 +159,7 @@ def test_what_may_be_taken_later_is_not_put_aside(tmp_path: Path, code: str) -> 
     assert len(outbox) == 1
 
 
-def test_weights_that_a_proxy_finds_too_large_do_not_hold_up_the_end(tmp_path: Path) -> None:
+def test_weights_that_a_proxy_finds_too_large_do_not_hold_up_the_end(tmp_path):
     import requests
 
     answer = requests.Response()
@@ -173,9 +173,7 @@ def test_weights_that_a_proxy_finds_too_large_do_not_hold_up_the_end(tmp_path: P
     assert store.got == [("FINISHED", 7)]
 
 
-def test_a_full_disk_holds_records_until_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_holds_records_until_there_is_room(tmp_path, monkeypatch):
     outbox, store = Outbox(tmp_path), Store()
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
@@ -186,7 +184,7 @@ def test_a_full_disk_holds_records_until_there_is_room(
     assert store.got == [([("loss", 1), ("loss", 2)],)]
 
 
-def test_long_runs_are_sent_in_batches(tmp_path: Path) -> None:
+def test_long_runs_are_sent_in_batches(tmp_path):
     outbox, store = Outbox(tmp_path), Store()
     for step in range(1000):
         outbox.add_points([("a", 1.0, 5, step), ("b", 1.0, 5, step)])
@@ -211,7 +209,7 @@ def test_long_runs_are_sent_in_batches(tmp_path: Path) -> None:
         b'{"end": "GONE", "time": 7}',
     ],
 )
-def test_a_damaged_line_is_put_aside_and_the_others_are_sent(tmp_path: Path, line: bytes) -> None:
+def test_a_damaged_line_is_put_aside_and_the_others_are_sent(tmp_path, line):
     filled(tmp_path)
     entries = tmp_path / UNSENT / "entries.jsonl"
     entries.write_bytes(line + b"\n" + entries.read_bytes())
@@ -224,7 +222,7 @@ def test_a_damaged_line_is_put_aside_and_the_others_are_sent(tmp_path: Path, lin
 
 
 @pytest.mark.parametrize("sent", ["", "half", "-5", "13", "99999999"])
-def test_a_damaged_position_sends_all_again(tmp_path: Path, sent: str) -> None:
+def test_a_damaged_position_sends_all_again(tmp_path, sent):
     filled(tmp_path)
     (tmp_path / UNSENT / "sent").write_text(sent)
     outbox, store = Outbox(tmp_path), Store()
@@ -232,7 +230,7 @@ def test_a_damaged_position_sends_all_again(tmp_path: Path, sent: str) -> None:
     assert store.got == SENT
 
 
-def test_a_run_that_was_deleted_keeps_its_records(tmp_path: Path) -> None:
+def test_a_run_that_was_deleted_keeps_its_records(tmp_path):
     from mlflow.exceptions import MlflowException
 
     outbox, store = filled(tmp_path), Store()
@@ -246,7 +244,7 @@ def test_a_run_that_was_deleted_keeps_its_records(tmp_path: Path) -> None:
     assert store.got == SENT
 
 
-def test_a_panel_that_was_refused_is_kept_and_can_be_sent_again(tmp_path: Path) -> None:
+def test_a_panel_that_was_refused_is_kept_and_can_be_sent_again(tmp_path):
     outbox, store = filled(tmp_path), Store()
     take = store.log_artifact
     store.log_artifact = lambda *_: store._take(store.errors.append(error("INVALID_PARAMETER_VALUE")))  # type: ignore[method-assign]
@@ -262,7 +260,7 @@ def test_a_panel_that_was_refused_is_kept_and_can_be_sent_again(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-def test_what_could_be_kept_nowhere_is_told(tmp_path: Path) -> None:
+def test_what_could_be_kept_nowhere_is_told(tmp_path):
     (tmp_path / UNSENT).touch()
     outbox = Outbox(tmp_path)
     outbox.add_tags({"a": "b"})
@@ -270,9 +268,7 @@ def test_what_could_be_kept_nowhere_is_told(tmp_path: Path) -> None:
     assert not outbox.close()
 
 
-def test_a_folder_that_cannot_be_written_is_not_the_stores_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written_is_not_the_stores_fault(tmp_path, monkeypatch):
     outbox = filled(tmp_path)
 
     def refuse(*_: object) -> None:

@@ -23,7 +23,7 @@ def open_study(folder: Path, tracking_uri: str, *, experiment: str = "parents", 
     )
 
 
-def test_trainings_are_nested_in_the_study(tmp_path: Path, tracking_uri: str) -> None:
+def test_trainings_are_nested_in_the_study(tmp_path, tracking_uri):
     with open_study(tmp_path, tracking_uri) as parent:
         training = MLflowRun(
             "parents",
@@ -47,14 +47,14 @@ def test_trainings_are_nested_in_the_study(tmp_path: Path, tracking_uri: str) ->
     assert [item.path for item in client.list_artifacts(parent.run_id)] == ["table.csv"]
 
 
-def test_a_training_of_its_own_has_no_parent(tmp_path: Path, tracking_uri: str) -> None:
+def test_a_training_of_its_own_has_no_parent(tmp_path, tracking_uri):
     training = MLflowRun("parents", "alone", output_dir=tmp_path, tracking_uri=tracking_uri)
     training.start()
     training.finish()
     assert "mlflow.parentRunId" not in open_client(tracking_uri).get_run(training.run_id).data.tags
 
 
-def test_a_study_that_is_called_again_continues_its_run(tmp_path: Path, tracking_uri: str) -> None:
+def test_a_study_that_is_called_again_continues_its_run(tmp_path, tracking_uri):
     with open_study(tmp_path, tracking_uri) as first:
         pass
     with open_study(tmp_path, tracking_uri, seeds=5) as second:
@@ -65,17 +65,13 @@ def test_a_study_that_is_called_again_continues_its_run(tmp_path: Path, tracking
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_a_study_that_ends_badly_says_so(
-    tmp_path: Path, tracking_uri: str, error: type[BaseException], status: str
-) -> None:
+def test_a_study_that_ends_badly_says_so(tmp_path, tracking_uri, error, status):
     with pytest.raises(error), open_study(tmp_path, tracking_uri) as parent:
         raise error
     assert open_client(tracking_uri).get_run(parent.run_id).info.status == status
 
 
-def test_a_run_that_the_store_does_not_hold_is_begun_anew(
-    tmp_path: Path, tracking_uri: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_that_the_store_does_not_hold_is_begun_anew(tmp_path, tracking_uri, caplog):
     (tmp_path / RUN_FILE).write_text('{"run_id": "0123456789abcdef0123456789abcdef"}')
     with caplog.at_level(logging.WARNING), open_study(tmp_path, tracking_uri) as parent:
         pass
@@ -83,9 +79,7 @@ def test_a_run_that_the_store_does_not_hold_is_begun_anew(
     assert parent.run_id in (tmp_path / RUN_FILE).read_text()
 
 
-def test_a_study_whose_store_is_lost_keeps_its_record_and_completes_it(
-    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_whose_store_is_lost_keeps_its_record_and_completes_it(tmp_path, tracking_uri, monkeypatch):
     from mlflow.exceptions import MlflowException
 
     def refuse(*_: Any, **__: Any) -> None:

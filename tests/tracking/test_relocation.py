@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,9 +32,7 @@ def copy_without_artifacts(old: Path, new: Path) -> None:
 
 
 @pytest.mark.parametrize("bring", [shutil.copytree, shutil.move, copy_without_artifacts])
-def test_a_run_is_continued_where_its_folder_is_now(
-    recorded: Path, tmp_path: Path, bring: Callable[..., object]
-) -> None:
+def test_a_run_is_continued_where_its_folder_is_now(recorded, tmp_path, bring):
     shutil.copytree(recorded, tmp_path / "old")
     follow_moved_store(tmp_path / "old" / "mlflow.db")
     bring(tmp_path / "old", tmp_path / "project" / "new")
@@ -59,7 +56,7 @@ def test_a_run_is_continued_where_its_folder_is_now(
         assert {name: (old / name).read_bytes() for name in files(old)} == before
 
 
-def test_a_new_run_of_a_moved_store_lies_beside_it(recorded: Path, tmp_path: Path) -> None:
+def test_a_new_run_of_a_moved_store_lies_beside_it(recorded, tmp_path):
     """As runs of a demo do that share the store of its folder."""
     shutil.copytree(recorded, tmp_path / "demo")
     run = MLflowRun(
@@ -74,7 +71,7 @@ def test_a_new_run_of_a_moved_store_lies_beside_it(recorded: Path, tmp_path: Pat
     assert place == f"{(tmp_path / 'demo' / 'mlartifacts').as_uri()}/{run.run_id}/artifacts"
 
 
-def test_places_that_somebody_else_has_chosen_stay(tmp_path: Path) -> None:
+def test_places_that_somebody_else_has_chosen_stay(tmp_path):
     uri = default_tracking_uri(tmp_path)
     client = open_client(uri)
     chosen = {
@@ -90,14 +87,14 @@ def test_places_that_somebody_else_has_chosen_stay(tmp_path: Path) -> None:
         assert client.get_experiment_by_name(name).artifact_location == place
 
 
-def test_a_link_to_the_folder_is_no_move(recorded: Path, tmp_path: Path) -> None:
+def test_a_link_to_the_folder_is_no_move(recorded, tmp_path):
     (tmp_path / "link").symlink_to(recorded)
     before = (recorded / "mlflow.db").read_bytes()
     follow_moved_store(tmp_path / "link" / "mlflow.db")
     assert (recorded / "mlflow.db").read_bytes() == before
 
 
-def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_no_store_is_left_alone(tmp_path):
     (tmp_path / "mlflow.db").write_text("no database")
     follow_moved_store(tmp_path / "mlflow.db")
     follow_moved_store(tmp_path / "nothing.db")

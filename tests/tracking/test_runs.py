@@ -52,7 +52,7 @@ def curve(client: Any, run_id: str | None, name: str) -> dict[int, float]:
     return {point.step: point.value for point in points}
 
 
-def test_records_all_that_a_training_is(tmp_path: Path, tracking_uri: str) -> None:
+def test_records_all_that_a_training_is(tmp_path, tracking_uri):
     for name in ("config.yaml", "manifest.csv", "extra.txt"):
         (tmp_path / name).write_text(f"cohort: {Path.home()}/{name}\n")
     run = MLflowRun(
@@ -122,7 +122,7 @@ def draw() -> Any:
     return pyplot.figure(figsize=(1, 1))
 
 
-def test_nothing_identifying_is_recorded(tmp_path: Path, tracking_uri: str) -> None:
+def test_nothing_identifying_is_recorded(tmp_path, tracking_uri):
     import getpass
     import platform
 
@@ -136,9 +136,7 @@ def test_nothing_identifying_is_recorded(tmp_path: Path, tracking_uri: str) -> N
         assert not any(value == secret or (len(secret) > 4 and secret in value) for value in recorded)
 
 
-def test_default_store_and_artifacts_lie_in_the_output_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_store_and_artifacts_lie_in_the_output_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     run = MLflowRun("default", "run", output_dir=tmp_path / "out put")
@@ -151,9 +149,7 @@ def test_default_store_and_artifacts_lie_in_the_output_folder(
 
 
 @pytest.mark.parametrize(("error", "status"), [(RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED")])
-def test_an_exception_ends_the_run_and_is_raised(
-    tmp_path: Path, tracking_uri: str, error: type[BaseException], status: str
-) -> None:
+def test_an_exception_ends_the_run_and_is_raised(tmp_path, tracking_uri, error, status):
     run = MLflowRun("failures", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1)
     trainer = make_trainer(fail_at=3, error=error)
     run.attach(trainer)
@@ -168,7 +164,7 @@ def test_an_exception_ends_the_run_and_is_raised(
     )
 
 
-def test_a_resumed_training_continues_its_run_and_repeats_no_step(tmp_path: Path, tracking_uri: str) -> None:
+def test_a_resumed_training_continues_its_run_and_repeats_no_step(tmp_path, tracking_uri):
     given = {"output_dir": tmp_path, "tracking_uri": tracking_uri, "interval": 1}
     first = MLflowRun("resumed", "run", parameters={"a": 1, "b": 2}, **given)
     trainer = make_trainer(fail_at=6)
@@ -195,9 +191,7 @@ def test_a_resumed_training_continues_its_run_and_repeats_no_step(tmp_path: Path
     assert len(client.search_runs([found.info.experiment_id])) == 1
 
 
-def test_a_training_that_begins_anew_with_other_parameters_is_another_run(
-    tmp_path: Path, tracking_uri: str
-) -> None:
+def test_a_training_that_begins_anew_with_other_parameters_is_another_run(tmp_path, tracking_uri):
     runs = []
     given = {"output_dir": tmp_path, "tracking_uri": tracking_uri, "interval": 1}
     for rate, stop in ((10, 3), (1, 3), (1, 0)):  # refused, mended and interrupted, called again
@@ -215,7 +209,7 @@ def test_a_training_that_begins_anew_with_other_parameters_is_another_run(
     assert set(curve(client, runs[1], "joint/pixel")) == {1, 2, 3, 4}
 
 
-def test_an_engine_that_runs_on_is_recorded_once(tmp_path: Path, tracking_uri: str) -> None:
+def test_an_engine_that_runs_on_is_recorded_once(tmp_path, tracking_uri):
     run = MLflowRun("on", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1)
     trainer = make_trainer()
     run.attach(trainer)
@@ -226,9 +220,7 @@ def test_an_engine_that_runs_on_is_recorded_once(tmp_path: Path, tracking_uri: s
     assert client.get_run(run.run_id).info.status == "FINISHED"
 
 
-def test_only_the_first_process_records(
-    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_first_process_records(tmp_path, tracking_uri, monkeypatch):
     from medrestore.tracking import runs as module
 
     monkeypatch.setattr(module, "get_rank", lambda: 1)
@@ -241,8 +233,8 @@ def test_only_the_first_process_records(
 
 
 def test_what_a_store_does_not_take_is_kept_named_and_sent_by_the_next_call(
-    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+    tmp_path, tracking_uri, monkeypatch, caplog
+):
     run = MLflowRun("kept", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
     run.start()
     with monkeypatch.context() as patch:
@@ -270,9 +262,7 @@ def refuse(*_: Any, **__: Any) -> None:
     raise MlflowException("no connection")
 
 
-def test_a_resumed_run_sends_first_what_the_last_call_could_not(
-    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_sends_first_what_the_last_call_could_not(tmp_path, tracking_uri, monkeypatch):
     first = MLflowRun("resent", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1)
     trainer = make_trainer(fail_at=4)
     first.attach(trainer)
@@ -296,9 +286,7 @@ def test_a_resumed_run_sends_first_what_the_last_call_could_not(
     assert not (tmp_path / UNSENT).exists()
 
 
-def test_a_finished_training_that_is_called_again_completes_its_record(
-    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_training_that_is_called_again_completes_its_record(tmp_path, tracking_uri, monkeypatch):
     from medrestore.engines.trainer import RestorationTrainer, TrainingEvents
 
     class Finished(RestorationTrainer):
@@ -319,9 +307,7 @@ def test_a_finished_training_that_is_called_again_completes_its_record(
     assert not (tmp_path / UNSENT).exists()
 
 
-def test_a_run_that_the_store_does_not_hold_is_replaced_with_a_warning(
-    tmp_path: Path, tracking_uri: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_that_the_store_does_not_hold_is_replaced_with_a_warning(tmp_path, tracking_uri, caplog):
     (tmp_path / RUN_FILE).write_text(json.dumps({"run_id": "0" * 32}))
     run = MLflowRun("replaced", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
     with caplog.at_level(logging.WARNING, logger="medrestore.tracking"):
@@ -331,9 +317,7 @@ def test_a_run_that_the_store_does_not_hold_is_replaced_with_a_warning(
     assert json.loads((tmp_path / RUN_FILE).read_text())["run_id"] == run.run_id != "0" * 32
 
 
-def test_training_goes_on_while_the_store_is_out_of_reach(
-    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_training_goes_on_while_the_store_is_out_of_reach(tmp_path, tracking_uri, monkeypatch, caplog):
     """A call of the store that hangs, and then fails, takes no time of the training."""
 
     def hang(*_: Any, **__: Any) -> None:
@@ -364,7 +348,7 @@ def test_training_goes_on_while_the_store_is_out_of_reach(
     assert client.get_run(run.run_id).info.status == "KILLED"
 
 
-def test_rates_of_networks_that_learn_and_no_curve_twice(tmp_path: Path, tracking_uri: str) -> None:
+def test_rates_of_networks_that_learn_and_no_curve_twice(tmp_path, tracking_uri):
     from medrestore.engines.trainer import RestorationTrainer
 
     run = MLflowRun("rates", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1)
@@ -389,7 +373,7 @@ def test_rates_of_networks_that_learn_and_no_curve_twice(tmp_path: Path, trackin
     }
 
 
-def test_weights_that_a_run_starts_from_are_told_apart(tmp_path: Path, tracking_uri: str) -> None:
+def test_weights_that_a_run_starts_from_are_told_apart(tmp_path, tracking_uri):
     (tmp_path / "model.pt").write_bytes(b"weights")
     run = MLflowRun(
         "inputs",
@@ -407,9 +391,7 @@ def test_weights_that_a_run_starts_from_are_told_apart(tmp_path: Path, tracking_
     }
 
 
-def test_variables_of_mlflow_count_where_nothing_is_given(
-    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_variables_of_mlflow_count_where_nothing_is_given(tmp_path, tracking_uri, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from the environment")
     by_variable = MLflowRun(None, "run", output_dir=tmp_path, default_experiment="default")
@@ -426,9 +408,7 @@ def test_variables_of_mlflow_count_where_nothing_is_given(
     assert (default.experiment, default.tracking_uri) == ("default", f"sqlite:///{tmp_path}/mlflow.db")
 
 
-def test_an_interpreter_that_ends_marks_the_run_killed(
-    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interpreter_that_ends_marks_the_run_killed(tmp_path, tracking_uri, monkeypatch):
     import atexit
 
     at_exit: list[Callable[[], None]] = []
@@ -443,14 +423,14 @@ def test_an_interpreter_that_ends_marks_the_run_killed(
     assert curve(client, run.run_id, "loss") == {1: 1.0}
 
 
-def test_an_output_that_is_no_dictionary_is_refused(tmp_path: Path, tracking_uri: str) -> None:
+def test_an_output_that_is_no_dictionary_is_refused(tmp_path, tracking_uri):
     trainer = Engine(lambda engine, batch: 1.0)
     MLflowRun("refused", "run", output_dir=tmp_path, tracking_uri=tracking_uri, interval=1).attach(trainer)
     with pytest.raises(InputError, match="must be a dictionary of losses by name, got float"):
         trainer.run([0])
 
 
-def test_wrong_settings_are_refused(tmp_path: Path, tracking_uri: str) -> None:
+def test_wrong_settings_are_refused(tmp_path, tracking_uri):
     with pytest.raises(InputError, match="interval must be in"):
         MLflowRun("wrong", "run", output_dir=tmp_path, interval=0)
     with pytest.raises(InputError, match="tracking_uri 'nonsense://x': MLflow cannot open this store"):

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,13 +76,7 @@ def broken() -> Iterator[str]:
     ("kind", "reason"),
     [("gone", "connection refused"), ("hanging", "no answer in time"), ("broken", "error 503")],
 )
-def test_a_server_that_gives_no_answer_is_named_within_seconds(
-    kind: str,
-    reason: str,
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_server_that_gives_no_answer_is_named_within_seconds(kind, reason, request, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     uri = request.getfixturevalue(kind)
     calls: list[Callable[[], object]] = [
@@ -109,7 +102,7 @@ def test_a_server_that_gives_no_answer_is_named_within_seconds(
 @pytest.mark.parametrize(
     "uri", ["sqlite:////proc/nowhere/mlflow.db", "postgresql://me:secret@127.0.0.1:1/runs"]
 )
-def test_a_database_that_cannot_be_opened_is_named_within_seconds(uri: str, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_opened_is_named_within_seconds(uri, tmp_path):
     began = time.monotonic()
     with pytest.raises(RecordingError, match="MLflow cannot open this store") as caught:
         MLflowRun("none", "run", output_dir=tmp_path, tracking_uri=uri).start()
@@ -118,7 +111,7 @@ def test_a_database_that_cannot_be_opened_is_named_within_seconds(uri: str, tmp_
     assert "\n" not in str(caught.value)
 
 
-def test_artifacts_that_cannot_be_written_are_an_error_at_the_start(tmp_path: Path) -> None:
+def test_artifacts_that_cannot_be_written_are_an_error_at_the_start(tmp_path):
     uri = default_tracking_uri(tmp_path)
     client = open_client(uri)
     (tmp_path / "file").touch()  # no folder can be made below a file, whoever asks
@@ -129,9 +122,7 @@ def test_artifacts_that_cannot_be_written_are_an_error_at_the_start(tmp_path: Pa
     assert client.get_run(run.run_id).info.status == "FAILED"
 
 
-def test_a_locked_database_is_waited_for_beside_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_locked_database_is_waited_for_beside_the_training(tmp_path, monkeypatch, caplog):
     import sqlite3
     from contextlib import closing
 
@@ -150,7 +141,7 @@ def test_a_locked_database_is_waited_for_beside_the_training(
     assert len(client.get_metric_history(run.run_id, "loss")) == 1
 
 
-def test_several_folders_are_synced_and_the_bad_ones_named(tmp_path: Path, tracking_uri: str) -> None:
+def test_several_folders_are_synced_and_the_bad_ones_named(tmp_path, tracking_uri):
     run = MLflowRun("several", "run", output_dir=tmp_path / "good", tracking_uri=tracking_uri)
     run.start()
     run.finish()
@@ -174,7 +165,7 @@ def test_several_folders_are_synced_and_the_bad_ones_named(tmp_path: Path, track
     assert f"is of run {'0' * 32}, which {tracking_uri} does not hold" in text
 
 
-def test_a_run_that_was_deleted_is_completed_once_it_is_restored(tmp_path: Path, tracking_uri: str) -> None:
+def test_a_run_that_was_deleted_is_completed_once_it_is_restored(tmp_path, tracking_uri):
     run = MLflowRun("run deleted", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
     run.start()
     run.finish()
@@ -189,7 +180,7 @@ def test_a_run_that_was_deleted_is_completed_once_it_is_restored(tmp_path: Path,
     assert client.get_run(run.run_id).data.tags["late"] == "yes"
 
 
-def test_what_was_refused_is_told_when_it_is_sent_again(tmp_path: Path, tracking_uri: str) -> None:
+def test_what_was_refused_is_told_when_it_is_sent_again(tmp_path, tracking_uri):
     run = MLflowRun("refused", "run", output_dir=tmp_path, tracking_uri=tracking_uri)
     run.start()
     run.finish()
@@ -214,9 +205,7 @@ def test_what_was_refused_is_told_when_it_is_sent_again(tmp_path: Path, tracking
         ("sqlite:///what?/mlflow.db", r"holds a '\?'"),
     ],
 )
-def test_a_store_elsewhere_than_its_address_reads_is_refused(
-    uri: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_elsewhere_than_its_address_reads_is_refused(uri, fault, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for call in (lambda: open_client(uri), lambda: compare("none", tracking_uri=uri)):
         with pytest.raises(InputError, match=f"^tracking_uri '.*': {fault}.*Remedy: "):
@@ -224,9 +213,7 @@ def test_a_store_elsewhere_than_its_address_reads_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_store_in_a_relative_folder_is_found_from_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_in_a_relative_folder_is_found_from_elsewhere(tmp_path, monkeypatch):
     from medrestore.tracking.recording import named_run, remember_run
 
     monkeypatch.chdir(tmp_path)
@@ -237,7 +224,7 @@ def test_a_store_in_a_relative_folder_is_found_from_elsewhere(
     assert named_run(place) == ("a", default_tracking_uri(tmp_path / "db"))
 
 
-def test_names_that_no_experiment_can_have_are_refused(tracking_uri: str) -> None:
+def test_names_that_no_experiment_can_have_are_refused(tracking_uri):
     client = open_client(tracking_uri)
     with pytest.raises(InputError, match=r"takes no such name .* Remedy: use another experiment name"):
         experiment_id(client, "x" * 600, tracking_uri)
@@ -245,7 +232,7 @@ def test_names_that_no_experiment_can_have_are_refused(tracking_uri: str) -> Non
         experiment_id(client, "", tracking_uri)
 
 
-def test_the_cause_of_a_failed_connection_is_told() -> None:
+def test_the_cause_of_a_failed_connection_is_told():
     error = OSError(
         "API request to https://h/api failed with exception HTTPSConnectionPool(host='h', port=1): "
         "Max retries exceeded with url: /api (Caused by SSLError(SSLError(1, '[SSL] wrong version number')))"
@@ -254,9 +241,7 @@ def test_the_cause_of_a_failed_connection_is_told() -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", '{"run_id": null, "tracking_uri": null}'])
-def test_records_of_a_run_that_is_no_longer_named_can_be_done_without(
-    content: str | None, tmp_path: Path
-) -> None:
+def test_records_of_a_run_that_is_no_longer_named_can_be_done_without(content, tmp_path):
     Outbox(tmp_path).add_tags({"late": "yes"})
     if content is not None:
         (tmp_path / "mlflow_run.json").write_text(content)

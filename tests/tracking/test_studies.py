@@ -57,9 +57,7 @@ def children(client: Any, run_id: str) -> list[Any]:
     return list(client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run_id}'"))
 
 
-def test_a_nested_run_for_every_reader_and_arm_with_metrics_of_the_same_names(
-    recorded: str, mixed: tuple[StudyAnalysis, Path], tracking_uri: str
-) -> None:
+def test_a_nested_run_for_every_reader_and_arm_with_metrics_of_the_same_names(recorded, mixed, tracking_uri):
     client = open_client(tracking_uri)
     runs = children(client, recorded)
     cells = {(run.data.tags["reader"], run.data.tags["arm"]): run for run in runs}
@@ -82,9 +80,7 @@ def test_a_nested_run_for_every_reader_and_arm_with_metrics_of_the_same_names(
         assert cells[row["reader"], row["method"]].data.metrics["auc"] == row["estimate"]
 
 
-def test_the_run_holds_plan_checksums_and_means(
-    recorded: str, mixed: tuple[StudyAnalysis, Path], tracking_uri: str
-) -> None:
+def test_the_run_holds_plan_checksums_and_means(recorded, mixed, tracking_uri):
     client = open_client(tracking_uri)
     run, analysis = client.get_run(recorded), mixed[0]
     experiment = client.get_experiment(run.info.experiment_id)
@@ -105,9 +101,7 @@ def test_the_run_holds_plan_checksums_and_means(
     assert run.data.tags["verdict"] == verdict.text
 
 
-def test_what_names_a_case_or_a_folder_is_not_recorded(
-    recorded: str, mixed: tuple[StudyAnalysis, Path], tracking_uri: str, tmp_path: Path
-) -> None:
+def test_what_names_a_case_or_a_folder_is_not_recorded(recorded, mixed, tracking_uri, tmp_path):
     client = open_client(tracking_uri)
     _, folder = mixed
     place = Path(client.download_artifacts(recorded, "", str(tmp_path)))
@@ -124,9 +118,7 @@ def test_what_names_a_case_or_a_folder_is_not_recorded(
         assert b"/data/" not in content, name
 
 
-def test_an_analysis_is_recorded_once_and_another_one_beside_it(
-    recorded: str, mixed: tuple[StudyAnalysis, Path], tracking_uri: str, tmp_path: Path
-) -> None:
+def test_an_analysis_is_recorded_once_and_another_one_beside_it(recorded, mixed, tracking_uri, tmp_path):
     analysis, folder = mixed
     assert log_study(analysis, folder, tracking_uri=tracking_uri) == recorded
     client = open_client(tracking_uri)
@@ -136,9 +128,7 @@ def test_an_analysis_is_recorded_once_and_another_one_beside_it(
     assert client.get_run(other).info.experiment_id == client.get_run(recorded).info.experiment_id
 
 
-def test_a_rehearsal_is_recorded_as_one(
-    study_tools: SimpleNamespace, tracking_uri: str, tmp_path: Path
-) -> None:
+def test_a_rehearsal_is_recorded_as_one(study_tools, tracking_uri, tmp_path):
     readers = {"net_1": "model", "net_2": "model"}
     analysis = analyzed(study_tools, tmp_path / "study", readers=readers, seed=22)
     run_id = log_study(analysis, write_report(analysis, tmp_path / "analysis"), tracking_uri=tracking_uri)
@@ -147,9 +137,7 @@ def test_a_rehearsal_is_recorded_as_one(
     assert all(name.startswith("model/") for name in run.data.metrics)
 
 
-def test_a_record_that_fails_is_marked_and_made_anew(
-    study_tools: SimpleNamespace, tracking_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_that_fails_is_marked_and_made_anew(study_tools, tracking_uri, tmp_path, monkeypatch):
     from medrestore.tracking import studies as module
 
     analysis = analyzed(study_tools, tmp_path / "study", seed=23)

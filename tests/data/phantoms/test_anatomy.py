@@ -28,7 +28,7 @@ def subjects() -> list[SubjectAnatomy]:
     return [subject(seed) for seed in range(8)]
 
 
-def test_grid_maps_voxels_to_mm() -> None:
+def test_grid_maps_voxels_to_mm():
     grid = CohortGrid()
     assert grid.shape == (128, 128, 50)
     np.testing.assert_array_equal(grid.affine @ [127, 0, 49, 1], [127, -145, 79, 1])
@@ -36,7 +36,7 @@ def test_grid_maps_voxels_to_mm() -> None:
     assert (x[-1], y[0], z[-1]) == (127, -145, 79)
 
 
-def test_same_stream_same_subject(subjects: list[SubjectAnatomy]) -> None:
+def test_same_stream_same_subject(subjects):
     again = subject(3)
     for name in ("gray", "white", "fluid", "regions", "scalp", "skull", "template_mm"):
         assert getattr(again, name).tobytes() == getattr(subjects[3], name).tobytes()
@@ -44,7 +44,7 @@ def test_same_stream_same_subject(subjects: list[SubjectAnatomy]) -> None:
     assert subjects[3].regions.tobytes() != subjects[4].regions.tobytes()
 
 
-def test_tissue_fractions_and_regions_agree(subjects: list[SubjectAnatomy]) -> None:
+def test_tissue_fractions_and_regions_agree(subjects):
     for anatomy in subjects:
         total = anatomy.gray + anatomy.white + anatomy.fluid
         assert total.max() < 1 + 1e-5
@@ -58,7 +58,7 @@ def test_tissue_fractions_and_regions_agree(subjects: list[SubjectAnatomy]) -> N
         np.testing.assert_array_equal(bone_or_skin, anatomy.regions == REGIONS["head"])
 
 
-def test_whole_brain_lies_on_the_grid() -> None:
+def test_whole_brain_lies_on_the_grid():
     for seed in range(4):
         anatomy = subject(seed, CohortGrid())
         brain = (anatomy.regions > 0) & (anatomy.regions < REGIONS["head"])
@@ -69,7 +69,7 @@ def test_whole_brain_lies_on_the_grid() -> None:
         assert (anatomy.regions[:, :, 0] == REGIONS["cerebellum"]).sum() < 400
 
 
-def test_deformation_folds_nothing(subjects: list[SubjectAnatomy]) -> None:
+def test_deformation_folds_nothing(subjects):
     for anatomy in subjects:
         gradients = [
             np.stack(np.gradient(component, *GRID.voxel_size_mm), axis=-1)
@@ -82,7 +82,7 @@ def test_deformation_folds_nothing(subjects: list[SubjectAnatomy]) -> None:
         assert jacobian.max() < 2.6
 
 
-def test_subjects_differ_as_people_do(subjects: list[SubjectAnatomy]) -> None:
+def test_subjects_differ_as_people_do(subjects):
     voxel_ml = np.prod(GRID.voxel_size_mm) / 1000
     volumes = np.array([(anatomy.gray + anatomy.white).sum() * voxel_ml for anatomy in subjects])
     # Brain tissue of adults: about 0.9 to 1.7 liters; between people some 10 %.
@@ -92,7 +92,7 @@ def test_subjects_differ_as_people_do(subjects: list[SubjectAnatomy]) -> None:
     assert np.corrcoef(volumes, sizes)[0, 1] > 0.6
 
 
-def test_more_fluid_weight_is_more_atrophy() -> None:
+def test_more_fluid_weight_is_more_atrophy():
     few = [subject(seed) for seed in range(20)]
     fluid = [anatomy.fluid.sum() / (anatomy.gray + anatomy.white).sum() for anatomy in few]
     weights = [anatomy.parameters["fluid_weight"] for anatomy in few]
@@ -100,7 +100,7 @@ def test_more_fluid_weight_is_more_atrophy() -> None:
 
 
 class TestSmoothField:
-    def test_moments(self) -> None:
+    def test_moments(self):
         fields = smooth_field(GRID, spacing_mm=25.0, random=np.random.default_rng(0), components=24)
         assert fields.shape == (24, *GRID.shape)
         assert fields.dtype == np.float32
@@ -108,7 +108,7 @@ class TestSmoothField:
         assert fields.mean() == pytest.approx(0.0, abs=0.03)
         assert fields.std() == pytest.approx(1.0, abs=0.04)
 
-    def test_length_scale(self) -> None:
+    def test_length_scale(self):
         field = smooth_field(GRID, spacing_mm=40.0, random=np.random.default_rng(1), components=24)
 
         def correlation(voxels: int) -> float:
@@ -121,6 +121,6 @@ class TestSmoothField:
         assert abs(correlation(40)) < 0.1
         assert correlation(1) > 0.98
 
-    def test_refuses_no_length(self) -> None:
+    def test_refuses_no_length(self):
         with pytest.raises(InputError, match="spacing_mm must be in"):
             smooth_field(GRID, spacing_mm=0.0, random=np.random.default_rng(0))

@@ -23,7 +23,7 @@ def volume_ml(mask: np.ndarray) -> float:
     return float(np.count_nonzero(mask)) * 8e-3
 
 
-def test_codes_are_those_of_the_cohorts_files() -> None:
+def test_codes_are_those_of_the_cohorts_files():
     assert REGIONS == {
         "cerebellum": 1,
         "frontal": 2,
@@ -38,7 +38,7 @@ def test_codes_are_those_of_the_cohorts_files() -> None:
     }
 
 
-def test_every_dosenbach_region_has_one_of_ours() -> None:
+def test_every_dosenbach_region_has_one_of_ours():
     import csv
     from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_every_dosenbach_region_has_one_of_ours() -> None:
     assert sorted(listed) == sorted(names)
 
 
-def test_centers_carry_the_codes_of_their_names() -> None:
+def test_centers_carry_the_codes_of_their_names():
     centers, codes = region_centers()
     assert centers.shape == (len(codes), 3)
     found = {tuple(center): int(code) for center, code in zip(centers, codes, strict=True)}
@@ -62,7 +62,7 @@ def test_centers_carry_the_codes_of_their_names() -> None:
     assert found[-6, 17, 34] == REGIONS["frontal"]  # named basal ganglia, lies in the cingulate
 
 
-def test_tissue_fractions_add_up(template: Template) -> None:
+def test_tissue_fractions_add_up(template):
     total = template.gray + template.white + template.fluid
     inside = template.distance_mm == 0
     np.testing.assert_allclose(total[inside], 1.0, atol=1e-6)  # float32
@@ -70,7 +70,7 @@ def test_tissue_fractions_add_up(template: Template) -> None:
     assert min(template.gray.min(), template.white.min(), template.fluid.min()) >= 0
 
 
-def test_volumes_are_those_of_an_adult(template: Template) -> None:
+def test_volumes_are_those_of_an_adult(template):
     # MNI space is larger than most people: 1.6 to 2.0 liters inside the skull, of which gray matter near a
     # half.
     assert 1600 < volume_ml(template.distance_mm == 0) < 2000
@@ -104,13 +104,11 @@ def test_volumes_are_those_of_an_adult(template: Template) -> None:
         ((0, -28, -32), "white_matter"),
     ],
 )
-def test_regions_lie_where_they_should(
-    template: Template, point_mm: tuple[int, int, int], region: str
-) -> None:
+def test_regions_lie_where_they_should(template, point_mm, region):
     place = np.array(point_mm, dtype=np.float32).reshape(3, 1, 1, 1)
     assert int(template.region_of_gray(place)[0, 0, 0]) == REGIONS[region]
 
 
-def test_outside_the_template_the_edge_counts(template: Template) -> None:
+def test_outside_the_template_the_edge_counts(template):
     far = np.array([0, 0, 500], dtype=np.float32).reshape(3, 1, 1, 1)
     assert template.region_of_gray(far).shape == (1, 1, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -81,7 +80,7 @@ def voxels(path: Path) -> np.ndarray:
 
 
 class TestPair:
-    def test_grid_and_units_are_the_sources(self, scan: Path, folder: Path) -> None:
+    def test_grid_and_units_are_the_sources(self, scan, folder):
         source = nibabel.load(scan)
         for name in ("target", "degraded_dose-0.25", "degraded_dose-0.05"):
             image = nibabel.load(folder / "scan" / f"{name}.nii.gz")
@@ -92,7 +91,7 @@ class TestPair:
             # Total activity: kept to 2 % by a reconstruction that starts uniform and has run 16 updates.
             assert np.asarray(image.dataobj).sum() == pytest.approx(voxels(scan).sum(), rel=0.02)
 
-    def test_both_arms_are_reconstructed_alike(self, scan: Path, folder: Path) -> None:
+    def test_both_arms_are_reconstructed_alike(self, scan, folder):
         source = voxels(scan)
         target, quarter = (
             voxels(folder / "scan/target.nii.gz"),
@@ -107,7 +106,7 @@ class TestPair:
         ratio = (low - target)[inside].std() / (quarter - target)[inside].std()
         assert ratio == pytest.approx(4.36 / 1.73, rel=0.15)
 
-    def test_manifest(self, folder: Path) -> None:
+    def test_manifest(self, folder):
         table = pair_schema().read(folder / "manifest.csv")
         assert list(table["dose_fraction"]) == [0.05, 0.25]
         assert set(table["subject_id"]) == {"scan"}
@@ -115,7 +114,7 @@ class TestPair:
         assert set(table["amyloid_status"]) == {1}
         assert pair_schema().check(folder / "manifest.csv", require_splits=("test",)) == []
 
-    def test_sidecars_say_simulated(self, folder: Path) -> None:
+    def test_sidecars_say_simulated(self, folder):
         for name, dose in (("target", 1.0), ("degraded_dose-0.05", 0.05)):
             sidecar = json.loads((folder / "scan" / f"{name}.json").read_text())
             assert sidecar["simulated"] is True
@@ -124,7 +123,7 @@ class TestPair:
             assert sidecar["recorded_counts"] == pytest.approx(3e7, rel=1e-3)  # Poisson: 5 SD are 9e-4
             assert sidecar["attenuation"] == "0.096 1/cm in segmented head"
 
-    def test_same_seed_same_bytes(self, scan: Path, folder: Path, tmp_path: Path) -> None:
+    def test_same_seed_same_bytes(self, scan, folder, tmp_path):
         again = simulate(scan, tmp_path / "a", dose_fractions=(0.25, 0.05), amyloid_status=1).parent
         other = simulate(scan, tmp_path / "b", dose_fractions=(0.25, 0.05), seed=1).parent
         name = Path("scan/degraded_dose-0.05.nii.gz")
@@ -134,7 +133,7 @@ class TestPair:
 
 
 @pytest.mark.parametrize("orientation", ["LAS", "LPI", "PSR"])
-def test_other_orientations_give_the_same_scan(scan: Path, tmp_path: Path, orientation: str) -> None:
+def test_other_orientations_give_the_same_scan(scan, tmp_path, orientation):
     turned = write(tmp_path / "scan.nii.gz", voxels(scan), orientation=orientation)
     first = simulate(scan, tmp_path / "first").parent / "scan"
     second = simulate(turned, tmp_path / "second").parent / "scan"
@@ -146,7 +145,7 @@ def test_other_orientations_give_the_same_scan(scan: Path, tmp_path: Path, orien
         np.testing.assert_array_equal(np.asarray(canonical.dataobj), voxels(first / name))
 
 
-def test_pixels_that_are_not_square(tmp_path: Path) -> None:
+def test_pixels_that_are_not_square(tmp_path):
     size = (3.0, 4.5, 5.0)
     source = head((64, 52, 20), size)
     path = write(tmp_path / "wide.nii.gz", source, size)
@@ -163,7 +162,7 @@ def test_pixels_that_are_not_square(tmp_path: Path) -> None:
         assert after == pytest.approx(before, abs=0.1)
 
 
-def test_head_that_leaves_the_volume_in_plane(tmp_path: Path) -> None:
+def test_head_that_leaves_the_volume_in_plane(tmp_path):
     source = head((52, 60, 20), (4.0, 4.0, 4.0))[14:, 10:-10]
     path = write(tmp_path / "cropped.nii.gz", source)
     target = voxels(simulate(path, tmp_path / "out").parent / "cropped" / "target.nii.gz")
@@ -171,7 +170,7 @@ def test_head_that_leaves_the_volume_in_plane(tmp_path: Path) -> None:
     assert target.sum() == pytest.approx(source.sum(), rel=0.05)  # at the cut, the blur carries some outside
 
 
-def test_activity_outside_the_head_is_left_out(tmp_path: Path) -> None:
+def test_activity_outside_the_head_is_left_out(tmp_path):
     source = head((80, 80, 16), (4.0, 4.0, 4.0))
     source[0, 0] = 500.0
     path = write(tmp_path / "corner.nii.gz", source)
@@ -180,7 +179,7 @@ def test_activity_outside_the_head_is_left_out(tmp_path: Path) -> None:
 
 
 class TestAttenuation:
-    def test_map_changes_the_noise_and_not_the_mean(self, scan: Path, tmp_path: Path) -> None:
+    def test_map_changes_the_noise_and_not_the_mean(self, scan, tmp_path):
         source = voxels(scan)
         means, noise = {}, {}
         middle = np.zeros(source.shape, dtype=bool)
@@ -196,13 +195,13 @@ class TestAttenuation:
         # With the same number of events, dense tissue leaves fewer of them from the middle of the head.
         assert noise["dense"] > 1.2 * noise["thin"]
 
-    def test_map_on_another_grid(self, scan: Path, tmp_path: Path) -> None:
+    def test_map_on_another_grid(self, scan, tmp_path):
         other = write(tmp_path / "mu.nii.gz", np.full((50, 60, 24), 0.096))
         with pytest.raises(InputError, match=r"mu\.nii\.gz: is not on the image's grid: shape"):
             simulate(scan, tmp_path / "out", mu_map=other)
 
     @pytest.mark.parametrize("value", [96.0, 0.0096, -0.096])
-    def test_map_in_other_units(self, scan: Path, tmp_path: Path, value: float) -> None:
+    def test_map_in_other_units(self, scan, tmp_path, value):
         wrong = write(tmp_path / "mu.nii.gz", np.full(voxels(scan).shape, value))
         with pytest.raises(InputError, match="expected 1/cm at 511 keV"):
             simulate(scan, tmp_path / "out", mu_map=wrong)
@@ -210,7 +209,7 @@ class TestAttenuation:
 
 
 class TestHeadMask:
-    def test_covers_the_head_and_its_hollows(self) -> None:
+    def test_covers_the_head_and_its_hollows(self):
         size = (4.0, 4.0, 4.0)
         source = head((52, 60, 24), size)
         hollow = source.copy()
@@ -225,13 +224,13 @@ class TestHeadMask:
         assert not np.any(truth & ~found)
         assert not found[1:4, 1:4].any()
 
-    def test_nothing_to_find(self) -> None:
+    def test_nothing_to_find(self):
         with pytest.raises(InputError, match="no positive signal to find a head in"):
             head_mask(np.zeros((8, 8, 8), dtype=np.float32), voxel_size_mm=(4.0, 4.0, 4.0))
 
 
 class TestFolder:
-    def test_more_subjects_share_a_manifest(self, scan: Path, tmp_path: Path) -> None:
+    def test_more_subjects_share_a_manifest(self, scan, tmp_path):
         output = tmp_path / "site"
         simulate(scan, output, subject_id="b", amyloid_status=0, split="train")
         first = (output / "b" / "target.nii.gz").read_bytes()
@@ -244,17 +243,17 @@ class TestFolder:
         assert list(table["tracer"]) == ["florbetapir", "florbetapir", "unknown"]
         assert (output / "b" / "target.nii.gz").read_bytes() == first
 
-    def test_again_with_the_same_settings(self, scan: Path, tmp_path: Path) -> None:
+    def test_again_with_the_same_settings(self, scan, tmp_path):
         manifest = simulate(scan, tmp_path / "out")
         before = manifest.read_bytes()
         assert simulate(scan, tmp_path / "out").read_bytes() == before
 
-    def test_other_settings_are_refused(self, scan: Path, tmp_path: Path) -> None:
+    def test_other_settings_are_refused(self, scan, tmp_path):
         simulate(scan, tmp_path / "out")
         with pytest.raises(InputError, match=r"holds subject scan from other settings \(seed 0 -> 1\)"):
             simulate(scan, tmp_path / "out", seed=1)
 
-    def test_a_refused_call_is_mended(self, scan: Path, tmp_path: Path) -> None:
+    def test_a_refused_call_is_mended(self, scan, tmp_path):
         output = tmp_path / "out"
         with pytest.raises(InputError, match="counts"):
             simulate(scan, output, dose_fractions=(1e-9,), standard_counts=1e6)
@@ -265,9 +264,7 @@ class TestFolder:
         simulate(scan, output, subject_id="b")
         assert set(pd.read_csv(output / "manifest.csv")["subject_id"]) == {"scan", "b"}
 
-    def test_a_call_that_failed_on_its_way_gives_way(
-        self, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_call_that_failed_on_its_way_gives_way(self, scan, tmp_path, monkeypatch):
         output = tmp_path / "out"
 
         def full(*_: object, **__: object) -> None:
@@ -291,19 +288,17 @@ class TestFolder:
             "degraded_dose-0.1.nii.gz",
         }
 
-    def test_other_things_are_refused(self, scan: Path, tmp_path: Path) -> None:
+    def test_other_things_are_refused(self, scan, tmp_path):
         (tmp_path / "notes.txt").write_text("mine")
         with pytest.raises(InputError, match="holds other files and no low-dose simulation"):
             simulate(scan, tmp_path)
 
-    def test_damaged_description(self, scan: Path, tmp_path: Path) -> None:
+    def test_damaged_description(self, scan, tmp_path):
         (tmp_path / "low_dose.json").write_text("{")
         with pytest.raises(InputError, match=r"low_dose\.json: is no JSON"):
             simulate(scan, tmp_path)
 
-    def test_label_left_open_is_reported_for_training_and_fine_for_a_test_scan(
-        self, scan: Path, tmp_path: Path
-    ) -> None:
+    def test_label_left_open_is_reported_for_training_and_fine_for_a_test_scan(self, scan, tmp_path):
         test = simulate(scan, tmp_path / "test")
         assert pair_schema().check(test, require_splits=("test",)) == []
         train = simulate(scan, tmp_path / "train", split="train")
@@ -318,7 +313,7 @@ class TestEditedManifest:
     def site(self, scan: Path, tmp_path: Path) -> Path:
         return simulate(scan, tmp_path / "site", subject_id="007", split="train")
 
-    def test_what_a_spreadsheet_rewrites_is_understood(self, scan: Path, site: Path) -> None:
+    def test_what_a_spreadsheet_rewrites_is_understood(self, scan, site):
         text = site.read_text().replace(",0.05,", ",5.00E-02,").replace("\n", ",,\r\n")
         site.write_bytes(b"\xef\xbb\xbf" + (text + ",,,,,,,,,,,,,,\r\n").encode())
         simulate(scan, site.parent, subject_id="b", split="test", amyloid_status=1)
@@ -329,12 +324,12 @@ class TestEditedManifest:
             Problem(2, "amyloid_status", "is empty")  # left open, to be filled in
         ]
 
-    def test_margins_make_no_other_subject(self, scan: Path, site: Path) -> None:
+    def test_margins_make_no_other_subject(self, scan, site):
         simulate(scan, site.parent, subject_id=" 007\u00a0", split="train")
         assert cells(site)["subject_id"].tolist() == ["007"]
         assert {path.name for path in site.parent.iterdir() if path.is_dir()} == {"007"}
 
-    def test_columns_and_labels_of_the_users_stay(self, scan: Path, site: Path) -> None:
+    def test_columns_and_labels_of_the_users_stay(self, scan, site):
         table = cells(site).assign(site="Bern", amyloid_status="1.0")
         table.to_csv(site, index=False)
         simulate(scan, site.parent, subject_id="b")
@@ -356,9 +351,7 @@ class TestEditedManifest:
             (",train,", ',"train,', "a quotation mark is not closed"),
         ],
     )
-    def test_nothing_is_simulated_before_the_table_is_whole(
-        self, scan: Path, site: Path, old: str, new: str, message: str
-    ) -> None:
+    def test_nothing_is_simulated_before_the_table_is_whole(self, scan, site, old, new, message):
         site.write_text(site.read_text().replace(old, new))
         before = sorted(site.parent.rglob("*")), site.read_bytes()
         marker = (site.parent / "low_dose.json").read_bytes()
@@ -367,9 +360,7 @@ class TestEditedManifest:
         assert (sorted(site.parent.rglob("*")), site.read_bytes()) == before
         assert (site.parent / "low_dose.json").read_bytes() == marker
 
-    def test_a_manifest_that_cannot_be_written_is_told_first(
-        self, scan: Path, site: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_manifest_that_cannot_be_written_is_told_first(self, scan, site, monkeypatch):
         monkeypatch.setattr("os.access", lambda path, mode: Path(path) != site)
         with pytest.raises(InputError, match=r"manifest\.csv: cannot be written"):
             simulate(scan, site.parent, subject_id="b")
@@ -377,7 +368,7 @@ class TestEditedManifest:
 
 
 class TestInput:
-    def test_units_of_a_sidecar_with_a_byte_order_mark(self, scan: Path, tmp_path: Path) -> None:
+    def test_units_of_a_sidecar_with_a_byte_order_mark(self, scan, tmp_path):
         path = write(tmp_path / "marked.nii", voxels(scan), units=None)
         (tmp_path / "marked.json").write_bytes(b'\xef\xbb\xbf{"Units": " BQML"}')
         assert pd.read_csv(simulate(path, tmp_path / "out"))["units"].tolist() == ["BQML"]
@@ -391,21 +382,19 @@ class TestInput:
             ('{"Units": "SUV", "Units": "BQML"}', "has the key 'Units' twice"),
         ],
     )
-    def test_sidecar_that_cannot_be_read(
-        self, scan: Path, tmp_path: Path, content: str, message: str
-    ) -> None:
+    def test_sidecar_that_cannot_be_read(self, scan, tmp_path, content, message):
         path = write(tmp_path / "bad.nii", voxels(scan), units=None)
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(InputError, match=rf"bad\.json: {message}"):
             simulate(path, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    def test_units(self, scan: Path, tmp_path: Path) -> None:
+    def test_units(self, scan, tmp_path):
         bare = write(tmp_path / "bare.nii", voxels(scan), units=None)
         assert pd.read_csv(simulate(bare, tmp_path / "a"))["units"].tolist() == ["unknown"]
         assert pd.read_csv(simulate(bare, tmp_path / "b", units="SUV"))["units"].tolist() == ["SUV"]
 
-    def test_negative_voxels_are_counted(self, scan: Path, tmp_path: Path) -> None:
+    def test_negative_voxels_are_counted(self, scan, tmp_path):
         data = voxels(scan).copy()
         data[0, 0, :5] = -3.0
         path = write(tmp_path / "negative.nii.gz", data)
@@ -413,7 +402,7 @@ class TestInput:
         assert json.loads((folder / "target.json").read_text())["negative_voxels_taken_as_zero"] == 5
         assert voxels(folder / "target.nii.gz").min() >= 0
 
-    def test_default_counts_go_with_the_axial_coverage(self, scan: Path, tmp_path: Path) -> None:
+    def test_default_counts_go_with_the_axial_coverage(self, scan, tmp_path):
         folder = simulate(scan, tmp_path / "out", standard_counts=None).parent / "scan"
         # 24 slices of 4 mm at 1.5 million events a mm.
         recorded = json.loads((folder / "target.json").read_text())["recorded_counts"]
@@ -435,12 +424,12 @@ class TestInput:
             ({"tracer": " "}, "tracer must not be empty"),
         ],
     )
-    def test_parameters(self, scan: Path, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    def test_parameters(self, scan, tmp_path, changes, message):
         with pytest.raises(InputError, match=message):
             simulate(scan, tmp_path / "out", **changes)
         assert not (tmp_path / "out").exists()
 
-    def test_files(self, scan: Path, tmp_path: Path) -> None:
+    def test_files(self, scan, tmp_path):
         with pytest.raises(InputError, match="no such file"):
             simulate(tmp_path / "absent.nii.gz", tmp_path / "out")
         with pytest.raises(InputError, match="no such file"):
@@ -455,7 +444,7 @@ class TestInput:
         assert not (tmp_path / "out").exists()
 
 
-def test_real_florbetapir(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_real_florbetapir(shared_data, tmp_path):
     source = shared_data("pet/florbetapir_a.nii.gz")
     manifest = simulate_low_dose(source, output=tmp_path / "out", dose_fractions=(0.01, 0.25))
     table = pd.read_csv(manifest, keep_default_na=False)

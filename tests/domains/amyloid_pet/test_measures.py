@@ -42,16 +42,14 @@ def make_reference(
     ("depth", "first", "last", "expected"),
     [(60, 5, 54, (10, 50)), (60, 0, 59, (10, 50)), (60, 20, 40, (20, 41)), (45, 1, 41, (1, 41))],
 )
-def test_the_middle_forty_slices_of_the_head_are_judged(
-    depth: int, first: int, last: int, expected: tuple[int, int]
-) -> None:
+def test_the_middle_forty_slices_of_the_head_are_judged(depth, first, last, expected):
     target = np.zeros((2, 2, depth), dtype=np.float32)
     target[:, :, first : last + 1] = 1.0
     judged = make_reference(target).judged
     assert (judged.start, judged.stop) == expected
 
 
-def test_image_quality_by_hand() -> None:
+def test_image_quality_by_hand():
     reference = make_reference()
     found = scan_quality(reference.target + np.float32(0.5), reference)
     # An error of .5 everywhere: the mean over the head is 2, the data range 4.
@@ -61,7 +59,7 @@ def test_image_quality_by_hand() -> None:
     assert "dose_equivalent" not in found
 
 
-def test_rmse_is_over_the_volume_and_nrmse_over_the_head() -> None:
+def test_rmse_is_over_the_volume_and_nrmse_over_the_head():
     reference = make_reference()
     image = reference.target.copy()
     image[0, 0] += 1.0  # 4 voxels of air out of 1024
@@ -70,7 +68,7 @@ def test_rmse_is_over_the_volume_and_nrmse_over_the_head() -> None:
     assert found["nrmse"] == 0.0
 
 
-def test_ssim_is_scikit_images_over_axial_slices() -> None:
+def test_ssim_is_scikit_images_over_axial_slices():
     random = np.random.default_rng(1)
     target = random.random((16, 18, 3)).astype(np.float32)
     image = (target + 0.3 * random.standard_normal(target.shape)).astype(np.float32)
@@ -84,7 +82,7 @@ def test_ssim_is_scikit_images_over_axial_slices() -> None:
     ("error", "fraction", "bound"),
     [(4 * 10**-1.25, 0.01 * 10**0.5, ""), (4 * 10**-0.5, 0.01, "<"), (4 * 10**-2.0, 0.1, ">")],
 )
-def test_dose_equivalent_lies_on_the_subjects_own_curve(error: float, fraction: float, bound: str) -> None:
+def test_dose_equivalent_lies_on_the_subjects_own_curve(error, fraction, bound):
     # PSNR 25 is halfway between 20 dB at 1 % and 30 dB at 10 %; 10 and 40 dB lie outside.
     reference = make_reference(dose_curve=((0.01, 20.0), (0.1, 30.0)))
     found = scan_quality(reference.target + np.float32(error), reference)
@@ -92,7 +90,7 @@ def test_dose_equivalent_lies_on_the_subjects_own_curve(error: float, fraction: 
     assert found["dose_equivalent_bound"] == bound
 
 
-def test_the_standard_dose_is_no_restoration_of_itself() -> None:
+def test_the_standard_dose_is_no_restoration_of_itself():
     reference = make_reference()
     with pytest.raises(InputError, match="is the target itself"):
         scan_quality(reference.target.copy(), reference)
@@ -107,7 +105,7 @@ class CornerVoxel(nn.Module):
         return x[:, 0, 0, 0]
 
 
-def test_reading_by_hand() -> None:
+def test_reading_by_hand():
     # Probabilities are the corner voxels over the scale: .9, .6 and .3 for a label of 1.
     image = np.zeros((2, 2, 3), dtype=np.float32)
     image[0, 0] = [1.8, 1.2, 0.6]
@@ -127,7 +125,7 @@ def test_reading_by_hand() -> None:
     assert found["suvr"] == pytest.approx((3 + 5) / 2 / 1)
 
 
-def test_a_volume_read_wrong_is_an_error_of_one() -> None:
+def test_a_volume_read_wrong_is_an_error_of_one():
     image = np.full((2, 2, 3), 0.9, dtype=np.float32)
     reference = make_reference(image, label=0)
     found = reading(image, reference, [Observer("task", CornerVoxel())])

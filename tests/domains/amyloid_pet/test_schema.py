@@ -23,8 +23,6 @@ from medrestore.data.volumes import SourceGrid, read_volume, write_volume
 from medrestore.domains.amyloid_pet.schema import COLUMNS, pair_schema
 from medrestore.files import sha256_file
 
-Make = Callable[..., Path]
-
 
 def rewrite(path: Path, row: int, column: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
     """Change the voxels of one file and put its new checksum into the manifest."""
@@ -40,7 +38,7 @@ def shown(path: Path, require_splits: Sequence[str] = SPLITS, **options: Any) ->
 
 
 # ---------------------------------------------------------------- reading and writing
-def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort: Make) -> None:
+def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort):
     path = make_cohort()
     assert pair_schema().check(path) == []
     table = pair_schema().read(path)
@@ -53,7 +51,7 @@ def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort: Make) ->
     assert [bool(file) for file in table["regions_path"]] == [False, True] * 4
 
 
-def test_written_manifest_is_what_was_read(make_cohort: Make, tmp_path: Path) -> None:
+def test_written_manifest_is_what_was_read(make_cohort, tmp_path):
     path = make_cohort()
     table = pair_schema().read(path)
     table["site"] = "A"
@@ -64,20 +62,20 @@ def test_written_manifest_is_what_was_read(make_cohort: Make, tmp_path: Path) ->
     assert pair_schema().write(again, path.parent / "third.csv").read_bytes() == copy.read_bytes()
 
 
-def test_checksums_are_sha256(make_cohort: Make) -> None:
+def test_checksums_are_sha256(make_cohort):
     table = pair_schema().read(make_cohort())
     assert table["target_sha256"][3] == sha256_file(table["target_path"][3])
     assert table["regions_sha256"][0] == ""
 
 
-def test_table_without_regions_is_complete(make_cohort: Make) -> None:
+def test_table_without_regions_is_complete(make_cohort):
     path = make_cohort()
     cells(path).drop(columns=["regions", "regions_sha256"]).to_csv(path, index=False)
     assert pair_schema().check(path) == []
     assert pair_schema().read(path)["regions_path"].tolist() == [""] * 8
 
 
-def test_other_label_column_and_values(make_cohort: Make) -> None:
+def test_other_label_column_and_values(make_cohort):
     path = make_cohort()
     table = cells(path)
     table = table.rename(columns={"amyloid_status": "contrast"})
@@ -90,7 +88,7 @@ def test_other_label_column_and_values(make_cohort: Make) -> None:
     ]
 
 
-def test_spreadsheet_byte_order_mark_and_blank_lines_do_no_harm(make_cohort: Make) -> None:
+def test_spreadsheet_byte_order_mark_and_blank_lines_do_no_harm(make_cohort):
     path = make_cohort()
     lines = path.read_text().splitlines()
     lines.insert(3, "")
@@ -100,7 +98,7 @@ def test_spreadsheet_byte_order_mark_and_blank_lines_do_no_harm(make_cohort: Mak
     assert list(pair_schema().read(path)["row"]) == [2, 3, 5, 6, 7, 8, 9, 10]  # row 4 is the blank one
 
 
-def test_write_refuses_what_could_not_be_read(make_cohort: Make, tmp_path: Path) -> None:
+def test_write_refuses_what_could_not_be_read(make_cohort, tmp_path):
     table = pair_schema().read(make_cohort())
     with pytest.raises(InputError, match="lacks the columns tracer, units"):
         pair_schema().write(table.drop(columns=["tracer", "units"]), tmp_path / "m.csv")
@@ -110,7 +108,7 @@ def test_write_refuses_what_could_not_be_read(make_cohort: Make, tmp_path: Path)
     assert not (tmp_path / "m.csv").exists()
 
 
-def test_columns_that_are_not_there_get_no_checksum(make_cohort: Make) -> None:
+def test_columns_that_are_not_there_get_no_checksum(make_cohort):
     path = make_cohort()
     table = pair_schema().read(path)
     bare = pair_schema().with_checksums(table.drop(columns=["regions", "regions_sha256"]), path.parent)
@@ -118,26 +116,26 @@ def test_columns_that_are_not_there_get_no_checksum(make_cohort: Make) -> None:
     assert bare["degraded_sha256"].tolist() == table["degraded_sha256"].tolist()
 
 
-def test_checksum_of_a_missing_file_is_refused(make_cohort: Make) -> None:
+def test_checksum_of_a_missing_file_is_refused(make_cohort):
     path = make_cohort()
     table = pair_schema().read(path)
     with pytest.raises(InputError, match=r"degraded.nii.gz: no such file"):
         pair_schema().with_checksums(table, path.parent / "elsewhere")
 
 
-def test_missing_manifest_is_refused(tmp_path: Path) -> None:
+def test_missing_manifest_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"m.csv: no such file, expected a manifest"):
         pair_schema().check(tmp_path / "m.csv")
 
 
-def test_rows_of_a_split(make_cohort: Make) -> None:
+def test_rows_of_a_split(make_cohort):
     table = pair_schema().read(make_cohort())
     assert split_rows(table, "test")["subject_id"].tolist() == ["0006", "0007"]
     with pytest.raises(InputError, match="no row of split 'validation'; it holds test, train"):
         split_rows(table[table["split"] != "validation"], "validation")
 
 
-def test_rows_of_a_dose(make_cohort: Make) -> None:
+def test_rows_of_a_dose(make_cohort):
     table = pair_schema().read(make_cohort())
     doses = pd.concat([table, table.assign(dose_fraction=0.05)])
     assert at_dose(split_rows(doses, "test"), 0.05)["dose_fraction"].tolist() == [0.05, 0.05]
@@ -146,7 +144,7 @@ def test_rows_of_a_dose(make_cohort: Make) -> None:
         at_dose(split_rows(doses, "test"), 0.1)
 
 
-def test_scan_for_test_may_have_no_label(make_cohort: Make) -> None:
+def test_scan_for_test_may_have_no_label(make_cohort):
     path = make_cohort()
     edit(path, 8, amyloid_status="")
     assert pair_schema().check(path) == []
@@ -173,7 +171,7 @@ def test_scan_for_test_may_have_no_label(make_cohort: Make) -> None:
         (6, "units", "", "row 6 units: is empty"),
     ],
 )
-def test_faulty_cell_is_reported(make_cohort: Make, row: int, column: str, value: str, problem: str) -> None:
+def test_faulty_cell_is_reported(make_cohort, row, column, value, problem):
     path = make_cohort()
     edit(path, row, **{column: value})
     assert problem in shown(path)
@@ -182,7 +180,7 @@ def test_faulty_cell_is_reported(make_cohort: Make, row: int, column: str, value
     assert problem in str(refused.value)
 
 
-def test_missing_columns_are_all_named(make_cohort: Make) -> None:
+def test_missing_columns_are_all_named(make_cohort):
     path = make_cohort()
     cells(path).drop(columns=["target", "tracer", "amyloid_status"]).to_csv(path, index=False)
     assert shown(path) == [f"row 1 {name}: no such column" for name in ("amyloid_status", "target", "tracer")]
@@ -190,7 +188,7 @@ def test_missing_columns_are_all_named(make_cohort: Make) -> None:
         pair_schema().read(path)
 
 
-def test_empty_table_is_reported(make_cohort: Make) -> None:
+def test_empty_table_is_reported(make_cohort):
     path = make_cohort()
     path.write_text(path.read_text().splitlines()[0] + "\n")
     assert shown(path, require_splits=()) == ["there is no row below the header"]
@@ -198,7 +196,7 @@ def test_empty_table_is_reported(make_cohort: Make) -> None:
         pair_schema().read(path)
 
 
-def test_empty_splits_are_reported_where_they_are_required(make_cohort: Make) -> None:
+def test_empty_splits_are_reported_where_they_are_required(make_cohort):
     path = make_cohort()
     table = cells(path)
     table[table["split"] == "test"].to_csv(path, index=False)
@@ -268,9 +266,7 @@ def test_empty_splits_are_reported_where_they_are_required(make_cohort: Make) ->
         ),
     ],
 )
-def test_rows_that_contradict_one_another_are_reported(
-    make_cohort: Make, changes: list[tuple[Callable[..., None], int, dict[str, str]]], problems: list[str]
-) -> None:
+def test_rows_that_contradict_one_another_are_reported(make_cohort, changes, problems):
     path = make_cohort()
     for change, row, values in changes:
         change(path, row, **values)
@@ -299,7 +295,7 @@ def test_rows_that_contradict_one_another_are_reported(
         ("subject_id", "x" * 101, "it has 101 bytes, at most 100"),
     ],
 )
-def test_what_names_no_file_is_reported(make_cohort: Make, column: str, value: str, problem: str) -> None:
+def test_what_names_no_file_is_reported(make_cohort, column, value, problem):
     path = make_cohort()
     edit(path, 9, **{column: value})
     found = shown(path)
@@ -308,7 +304,7 @@ def test_what_names_no_file_is_reported(make_cohort: Make, column: str, value: s
 
 
 @pytest.mark.parametrize("written", ["0000 ", " 0000", "0000\u00a0", "\u200b0000"])
-def test_what_nobody_sees_hides_no_leak(make_cohort: Make, written: str) -> None:
+def test_what_nobody_sees_hides_no_leak(make_cohort, written):
     path = make_cohort()
     edit(path, 9, subject_id=written)
     assert read_text_table(path)["subject_id"][7] == "0000"
@@ -316,7 +312,7 @@ def test_what_nobody_sees_hides_no_leak(make_cohort: Make, written: str) -> None
 
 
 @pytest.mark.parametrize("written", ["sub-A1", "SUB-a1", "sub-a01", "sub_a1", "sub–a1"])
-def test_ids_that_look_like_one_are_reported(make_cohort: Make, written: str) -> None:
+def test_ids_that_look_like_one_are_reported(make_cohort, written):
     path = make_cohort()
     edit(path, 2, subject_id="sub-a1")
     edit(path, 9, subject_id=written)
@@ -326,7 +322,7 @@ def test_ids_that_look_like_one_are_reported(make_cohort: Make, written: str) ->
     )
 
 
-def test_the_same_voxels_under_two_subjects_are_reported(make_cohort: Make) -> None:
+def test_the_same_voxels_under_two_subjects_are_reported(make_cohort):
     path = make_cohort()
     for column in ("degraded", "target"):
         source = path.parent / f"subjects/sub-0000/{column}.nii.gz"
@@ -340,7 +336,7 @@ def test_the_same_voxels_under_two_subjects_are_reported(make_cohort: Make) -> N
     ]
 
 
-def test_a_pair_of_one_image_is_reported(make_cohort: Make) -> None:
+def test_a_pair_of_one_image_is_reported(make_cohort):
     path = make_cohort()
     table = read_text_table(path)
     edit(path, 2, degraded=table["target"][0], degraded_sha256=table["target_sha256"][0])
@@ -351,7 +347,7 @@ def test_a_pair_of_one_image_is_reported(make_cohort: Make) -> None:
     ]
 
 
-def test_files_are_found_whose_names_look_the_same(make_cohort: Make) -> None:
+def test_files_are_found_whose_names_look_the_same(make_cohort):
     path = make_cohort()
     folder = path.parent / "subjects" / unicodedata.normalize("NFD", "Müller\u00a0")
     (path.parent / "subjects" / "sub-0000").rename(folder)
@@ -360,7 +356,7 @@ def test_files_are_found_whose_names_look_the_same(make_cohort: Make) -> None:
     assert Path(pair_schema().read(path)["degraded_path"][0]).parent == folder
 
 
-def test_doses_of_a_scan_that_contradict_each_other_are_reported(make_cohort: Make) -> None:
+def test_doses_of_a_scan_that_contradict_each_other_are_reported(make_cohort):
     path = make_cohort()
     table = cells(path)
     dose = table.iloc[[3]].assign(dose_fraction="0.05", amyloid_status="0", regions=table["regions"][1])
@@ -372,7 +368,7 @@ def test_doses_of_a_scan_that_contradict_each_other_are_reported(make_cohort: Ma
     assert len(found) == 2
 
 
-def test_labels_are_left_alone_where_none_is_needed(make_cohort: Make) -> None:
+def test_labels_are_left_alone_where_none_is_needed(make_cohort):
     path = make_cohort()
     table = cells(path)
     table.rename(columns={"amyloid_status": "contrast"}).to_csv(path, index=False)
@@ -381,7 +377,7 @@ def test_labels_are_left_alone_where_none_is_needed(make_cohort: Make) -> None:
         pair_schema().read(path)
 
 
-def test_a_target_that_is_the_degraded_image_of_another_subject_is_reported(make_cohort: Make) -> None:
+def test_a_target_that_is_the_degraded_image_of_another_subject_is_reported(make_cohort):
     path = make_cohort(depth=5)
     target = read_volume(path.parent / "subjects/sub-0000/target.nii.gz")
     for column in ("degraded", "target"):
@@ -406,9 +402,7 @@ def test_a_target_that_is_the_degraded_image_of_another_subject_is_reported(make
         (lambda data: np.where(data > 2, 0, data), "has no voxel of region 3, 4, which"),
     ],
 )
-def test_region_maps_that_end_an_evaluation_are_reported(
-    make_cohort: Make, change: Callable[[np.ndarray], np.ndarray], problem: str
-) -> None:
+def test_region_maps_that_end_an_evaluation_are_reported(make_cohort, change, problem):
     path = make_cohort()
     assert shown(path, regions=(1, 2, 3, 4)) == []
     rewrite(path, 5, "regions", change)
@@ -417,7 +411,7 @@ def test_region_maps_that_end_an_evaluation_are_reported(
     assert problem in found
 
 
-def test_reference_region_without_uptake_is_reported(make_cohort: Make) -> None:
+def test_reference_region_without_uptake_is_reported(make_cohort):
     path = make_cohort()
     reference = read_volume(path.parent / "subjects/sub-0003/regions.nii.gz").data == 1
     rewrite(path, 5, "target", lambda data: np.where(reference, 0, data))
@@ -428,7 +422,7 @@ def test_reference_region_without_uptake_is_reported(make_cohort: Make) -> None:
     )
 
 
-def test_what_cannot_be_opened_is_a_finding(make_cohort: Make) -> None:
+def test_what_cannot_be_opened_is_a_finding(make_cohort):
     path = make_cohort()
     (path.parent / "loop").symlink_to("loop")
     edit(path, 2, degraded="loop/degraded.nii.gz")
@@ -439,7 +433,7 @@ def test_what_cannot_be_opened_is_a_finding(make_cohort: Make) -> None:
     assert found[2].endswith("cannot be read (File name too long)")
 
 
-def test_a_folder_without_permission_is_a_finding(make_cohort: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_permission_is_a_finding(make_cohort, monkeypatch):
     path = make_cohort()
     is_file = Path.is_file
 
@@ -455,7 +449,7 @@ def test_a_folder_without_permission_is_a_finding(make_cohort: Make, monkeypatch
     ]
 
 
-def test_twelve_rows_broken_in_twelve_ways(make_cohort: Make) -> None:
+def test_twelve_rows_broken_in_twelve_ways(make_cohort):
     path = make_cohort()
     table = cells(path)
     table = pd.concat([table.assign(session_id=f"{session:02}") for session in range(1, 6)])
@@ -482,7 +476,7 @@ def test_twelve_rows_broken_in_twelve_ways(make_cohort: Make) -> None:
     assert found == {3, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 36}
 
 
-def test_missing_truncated_and_foreign_files_are_reported(make_cohort: Make) -> None:
+def test_missing_truncated_and_foreign_files_are_reported(make_cohort):
     path = make_cohort()
     (path.parent / "subjects/sub-0000/degraded.nii.gz").unlink()
     truncated = path.parent / "subjects/sub-0001/target.nii.gz"
@@ -497,7 +491,7 @@ def test_missing_truncated_and_foreign_files_are_reported(make_cohort: Make) -> 
     assert len(found) == 5
 
 
-def test_changed_file_is_reported_by_its_checksum(make_cohort: Make) -> None:
+def test_changed_file_is_reported_by_its_checksum(make_cohort):
     path = make_cohort()
     file = path.parent / "subjects/sub-0003/regions.nii.gz"
     shutil.copy(path.parent / "subjects/sub-0003/target.nii.gz", file)
@@ -529,9 +523,7 @@ def test_changed_file_is_reported_by_its_checksum(make_cohort: Make) -> None:
         (5, "regions", lambda data: data + 0.5, "region codes are no whole numbers"),
     ],
 )
-def test_unusable_voxels_are_reported(
-    make_cohort: Make, row: int, column: str, change: Callable[[np.ndarray], np.ndarray], problem: str
-) -> None:
+def test_unusable_voxels_are_reported(make_cohort, row, column, change, problem):
     path = make_cohort()
     rewrite(path, row, column, change)
     found = shown(path)
@@ -540,7 +532,7 @@ def test_unusable_voxels_are_reported(
     assert problem in found[0]
 
 
-def test_pair_with_shifted_affine_is_reported(make_cohort: Make) -> None:
+def test_pair_with_shifted_affine_is_reported(make_cohort):
     path = make_cohort()
     file = path.parent / "subjects/sub-0002/degraded.nii.gz"
     volume = read_volume(file)
@@ -554,7 +546,7 @@ def test_pair_with_shifted_affine_is_reported(make_cohort: Make) -> None:
     ]
 
 
-def test_pair_stored_in_other_axes_is_fine(make_cohort: Make) -> None:
+def test_pair_stored_in_other_axes_is_fine(make_cohort):
     path = make_cohort()
     file = path.parent / "subjects/sub-0002/degraded.nii.gz"
     volume = read_volume(file)
@@ -564,7 +556,7 @@ def test_pair_stored_in_other_axes_is_fine(make_cohort: Make) -> None:
     assert shown(path) == []
 
 
-def test_file_without_orientation_is_reported_not_warned_of(make_cohort: Make) -> None:
+def test_file_without_orientation_is_reported_not_warned_of(make_cohort):
     path = make_cohort()
     file = path.parent / "subjects/sub-0002/target.nii.gz"
     image = nibabel.load(file)
@@ -576,7 +568,7 @@ def test_file_without_orientation_is_reported_not_warned_of(make_cohort: Make) -
     assert "states no orientation (qform and sform codes are 0)" in shown(path)[0]
 
 
-def test_all_faults_are_reported_at_once(make_cohort: Make) -> None:
+def test_all_faults_are_reported_at_once(make_cohort):
     path = make_cohort()
     rewrite(path, 6, "target", lambda data: np.full_like(data, np.inf))
     edit(path, 2, amyloid_status="7")
@@ -600,7 +592,7 @@ def test_all_faults_are_reported_at_once(make_cohort: Make) -> None:
         pair_schema().read(path)
 
 
-def test_long_lists_are_cut_short_in_the_error_alone(make_cohort: Make) -> None:
+def test_long_lists_are_cut_short_in_the_error_alone(make_cohort):
     path = make_cohort()
     table = cells(path)
     table = pd.concat([table.assign(split="x", session_id=str(index)) for index in range(7)])
@@ -609,7 +601,7 @@ def test_long_lists_are_cut_short_in_the_error_alone(make_cohort: Make) -> None:
         pair_schema().read(path)
 
 
-def test_every_file_is_read_once(make_cohort: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_file_is_read_once(make_cohort, monkeypatch):
     path = make_cohort()
     table = cells(path)
     pd.concat([table, table.assign(dose_fraction="0.05")]).to_csv(path, index=False)
@@ -624,7 +616,7 @@ def test_every_file_is_read_once(make_cohort: Make, monkeypatch: pytest.MonkeyPa
     assert len(reads) == len(set(reads)) == 8 + 8 + 4
 
 
-def test_progress_is_shown_when_wanted(make_cohort: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_when_wanted(make_cohort, capsys):
     path = make_cohort()
     pair_schema().check(path)
     assert capsys.readouterr().err == ""
@@ -632,7 +624,7 @@ def test_progress_is_shown_when_wanted(make_cohort: Make, capsys: pytest.Capture
     assert "checking volumes: 100%" in capsys.readouterr().err
 
 
-def test_problem_names_row_and_column() -> None:
+def test_problem_names_row_and_column():
     assert str(Problem(3, "split", "is empty")) == "row 3 split: is empty"
     assert str(Problem(3, "", "is a duplicate")) == "row 3: is a duplicate"
     assert str(Problem(0, "split", "no row")) == "split: no row"

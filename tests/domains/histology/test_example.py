@@ -14,7 +14,7 @@ from medrestore.domains.histology.tiles import make_tiles
 SHEET = Path(__file__).parents[3] / "data_manifests" / "histology_example.csv"
 
 
-def test_written_again_alike_and_nothing_else_overwritten(tmp_path: Path) -> None:
+def test_written_again_alike_and_nothing_else_overwritten(tmp_path):
     first = write_example(tmp_path / "slides")
     before = {path.name: path.read_bytes() for path in first.parent.iterdir()}
     write_example(tmp_path / "slides")
@@ -30,7 +30,7 @@ def test_written_again_alike_and_nothing_else_overwritten(tmp_path: Path) -> Non
     }
 
 
-def test_tiles_are_those_of_the_data_sheet(tmp_path: Path) -> None:
+def test_tiles_are_those_of_the_data_sheet(tmp_path):
     manifest = make_tiles(
         write_example(tmp_path / "slides"), output=tmp_path / "tiles", progress=False, **EXAMPLE_TILES
     )

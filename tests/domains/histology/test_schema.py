@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ def cohort(tmp_path: Path, draw_slide: Callable[..., Path]) -> Path:
     return write_manifest(TILES, rows, tmp_path / "tables")
 
 
-def test_a_sound_manifest(cohort: Path) -> None:
+def test_a_sound_manifest(cohort):
     assert TILES.check(cohort) == []
     table = TILES.read(cohort)
     assert tuple(table.columns) == (*TILES.order, "row", "slide_path")
@@ -41,13 +40,13 @@ def test_a_sound_manifest(cohort: Path) -> None:
     assert table["slide_path"][0] == str(cohort.parents[1] / "slides" / "p0_a.png")
 
 
-def test_subjects_stay_text(cohort: Path) -> None:
+def test_subjects_stay_text(cohort):
     for row in (2, 3):
         edit(cohort, row, subject_id="007")
     assert TILES.read(cohort)["subject_id"][0] == "007"
 
 
-def test_all_of_twelve_broken_rows_are_told_at_once(cohort: Path) -> None:
+def test_all_of_twelve_broken_rows_are_told_at_once(cohort):
     table = cells(cohort).iloc[[0] * 40].reset_index(drop=True)
     table["tile"] = [f"p0_a_x{number}_y0" for number in range(40)]
     table["x"] = [str(number) for number in range(40)]
@@ -74,14 +73,14 @@ def test_all_of_twelve_broken_rows_are_told_at_once(cohort: Path) -> None:
     assert broken.keys() | {40} <= {problem.row for problem in TILES.check(cohort)}
 
 
-def test_what_is_read_is_written_again_alike_with_other_columns(cohort: Path, tmp_path: Path) -> None:
+def test_what_is_read_is_written_again_alike_with_other_columns(cohort, tmp_path):
     again = TILES.write(TILES.read(cohort), tmp_path / "tables" / "again.csv")
     assert again.read_bytes() == cohort.read_bytes()
     table = TILES.write(TILES.read(cohort).assign(hospital="A"), again)
     assert TILES.read(table)["hospital"].tolist() == ["A"] * 4
 
 
-def test_tiles_are_read_at_the_stated_resolution(cohort: Path) -> None:
+def test_tiles_are_read_at_the_stated_resolution(cohort):
     row = TILES.read(cohort).to_dict("records")[1]
     with open_tile_slide(row) as slide:
         assert slide.microns_per_pixel == 0.25
@@ -90,9 +89,7 @@ def test_tiles_are_read_at_the_stated_resolution(cohort: Path) -> None:
     np.testing.assert_array_equal(tile, expected)
 
 
-def test_slides_may_state_their_own_resolution(
-    cohort: Path, tmp_path: Path, write_pyramid: Callable[..., Path]
-) -> None:
+def test_slides_may_state_their_own_resolution(cohort, tmp_path, write_pyramid):
     slide = write_pyramid(tmp_path / "slides" / "s.tiff", [np.full((256, 256, 3), 90, np.uint8)])
     edit(cohort, 5, slide="../slides/s.tiff", slide_microns_per_pixel="", slide_sha256=sha256_file(slide))
     assert TILES.check(cohort) == []
@@ -101,7 +98,7 @@ def test_slides_may_state_their_own_resolution(
         assert opened.microns_per_pixel == pytest.approx(0.25, rel=1e-6)
 
 
-def test_the_column_of_slide_resolutions_may_be_left_out(cohort: Path) -> None:
+def test_the_column_of_slide_resolutions_may_be_left_out(cohort):
     table = pd.read_csv(cohort).drop(columns="slide_microns_per_pixel")
     table.to_csv(cohort, index=False)
     assert TILES.read(cohort)["slide_microns_per_pixel"].isna().all()
@@ -133,7 +130,7 @@ def test_the_column_of_slide_resolutions_may_be_left_out(cohort: Path) -> None:
         (3, {"slide_microns_per_pixel": 0.3}, "another resolution than in row 2"),
     ],
 )
-def test_faults_that_reading_refuses(cohort: Path, row: int, values: dict[str, Any], expected: str) -> None:
+def test_faults_that_reading_refuses(cohort, row, values, expected):
     edit(cohort, row, **values)
     with pytest.raises(InputError) as caught:
         TILES.read(cohort)
@@ -141,7 +138,7 @@ def test_faults_that_reading_refuses(cohort: Path, row: int, values: dict[str, A
     assert expected in "\n".join(map(str, TILES.check(cohort)))
 
 
-def test_one_slide_under_two_patients_is_a_leak(cohort: Path) -> None:
+def test_one_slide_under_two_patients_is_a_leak(cohort):
     copy = cohort.parents[1] / "slides" / "p2_a.png"
     source = cohort.parents[1] / "slides" / "p0_a.png"
     copy.write_bytes(source.read_bytes())
@@ -153,9 +150,7 @@ def test_one_slide_under_two_patients_is_a_leak(cohort: Path) -> None:
 
 
 @pytest.mark.parametrize("copied", ["link", "hardlink", "copy"])
-def test_one_slide_under_two_names_is_found(
-    cohort: Path, write_pyramid: Callable[..., Path], copied: str
-) -> None:
+def test_one_slide_under_two_names_is_found(cohort, write_pyramid, copied):
     """A copy with other bytes, or a link; in another split, and of the same patient in the same one."""
     slides = cohort.parents[1] / "slides"
     levels = [np.random.default_rng(3).integers(0, 255, (256, 256, 3), dtype=np.uint8)]
@@ -176,7 +171,7 @@ def test_one_slide_under_two_names_is_found(
 
 
 @pytest.mark.parametrize("subject", ["S19-1000 B", "s19.01000", "S19-1000"])
-def test_a_patient_in_two_splits_is_found_in_any_writing(cohort: Path, subject: str) -> None:
+def test_a_patient_in_two_splits_is_found_in_any_writing(cohort, subject):
     for row, name in ((2, "S19-1000 A1"), (3, "S19-1000 A1"), (4, "other"), (5, subject)):
         edit(cohort, row, subject_id=name)
     found = [str(problem) for problem in TILES.check(cohort)]
@@ -194,9 +189,7 @@ def test_a_patient_in_two_splits_is_found_in_any_writing(cohort: Path, subject: 
         (5, {"microns_per_pixel": 0.2}, "asked for 0.2, which is finer"),
     ],
 )
-def test_faults_that_only_the_slides_tell(
-    cohort: Path, row: int, values: dict[str, Any], expected: str
-) -> None:
+def test_faults_that_only_the_slides_tell(cohort, row, values, expected):
     edit(cohort, row, **values)
     TILES.read(cohort)  # does not open slides
     problems = TILES.check(cohort)
@@ -204,14 +197,14 @@ def test_faults_that_only_the_slides_tell(
     assert expected in str(problems[0])
 
 
-def test_a_slide_that_changed(cohort: Path, draw_slide: Callable[..., Path]) -> None:
+def test_a_slide_that_changed(cohort, draw_slide):
     draw_slide(cohort.parents[1] / "slides" / "p1_a.png", seed=9)
     assert [str(problem) for problem in TILES.check(cohort)] == [
         "row 4 slide_sha256: ../slides/p1_a.png: the file has changed"
     ]
 
 
-def test_tables_that_are_no_manifest(tmp_path: Path, cohort: Path) -> None:
+def test_tables_that_are_no_manifest(tmp_path, cohort):
     with pytest.raises(InputError, match="no such file"):
         TILES.read(tmp_path / "none.csv")
     (tmp_path / "other.csv").write_text("subject_id,slide\na,b.svs\n")

@@ -35,7 +35,7 @@ def slides(tmp_path: Path, draw_slide: Callable[..., Path]) -> Path:
     return tmp_path / "slides"
 
 
-def test_tiles_lie_where_the_tissue_is(slides: Path, tmp_path: Path) -> None:
+def test_tiles_lie_where_the_tissue_is(slides, tmp_path):
     fractions = {"train": 0.5, "validation": 0.25, "test": 0.25}
     manifest = make_tiles(slides, output=tmp_path / "tiles", fractions=fractions, **SMALL)
     assert manifest == tmp_path / "tiles" / "manifest.csv"
@@ -52,7 +52,7 @@ def test_tiles_lie_where_the_tissue_is(slides: Path, tmp_path: Path) -> None:
     assert sorted(patients["first"]) == ["test", "train", "train", "validation"]
 
 
-def test_slide_table_and_overviews(slides: Path, tmp_path: Path) -> None:
+def test_slide_table_and_overviews(slides, tmp_path):
     make_tiles(slides / "p1_a.png", output=tmp_path / "tiles", **ONE)
     row = pd.read_csv(tmp_path / "tiles" / "slides.csv").iloc[0]
     assert (row["slide"], row["subject_id"], row["split"]) == ("p1_a.png", "p1", "test")
@@ -71,7 +71,7 @@ def test_slide_table_and_overviews(slides: Path, tmp_path: Path) -> None:
     assert pixels[0, 1].tolist() == [243, 242, 244]  # glass
 
 
-def test_ink_and_blur_are_dropped_and_counted(tmp_path: Path, draw_slide: Callable[..., Path]) -> None:
+def test_ink_and_blur_are_dropped_and_counted(tmp_path, draw_slide):
     from scipy.ndimage import gaussian_filter
 
     path = draw_slide(tmp_path / "p0.png")
@@ -89,7 +89,7 @@ def test_ink_and_blur_are_dropped_and_counted(tmp_path: Path, draw_slide: Callab
     assert len(TILES.read(every)) == 16
 
 
-def test_tiles_at_a_coarser_resolution(slides: Path, tmp_path: Path) -> None:
+def test_tiles_at_a_coarser_resolution(slides, tmp_path):
     settings = {**ONE, "tile_size": 32, "microns_per_pixel": 1.5, "stride": 16}
     table = TILES.read(make_tiles(slides / "p1_a.png", output=tmp_path / "tiles", **settings))
     # A pixel spans three of level 0; tiles of 96 at steps of 48, half of them at least over 128 to 256.
@@ -100,7 +100,7 @@ def test_tiles_at_a_coarser_resolution(slides: Path, tmp_path: Path) -> None:
         assert read_tile(slide, row).shape == (32, 32, 3)
 
 
-def test_a_table_gives_patients_splits_and_resolutions(slides: Path, tmp_path: Path) -> None:
+def test_a_table_gives_patients_splits_and_resolutions(slides, tmp_path):
     table = slides / "slides.csv"
     table.write_text("slide,subject_id,split,microns_per_pixel\np0_a.png,A,train,0.5\np1_a.png,B,test,0.25\n")
     settings = {**SMALL, "slide_microns_per_pixel": None}
@@ -111,7 +111,7 @@ def test_a_table_gives_patients_splits_and_resolutions(slides: Path, tmp_path: P
     }
 
 
-def test_a_patient_in_two_splits_stops(slides: Path, tmp_path: Path) -> None:
+def test_a_patient_in_two_splits_stops(slides, tmp_path):
     (slides / "slides.csv").write_text("slide,split\np0_a.png,train\np0_b.png,test\n")
     with pytest.raises(
         InputError, match=r"patient p0 is in two splits: .*p0_a\.png in train, .*p0_b\.png in test"
@@ -120,9 +120,7 @@ def test_a_patient_in_two_splits_stops(slides: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "tiles").exists()
 
 
-def test_a_slide_without_tissue_is_told_by_name(
-    slides: Path, tmp_path: Path, draw_slide: Callable[..., Path], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_slide_without_tissue_is_told_by_name(slides, tmp_path, draw_slide, caplog):
     draw_slide(slides / "glass_1.png", tissue=None)
     with caplog.at_level(logging.WARNING):
         manifest = make_tiles(slides, output=tmp_path / "tiles", **ONE)
@@ -133,7 +131,7 @@ def test_a_slide_without_tissue_is_told_by_name(
     assert (tmp_path / "tiles" / "overview" / "glass_1.png").exists()
 
 
-def test_no_tissue_at_all_stops(tmp_path: Path, draw_slide: Callable[..., Path]) -> None:
+def test_no_tissue_at_all_stops(tmp_path, draw_slide):
     path = draw_slide(tmp_path / "glass.png", tissue=None)
     with pytest.raises(
         InputError, match=r"slides\.csv: no tile is left of 1 slide\..*Remedy: look at overview"
@@ -142,9 +140,7 @@ def test_no_tissue_at_all_stops(tmp_path: Path, draw_slide: Callable[..., Path])
     assert not (tmp_path / "tiles" / "manifest.csv").exists()
 
 
-def test_a_split_that_loses_its_tiles_is_told(
-    tmp_path: Path, draw_slide: Callable[..., Path], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_split_that_loses_its_tiles_is_told(tmp_path, draw_slide, caplog):
     draw_slide(tmp_path / "a.png")
     draw_slide(tmp_path / "b.png", tissue=None)
     (tmp_path / "slides.csv").write_text("slide,split\na.png,train\nb.png,test\n")
@@ -153,9 +149,7 @@ def test_a_split_that_loses_its_tiles_is_told(
     assert "split test has no tile: none is left of its slides" in caplog.text
 
 
-def test_all_slides_that_cannot_serve_are_named_at_once(
-    tmp_path: Path, draw_slide: Callable[..., Path]
-) -> None:
+def test_all_slides_that_cannot_serve_are_named_at_once(tmp_path, draw_slide):
     draw_slide(tmp_path / "slides" / "small.png", side=48, tissue=None)
     Image.new("CMYK", (256, 256)).save(tmp_path / "slides" / "ink.jpg")
     (tmp_path / "slides" / "words.svs").write_text("no slide")
@@ -174,7 +168,7 @@ def test_all_slides_that_cannot_serve_are_named_at_once(
     assert set(table["slide"]) == {"../slides/fine.png"}
 
 
-def test_missing_resolution_stops(slides: Path, tmp_path: Path) -> None:
+def test_missing_resolution_stops(slides, tmp_path):
     settings = {**ONE, "slide_microns_per_pixel": None}
     with pytest.raises(
         InputError, match=r"^[^\n]*p1_a\.png: has no resolution.*Remedy: state its micrometers"
@@ -182,7 +176,7 @@ def test_missing_resolution_stops(slides: Path, tmp_path: Path) -> None:
         make_tiles(slides / "p1_a.png", output=tmp_path / "tiles", **settings)
 
 
-def test_transparency_found_late_stops_and_the_rest_is_kept(slides: Path, tmp_path: Path) -> None:
+def test_transparency_found_late_stops_and_the_rest_is_kept(slides, tmp_path):
     rgba = np.array(Image.open(slides / "p1_a.png").convert("RGBA"))
     rgba[5, 5, 3] = 0
     Image.fromarray(rgba).save(slides / "p1_a.png")
@@ -196,7 +190,7 @@ def test_transparency_found_late_stops_and_the_rest_is_kept(slides: Path, tmp_pa
     assert [record.stat().st_mtime_ns for record in records] == before
 
 
-def test_a_finished_folder_is_kept_and_other_settings_are_refused(slides: Path, tmp_path: Path) -> None:
+def test_a_finished_folder_is_kept_and_other_settings_are_refused(slides, tmp_path):
     manifest = make_tiles(slides, output=tmp_path / "tiles", **ONE)
     before = manifest.stat().st_mtime_ns
     assert make_tiles(slides, output=tmp_path / "tiles", **ONE) == manifest
@@ -208,7 +202,7 @@ def test_a_finished_folder_is_kept_and_other_settings_are_refused(slides: Path, 
         make_tiles(slides, output=tmp_path / "tiles", **ONE)
 
 
-def test_a_folder_without_a_tile_takes_other_rules(tmp_path: Path, draw_slide: Callable[..., Path]) -> None:
+def test_a_folder_without_a_tile_takes_other_rules(tmp_path, draw_slide):
     slide = draw_slide(tmp_path / "a.png", tissue=(128, 0, 256, 256))
     with pytest.raises(InputError, match=r"no tile is left of 1 slide.*lower --minimum-tissue"):
         make_tiles(slide, output=tmp_path / "tiles", **ONE, minimum_focus=1e9)
@@ -218,7 +212,7 @@ def test_a_folder_without_a_tile_takes_other_rules(tmp_path: Path, draw_slide: C
         make_tiles(slide, output=tmp_path / "tiles", **ONE, minimum_focus=0)
 
 
-def test_a_manifest_that_a_killed_run_wrote_is_ours(slides: Path, tmp_path: Path) -> None:
+def test_a_manifest_that_a_killed_run_wrote_is_ours(slides, tmp_path):
     settings = tmp_path / "tiles" / "tiles.json"
     manifest = make_tiles(slides, output=tmp_path / "tiles", **ONE)
     record = json.loads(settings.read_text())
@@ -227,9 +221,7 @@ def test_a_manifest_that_a_killed_run_wrote_is_ours(slides: Path, tmp_path: Path
     assert make_tiles(slides, output=tmp_path / "tiles", **ONE) == manifest
 
 
-def test_a_changed_slide_is_scanned_anew(
-    slides: Path, tmp_path: Path, draw_slide: Callable[..., Path]
-) -> None:
+def test_a_changed_slide_is_scanned_anew(slides, tmp_path, draw_slide):
     make_tiles(slides, output=tmp_path / "tiles", **ONE)
     (tmp_path / "tiles" / "manifest.csv").unlink()
     draw_slide(slides / "p1_a.png", tissue=(0, 0, 256, 256), seed=7)
@@ -239,9 +231,7 @@ def test_a_changed_slide_is_scanned_anew(
 
 
 @pytest.mark.parametrize("content", [None, "", "a;b\n1;2\n"])
-def test_a_table_of_slides_that_is_gone_or_changed_is_written_anew(
-    content: str | None, slides: Path, tmp_path: Path
-) -> None:
+def test_a_table_of_slides_that_is_gone_or_changed_is_written_anew(content, slides, tmp_path):
     manifest = make_tiles(slides, output=tmp_path / "out", **ONE)
     table = tmp_path / "out" / "slides.csv"
     held = manifest.read_bytes(), table.read_bytes()
@@ -262,7 +252,7 @@ def test_a_table_of_slides_that_is_gone_or_changed_is_written_anew(
         {"finished": 5},
     ],
 )
-def test_a_record_that_was_changed_is_named(changed: dict[str, object], slides: Path, tmp_path: Path) -> None:
+def test_a_record_that_was_changed_is_named(changed, slides, tmp_path):
     make_tiles(slides, output=tmp_path / "out", **ONE)
     (tmp_path / "out" / "manifest.csv").unlink()
     record = tmp_path / "out" / "tiles.json"
@@ -272,9 +262,7 @@ def test_a_record_that_was_changed_is_named(changed: dict[str, object], slides: 
 
 
 @pytest.mark.parametrize("changed", [{"tiles": "none"}, {"tiles": [[1]]}, {"figures": {}}, {"figures": 1}])
-def test_a_slide_whose_record_was_changed_is_scanned_anew(
-    changed: dict[str, object], slides: Path, tmp_path: Path
-) -> None:
+def test_a_slide_whose_record_was_changed_is_scanned_anew(changed, slides, tmp_path):
     manifest = make_tiles(slides, output=tmp_path / "out", **ONE)
     held = manifest.read_bytes()
     manifest.unlink()
@@ -286,7 +274,7 @@ def test_a_slide_whose_record_was_changed_is_scanned_anew(
     assert not left.exists()
 
 
-def test_folders_with_other_things_are_refused(slides: Path, tmp_path: Path) -> None:
+def test_folders_with_other_things_are_refused(slides, tmp_path):
     (tmp_path / "tiles").mkdir()
     (tmp_path / "tiles" / "letter.txt").touch()
     with pytest.raises(InputError, match="holds other files and no tiles"):
@@ -297,7 +285,7 @@ def test_folders_with_other_things_are_refused(slides: Path, tmp_path: Path) -> 
     assert (tmp_path / "mine.csv").read_text() == "precious"
 
 
-def test_the_manifest_may_lie_elsewhere(slides: Path, tmp_path: Path) -> None:
+def test_the_manifest_may_lie_elsewhere(slides, tmp_path):
     target = tmp_path / "tables" / "deep" / "cohort.csv"
     for _ in range(2):  # the second call keeps it
         assert make_tiles(slides, output=tmp_path / "tiles", manifest=target, **ONE) == target
@@ -320,19 +308,19 @@ def test_the_manifest_may_lie_elsewhere(slides: Path, tmp_path: Path) -> None:
         ({"microns_per_pixel": 0.25}, "asked for 0.25, which is finer"),
     ],
 )
-def test_settings_out_of_range(slides: Path, tmp_path: Path, settings: dict, words: str) -> None:
+def test_settings_out_of_range(slides, tmp_path, settings, words):
     with pytest.raises(InputError, match=words):
         make_tiles(slides, output=tmp_path / "tiles", **{**ONE, **settings})
 
 
 @pytest.mark.slow
-def test_workers_do_not_change_the_tiles(slides: Path, tmp_path: Path) -> None:
+def test_workers_do_not_change_the_tiles(slides, tmp_path):
     one = make_tiles(slides, output=tmp_path / "one", **ONE)
     two = make_tiles(slides, output=tmp_path / "two", **{**ONE, "workers": 2})
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_example_gives_tiles_of_every_split(tmp_path: Path) -> None:
+def test_example_gives_tiles_of_every_split(tmp_path):
     table = write_example(tmp_path / "slides")
     manifest = make_tiles(table, output=tmp_path / "tiles", progress=False, workers=1, **EXAMPLE_TILES)
     assert TILES.check(manifest) == []
@@ -340,7 +328,7 @@ def test_example_gives_tiles_of_every_split(tmp_path: Path) -> None:
     assert read.groupby("split")["tile"].count().to_dict() == {"test": 11, "train": 36, "validation": 6}
 
 
-def test_example_regions_are_of_the_picture_and_do_not_overlap(tmp_path: Path) -> None:
+def test_example_regions_are_of_the_picture_and_do_not_overlap(tmp_path):
     from skimage.data import immunohistochemistry
 
     write_example(tmp_path)
@@ -353,7 +341,7 @@ def test_example_regions_are_of_the_picture_and_do_not_overlap(tmp_path: Path) -
     assert (covered == 1).all()
 
 
-def test_real_pictures_without_resolution(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_real_pictures_without_resolution(shared_data, tmp_path):
     folder = shared_data("histology/monuseg_train")
     names = sorted(folder.iterdir())[:4]
     fractions = {"train": 0.5, "validation": 0.25, "test": 0.25}
@@ -370,7 +358,7 @@ def test_real_pictures_without_resolution(shared_data: Callable[[str], Path], tm
     assert set(table["subject_id"]) == {"TCGA-18-5592", "TCGA-38-6178", "TCGA-A7-A13E", "TCGA-AR-A1AS"}
 
 
-def test_real_slide(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_real_slide(shared_data, tmp_path):
     path = shared_data("histology/cmu_1_small_region.svs")
     manifest = make_tiles(
         path, output=tmp_path, microns_per_pixel=1.0, fractions={"test": 1.0}, progress=False, workers=1

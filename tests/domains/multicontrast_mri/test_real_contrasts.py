@@ -47,11 +47,11 @@ def glioma(shared_data: Callable[[str], Path], tmp_path: Path) -> Path:
     return write_manifest(contrast_schema(CONTRASTS), [row], folder)
 
 
-def test_linked_files_are_where_the_manifest_says(glioma: Path, two_in: Acquisition) -> None:
+def test_linked_files_are_where_the_manifest_says(glioma, two_in):
     assert contrast_schema(CONTRASTS, acquisition=two_in).check(glioma, require_splits=("train",)) == []
 
 
-def test_real_volumes_become_batches(glioma: Path, tmp_path: Path) -> None:
+def test_real_volumes_become_batches(glioma, tmp_path):
     data = ContrastData(
         manifest=glioma,
         cache_dir=tmp_path / "cache",
@@ -93,9 +93,7 @@ def test_real_volumes_become_batches(glioma: Path, tmp_path: Path) -> None:
     assert data.model_information["training_range"]["features"]["voxel_size_x_mm"] == [1.0, 1.0]
 
 
-def test_real_volume_on_another_grid_is_sent_to_co_registration(
-    glioma: Path, two_in: Acquisition, tmp_path: Path
-) -> None:
+def test_real_volume_on_another_grid_is_sent_to_co_registration(glioma, two_in, tmp_path):
     moved = nibabel.load(glioma.parent / "t2.nii.gz")
     affine = np.array(moved.affine)
     affine[:3, 3] += (3.0, 0.0, 0.0)

@@ -20,7 +20,6 @@ from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read
 from medrestore.domains.multicontrast_mri.schema import availability, contrast_schema, require_contrasts
 from medrestore.files import sha256_file
 
-Make = Callable[..., Path]
 CONTRASTS = ("t1w", "t2w", "t2_flair")
 
 
@@ -33,11 +32,8 @@ def shown(acquisition: Acquisition) -> Callable[..., list[str]]:
     return show
 
 
-Shown = Callable[..., list[str]]
-
-
 # ---------------------------------------------------------------- reading, writing, counting
-def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort: Make, shown: Shown) -> None:
+def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort, shown):
     path = make_cohort()
     assert shown(path) == []
     table = contrast_schema(CONTRASTS).read(path)
@@ -50,7 +46,7 @@ def test_valid_manifest_has_no_problems_and_absolute_paths(make_cohort: Make, sh
     assert table["group"].tolist() == ["patient", "control"] * 4
 
 
-def test_missing_contrasts_are_counted(make_cohort: Make) -> None:
+def test_missing_contrasts_are_counted(make_cohort):
     table = contrast_schema(CONTRASTS).read(make_cohort())
     counts = availability(table, CONTRASTS)
     assert counts.index.tolist() == ["train", "validation", "test"]
@@ -66,7 +62,7 @@ def test_missing_contrasts_are_counted(make_cohort: Make) -> None:
     }
 
 
-def test_written_manifest_is_what_was_read_and_keeps_unknown_columns(make_cohort: Make) -> None:
+def test_written_manifest_is_what_was_read_and_keeps_unknown_columns(make_cohort):
     path = make_cohort()
     table = contrast_schema(CONTRASTS).read(path).assign(site="A")
     copy = contrast_schema(CONTRASTS).write(table, path.parent / "copy.csv")
@@ -91,9 +87,7 @@ def test_written_manifest_is_what_was_read_and_keeps_unknown_columns(make_cohort
         (9, {"group": "MS/CIS"}, "row 9 group: 'MS/CIS': the name of a group that is evaluated apart"),
     ],
 )
-def test_what_people_and_later_commands_stumble_over_is_found(
-    make_cohort: Make, shown: Shown, row: int, values: dict[str, str], problem: str
-) -> None:
+def test_what_people_and_later_commands_stumble_over_is_found(make_cohort, shown, row, values, problem):
     path = make_cohort()
     edit(path, row, **values)
     assert any(line.startswith(problem) for line in shown(path))
@@ -108,9 +102,7 @@ def test_what_people_and_later_commands_stumble_over_is_found(
         (lambda text: text.replace("group", " SPLIT"), "has columns 'split' and 'SPLIT'"),
     ],
 )
-def test_tables_of_other_programs_are_refused_in_a_line(
-    make_cohort: Make, shown: Shown, change: Callable[[str], str], message: str
-) -> None:
+def test_tables_of_other_programs_are_refused_in_a_line(make_cohort, shown, change, message):
     path = make_cohort()
     path.write_text(change(path.read_text()))
     with pytest.raises(InputError, match=message) as refused:
@@ -118,7 +110,7 @@ def test_tables_of_other_programs_are_refused_in_a_line(
     assert "\n" not in str(refused.value)
 
 
-def test_a_contrast_that_no_evaluation_can_name_is_reported(make_cohort: Make, shown: Shown) -> None:
+def test_a_contrast_that_no_evaluation_can_name_is_reported(make_cohort, shown):
     path = make_cohort()
     path.write_text(path.read_text().replace("t2w", "mean", 2).replace("mean.nii", "t2w.nii"))
     names = [name for name in cells(path) if f"{name}_sha256" in cells(path)]
@@ -127,7 +119,7 @@ def test_a_contrast_that_no_evaluation_can_name_is_reported(make_cohort: Make, s
     ]
 
 
-def test_table_without_groups_and_lesions_is_complete(make_cohort: Make, shown: Shown) -> None:
+def test_table_without_groups_and_lesions_is_complete(make_cohort, shown):
     path = make_cohort()
     cells(path).drop(columns=["group", "lesions", "lesions_sha256"]).to_csv(path, index=False)
     assert shown(path) == []
@@ -135,7 +127,7 @@ def test_table_without_groups_and_lesions_is_complete(make_cohort: Make, shown: 
     assert set(table["group"]) == set(table["lesions_path"]) == {""}
 
 
-def test_some_of_the_contrasts_can_be_read(make_cohort: Make, shown: Shown) -> None:
+def test_some_of_the_contrasts_can_be_read(make_cohort, shown):
     path = make_cohort()
     assert shown(path, contrasts=["t2w"]) == []
     table = contrast_schema(["t2w"]).read(path)
@@ -144,7 +136,7 @@ def test_some_of_the_contrasts_can_be_read(make_cohort: Make, shown: Shown) -> N
     assert table["t1w"][0] == "subjects/sub-0000/t1w.nii.gz"
 
 
-def test_input_may_be_a_list_of_files(make_cohort: Make, shown: Shown, tmp_path: Path) -> None:
+def test_input_may_be_a_list_of_files(make_cohort, shown, tmp_path):
     path = make_cohort()
     folder = path.parent / "subjects/sub-0000"
     data, source = read_series(folder / "mdme.nii.gz")
@@ -179,7 +171,7 @@ def test_input_may_be_a_list_of_files(make_cohort: Make, shown: Shown, tmp_path:
     assert "row 2 input_sha256: two channels of the input are the same file content" in shown(path)
 
 
-def test_order_of_columns() -> None:
+def test_order_of_columns():
     assert contrast_schema(["pdw"]).order == (
         *("subject_id", "session_id", "split", "group", "input", "pdw", "lesions"),
         *("input_sha256", "pdw_sha256", "lesions_sha256"),
@@ -197,12 +189,12 @@ def test_order_of_columns() -> None:
         (["t1w_sha256"], "contrasts: 't1w_sha256' is a column of another meaning"),
     ],
 )
-def test_impossible_names_of_contrasts_are_refused(contrasts: list[Any], message: str) -> None:
+def test_impossible_names_of_contrasts_are_refused(contrasts, message):
     with pytest.raises(InputError, match=message):
         require_contrasts(contrasts)
 
 
-def test_write_refuses_what_could_not_be_read(make_cohort: Make, tmp_path: Path) -> None:
+def test_write_refuses_what_could_not_be_read(make_cohort, tmp_path):
     table = contrast_schema(CONTRASTS).read(make_cohort())
     with pytest.raises(InputError, match="lacks the columns stir, stir_sha256"):
         contrast_schema([*CONTRASTS, "stir"]).write(table, tmp_path / "m.csv")
@@ -212,7 +204,7 @@ def test_write_refuses_what_could_not_be_read(make_cohort: Make, tmp_path: Path)
 
 
 # ---------------------------------------------------------------- faults of the table
-def test_unknown_contrast_is_named_with_the_known_ones(make_cohort: Make, shown: Shown) -> None:
+def test_unknown_contrast_is_named_with_the_known_ones(make_cohort, shown):
     path = make_cohort()
     expected = [
         f"row 1 {name}: no such column; the manifest has the contrasts t1w, t2w, t2_flair" * (name == "stir")
@@ -239,9 +231,7 @@ def test_unknown_contrast_is_named_with_the_known_ones(make_cohort: Make, shown:
         ),
     ],
 )
-def test_faulty_cell_is_reported(
-    make_cohort: Make, shown: Shown, row: int, values: dict[str, str], problem: str
-) -> None:
+def test_faulty_cell_is_reported(make_cohort, shown, row, values, problem):
     path = make_cohort()
     edit(path, row, **values)
     assert any(line.startswith(problem) for line in shown(path))
@@ -250,7 +240,7 @@ def test_faulty_cell_is_reported(
     assert problem in str(refused.value)
 
 
-def test_subject_for_test_may_have_no_contrast(make_cohort: Make, shown: Shown) -> None:
+def test_subject_for_test_may_have_no_contrast(make_cohort, shown):
     path = make_cohort()
     nothing = {f"{name}{end}": "" for name in CONTRASTS for end in ("", "_sha256")}
     edit(path, 9, **nothing)
@@ -261,7 +251,7 @@ def test_subject_for_test_may_have_no_contrast(make_cohort: Make, shown: Shown) 
     ]
 
 
-def test_contrast_that_no_training_subject_has_is_reported(make_cohort: Make, shown: Shown) -> None:
+def test_contrast_that_no_training_subject_has_is_reported(make_cohort, shown):
     path = make_cohort()
     for row in range(2, 6):
         edit(path, row, t2_flair="", t2_flair_sha256="")
@@ -269,7 +259,7 @@ def test_contrast_that_no_training_subject_has_is_reported(make_cohort: Make, sh
     assert shown(path, require_splits=("test",)) == []
 
 
-def test_duplicates_are_reported(make_cohort: Make, shown: Shown) -> None:
+def test_duplicates_are_reported(make_cohort, shown):
     path = make_cohort()
     append(path, 4)
     append(path, 2, subject_id="sub-0099")
@@ -280,7 +270,7 @@ def test_duplicates_are_reported(make_cohort: Make, shown: Shown) -> None:
     ]
 
 
-def test_one_image_as_two_contrasts_is_reported(make_cohort: Make, shown: Shown) -> None:
+def test_one_image_as_two_contrasts_is_reported(make_cohort, shown):
     path = make_cohort()
     row = cells(path).iloc[0]
     edit(path, 2, t2w=row["t1w"], t2w_sha256=row["t1w_sha256"])
@@ -288,7 +278,7 @@ def test_one_image_as_two_contrasts_is_reported(make_cohort: Make, shown: Shown)
 
 
 # ---------------------------------------------------------------- faults of the files
-def test_contrast_on_another_grid_is_reported_with_the_remedy(make_cohort: Make, shown: Shown) -> None:
+def test_contrast_on_another_grid_is_reported_with_the_remedy(make_cohort, shown):
     path = make_cohort()
     for row, name in ((3, "t2w"), (4, "lesions")):
         file = path.parent / cells(path).loc[row - 2, name]
@@ -304,7 +294,7 @@ def test_contrast_on_another_grid_is_reported_with_the_remedy(make_cohort: Make,
     ]
 
 
-def test_files_that_cannot_serve_are_reported_at_once(make_cohort: Make, shown: Shown) -> None:
+def test_files_that_cannot_serve_are_reported_at_once(make_cohort, shown):
     path = make_cohort()
     subjects = path.parent / "subjects"
     (subjects / "sub-0000/mdme.nii.gz").unlink()
@@ -326,7 +316,7 @@ def test_files_that_cannot_serve_are_reported_at_once(make_cohort: Make, shown: 
     assert len(found) == 4
 
 
-def test_input_of_another_acquisition_is_reported(make_cohort: Make, shown: Shown) -> None:
+def test_input_of_another_acquisition_is_reported(make_cohort, shown):
     path = make_cohort()
     found = shown(path, acquisition=make_acquisition())
     assert len(found) == 8
@@ -337,9 +327,7 @@ def test_input_of_another_acquisition_is_reported(make_cohort: Make, shown: Show
     assert shown(path, acquisition=None) == []  # any channels will do
 
 
-def test_sidecar_of_a_linked_file_is_the_one_beside_the_link(
-    make_cohort: Make, shown: Shown, tmp_path: Path, acquisition: Acquisition
-) -> None:
+def test_sidecar_of_a_linked_file_is_the_one_beside_the_link(make_cohort, shown, tmp_path, acquisition):
     path = make_cohort()
     file = path.parent / "subjects/sub-0000/mdme.nii.gz"
     store = tmp_path / "objects" / "0a1b2c.nii.gz"  # as a data store names its files

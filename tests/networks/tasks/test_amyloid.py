@@ -12,7 +12,7 @@ def slices(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_full_size_has_resnet18s_parameters() -> None:
+def test_full_size_has_resnet18s_parameters():
     with torch.device("meta"):
         net = AmyloidClassifier()
     # Published ResNet18: 11,689,512 with three color channels and 1,000 classes. Here one channel, one output
@@ -22,7 +22,7 @@ def test_full_size_has_resnet18s_parameters() -> None:
 
 
 @pytest.mark.parametrize(("stride", "size"), [(1, 8), (2, 4)])
-def test_stride_of_the_first_convolution_sets_the_last_map(stride: int, size: int) -> None:
+def test_stride_of_the_first_convolution_sets_the_last_map(stride, size):
     net = AmyloidClassifier(widen_factor=0.125, conv1_stride=stride).eval()
     seen: list[torch.Size] = []
     net.resnet.layer4.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
@@ -30,7 +30,7 @@ def test_stride_of_the_first_convolution_sets_the_last_map(stride: int, size: in
     assert seen == [torch.Size([2, 64, size, size])]
 
 
-def test_logits_are_one_per_slice_and_probability_their_sigmoid() -> None:
+def test_logits_are_one_per_slice_and_probability_their_sigmoid():
     net = AmyloidClassifier(widen_factor=0.125).eval()
     for count in (1, 3):
         x = slices(count, 1, 64, 64)
@@ -40,7 +40,7 @@ def test_logits_are_one_per_slice_and_probability_their_sigmoid() -> None:
         torch.testing.assert_close(net.probability(x), 1 / (1 + torch.exp(-logits)), rtol=1e-6, atol=1e-7)
 
 
-def test_instance_norm_replaces_every_normalization() -> None:
+def test_instance_norm_replaces_every_normalization():
     net = AmyloidClassifier(widen_factor=0.125, norm="instance")
     assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
     assert (
@@ -51,7 +51,7 @@ def test_instance_norm_replaces_every_normalization() -> None:
     torch.testing.assert_close(net(x)[1:2], net(x[1:2]), rtol=1e-4, atol=1e-5)
 
 
-def test_smallest_image_under_instance_norm() -> None:
+def test_smallest_image_under_instance_norm():
     net = AmyloidClassifier(widen_factor=0.125, norm="instance")
     assert net(slices(1, 1, 33, 33)).isfinite().all()
     with pytest.raises(

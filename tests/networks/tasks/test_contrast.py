@@ -12,7 +12,7 @@ def slices(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_paper_size_has_six_convolutions_and_the_parameters_counted_by_hand() -> None:
+def test_paper_size_has_six_convolutions_and_the_parameters_counted_by_hand():
     with torch.device("meta"):
         net = ContrastClassifier()
         logits = net(torch.zeros(2, 1, 256, 192))
@@ -26,9 +26,7 @@ def test_paper_size_has_six_convolutions_and_the_parameters_counted_by_hand() ->
 
 
 @pytest.mark.parametrize(("channels", "strided", "side"), [((2,) * 5, 4, 142), ((2,) * 5, 2, 58)])
-def test_receptive_field_is_where_the_gradient_reaches(
-    channels: tuple[int, ...], strided: int, side: int
-) -> None:
+def test_receptive_field_is_where_the_gradient_reaches(channels, strided, side):
     """The paper-size stride pattern sees 142 x 142 pixels, the demo's 58 x 58."""
     # In evaluation mode: batch norm in training mode lets every pixel reach every logit.
     net = ContrastClassifier(channels=channels, strided_layers=strided).eval()
@@ -41,7 +39,7 @@ def test_receptive_field_is_where_the_gradient_reaches(
     assert int(columns.max() - columns.min()) + 1 == side
 
 
-def test_probability_and_error_are_means_over_patches() -> None:
+def test_probability_and_error_are_means_over_patches():
     net = ContrastClassifier(classes=3, channels=(4, 4, 4), strided_layers=2).eval()
     x = slices(2, 1, 32, 24)
     logits = net(x).detach().double().numpy()
@@ -60,7 +58,7 @@ def test_probability_and_error_are_means_over_patches() -> None:
     assert torch.equal(net.error(x, labels.float()), error)
 
 
-def test_learns_two_textures() -> None:
+def test_learns_two_textures():
     """Stripes along one axis or the other: what tells them apart is in every patch."""
     net = ContrastClassifier(classes=2, channels=(4, 8), strided_layers=1)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
@@ -74,7 +72,7 @@ def test_learns_two_textures() -> None:
     assert net.error(x, labels).max() < 0.25  # chance is 0.5
 
 
-def test_norms_and_biases_are_pix2pixs() -> None:
+def test_norms_and_biases_are_pix2pixs():
     net = ContrastClassifier(channels=(4, 8, 8), strided_layers=2, norm="instance")
     assert [any(isinstance(m, nn.InstanceNorm2d) for m in layer) for layer in net.layers] == [
         False,
@@ -86,7 +84,7 @@ def test_norms_and_biases_are_pix2pixs() -> None:
     assert net.classifier.bias is not None
 
 
-def test_smallest_image_has_one_patch() -> None:
+def test_smallest_image_has_one_patch():
     net = ContrastClassifier(channels=(2,) * 5).eval()
     assert net(slices(1, 1, 48, 48)).shape == (1, 6, 1, 1)
     with pytest.raises(InputError, match=r"at least 48 x 48 \(for 6 layers of 4 x 4 .*\), got \(47, 64\)"):

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ def raw_reads(study: Study) -> dict[tuple[str, str, str], dict[str, Any]]:
     return found
 
 
-def test_measures_are_those_of_a_slow_loop_over_the_rows(read_example: Study) -> None:
+def test_measures_are_those_of_a_slow_loop_over_the_rows(read_example):
     group = analyze_study(read_example).main
     reads, truth = raw_reads(read_example), read_example.truth
     for reader in read_example.readers:
@@ -61,9 +60,7 @@ def test_measures_are_those_of_a_slow_loop_over_the_rows(read_example: Study) ->
                 assert row["estimate"] == pytest.approx(value, abs=1e-12), name
 
 
-def test_the_primary_endpoint_is_what_the_engine_finds_in_a_csv_file(
-    read_example: Study, tmp_path: Path
-) -> None:
+def test_the_primary_endpoint_is_what_the_engine_finds_in_a_csv_file(read_example, tmp_path):
     analysis = analyze_study(read_example.folder, Settings(alpha=0.1, correction="bonferroni"))
     study_reads(read_example).to_csv(tmp_path / "reads.csv", index=False)
     alone = analyze_table(
@@ -86,7 +83,7 @@ def test_the_primary_endpoint_is_what_the_engine_finds_in_a_csv_file(
     assert "interval" in verdict.text
 
 
-def test_study_reads_are_found_by_question_metric_or_plan(read_example: Study) -> None:
+def test_study_reads_are_found_by_question_metric_or_plan(read_example):
     by_plan = study_reads(read_example)
     assert by_plan.equals(study_reads(read_example, "positive"))
     assert list(by_plan) == ["reader", "method", "case", "truth", "rating"]
@@ -101,9 +98,7 @@ def test_study_reads_are_found_by_question_metric_or_plan(read_example: Study) -
         study_reads(read_example, metric="kappa")
 
 
-def test_identical_arms_differ_by_0_with_p_1(
-    make_study: Any, fill: Any, a_read: Any, study_folder: Path
-) -> None:
+def test_identical_arms_differ_by_0_with_p_1(make_study, fill, a_read, study_folder):
     study = make_study(study_folder, cases=12, readers=("anna", "bert", "carl"))
     cases = study.plan["cases"]
 
@@ -120,9 +115,7 @@ def test_identical_arms_differ_by_0_with_p_1(
     assert group.verdict.difference.p == 1.0
 
 
-def test_humans_and_models_are_never_pooled(
-    make_study: Any, fill: Any, a_read: Any, study_folder: Path
-) -> None:
+def test_humans_and_models_are_never_pooled(make_study, fill, a_read, study_folder):
     readers = {"anna": "human", "bert": "human", "net_1": "model", "net_2": "model"}
     study = make_study(study_folder, cases=8, readers=readers)
     fill(study, lambda row: a_read(bool(row["truth"]) != (study.readers[row["reader"]] == "model")))
@@ -135,9 +128,7 @@ def test_humans_and_models_are_never_pooled(
     assert analysis.main.readers == ("anna", "bert")
 
 
-def test_a_study_that_only_models_read_is_a_rehearsal(
-    make_study: Any, fill: Any, noisy_answer: Any, study_folder: Path
-) -> None:
+def test_a_study_that_only_models_read_is_a_rehearsal(make_study, fill, noisy_answer, study_folder):
     study = make_study(study_folder, cases=8, readers={"anna": "human", "net_1": "model", "net_2": "model"})
     fill(study, lambda row: noisy_answer(row) if row["reader"] != "anna" else None)
     analysis = analyze_study(study)
@@ -146,9 +137,7 @@ def test_a_study_that_only_models_read_is_a_rehearsal(
     assert "No read yet of anna" in analysis.summary
 
 
-def test_one_reader_is_analyzed_as_fixed_and_told_so(
-    make_study: Any, fill: Any, noisy_answer: Any, study_folder: Path
-) -> None:
+def test_one_reader_is_analyzed_as_fixed_and_told_so(make_study, fill, noisy_answer, study_folder):
     study = fill(make_study(study_folder, cases=12, readers=("anna",)), noisy_answer)
     group = analyze_study(study).main
     assert group.taken_as == "fixed"
@@ -158,8 +147,8 @@ def test_one_reader_is_analyzed_as_fixed_and_told_so(
 
 
 def test_the_arm_that_is_the_truth_has_no_errors_and_no_comparison(
-    make_study: Any, fill: Any, noisy_answer: Any, study_folder: Path
-) -> None:
+    make_study, fill, noisy_answer, study_folder
+):
     primary = {"metric": "error_rate", "arm": RESTORED, "reference": STANDARD, "margin": None}
     study = make_study(
         study_folder,
@@ -179,8 +168,8 @@ def test_the_arm_that_is_the_truth_has_no_errors_and_no_comparison(
 
 
 def test_a_measure_that_cannot_be_had_is_named_and_the_others_are_there(
-    make_study: Any, fill: Any, a_read: Any, study_folder: Path
-) -> None:
+    make_study, fill, a_read, study_folder
+):
     study = make_study(study_folder, cases=6, readers=("anna", "bert"))
     path = study.private / "truth.csv"
     path.write_text("case,truth\n" + "".join(f"{case},0\n" for case in study.plan["cases"]))
@@ -195,9 +184,7 @@ def test_a_measure_that_cannot_be_had_is_named_and_the_others_are_there(
     assert "metric 'sensitivity' needs two positive cases, got 0" in group.notes[0]
 
 
-def test_missing_reads_are_refused_or_told(
-    make_study: Any, fill: Any, noisy_answer: Any, study_folder: Path
-) -> None:
+def test_missing_reads_are_refused_or_told(make_study, fill, noisy_answer, study_folder):
     study = make_study(study_folder, cases=10, readers=("anna", "bert"))
     lost = study.plan["cases"][4]
 
@@ -213,9 +200,7 @@ def test_missing_reads_are_refused_or_told(
     assert all(found.as_dict()["cases"]["total"] == 9 for found in analysis.main.measures.values())
 
 
-def test_a_damaged_study_is_refused(
-    make_study: Any, fill: Any, noisy_answer: Any, study_folder: Path
-) -> None:
+def test_a_damaged_study_is_refused(make_study, fill, noisy_answer, study_folder):
     study = fill(make_study(study_folder, cases=6), noisy_answer)
     connection = sqlite3.connect(study.reads_path)
     connection.execute("DROP TRIGGER rows_are_not_removed")
@@ -226,16 +211,14 @@ def test_a_damaged_study_is_refused(
         analyze_study(study_folder)
 
 
-def test_settings_are_checked_before_anything_is_computed(read_example: Study) -> None:
+def test_settings_are_checked_before_anything_is_computed(read_example):
     with pytest.raises(InputError, match="correction must be one of 'holm'"):
         analyze_study(read_example, Settings(correction="tukey"))
     with pytest.raises(InputError, match="missing must be one of 'refuse', 'drop_cases'"):
         analyze_study(read_example, Settings(missing="impute"))
 
 
-def test_a_study_without_primary_endpoint_is_exploratory(
-    make_study: Any, fill: Any, noisy_answer: Any, study_folder: Path
-) -> None:
+def test_a_study_without_primary_endpoint_is_exploratory(make_study, fill, noisy_answer, study_folder):
     study = make_study(study_folder, cases=6, plan={"primary": None})
     analysis = analyze_study(fill(study, noisy_answer))
     assert analysis.main.verdict is None

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,9 @@ from sklearn.metrics import cohen_kappa_score
 from medrestore.checks import InputError
 from medrestore.study.analysis.consistency import between_readers, within_readers
 from medrestore.study.analysis.unblinded import unblind
-from medrestore.study.layout import Study
 
 
-def test_pairs_of_readers_have_cohens_kappa(read_example: Study) -> None:
+def test_pairs_of_readers_have_cohens_kappa(read_example):
     held = unblind(read_example)
     table = between_readers(held, "positive", "human")
     reads = held.long("positive", "human", judged=False)
@@ -33,8 +31,8 @@ def test_pairs_of_readers_have_cohens_kappa(read_example: Study) -> None:
 
 
 def test_duplicates_are_compared_with_the_first_read_of_the_same_image(
-    make_study: Any, fill: Any, a_read: Any, readings_of: Any, tmp_path: Path
-) -> None:
+    make_study, fill, a_read, readings_of, tmp_path
+):
     study = make_study(tmp_path / "study", cases=6, duplicates=5)
     cases = study.plan["cases"]
 
@@ -60,9 +58,7 @@ def test_duplicates_are_compared_with_the_first_read_of_the_same_image(
     assert quality.loc["reader_2", "kappa"] == pytest.approx(expected)
 
 
-def test_without_duplicates_or_a_second_reader_there_is_no_agreement(
-    make_study: Any, fill: Any, a_read: Any, tmp_path: Path
-) -> None:
+def test_without_duplicates_or_a_second_reader_there_is_no_agreement(make_study, fill, a_read, tmp_path):
     study = make_study(tmp_path / "study", readers=("anna",), duplicates=0)
     held = unblind(fill(study, lambda row: a_read(True)))
     assert between_readers(held, "positive", "human").empty

@@ -36,7 +36,7 @@ def group(read_example: Study) -> ReaderGroup:
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_a_figure_is_svg_whose_bytes_repeat(name: str, group: ReaderGroup) -> None:
+def test_a_figure_is_svg_whose_bytes_repeat(name, group):
     drawing = DRAWINGS[name](group)
     assert drawing is not None
     assert ElementTree.fromstring(drawing).tag == f"{SVG}svg"  # noqa: S314
@@ -46,7 +46,7 @@ def test_a_figure_is_svg_whose_bytes_repeat(name: str, group: ReaderGroup) -> No
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_what_is_not_there_is_not_drawn(name: str, group: ReaderGroup) -> None:
+def test_what_is_not_there_is_not_drawn(name, group):
     empty = dataclasses.replace(
         group,
         measures={},
@@ -67,7 +67,7 @@ def lines_of(drawing: bytes | None, color: str) -> int:
     return sum(style in (item.get("style") or "") for item in ElementTree.fromstring(drawing).iter())  # noqa: S314
 
 
-def test_every_reader_and_arm_has_a_curve(group: ReaderGroup) -> None:
+def test_every_reader_and_arm_has_a_curve(group):
     drawing = figures.draw_roc(group)
     for arm, style in arm_styles(group.arms).items():
         if arm != group.arms[0]:  # its color is that of axes and text too
@@ -75,7 +75,7 @@ def test_every_reader_and_arm_has_a_curve(group: ReaderGroup) -> None:
             assert lines_of(drawing, style.color) == 6, arm
 
 
-def test_bars_are_as_long_as_the_shares(group: ReaderGroup) -> None:
+def test_bars_are_as_long_as_the_shares(group):
     drawing = bars.draw_quality(group)
     assert drawing is not None
     colors = [
@@ -87,14 +87,14 @@ def test_bars_are_as_long_as_the_shares(group: ReaderGroup) -> None:
     assert len(filled) == 4 * 3 + 1
 
 
-def test_arms_are_told_apart_without_color() -> None:
+def test_arms_are_told_apart_without_color():
     styles = arm_styles([f"arm{place}" for place in range(5)])
     assert len({style.color for style in styles.values()}) == 5
     assert len({style.marker for style in styles.values()}) == 5
     assert len({str(style.dashes) for style in styles.values()}) == 5
 
 
-def test_suvr_has_a_panel_for_every_arm_but_the_reference() -> None:
+def test_suvr_has_a_panel_for_every_arm_but_the_reference():
     random = np.random.default_rng(0)
     rows = [
         {

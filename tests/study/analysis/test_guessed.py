@@ -22,7 +22,7 @@ def table(*groups: tuple[str, int, int], reader: str = "anna") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_the_index_of_two_kinds_is_bangs() -> None:
+def test_the_index_of_two_kinds_is_bangs():
     # Bang, Ni & Davis 2004: BI = (2 r - 1) (definite / all), r the share of right ones among the definite.
     found = blinding_index(30, 10, 20, kinds=2)
     assert found.value == pytest.approx((2 * 30 / 40 - 1) * 40 / 60)
@@ -33,13 +33,13 @@ def test_the_index_of_two_kinds_is_bangs() -> None:
 
 
 @pytest.mark.parametrize("kinds", [2, 3, 5])
-def test_the_index_is_0_by_chance_and_1_when_all_is_recognized(kinds: int) -> None:
+def test_the_index_is_0_by_chance_and_1_when_all_is_recognized(kinds):
     assert blinding_index(10, 10 * (kinds - 1), 7, kinds=kinds).value == pytest.approx(0, abs=1e-15)
     assert blinding_index(12, 0, 0, kinds=kinds).value == 1
     assert blinding_index(0, 12, 0, kinds=kinds).value == pytest.approx(-1 / (kinds - 1))
 
 
-def test_an_index_without_guesses_is_refused() -> None:
+def test_an_index_without_guesses_is_refused():
     with pytest.raises(InputError, match="needs guesses and two kinds or more, got 0 and 2"):
         blinding_index(0, 0, 0, kinds=2)
 
@@ -54,11 +54,11 @@ def test_an_index_without_guesses_is_refused() -> None:
         ((100, 200, 0), "taken for another kind"),
     ],
 )
-def test_the_verdict_says_what_the_interval_allows(counts: tuple[int, int, int], verdict: str) -> None:
+def test_the_verdict_says_what_the_interval_allows(counts, verdict):
     assert blinding_index(*counts, kinds=2).verdict.startswith(verdict)
 
 
-def test_shares_are_compared_with_what_habit_alone_gives() -> None:
+def test_shares_are_compared_with_what_habit_alone_gives():
     # Always "restored": right for 6 of 9 images, and 6 of 9 is what knowing nothing gives.
     habit = guessed_arms(table(("standard", 2, 3), ("gan", 2, 3), ("taskgan", 2, 3)), LABELS)
     assert habit is not None
@@ -67,7 +67,7 @@ def test_shares_are_compared_with_what_habit_alone_gives() -> None:
     assert habit.indices.set_index("kind")["index"].to_dict() == {"full": -1.0, "restored": 1.0}
 
 
-def test_counts_and_chance_by_hand() -> None:
+def test_counts_and_chance_by_hand():
     reads = table(("standard", 1, 8), ("standard", 2, 2), ("gan", 1, 3), ("gan", 2, 5), ("gan", 3, 4))
     found = guessed_arms(reads, LABELS)
     assert found is not None
@@ -85,7 +85,7 @@ def test_counts_and_chance_by_hand() -> None:
     assert list(found.readers["reader"]) == ["anna", "all"]
 
 
-def test_who_never_guesses_has_no_share() -> None:
+def test_who_never_guesses_has_no_share():
     found = guessed_arms(table(("standard", 3, 4), ("gan", 3, 4)), LABELS)
     assert found is not None
     assert found.readers["guesses"].tolist() == [0, 0]
@@ -93,7 +93,7 @@ def test_who_never_guesses_has_no_share() -> None:
     assert "No reader named a kind" in found.sentence
 
 
-def test_the_sentence_names_what_was_recognized() -> None:
+def test_the_sentence_names_what_was_recognized():
     found = guessed_arms(table(("standard", 1, 50), ("gan", 2, 26), ("gan", 1, 24)), LABELS)
     assert found is not None
     assert "readers recognized “full”." in found.sentence

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from medrestore.study.analysis.analyze import analyze_study
-from medrestore.study.layout import Study
 from medrestore.study.measures import MEASURES, Measure
 from medrestore.study.planning.sections import primary_section
 from medrestore.study.report.report import render_report
 
 
-def test_a_new_figure_of_merit_touches_one_place(
-    monkeypatch: pytest.MonkeyPatch,
-    make_study: Callable[..., Study],
-    fill: Callable[..., Study],
-    noisy_answer: Callable[..., object],
-    tmp_path: Path,
-) -> None:
+def test_a_new_figure_of_merit_touches_one_place(monkeypatch, make_study, fill, noisy_answer, tmp_path):
     false_alarms = Measure(
         *("false_alarms", "false_alarms", "False alarms", "rate of false alarms", "decision"),
         lambda ratings, _: ratings,

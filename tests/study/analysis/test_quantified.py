@@ -70,7 +70,7 @@ def created(cohort: Path, tmp_path: Path) -> Study:
     return create_study(cohort.parent / "plan.yaml", output=tmp_path / "study", workers=1)
 
 
-def test_suvr_of_every_image_by_a_slow_loop(created: Study, cohort: Path) -> None:
+def test_suvr_of_every_image_by_a_slow_loop(created, cohort):
     found = quantified(created, cohort, quantity=QUANTITY, reference="fulldosezz", workers=1)
     rows = pair_schema().read(cohort)
     expected = {}
@@ -92,7 +92,7 @@ def test_suvr_of_every_image_by_a_slow_loop(created: Study, cohort: Path) -> Non
     assert table.xs("fulldosezz", level="arm")["difference"].isna().all()
 
 
-def test_what_is_gone_is_named(created: Study, cohort: Path, tmp_path: Path) -> None:
+def test_what_is_gone_is_named(created, cohort, tmp_path):
     table = cells(cohort)
     case = created.plan["cases"][0]
     table.loc[table["subject_id"] == case.partition("_")[0], ["regions", "regions_sha256"]] = ""
@@ -108,9 +108,7 @@ def test_what_is_gone_is_named(created: Study, cohort: Path, tmp_path: Path) -> 
         quantified(created, cohort, quantity=QUANTITY, reference="fulldosezz")
 
 
-def test_the_report_shows_it_beside_the_reads(
-    created: Study, cohort: Path, monkeypatch: pytest.MonkeyPatch, fill: Any
-) -> None:
+def test_the_report_shows_it_beside_the_reads(created, cohort, monkeypatch, fill):
     monkeypatch.setattr(analyze, "quantity_of", lambda _: QUANTITY)
     regions = ("lateral_temporal", "frontal", "posterior_cingulate_precuneus", "parietal")
 

@@ -3,10 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -71,7 +68,7 @@ def page(files: dict[str, bytes]) -> Page:
     return Page(files["report.html"].decode())
 
 
-def test_the_page_loads_nothing(page: Page, files: dict[str, bytes]) -> None:
+def test_the_page_loads_nothing(page, files):
     assert b"default-src 'none'; img-src data:; style-src 'unsafe-inline'" in files["report.html"]
     assert b"@import" not in files["report.html"]
     assert b"url(" not in files["report.html"]
@@ -79,14 +76,14 @@ def test_the_page_loads_nothing(page: Page, files: dict[str, bytes]) -> None:
     assert page.tags.isdisjoint({"script", "link", "iframe", "form", "object", "embed"})
 
 
-def test_contents_lead_to_sections(files: dict[str, bytes], page: Page) -> None:
+def test_contents_lead_to_sections(files, page):
     html = files["report.html"].decode()
     links = [address[1:] for address in page.addresses if address.startswith("#")]
     assert len(links) >= 10
     assert re.findall(r'<section id="([^"]+)">', html) == links
 
 
-def test_the_first_table_is_that_of_the_paper(page: Page, read_example: Study) -> None:
+def test_the_first_table_is_that_of_the_paper(page, read_example):
     table = page.tables[0]
     assert table[0] == ["Error rate (errors/reads)", *map(arm_label, read_example.arms)]
     reads = unblind(read_example).long("positive", "human", judged=True)
@@ -100,9 +97,7 @@ def test_the_first_table_is_that_of_the_paper(page: Page, read_example: Study) -
         assert table[3][place].endswith(f"({mine}/20)")
 
 
-def test_the_ground_truth_comes_first(
-    make_study: Any, fill: Any, noisy_answer: Any, study_folder: Path
-) -> None:
+def test_the_ground_truth_comes_first(make_study, fill, noisy_answer, study_folder):
     study = make_study(
         study_folder,
         cases=12,
@@ -124,7 +119,7 @@ def test_the_ground_truth_comes_first(
     assert {"human/errors.csv", "model/errors.csv", "model/analysis_primary.json"} <= set(rendered)
 
 
-def test_nothing_shared_names_a_case_or_a_path(files: dict[str, bytes], read_example: Study) -> None:
+def test_nothing_shared_names_a_case_or_a_path(files, read_example):
     secret = [
         *read_example.plan["cases"],
         *read_example.key["subject"],
@@ -138,11 +133,11 @@ def test_nothing_shared_names_a_case_or_a_path(files: dict[str, bytes], read_exa
         assert bool(found) == (name in PRIVATE_FILES), name
 
 
-def test_the_same_reads_give_the_same_bytes(files: dict[str, bytes], read_example: Study) -> None:
+def test_the_same_reads_give_the_same_bytes(files, read_example):
     assert render_report(analyze_study(read_example.folder)) == files
 
 
-def test_tables_and_json_hold_what_was_found(files: dict[str, bytes], analysis: StudyAnalysis) -> None:
+def test_tables_and_json_hold_what_was_found(files, analysis):
     assert json.loads(files["analysis.json"]) == analysis.main.primary.as_dict()  # type: ignore[union-attr]
     for name, found in analysis.main.measures.items():
         assert json.loads(files[f"human/analysis_{name}.json"]) == found.as_dict()
@@ -156,7 +151,7 @@ def test_tables_and_json_hold_what_was_found(files: dict[str, bytes], analysis: 
     assert one["positive"] == str(table.loc[one["read_id"], "answers"]["positive"])
 
 
-def test_methods_say_what_was_done(files: dict[str, bytes], analysis: StudyAnalysis) -> None:
+def test_methods_say_what_was_done(files, analysis):
     text = files["methods.txt"].decode()
     paragraphs, _, references = text.partition("\n\nReferences\n\n")
     for words in (
@@ -178,7 +173,7 @@ def test_methods_say_what_was_done(files: dict[str, bytes], analysis: StudyAnaly
     assert cited == listed == list(range(1, len(listed) + 1))
 
 
-def test_integrity_is_told(page: Page, analysis: StudyAnalysis) -> None:
+def test_integrity_is_told(page, analysis):
     text = page.text
     for value in (
         analysis.study.plan_sha256,
@@ -191,14 +186,8 @@ def test_integrity_is_told(page: Page, analysis: StudyAnalysis) -> None:
 
 
 def test_what_a_reader_typed_is_no_html(
-    make_study: Any,
-    fill: Any,
-    noisy_answer: Any,
-    correct: Any,
-    readings_of: Any,
-    a_read: Any,
-    study_folder: Path,
-) -> None:
+    make_study, fill, noisy_answer, correct, readings_of, a_read, study_folder
+):
     study = fill(make_study(study_folder, cases=6), noisy_answer)
     row = next(row for row in readings_of(study) if row["phase"] == "reading")
     correct(study, row, a_read(True), reason="<script>alert(1)</script>")
@@ -207,9 +196,7 @@ def test_what_a_reader_typed_is_no_html(
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
 
-def test_a_rehearsal_is_called_one_everywhere(
-    make_study: Any, fill: Any, noisy_answer: Any, study_folder: Path
-) -> None:
+def test_a_rehearsal_is_called_one_everywhere(make_study, fill, noisy_answer, study_folder):
     study = make_study(study_folder, cases=8, readers={"net_1": "model", "suvr_1": "model"})
     rendered = render_report(analyze_study(fill(study, noisy_answer)))
     html = rendered["report.html"].decode()
@@ -226,9 +213,7 @@ def test_a_rehearsal_is_called_one_everywhere(
     assert not any(name.startswith("human/") for name in rendered)
 
 
-def test_a_second_analysis_brings_its_own_files_up_to_date(
-    analysis: StudyAnalysis, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_analysis_brings_its_own_files_up_to_date(analysis, files, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "render_report", lambda _: files)
     folder = write_report(analysis, tmp_path / "analysis")
     record = json.loads((folder / RECORD).read_text())
@@ -244,15 +229,7 @@ def test_a_second_analysis_brings_its_own_files_up_to_date(
     assert not (folder / "old.csv").exists()
 
 
-def test_other_files_are_left_alone(
-    analysis: StudyAnalysis,
-    files: dict[str, bytes],
-    make_study: Callable[..., Study],
-    fill: Any,
-    noisy_answer: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_other_files_are_left_alone(analysis, files, make_study, fill, noisy_answer, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "render_report", lambda _: files)
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -271,7 +248,7 @@ def test_other_files_are_left_alone(
         write_report(analyze_study(other), folder)
 
 
-def test_left_out_cases_are_told(make_study: Any, fill: Any, noisy_answer: Any, study_folder: Path) -> None:
+def test_left_out_cases_are_told(make_study, fill, noisy_answer, study_folder):
     study = make_study(study_folder, cases=10)
     lost = study.plan["cases"][7]
     fill(
@@ -284,9 +261,7 @@ def test_left_out_cases_are_told(make_study: Any, fill: Any, noisy_answer: Any, 
     assert lost.encode() not in rendered["report.html"]
 
 
-def test_a_protocol_without_decision_reports_what_it_has(
-    make_study: Any, fill: Any, questions: Any, study_folder: Path
-) -> None:
+def test_a_protocol_without_decision_reports_what_it_has(make_study, fill, questions, study_folder):
     asked = {**questions, "decision": "", "score": "", "consistent": {}}
     kept = ("quality", "remark")
     asked["questions"] = [item for item in questions["questions"] if item["name"] in kept]

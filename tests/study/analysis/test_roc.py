@@ -27,7 +27,7 @@ def ratings(seed: int, *, readers: int = 4, cases: int = 31) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_area_of_the_mean_curve_is_the_mean_of_the_areas(seed: int) -> None:
+def test_the_area_of_the_mean_curve_is_the_mean_of_the_areas(seed):
     reads = ratings(seed)
     curves = roc_curves(reads)
     for method, readers in curves.items():
@@ -44,13 +44,13 @@ def test_the_area_of_the_mean_curve_is_the_mean_of_the_areas(seed: int) -> None:
         assert (mean.false_positive_rate[-1], mean.true_positive_rate[-1]) == (1, 1)
 
 
-def test_the_mean_of_one_curve_is_that_curve() -> None:
+def test_the_mean_of_one_curve_is_that_curve():
     curve = RocCurve(np.array([0, 0, 0.25, 1.0]), np.array([0, 0.5, 0.75, 1.0]))
     mean = mean_roc([curve])
     np.testing.assert_allclose(mean.false_positive_rate, curve.false_positive_rate, atol=1e-15)
     np.testing.assert_allclose(mean.true_positive_rate, curve.true_positive_rate, atol=1e-15)
 
 
-def test_no_curve_is_refused() -> None:
+def test_no_curve_is_refused():
     with pytest.raises(InputError, match="one curve or more"):
         mean_roc([])

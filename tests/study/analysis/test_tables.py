@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +8,10 @@ import pytest
 
 from medrestore.study.analysis import tables
 from medrestore.study.analysis.unblinded import unblind
-from medrestore.study.layout import QUALIFICATION, Study
+from medrestore.study.layout import QUALIFICATION
 
 
-def test_errors_are_counted_as_in_the_paper() -> None:
+def test_errors_are_counted_as_in_the_paper():
     # Task-GAN, table 3: two readers, ten data sets, 7 of 20 decisions wrong; here 3 and 4.
     truth = [1, 0] * 5
     reads = pd.DataFrame(
@@ -33,7 +32,7 @@ def test_errors_are_counted_as_in_the_paper() -> None:
     assert table.loc["anna", "high"] == pytest.approx((middle + half) / (1 + z * z / n), abs=1e-6)
 
 
-def test_times_leave_duplicates_and_reads_without_time_out() -> None:
+def test_times_leave_duplicates_and_reads_without_time_out():
     seconds = [10.0, 20.0, 30.0, 40.0, 50.0, 1000.0, np.nan]
     reads = pd.DataFrame(
         {"reader": "anna", "arm": "gan", "seconds": seconds, "repeat": [0, 0, 0, 0, 0, 1, 0]}
@@ -42,7 +41,7 @@ def test_times_leave_duplicates_and_reads_without_time_out() -> None:
     assert row.tolist() == ["all", "gan", 5, 30.0, 20.0, 40.0]
 
 
-def test_learning_compares_halves_of_the_first_session_with_later_ones() -> None:
+def test_learning_compares_halves_of_the_first_session_with_later_ones():
     reads = pd.DataFrame(
         {
             "reader": "anna",
@@ -54,7 +53,7 @@ def test_learning_compares_halves_of_the_first_session_with_later_ones() -> None
     assert tables.learning_table(reads).iloc[0].tolist() == ["anna", 55.0, 35.0, 45.0, 22.0]
 
 
-def test_quality_counts_every_level(read_example: Study) -> None:
+def test_quality_counts_every_level(read_example):
     held = unblind(read_example)
     question = read_example.protocol["quality"]
     ratings = held.answers("quality", "human")
@@ -71,7 +70,7 @@ def test_quality_counts_every_level(read_example: Study) -> None:
         )
 
 
-def test_answers_are_counted_one_by_one(read_example: Study) -> None:
+def test_answers_are_counted_one_by_one(read_example):
     held = unblind(read_example)
     table = tables.answer_table(held, "human").set_index(["question", "answer", "arm"])
     reads = held.reads("human")
@@ -89,9 +88,7 @@ def test_answers_are_counted_one_by_one(read_example: Study) -> None:
     assert "guess" not in table.index.get_level_values("question")
 
 
-def test_completeness_names_what_was_read_and_when(
-    make_study: Any, fill: Any, a_read: Any, correct: Any, readings_of: Any, tmp_path: Path
-) -> None:
+def test_completeness_names_what_was_read_and_when(make_study, fill, a_read, correct, readings_of, tmp_path):
     study = make_study(tmp_path / "study", readers=("anna", "bert", "carl"), duplicates=2)
     lost = study.plan["cases"][3]  # has no duplicate
 
@@ -112,9 +109,7 @@ def test_completeness_names_what_was_read_and_when(
     assert table["last"].tolist() == ["2026-04-16", "2026-04-16", ""]
 
 
-def test_corrections_are_counted_by_reason(
-    make_study: Any, fill: Any, a_read: Any, correct: Any, readings_of: Any, tmp_path: Path
-) -> None:
+def test_corrections_are_counted_by_reason(make_study, fill, a_read, correct, readings_of, tmp_path):
     study = fill(make_study(tmp_path / "study", training=1), lambda row: a_read(True))
     rows = readings_of(study)
     mine = [
@@ -131,9 +126,7 @@ def test_corrections_are_counted_by_reason(
     ]
 
 
-def test_qualification_is_judged_attempt_by_attempt(
-    make_study: Any, fill: Any, a_read: Any, tmp_path: Path
-) -> None:
+def test_qualification_is_judged_attempt_by_attempt(make_study, fill, a_read, tmp_path):
     study = make_study(tmp_path / "study", qualification=5, pass_mark=0.8, readers=("anna",))
 
     def answer(row: Any) -> Any:

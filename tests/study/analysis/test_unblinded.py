@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medrestore.checks import InputError
 from medrestore.study.analysis.unblinded import unblind
-from medrestore.study.layout import READING, Study, open_study
+from medrestore.study.layout import READING, open_study
 
 
 def of_phase(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -17,8 +15,8 @@ def of_phase(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_the_last_correction_counts_and_the_first_time(
-    make_study: Any, fill: Any, a_read: Any, correct: Any, readings_of: Any, study_folder: Path
-) -> None:
+    make_study, fill, a_read, correct, readings_of, study_folder
+):
     study = fill(make_study(study_folder), lambda row: a_read(True), seconds=lambda _: 41.0)
     row = next(row for row in of_phase(readings_of(study)) if row["repeat"] == 0)
     correct(study, row, a_read(False))
@@ -34,9 +32,7 @@ def test_the_last_correction_counts_and_the_first_time(
     assert chosen["rating"].tolist() == [0.0]
 
 
-def test_training_qualification_and_duplicates_are_not_analyzed(
-    make_study: Any, fill: Any, a_read: Any, study_folder: Path
-) -> None:
+def test_training_qualification_and_duplicates_are_not_analyzed(make_study, fill, a_read, study_folder):
     study = make_study(study_folder, training=2, qualification=2, duplicates=2)
     fill(study, lambda row: a_read(bool(row["truth"])))
     held = unblind(study)
@@ -50,9 +46,7 @@ def test_training_qualification_and_duplicates_are_not_analyzed(
     assert len(held.answers("positive", "human")) == 2 * (3 * 4 + 2)
 
 
-def test_missing_readings_are_counted_by_reader(
-    make_study: Any, fill: Any, a_read: Any, study_folder: Path
-) -> None:
+def test_missing_readings_are_counted_by_reader(make_study, fill, a_read, study_folder):
     study = make_study(study_folder, readers=("anna", "bert", "carl"), duplicates=0)
 
     def answer(row: Any) -> Any:
@@ -68,9 +62,7 @@ def test_missing_readings_are_counted_by_reader(
         unblind(study)
 
 
-def test_declared_missing_reads_drop_their_cases(
-    make_study: Any, fill: Any, a_read: Any, readings_of: Any, study_folder: Path
-) -> None:
+def test_declared_missing_reads_drop_their_cases(make_study, fill, a_read, readings_of, study_folder):
     study = make_study(study_folder, readers=("anna", "bert", "carl"))
     lost = next(row for row in of_phase(readings_of(study)) if row["reader"] == "bert")["case"]
 
@@ -89,7 +81,7 @@ def test_declared_missing_reads_drop_their_cases(
     assert len(table) == 2 * 3 * 3
 
 
-def test_nothing_left_is_refused(make_study: Any, fill: Any, a_read: Any, study_folder: Path) -> None:
+def test_nothing_left_is_refused(make_study, fill, a_read, study_folder):
     study = make_study(study_folder)
     with pytest.raises(InputError, match="no image has been read yet"):
         unblind(study)
@@ -98,7 +90,7 @@ def test_nothing_left_is_refused(make_study: Any, fill: Any, a_read: Any, study_
         unblind(study, missing="drop_cases")
 
 
-def test_a_changed_row_is_refused(make_study: Any, fill: Any, a_read: Any, study_folder: Path) -> None:
+def test_a_changed_row_is_refused(make_study, fill, a_read, study_folder):
     study = fill(make_study(study_folder), lambda row: a_read(True))
     connection = sqlite3.connect(study.reads_path)
     connection.execute("DROP TRIGGER rows_are_not_changed")
@@ -112,9 +104,7 @@ def test_a_changed_row_is_refused(make_study: Any, fill: Any, a_read: Any, study
 @pytest.mark.parametrize(
     ("ties", "truth"), [("exclude", None), ("positive", 1), ("negative", 0), ("refuse", "error")]
 )
-def test_a_consensus_is_the_majority_of_the_first_reads(
-    make_study: Any, fill: Any, a_read: Any, study_folder: Path, ties: str, truth: Any
-) -> None:
+def test_a_consensus_is_the_majority_of_the_first_reads(make_study, fill, a_read, study_folder, ties, truth):
     arm = "armstandardzz"
     readers = {"anna": "human", "bert": "human", "net_1": "model"}
     study = make_study(
@@ -145,9 +135,7 @@ def test_a_consensus_is_the_majority_of_the_first_reads(
     assert arm in set(held.long("quality", "human", judged=False)["method"])
 
 
-def test_an_unanswered_question_is_named_or_declared(
-    make_study: Any, fill: Any, a_read: Any, readings_of: Any, study_folder: Path
-) -> None:
+def test_an_unanswered_question_is_named_or_declared(make_study, fill, a_read, readings_of, study_folder):
     study = make_study(study_folder, readers={"net_1": "model", "net_2": "model"}, duplicates=0)
     silent = study.plan["cases"][1]
 
@@ -167,9 +155,7 @@ def test_an_unanswered_question_is_named_or_declared(
     assert set(table["case"]) == set(study.plan["cases"]) - {silent}
 
 
-def test_humans_and_models_are_told_apart(
-    make_study: Callable[..., Study], fill: Any, a_read: Any, study_folder: Path
-) -> None:
+def test_humans_and_models_are_told_apart(make_study, fill, a_read, study_folder):
     readers = {"anna": "human", "net_1": "model"}
     study = make_study(study_folder, readers=readers)
     fill(study, lambda row: a_read(True) if row["reader"] == "net_1" else None)

@@ -57,13 +57,13 @@ def text(analysis: Analysis) -> str:
         (found(0.04, None, None, None, None, non_inferiority=[], margin=None), "no test is possible"),
     ],
 )
-def test_the_conclusion_follows_from_interval_and_margin(analysis: Analysis, words: str) -> None:
+def test_the_conclusion_follows_from_interval_and_margin(analysis, words):
     import re
 
     assert re.search(words, text(analysis))
 
 
-def test_numbers_of_the_sentence() -> None:
+def test_numbers_of_the_sentence():
     assert text(found(0.0121, -0.021, 0.046, 0.0004, True)).startswith(
         "Error rate was 0.112 with Task-GAN and 0.100 with Standard dose: difference +0.012 "
         "(95 % interval -0.021 to +0.046), p < 0.001."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,63 +92,63 @@ def found(head: dict[str, Any]) -> Face:
 
 
 class TestIsFace:
-    def test_no_brain_and_6_mm_around_it(self) -> None:
+    def test_no_brain_and_6_mm_around_it(self):
         template = load_template()
         near = np.argwhere(template.distance_mm <= 6.0)
         places = template.affine[:3, :3] @ near.T + template.affine[:3, 3:4]
         assert not is_face(places).any()
 
-    def test_features(self) -> None:
+    def test_features(self):
         assert is_face(np.array([NOSE, *EYES, CHIN, (0, 90, -75)]).T).all()
 
-    def test_the_rest_of_the_head(self) -> None:
+    def test_the_rest_of_the_head(self):
         vertex, ear, nape, forehead = (0, -20, 90), (80, -20, -40), (0, -110, -60), (0, 85, 40)
         assert not is_face(np.array([vertex, ear, nape, forehead], dtype=float).T).any()
 
 
 class TestFaceMask:
-    def test_quality_is_told(self, found: Face) -> None:
+    def test_quality_is_told(self, found):
         assert LEAST_FIT < found.fit <= 1
         assert found.margin > LEAST_MARGIN
 
-    def test_is_where_the_face_is(self, found: Face, head: dict[str, Any]) -> None:
+    def test_is_where_the_face_is(self, found, head):
         both = (found.mask & head["truth"]).sum()
         # 0.95: a shift by half a voxel, 1.5 mm, of a region some 60 mm thick.
         assert 2 * both / (found.mask.sum() + head["truth"].sum()) > 0.95
 
-    def test_brain_is_untouched_and_the_face_is_gone(self, found: Face, head: dict[str, Any]) -> None:
+    def test_brain_is_untouched_and_the_face_is_gone(self, found, head):
         assert not (found.mask & head["brain"]).any()
         # The rest lies within a voxel of the eyes' back, where brain is protected.
         assert (found.mask & head["features"]).sum() > 0.97 * head["features"].sum()
 
     @pytest.mark.slow
-    def test_same_mask_every_time(self, found: Face, head: dict[str, Any]) -> None:
+    def test_same_mask_every_time(self, found, head):
         again = face_mask(np.asfortranarray(head["image"]), head["affine"])
         assert np.array_equal(again.mask, found.mask)
 
     @pytest.mark.parametrize("axis", [1, pytest.param(2, marks=pytest.mark.slow)])
-    def test_refuses_a_wrong_orientation(self, head: dict[str, Any], axis: int) -> None:
+    def test_refuses_a_wrong_orientation(self, head, axis):
         # By the fit itself, or since it fits as well upside down.
         with pytest.raises(InputError, match=r"no face could be found"):
             face_mask(np.flip(head["image"], axis), head["affine"])
 
-    def test_refuses_noise(self) -> None:
+    def test_refuses_noise(self):
         noise = rng.generator(0, "noise").normal(size=(40, 40, 40)).astype(np.float32)
         with pytest.raises(InputError, match="no face could be found: the head template, scaled by"):
             face_mask(noise, np.diag([5.0, 5.0, 5.0, 1.0]))
 
     @pytest.mark.slow
-    def test_refuses_a_ball(self) -> None:
+    def test_refuses_a_ball(self):
         ball = np.linalg.norm(np.indices((40, 40, 40)) - 20, axis=0) < 15
         image = ball + 0.01 * rng.generator(0, "noise").normal(size=ball.shape)
         with pytest.raises(InputError, match="times as well as upside down"):
             face_mask(image.astype(np.float32), np.diag([5.0, 5.0, 5.0, 1.0]))
 
-    def test_refuses_half_a_brain(self, head: dict[str, Any]) -> None:
+    def test_refuses_half_a_brain(self, head):
         with pytest.raises(InputError, match=r"no face could be found.*the whole brain in it"):
             face_mask(head["image"][:, :, 42:], head["affine"])
 
-    def test_refuses_an_empty_image(self) -> None:
+    def test_refuses_an_empty_image(self):
         with pytest.raises(InputError, match="the image is empty"):
             face_mask(np.zeros((20, 20, 20), np.float32), np.eye(4))
 
@@ -158,7 +156,7 @@ class TestFaceMask:
 @pytest.mark.slow
 class TestRealHeads:
     @pytest.mark.parametrize("contrast", ["T1", "T2", "PD"])
-    def test_mni_average(self, shared_data: Callable[[str], Path], contrast: str) -> None:
+    def test_mni_average(self, shared_data, contrast):
         """The averages are in MNI space: the mask must be close to the template's own."""
         volume = read_volume(shared_data(f"mri/avg152_{contrast}.nii"))
         found = face_mask(volume.data, volume.affine)
@@ -167,7 +165,7 @@ class TestRealHeads:
         # SPM's space is up to 5 mm off ICBM 2009a's, and affine.
         assert 2 * (found.mask & truth).sum() / (found.mask.sum() + truth.sum()) > 0.85
 
-    def test_amyloid_pet(self, shared_data: Callable[[str], Path]) -> None:
+    def test_amyloid_pet(self, shared_data):
         volume = read_volume(shared_data("pet/florbetapir_a.nii.gz"))
         found = face_mask(volume.data, volume.affine)
         assert found.mask[64, 115, 15]  # the nose

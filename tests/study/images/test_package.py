@@ -94,9 +94,7 @@ def image_of(key: pd.DataFrame, row: int, folder: Path) -> Path:
 
 
 class TestVoxels:
-    def test_values_within_half_a_step(
-        self, sources: pd.DataFrame, key: pd.DataFrame, tmp_path: Path
-    ) -> None:
+    def test_values_within_half_a_step(self, sources, key, tmp_path):
         for row, path in enumerate(sources["path"]):
             source = nibabel.as_closest_canonical(nibabel.load(path)).get_fdata()
             image = nibabel.load(image_of(key, row, tmp_path))
@@ -106,7 +104,7 @@ class TestVoxels:
             assert source.min() < 0
             assert image.get_fdata().min() == pytest.approx(source.min(), abs=slope)
 
-    def test_slope_by_hand(self, sources: pd.DataFrame, key: pd.DataFrame, tmp_path: Path) -> None:
+    def test_slope_by_hand(self, sources, key, tmp_path):
         for rows in ((0, 1), (2, 3)):
             peak = max(np.abs(nibabel.load(sources["path"][row]).get_fdata()).max() for row in rows)
             for row in rows:
@@ -114,16 +112,14 @@ class TestVoxels:
                 assert stored.slope == pytest.approx(peak / 32767, rel=1e-6)
                 assert stored.inter == 0
 
-    def test_zero_stays_zero(self, tmp_path: Path) -> None:
+    def test_zero_stays_zero(self, tmp_path):
         volume = head(1.0)
         volume[:4] = 0
         key = run(table_of({("a", "x"): write_source(tmp_path / "a.nii", volume)}), tmp_path / "study")
         stored = nibabel.load(image_of(key, 0, tmp_path)).dataobj.get_unscaled()
         assert (stored[-4:] == 0).all()  # the file runs to the left, the image to the right
 
-    def test_axes_run_to_right_front_top_and_places_stay(
-        self, sources: pd.DataFrame, key: pd.DataFrame, tmp_path: Path
-    ) -> None:
+    def test_axes_run_to_right_front_top_and_places_stay(self, sources, key, tmp_path):
         source, image = nibabel.load(sources["path"][0]), nibabel.load(image_of(key, 0, tmp_path))
         assert nibabel.aff2axcodes(source.affine) == ("L", "A", "S")
         assert nibabel.aff2axcodes(image.affine) == ("R", "A", "S")
@@ -134,7 +130,7 @@ class TestVoxels:
         assert image.get_fdata()[x, y, z] == pytest.approx(source.get_fdata()[3, 5, 7], abs=1e-3)
 
     @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
-    def test_scaled_whole_numbers(self, tmp_path: Path, ending: str) -> None:
+    def test_scaled_whole_numbers(self, tmp_path, ending):
         image = nibabel.Nifti1Image(
             np.arange(4000, dtype=np.int16).reshape(20, 20, 10), np.diag([2, 2, 2, 1])
         )
@@ -148,7 +144,7 @@ class TestVoxels:
 
 
 class TestHeader:
-    def test_holds_grid_scale_and_window_alone(self, key: pd.DataFrame, tmp_path: Path) -> None:
+    def test_holds_grid_scale_and_window_alone(self, key, tmp_path):
         image = nibabel.load(image_of(key, 0, tmp_path))
         header = image.header
         wanted = nibabel.Nifti1Header(endianness="<")  # all fields at rest
@@ -175,14 +171,14 @@ class TestHeader:
             key["window_high"][0],
         )
 
-    def test_one_for_all_arms(self, key: pd.DataFrame, tmp_path: Path) -> None:
+    def test_one_for_all_arms(self, key, tmp_path):
         content = [image_of(key, row, tmp_path).read_bytes() for row in range(4)]
         assert content[0][:352] == content[1][:352]
         assert content[2][:352] == content[3][:352]
         assert content[0][:352] != content[2][:352]
         assert {len(item) for item in content} == {352 + 2 * 20 * 24 * 10}
 
-    def test_sheared_grid(self, tmp_path: Path) -> None:
+    def test_sheared_grid(self, tmp_path):
         affine = LAS.copy()
         affine[0, 1] = 0.8
         key = run(
@@ -193,7 +189,7 @@ class TestHeader:
 
 
 class TestKey:
-    def test_columns_and_checksums(self, sources: pd.DataFrame, key: pd.DataFrame, tmp_path: Path) -> None:
+    def test_columns_and_checksums(self, sources, key, tmp_path):
         assert tuple(key.columns) == KEY_COLUMNS
         for name in ("image_id", "case", "subject", "arm"):
             assert list(key[name]) == list(sources[name])
@@ -205,9 +201,7 @@ class TestKey:
             assert key["bytes"][row] == image.stat().st_size
         assert key.groupby("case")[["window_low", "window_high"]].nunique().eq(1).all(axis=None)
 
-    def test_disk_that_returns_other_bytes(
-        self, sources: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_disk_that_returns_other_bytes(self, sources, tmp_path, monkeypatch):
         read = Path.read_bytes
 
         def read_bytes(path: Path) -> bytes:
@@ -219,11 +213,11 @@ class TestKey:
             run(sources, tmp_path / "study")
         assert len(list((tmp_path / "study" / "images").iterdir())) < 4  # what was found out is not left
 
-    def test_times_are_equal(self, key: pd.DataFrame, tmp_path: Path) -> None:
+    def test_times_are_equal(self, key, tmp_path):
         times = {image_of(key, row, tmp_path).stat().st_mtime for row in range(4)}
         assert times == {FILE_TIME}
 
-    def test_one_file_in_two_arms(self, tmp_path: Path) -> None:
+    def test_one_file_in_two_arms(self, tmp_path):
         path = write_source(tmp_path / "a.nii", head(1))
         key = run(table_of({("a", "x"): path, ("a", "y"): path}), tmp_path / "study")
         assert key["image_id"].nunique() == 2
@@ -231,7 +225,7 @@ class TestKey:
 
 
 class TestRefusals:
-    def test_arms_on_different_grids(self, tmp_path: Path) -> None:
+    def test_arms_on_different_grids(self, tmp_path):
         shifted = LAS.copy()
         shifted[0, 3] += 1.0
         files = {
@@ -244,19 +238,19 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"third.nii: is on another grid than .*first.nii: shape"):
             run(table_of(files), tmp_path / "study")
 
-    def test_voxels_that_are_not_finite(self, tmp_path: Path) -> None:
+    def test_voxels_that_are_not_finite(self, tmp_path):
         image = nibabel.Nifti1Image(np.full((4, 4, 4), np.nan, np.float32), np.eye(4))
         image.set_sform(np.eye(4), 1)
         nibabel.save(image, tmp_path / "a.nii")
         with pytest.raises(InputError, match=r"a.nii: 64 of 64 voxels are not finite"):
             run(table_of({("a", "x"): tmp_path / "a.nii"}), tmp_path / "study")
 
-    def test_empty_images(self, tmp_path: Path) -> None:
+    def test_empty_images(self, tmp_path):
         path = write_source(tmp_path / "a.nii", np.zeros(SHAPE, np.float32))
         with pytest.raises(InputError, match=r"a.nii: no arm holds any signal"):
             run(table_of({("a", "x"): path}), tmp_path / "study")
 
-    def test_one_arm_without_image(self, tmp_path: Path) -> None:
+    def test_one_arm_without_image(self, tmp_path):
         files = {
             ("a", "x"): write_source(tmp_path / "a.nii", head(1)),
             ("a", "y"): write_source(tmp_path / "zero.nii", np.zeros(SHAPE, np.float32)),
@@ -265,18 +259,18 @@ class TestRefusals:
             run(table_of(files), tmp_path / "study")
         assert "a.nii" not in str(caught.value).replace("zero.nii", "")
 
-    def test_a_voxel_far_above_all_others(self, tmp_path: Path) -> None:
+    def test_a_voxel_far_above_all_others(self, tmp_path):
         volume = np.tile(head(1), (3, 3, 3))
         volume[0, 0, 0] = 1000
         path = write_source(tmp_path / "a.nii", volume)
         with pytest.raises(InputError, match=r"a.nii: the largest value, 1000, is more than 127 times"):
             run(table_of({("a", "x"): path}), tmp_path / "study")
 
-    def test_missing_file(self, tmp_path: Path) -> None:
+    def test_missing_file(self, tmp_path):
         with pytest.raises(InputError, match=r"gone.nii: no such file"):
             run(table_of({("a", "x"): tmp_path / "gone.nii"}), tmp_path / "study")
 
-    def test_all_bad_images_are_named_at_once(self, tmp_path: Path) -> None:
+    def test_all_bad_images_are_named_at_once(self, tmp_path):
         good = write_source(tmp_path / "good.nii", head(1))
         cut = tmp_path / "cut.nii"
         cut.write_bytes(good.read_bytes()[:-9])
@@ -290,9 +284,7 @@ class TestRefusals:
         for name in ("gone.nii: no such file", "text.nii: cannot be read as NIfTI"):
             assert sum(name in line for line in lines) == 1
 
-    def test_source_that_changes_meanwhile(
-        self, sources: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_source_that_changes_meanwhile(self, sources, tmp_path, monkeypatch):
         read = package.read_volume
 
         def slow_read(path: Path, **options: Any) -> Any:
@@ -305,7 +297,7 @@ class TestRefusals:
         with pytest.raises(InputError, match="changed while it was read"):
             run(sources, tmp_path / "study")
 
-    def test_other_files_among_the_images(self, sources: pd.DataFrame, tmp_path: Path) -> None:
+    def test_other_files_among_the_images(self, sources, tmp_path):
         (tmp_path / "study" / "images").mkdir(parents=True)
         (tmp_path / "study" / "images" / "notes.txt").write_text("patient")
         with pytest.raises(InputError, match=r"notes.txt: is no image of this study"):
@@ -317,7 +309,7 @@ class TestContinuing:
         """Return inode and change time: a file that is written again has others."""
         return {path.name: (path.stat().st_ino, path.stat().st_ctime_ns) for path in folder.iterdir()}
 
-    def test_whole_images_are_kept(self, sources: pd.DataFrame, key: pd.DataFrame, tmp_path: Path) -> None:
+    def test_whole_images_are_kept(self, sources, key, tmp_path):
         images = tmp_path / "study" / "images"
         before = self.states(images)
         again = run(sources, tmp_path / "study")
@@ -325,9 +317,7 @@ class TestContinuing:
         pd.testing.assert_frame_equal(again, key)
 
     @pytest.mark.parametrize("fault", ["truncated", "missing", "flipped bit"])
-    def test_damaged_image_is_made_again(
-        self, sources: pd.DataFrame, key: pd.DataFrame, tmp_path: Path, fault: str
-    ) -> None:
+    def test_damaged_image_is_made_again(self, sources, key, tmp_path, fault):
         image = image_of(key, 0, tmp_path)
         content = bytearray(image.read_bytes())
         if fault == "missing":
@@ -345,37 +335,29 @@ class TestContinuing:
             name = image_of(key, row, tmp_path).name
             assert self.states(image.parent)[name] == others[name]
 
-    def test_changed_source_is_read_again(
-        self, sources: pd.DataFrame, key: pd.DataFrame, tmp_path: Path
-    ) -> None:
+    def test_changed_source_is_read_again(self, sources, key, tmp_path):
         write_source(Path(sources["path"][0]), head(3.0, seed=9))
         again = run(sources, tmp_path / "study")
         assert again["sha256_source"][0] == sha256_file(sources["path"][0]) != key["sha256_source"][0]
         assert again["window_high"][1] > key["window_high"][1]  # common to both arms
         assert again["sha256_served"][0] == sha256_file(image_of(key, 0, tmp_path))
 
-    def test_half_written_files_are_removed(
-        self, sources: pd.DataFrame, key: pd.DataFrame, tmp_path: Path
-    ) -> None:
+    def test_half_written_files_are_removed(self, sources, key, tmp_path):
         left = tmp_path / "study" / "images" / f".partial-1-{key['image_id'][0]}.nii"
         left.write_bytes(b"half")
         run(sources, tmp_path / "study")
         assert not left.exists()
 
-    def test_records_of_another_list_are_not_used(
-        self, sources: pd.DataFrame, key: pd.DataFrame, tmp_path: Path
-    ) -> None:
+    def test_records_of_another_list_are_not_used(self, sources, key, tmp_path):
         renamed = sources.assign(arm=sources["arm"].map({"standard": "low_dose", "low_dose": "standard"}))
         assert list(run(renamed, tmp_path / "study")["arm"]) == list(renamed["arm"])
 
-    def test_workers_change_nothing(self, sources: pd.DataFrame, key: pd.DataFrame, tmp_path: Path) -> None:
+    def test_workers_change_nothing(self, sources, key, tmp_path):
         pd.testing.assert_frame_equal(run(sources, tmp_path / "other", workers=2), key)
 
 
 class TestFaces:
-    def test_one_mask_for_all_arms(
-        self, sources: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_one_mask_for_all_arms(self, sources, tmp_path, monkeypatch):
         means = []
 
         def corner(image: np.ndarray, affine: np.ndarray) -> deface.Face:
@@ -405,7 +387,7 @@ class TestFaces:
         found = next(mean for mean in means if np.isclose(mean.mean(), np.mean(both), rtol=1e-4))
         np.testing.assert_allclose(found, (both[0] + both[1]) / 2, atol=1e-6)
 
-    def test_failure_names_the_case(self, sources: pd.DataFrame, tmp_path: Path) -> None:
+    def test_failure_names_the_case(self, sources, tmp_path):
         with pytest.raises(InputError, match=r"case sub-0[12]_ses-1: no face could be found"):
             run(sources, tmp_path / "study", deface=True)
 
@@ -421,7 +403,7 @@ class TestPictures:
             files["case", f"arm{number}"] = folder / name
         return table_of(files)
 
-    def test_rgb24(self, tmp_path: Path) -> None:
+    def test_rgb24(self, tmp_path):
         key = run(self.pictures(tmp_path), tmp_path / "study", dimensions=2)
         content = [image_of(key, row, tmp_path).read_bytes() for row in (0, 1)]
         assert content[0][:352] == content[1][:352]
@@ -437,7 +419,7 @@ class TestPictures:
         assert tuple(data[2, 2, 0]) == (100, 100, 100)
         assert (key["window_low"][0], key["window_high"][0]) == (0, 255)
 
-    def test_other_size(self, tmp_path: Path) -> None:
+    def test_other_size(self, tmp_path):
         sources = self.pictures(tmp_path)
         Image.fromarray(np.zeros((4, 7, 3), dtype=np.uint8)).save(tmp_path / "b.tif")
         with pytest.raises(InputError, match=r"b.tif: has 7 x 4 pixels, .*a.png has 6 x 4"):
@@ -453,17 +435,17 @@ class TestPictures:
             ("I;16", "has pixels of type I;16"),
         ],
     )
-    def test_refuses_what_is_not_rgb(self, tmp_path: Path, mode: str, message: str) -> None:
+    def test_refuses_what_is_not_rgb(self, tmp_path, mode, message):
         Image.new(mode, (6, 4)).save(tmp_path / "a.png")
         with pytest.raises(InputError, match=f"a.png: {message}"):
             read_picture(tmp_path / "a.png")
 
-    def test_refuses_transparent_color(self, tmp_path: Path) -> None:
+    def test_refuses_transparent_color(self, tmp_path):
         Image.new("RGB", (6, 4)).save(tmp_path / "a.png", transparency=(0, 0, 0))
         with pytest.raises(InputError, match=r"a.png: has an alpha channel"):
             read_picture(tmp_path / "a.png")
 
-    def test_refuses_pages_and_turned_pictures(self, tmp_path: Path) -> None:
+    def test_refuses_pages_and_turned_pictures(self, tmp_path):
         page = Image.new("RGB", (6, 4))
         page.save(tmp_path / "pages.tif", save_all=True, append_images=[page])
         with pytest.raises(InputError, match=r"pages.tif: has several pages"):
@@ -474,7 +456,7 @@ class TestPictures:
         with pytest.raises(InputError, match=r"turned.png: is stored turned"):
             read_picture(tmp_path / "turned.png")
 
-    def test_refuses_damage_and_other_formats(self, tmp_path: Path) -> None:
+    def test_refuses_damage_and_other_formats(self, tmp_path):
         Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "a.png")
         content = (tmp_path / "a.png").read_bytes()
         (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
@@ -484,7 +466,7 @@ class TestPictures:
             with pytest.raises(InputError, match=f"{name}: cannot be read as PNG or TIFF"):
                 read_picture(tmp_path / name)
 
-    def test_real_slides(self, shared_data: Any, tmp_path: Path) -> None:
+    def test_real_slides(self, shared_data, tmp_path):
         path = sorted(shared_data("histology/tcga_glioma_512").glob("*.png"))[0]
         key = run(table_of({("a", "x"): path}), tmp_path / "study", dimensions=2)
         data = np.asarray(nibabel.load(image_of(key, 0, tmp_path)).dataobj)
@@ -494,7 +476,7 @@ class TestPictures:
         assert np.array_equal(upright, wanted)
 
 
-def test_memory_is_that_of_one_case(tmp_path: Path) -> None:
+def test_memory_is_that_of_one_case(tmp_path):
     """Twice the cases need no more memory: the arrays of a case are gone when the next one begins."""
     peaks = []
     for count in (2, 4):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,7 +42,7 @@ def window_of(arms: list[np.ndarray], modality: str = "18F-florbetaben PET") -> 
 
 class TestBlockMeans:
     @pytest.mark.parametrize("order", ["C", "F"])
-    def test_slow_loop(self, order: str) -> None:
+    def test_slow_loop(self, order):
         volume = np.random.default_rng(0).random((11, 7, 5)).astype(np.float32, order=order)  # type: ignore[call-overload]
         found = block_means(volume, (2.0, 3.0, 6.5))  # blocks of 3, 2 and 1 voxels
         wanted = np.array(
@@ -56,14 +54,14 @@ class TestBlockMeans:
         # Means of up to 6 numbers in float32.
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
-    def test_does_not_change_the_volume(self) -> None:
+    def test_does_not_change_the_volume(self):
         volume = np.ones((6, 6, 6), dtype=np.float32)
         block_means(volume, (2.0, 2.0, 2.0))
         assert np.all(volume == 1)
 
 
 class TestDisplayWindow:
-    def test_by_hand(self) -> None:
+    def test_by_hand(self):
         # Voxels are blocks. Foreground: 501 blocks of 1, 2, ..., 501; the 99.8th percentile of 501 values is
         # the 500th: 500. In the second arm the same places hold twice as much.
         first = np.zeros((10, 10, 10), dtype=np.float32)
@@ -72,7 +70,7 @@ class TestDisplayWindow:
         assert low == 0
         assert high == pytest.approx(1.2 * 2 * 1500, rel=1e-6)  # float32
 
-    def test_white_matter_is_clipped_in_no_arm(self, scan: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
+    def test_white_matter_is_clipped_in_no_arm(self, scan):
         arms, white = scan
         for names in (("standard",), ("restored",), ("standard", "restored"), tuple(arms)):
             low, high = window_of([arms[name] for name in names])
@@ -85,17 +83,17 @@ class TestDisplayWindow:
         # Nor is it shown black: its mean is above a third of the window even beside the low dose.
         assert arms["standard"][white].mean() > high / 3
 
-    def test_order_of_arms_changes_no_bit(self, scan: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
+    def test_order_of_arms_changes_no_bit(self, scan):
         arms = list(scan[0].values())
         assert len({window_of(list(order)) for order in permutations(arms)}) == 1
 
-    def test_order_in_memory_changes_nothing(self, scan: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
+    def test_order_in_memory_changes_nothing(self, scan):
         arms = list(scan[0].values())
         turned = window_of([np.asfortranarray(arm) for arm in arms])
         # The means of blocks are summed in another order.
         assert turned == pytest.approx(window_of(arms), rel=1e-6)
 
-    def test_spikes_do_not_widen_it(self, scan: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
+    def test_spikes_do_not_widen_it(self, scan):
         arms, _ = scan
         before = window_of(list(arms.values()))[1]
         spiked = arms["low_dose"].copy()
@@ -105,26 +103,26 @@ class TestDisplayWindow:
         assert spiked.max() > 50 * before
         assert after == pytest.approx(before, rel=0.1)
 
-    def test_starts_at_zero_for_pet_whatever_the_noise(self) -> None:
+    def test_starts_at_zero_for_pet_whatever_the_noise(self):
         random = np.random.default_rng(0)
         noisy = random.normal(0, 1, (20, 20, 20)).astype(np.float32)
         noisy[5:15, 5:15, 5:15] += 4
         assert display_window([noisy], voxel_size_mm=(6, 6, 6), modality="FDG PET")[0] == 0
 
-    def test_normalized_mr_starts_below_zero_in_all_arms(self) -> None:
+    def test_normalized_mr_starts_below_zero_in_all_arms(self):
         random = np.random.default_rng(0)
         normalized = random.normal(0, 1, (20, 20, 20)).astype(np.float32)
         low, high = display_window([normalized, 2 * normalized], voxel_size_mm=(6, 6, 6), modality="MR")
         assert low == np.float32(np.percentile(2 * normalized, 1))
         assert high > np.percentile(2 * normalized, 99)
 
-    def test_magnitude_mr_starts_at_zero(self) -> None:
+    def test_magnitude_mr_starts_at_zero(self):
         head = np.zeros((20, 20, 20), dtype=np.float32)
         head[4:16, 4:16, 4:16] = 700
         head[0, 0, 0] = -3  # interpolation leaves some
         assert display_window([head], voxel_size_mm=(6, 6, 6), modality="MR")[0] == 0
 
-    def test_float32_keeps_it(self, scan: tuple[dict[str, np.ndarray], np.ndarray]) -> None:
+    def test_float32_keeps_it(self, scan):
         for value in window_of(list(scan[0].values())):
             assert float(np.float32(value)) == value
 
@@ -137,7 +135,7 @@ class TestDisplayWindow:
             ([np.full((4, 4, 4), -1.0)], "no arm holds any signal"),
         ],
     )
-    def test_refuses(self, arms: list[np.ndarray], message: str) -> None:
+    def test_refuses(self, arms, message):
         with pytest.raises(InputError, match=message):
             display_window(arms, voxel_size_mm=(2, 2, 2), modality="PET")
 
@@ -146,7 +144,7 @@ class TestRealScans:
     @pytest.mark.parametrize(
         "name", ["pet/florbetapir_a.nii.gz", "pet/fdg_template_116_healthy_mni2mm.nii", "mri/avg152_T1.nii"]
     )
-    def test_shows_the_brightest_tissue(self, shared_data: Callable[[str], Path], name: str) -> None:
+    def test_shows_the_brightest_tissue(self, shared_data, name):
         volume = read_volume(shared_data(name))
         modality = "PET" if name.startswith("pet") else "MR"
         low, high = display_window([volume.data], voxel_size_mm=volume.voxel_size_mm, modality=modality)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
 from medrestore.networks.weights import describe, save_file
 from medrestore.study.create import create_study
-from medrestore.study.layout import Study, open_study
+from medrestore.study.layout import open_study
 from medrestore.study.models import scores as model_scores
 from medrestore.study.models.readers import answers_of, simulate
 from medrestore.study.models.scores import best_threshold
@@ -118,7 +118,7 @@ def reads_of(folder: Path) -> pd.DataFrame:
     return pd.concat([table, pd.DataFrame(list(table["answers"]))], axis=1)
 
 
-def test_without_noise_each_reader_answers_as_worked_out_by_hand(cohort: Path, fresh: Path) -> None:
+def test_without_noise_each_reader_answers_as_worked_out_by_hand(cohort, fresh):
     weights = [cohort / "model.pt"]
     # 2 arms of 4 cases and a quarter of these again, by three model readers.
     assert simulate(fresh, weights=weights, manifest=cohort / "manifest.csv", noise=0, seed=1) == 3 * 10
@@ -151,7 +151,7 @@ def test_without_noise_each_reader_answers_as_worked_out_by_hand(cohort: Path, f
     assert (suvr.size() >= 2).all()
 
 
-def test_network_reads_the_middle_of_each_image_over_its_own_scale(cohort: Path, fresh: Path) -> None:
+def test_network_reads_the_middle_of_each_image_over_its_own_scale(cohort, fresh):
     network = AmyloidClassifier(widen_factor=1 / 8, norm="instance", seed=1).eval()
     slices = {}
     for path in (fresh / "public" / "images").glob("*.nii"):
@@ -184,9 +184,7 @@ def test_network_reads_the_middle_of_each_image_over_its_own_scale(cohort: Path,
     assert read["confidence"].nunique() > 2
 
 
-def test_noise_is_that_asked_for_and_new_in_each_presentation(
-    cohort: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_noise_is_that_asked_for_and_new_in_each_presentation(cohort, fresh, monkeypatch):
     from medrestore.study.models import readers as model_readers
 
     distances: list[float] = []
@@ -220,9 +218,7 @@ def test_noise_is_that_asked_for_and_new_in_each_presentation(
     assert len(np.unique(shifts)) == 20
 
 
-def test_interrupted_call_is_continued_and_a_finished_one_adds_nothing(
-    cohort: Path, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_call_is_continued_and_a_finished_one_adds_nothing(cohort, fresh, tmp_path, monkeypatch):
     shutil.copytree(fresh, tmp_path / "uninterrupted")
     call: Callable[[Path], int] = lambda folder: simulate(  # noqa: E731
         folder, weights=[cohort / "model.pt"], manifest=cohort / "manifest.csv", seed=3
@@ -264,7 +260,7 @@ COMPLETE = {
 }
 
 
-def test_reads_brought_in_from_elsewhere_are_kept(cohort: Path, fresh: Path) -> None:
+def test_reads_brought_in_from_elsewhere_are_kept(cohort, fresh):
     opened = open_study(fresh)
     first = opened.reading_list[opened.reading_list["reader"] == "net_a"].iloc[0]
     with ReadStore(opened) as store:
@@ -276,14 +272,12 @@ def test_reads_brought_in_from_elsewhere_are_kept(cohort: Path, fresh: Path) -> 
     assert table[table["answer_id"] == "mine"]["answers"].item()["confidence"] == 3
 
 
-def test_people_are_never_answered_for(cohort: Path, fresh: Path) -> None:
+def test_people_are_never_answered_for(cohort, fresh):
     simulate(fresh, weights=[cohort / "model.pt"], manifest=cohort / "manifest.csv")
     assert "anna" not in set(reads_of(fresh)["reader"])
 
 
-def test_training_and_qualification_are_left_out(
-    make_study: Callable[..., Study], tmp_path: Path, cohort: Path
-) -> None:
+def test_training_and_qualification_are_left_out(make_study, tmp_path, cohort):
     study = make_study(tmp_path / "study", readers={"net": "model"}, training=1, qualification=1)
     # 3 arms of 4 cases and a duplicate; not the 1 + 2 x 1 of the preparation.
     assert simulate(study.folder, weights=[cohort / "model.pt"]) == 13
@@ -301,14 +295,8 @@ def test_training_and_qualification_are_left_out(
     ],
 )
 def test_study_that_does_not_fit_is_refused(
-    make_study: Callable[..., Study],
-    tmp_path: Path,
-    cohort: Path,
-    readers: Any,
-    weights: int,
-    manifest: str | None,
-    message: str,
-) -> None:
+    make_study, tmp_path, cohort, readers, weights, manifest, message
+):
     study = make_study(tmp_path / "study", readers=readers)
     with pytest.raises(InputError, match=message):
         simulate(
@@ -326,13 +314,7 @@ def test_study_that_does_not_fit_is_refused(
         ({"dimensions": 2}, "holds single images"),
     ],
 )
-def test_questions_that_no_model_can_answer_are_refused(
-    make_study: Callable[..., Study],
-    tmp_path: Path,
-    cohort: Path,
-    change: Mapping[str, Any],
-    message: str,
-) -> None:
+def test_questions_that_no_model_can_answer_are_refused(make_study, tmp_path, cohort, change, message):
     questions = {
         "questions": [{"name": "positive", "text": "Positive?", "type": "yes_no"}],
         "decision": "positive",
@@ -343,9 +325,7 @@ def test_questions_that_no_model_can_answer_are_refused(
         simulate(study.folder, weights=[cohort / "model.pt"])
 
 
-def test_threshold_is_never_fitted_to_the_cases_of_the_study(
-    cohort: Path, fresh: Path, tmp_path: Path
-) -> None:
+def test_threshold_is_never_fitted_to_the_cases_of_the_study(cohort, fresh, tmp_path):
     shutil.copytree(cohort / "subjects", tmp_path / "subjects")
     table = cells(cohort / "manifest.csv")
     table["split"] = ["train" if name in READ else "test" for name in table["subject_id"]]
@@ -354,7 +334,7 @@ def test_threshold_is_never_fitted_to_the_cases_of_the_study(
         simulate(fresh, weights=[cohort / "model.pt"], manifest=tmp_path / "manifest.csv")
 
 
-def test_image_that_was_changed_is_not_read(cohort: Path, fresh: Path) -> None:
+def test_image_that_was_changed_is_not_read(cohort, fresh):
     image = sorted((fresh / "public" / "images").glob("*.nii"))[0]
     content = bytearray(image.read_bytes())
     content[-1] ^= 1
@@ -364,7 +344,7 @@ def test_image_that_was_changed_is_not_read(cohort: Path, fresh: Path) -> None:
     assert reads_of(fresh).empty
 
 
-def test_network_that_cannot_tell_images_apart_is_refused(cohort: Path, fresh: Path) -> None:
+def test_network_that_cannot_tell_images_apart_is_refused(cohort, fresh):
     network = AmyloidClassifier(widen_factor=1 / 8, norm="instance", seed=1)
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
@@ -415,7 +395,7 @@ SCORES: dict[str, list[dict[str, Any]]] = {
         ("none", 1.0, {"positive": True}),
     ],
 )
-def test_answers(kind: str, distance: float, expected: dict[str, Any]) -> None:
+def test_answers(kind, distance, expected):
     entry = {
         "questions": [
             {"name": "positive", "text": "Positive?", "type": "yes_no"},
@@ -431,7 +411,7 @@ def test_answers(kind: str, distance: float, expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_threshold_is_the_best_of_all(seed: int) -> None:
+def test_threshold_is_the_best_of_all(seed):
     random = np.random.default_rng(seed)
     labels = random.permutation([0] * 6 + [1] * 5)
     values = np.round(random.normal(labels, 1), 1)  # ties occur

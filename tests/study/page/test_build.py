@@ -59,9 +59,7 @@ def fake_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
     return make
 
 
-def test_the_viewer_is_fetched_once_without_running_scripts(
-    checkout: Path, fake_npm: Callable[..., Path]
-) -> None:
+def test_the_viewer_is_fetched_once_without_running_scripts(checkout, fake_npm):
     log = fake_npm()
     assert "has not been fetched" in missing(checkout)
     assert fetch_niivue(checkout)
@@ -80,7 +78,7 @@ def test_the_viewer_is_fetched_once_without_running_scripts(
     ]
 
 
-def test_a_changed_or_an_old_viewer_is_fetched_again(checkout: Path, fake_npm: Callable[..., Path]) -> None:
+def test_a_changed_or_an_old_viewer_is_fetched_again(checkout, fake_npm):
     fake_npm()
     fetch_niivue(checkout)
     (checkout / "vendor" / "niivue.umd.js").write_text("something else")
@@ -92,9 +90,7 @@ def test_a_changed_or_an_old_viewer_is_fetched_again(checkout: Path, fake_npm: C
     assert fetch_niivue(checkout)
 
 
-def test_without_npm_or_network_the_reason_is_told(
-    checkout: Path, fake_npm: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_npm_or_network_the_reason_is_told(checkout, fake_npm, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FetchError, match="npm was not found"):
         fetch_niivue(checkout)
@@ -104,15 +100,13 @@ def test_without_npm_or_network_the_reason_is_told(
     assert not (checkout / "vendor").exists()
 
 
-def test_a_server_without_the_viewer_tells_the_remedies(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_without_the_viewer_tells_the_remedies(checkout, monkeypatch):
     monkeypatch.setattr(page, "FOLDER", checkout)
     assert "python -m medrestore.study.page.build_hook" in niivue_missing()
     assert "medrestore study handout" in niivue_missing()
 
 
-def test_the_lock_is_exact_and_names_no_host() -> None:
+def test_the_lock_is_exact_and_names_no_host():
     text = (PAGE / "package-lock.json").read_text(encoding="utf-8")
     assert "resolved" not in text
     assert "registry" not in text
@@ -123,7 +117,7 @@ def test_the_lock_is_exact_and_names_no_host() -> None:
         assert name == "" or entry["integrity"].startswith("sha512-")
 
 
-def test_the_notices_name_all_that_the_viewer_bundles() -> None:
+def test_the_notices_name_all_that_the_viewer_bundles():
     notices = (PAGE / "NOTICES.txt").read_text(encoding="utf-8")
     assert "BSD 2-Clause License\n\nCopyright (c) 2021, Niivue" in notices
     packages = json.loads((PAGE / "package-lock.json").read_text(encoding="utf-8"))["packages"]
@@ -132,7 +126,7 @@ def test_the_notices_name_all_that_the_viewer_bundles() -> None:
             assert f"{path.removeprefix('node_modules/')} {entry['version']}\n" in notices
 
 
-def test_static_files_are_the_page_and_no_more() -> None:
+def test_static_files_are_the_page_and_no_more():
     files = static_files()
     scripts = {f"/{path.name}" for path in PAGE.glob("*.js")}
     assert set(files) == scripts | {"/", "/page.css", "/notices.txt", "/niivue.umd.js"}
@@ -141,7 +135,7 @@ def test_static_files_are_the_page_and_no_more() -> None:
         assert media_type.startswith("text/")
 
 
-def test_the_page_has_nothing_inline_and_loads_nothing_from_elsewhere() -> None:
+def test_the_page_has_nothing_inline_and_loads_nothing_from_elsewhere():
     html = (PAGE / "index.html").read_text(encoding="utf-8")
     assert "style=" not in html
     assert not re.search(r"\son\w+=", html)
@@ -153,7 +147,7 @@ def test_the_page_has_nothing_inline_and_loads_nothing_from_elsewhere() -> None:
         assert "innerHTML" not in text
 
 
-def test_a_wheel_holds_page_viewer_license_and_presets(tmp_path: Path) -> None:
+def test_a_wheel_holds_page_viewer_license_and_presets(tmp_path):
     if niivue_missing():
         pytest.skip(niivue_missing())
     if importlib.util.find_spec("hatchling") is None:
@@ -180,7 +174,7 @@ def test_a_wheel_holds_page_viewer_license_and_presets(tmp_path: Path) -> None:
             assert f"medrestore/study/report/{name}" in names
 
 
-def test_git_does_not_hold_the_viewer() -> None:
+def test_git_does_not_hold_the_viewer():
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("the tests do not run in a checkout")
     tracked = subprocess.run(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from medrestore.study.layout import Study
 
 
-def test_a_whole_read_by_keyboard_alone(server: Any, watch: Callable[..., Any]) -> None:
+def test_a_whole_read_by_keyboard_alone(server, watch):
     sight = watch()
     sight.open(server.link("keyboard"))
     sight.begin()
@@ -50,7 +48,7 @@ def test_a_whole_read_by_keyboard_alone(server: Any, watch: Callable[..., Any]) 
     sight.page.wait_for_selector("text=Session 1 of 4, image 2 of 3")
 
 
-def test_other_keyboards_and_held_keys(server: Any, watch: Callable[..., Any]) -> None:
+def test_other_keyboards_and_held_keys(server, watch):
     sight = watch()
     sight.open(server.link("repeats"))
     sight.begin()
@@ -75,9 +73,7 @@ def test_other_keyboards_and_held_keys(server: Any, watch: Callable[..., Any]) -
     assert [row["answers"][name] for name in ("rctu_lateral_temporal", "rctu_frontal", "bapl")] == [1, 2, 2]
 
 
-def test_typed_answers_conditions_and_the_guess_last(
-    serve_study: Callable[..., Any], watch: Callable[..., Any]
-) -> None:
+def test_typed_answers_conditions_and_the_guess_last(serve_study, watch):
     questions = [
         {"name": "guess", "text": "Which kind?", "type": "choice", "options": {1: "One", 2: "Another"}},
         {"name": "lesions", "text": "How many?", "type": "integer", "range": [0, 20]},
@@ -115,9 +111,7 @@ def test_typed_answers_conditions_and_the_guess_last(
     assert answers == {"guess": 1, "lesions": 3}
 
 
-def test_training_and_qualification_come_before_the_study(
-    serve_study: Callable[..., Any], watch: Callable[..., Any]
-) -> None:
+def test_training_and_qualification_come_before_the_study(serve_study, watch):
     own = serve_study(cases=2, training=1, qualification=2, washout_days=14)
     study, sight = own.study, watch()
     sight.open(own.link("reader"))
@@ -164,9 +158,7 @@ def _next_case(study: Study, rows: pd.DataFrame) -> str:
     return _case_of(study, left.iloc[0])
 
 
-def test_a_correction_is_a_new_row_with_a_reason(
-    server: Any, watch: Callable[..., Any], negative_answers: dict[str, Any]
-) -> None:
+def test_a_correction_is_a_new_row_with_a_reason(server, watch, negative_answers):
     sight = watch()
     sight.open(server.link("corrects"))
     sight.begin()
@@ -200,7 +192,7 @@ def test_a_correction_is_a_new_row_with_a_reason(
     assert sight.page.locator("input:checked").count() == 2
 
 
-def test_a_break_hides_the_image_and_stops_the_clock(server: Any, watch: Callable[..., Any]) -> None:
+def test_a_break_hides_the_image_and_stops_the_clock(server, watch):
     sight = watch()
     sight.open(server.link("pauses"))
     started = time.monotonic()
@@ -231,7 +223,7 @@ def test_a_break_hides_the_image_and_stops_the_clock(server: Any, watch: Callabl
     assert 0 < row["seconds"] < passed - 3
 
 
-def test_what_is_missing_or_contradictory_is_said(server: Any, watch: Callable[..., Any]) -> None:
+def test_what_is_missing_or_contradictory_is_said(server, watch):
     sight = watch()
     sight.open(server.link("careless"))
     sight.begin()
@@ -253,9 +245,7 @@ def test_what_is_missing_or_contradictory_is_said(server: Any, watch: Callable[.
     ("address", "words"),
     [("/", "Please open your own link."), ("/#not-a-token", "This link is not known here.")],
 )
-def test_without_a_link_nothing_opens(
-    server: Any, watch: Callable[..., Any], address: str, words: str
-) -> None:
+def test_without_a_link_nothing_opens(server, watch, address, words):
     sight = watch()
     sight.open(f"{server.address}{address}")
     sight.page.wait_for_selector(f"text={words}")

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 
 @pytest.mark.parametrize("reload", [False, True])
-def test_a_server_that_dies_loses_no_read(
-    serve_study: Callable[..., Any],
-    watch: Callable[..., Any],
-    negative_answers: dict[str, Any],
-    reload: bool,
-) -> None:
+def test_a_server_that_dies_loses_no_read(serve_study, watch, negative_answers, reload):
     own = serve_study(cases=2)
     sight = watch()
     sight.open(own.link("reader"))
@@ -45,7 +39,7 @@ def test_a_server_that_dies_loses_no_read(
     sight.forgive("ERR_CONNECTION")
 
 
-def test_a_lost_acknowledgement_makes_no_second_row(server: Any, watch: Callable[..., Any]) -> None:
+def test_a_lost_acknowledgement_makes_no_second_row(server, watch):
     sight = watch()
     sight.open(server.link("lost"))
     sight.begin()
@@ -69,7 +63,7 @@ def test_a_lost_acknowledgement_makes_no_second_row(server: Any, watch: Callable
     sight.forgive("ERR_FAILED")
 
 
-def test_a_server_in_trouble_is_asked_again(server: Any, watch: Callable[..., Any]) -> None:
+def test_a_server_in_trouble_is_asked_again(server, watch):
     sight = watch()
     sight.open(server.link("busy"))
     sight.begin()
@@ -91,7 +85,7 @@ def test_a_server_in_trouble_is_asked_again(server: Any, watch: Callable[..., An
     sight.forgive("503")
 
 
-def test_a_reload_brings_back_image_answers_and_time(server: Any, watch: Callable[..., Any]) -> None:
+def test_a_reload_brings_back_image_answers_and_time(server, watch):
     sight = watch()
     sight.open(server.link("reload"))
     sight.begin()
@@ -110,9 +104,7 @@ def test_a_reload_brings_back_image_answers_and_time(server: Any, watch: Callabl
     assert row["seconds"] > 1
 
 
-def test_an_answer_that_is_not_taken_is_kept_and_shown(
-    server: Any, watch: Callable[..., Any], browser: Any
-) -> None:
+def test_an_answer_that_is_not_taken_is_kept_and_shown(server, watch, browser):
     one = watch(browser.new_context(viewport={"width": 1400, "height": 900}))
     two = watch(browser.new_context(viewport={"width": 1400, "height": 900}))
     for sight in (one, two):  # the same link on two machines

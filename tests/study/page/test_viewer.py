@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 from medrestore.study.create import create_study
 
 
-def test_the_image_is_shown_in_the_window_of_its_header(server: Any, watch: Callable[..., Any]) -> None:
+def test_the_image_is_shown_in_the_window_of_its_header(server, watch):
     sight = watch()
     sight.open(server.link("window"))
     sight.begin()
@@ -42,7 +38,7 @@ def test_the_image_is_shown_in_the_window_of_its_header(server: Any, watch: Call
     assert sight.page.inner_text("#slice-text") == "Axial 1 / 6"
 
 
-def test_a_click_marks_the_place_that_was_clicked(server: Any, watch: Callable[..., Any]) -> None:
+def test_a_click_marks_the_place_that_was_clicked(server, watch):
     sight = watch()
     sight.open(server.link("mouse"))
     sight.begin()
@@ -62,7 +58,7 @@ def test_a_click_marks_the_place_that_was_clicked(server: Any, watch: Callable[.
     assert place == pytest.approx([5, 17, 9], abs=0.2)
 
 
-def test_a_dropped_file_is_left_alone(server: Any, watch: Callable[..., Any]) -> None:
+def test_a_dropped_file_is_left_alone(server, watch):
     sight = watch()
     sight.open(server.link("drops"))
     sight.begin()
@@ -84,9 +80,7 @@ def test_a_dropped_file_is_left_alone(server: Any, watch: Callable[..., Any]) ->
     assert sight.page.url == f"{server.address}/"
 
 
-def test_a_picture_is_shown_upright_and_in_its_colors(
-    tmp_path: Path, serve_folder: Callable[..., Any], watch: Callable[..., Any]
-) -> None:
+def test_a_picture_is_shown_upright_and_in_its_colors(tmp_path, serve_folder, watch):
     from PIL import Image
 
     picture = np.zeros((60, 80, 3), np.uint8)

@@ -873,7 +873,7 @@ def test_files_that_are_no_text(tmp_path):
         ("questions: " + "y" * 300, "is neither a preset nor a file"),
     ],
 )
-def test_what_a_plan_may_hold_is_told_in_words(folder: Path, line: str, fault: str) -> None:
+def test_what_a_plan_may_hold_is_told_in_words(folder, line, fault):
     key = line.partition(":")[0]
     others = {name: value for name, value in PLAN.items() if name != key}
     (folder / "plan.yaml").write_text(f"{line}\n{yaml.safe_dump(others)}")
@@ -882,7 +882,7 @@ def test_what_a_plan_may_hold_is_told_in_words(folder: Path, line: str, fault: s
     assert fault in str(caught.value)
 
 
-def test_numbers_are_read_as_people_write_them(folder: Path) -> None:
+def test_numbers_are_read_as_people_write_them(folder):
     text = "washout_days: 1e1\nprimary: {metric: error_rate, arm: gan, reference: standard, margin: 5e-2}\n"
     (folder / "plan.yaml").write_text(text + yaml.safe_dump(dict(PLAN)))
     entry = read_plan(folder / "plan.yaml").entry

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ def read_study(study: Study, good_answers: dict[str, Any]) -> Study:
     return study
 
 
-def test_an_export_has_one_line_an_answer(read_study: Study, tmp_path: Path) -> None:
+def test_an_export_has_one_line_an_answer(read_study, tmp_path):
     path = tmp_path / "reads.csv"
     # 9 answers with the remark and the two derived ones, 9 with the point, 1
     assert export_reads(read_study.folder, path) == 19
@@ -124,9 +123,7 @@ def test_an_export_has_one_line_an_answer(read_study: Study, tmp_path: Path) -> 
     )
 
 
-def test_a_blinded_export_tells_neither_arm_nor_case_nor_repetition(
-    make_study: Callable[..., Study], tmp_path: Path
-) -> None:
+def test_a_blinded_export_tells_neither_arm_nor_case_nor_repetition(make_study, tmp_path):
     study = make_study(tmp_path / "study")
     with ReadStore(study) as store:
         store.append_many(
@@ -156,9 +153,7 @@ def test_a_blinded_export_tells_neither_arm_nor_case_nor_repetition(
     assert table["repeat"].value_counts().to_dict() == {"0": 24, "1": 2}
 
 
-def test_an_export_of_one_question_is_a_table_for_the_analysis(
-    make_study: Callable[..., Study], tmp_path: Path
-) -> None:
+def test_an_export_of_one_question_is_a_table_for_the_analysis(make_study, tmp_path):
     study = make_study(tmp_path / "study")
     read = study.reading_list[study.reading_list["phase"] == "reading"]
     arm = study.key.set_index("image_id")["arm"]
@@ -188,7 +183,7 @@ def test_an_export_of_one_question_is_a_table_for_the_analysis(
     assert not frame.duplicated(["reader", "method", "case"]).any()
 
 
-def test_an_export_overwrites_nothing(read_study: Study, tmp_path: Path) -> None:
+def test_an_export_overwrites_nothing(read_study, tmp_path):
     path = tmp_path / "reads.csv"
     path.write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match=r"reads\.csv: exists.*Remedy: name a new file"):
@@ -196,7 +191,7 @@ def test_an_export_overwrites_nothing(read_study: Study, tmp_path: Path) -> None
     assert path.read_text(encoding="utf-8") == "mine"
 
 
-def test_reads_of_another_viewer_come_in_by_number_label_and_word(study: Study, tmp_path: Path) -> None:
+def test_reads_of_another_viewer_come_in_by_number_label_and_word(study, tmp_path):
     first, second, third, *_ = order(study)
     path = write(
         tmp_path / "reads.csv",
@@ -231,14 +226,14 @@ def test_reads_of_another_viewer_come_in_by_number_label_and_word(study: Study, 
     assert rows["seconds"].iloc[0] == 61.5
 
 
-def test_a_table_of_a_european_spreadsheet_is_read(study: Study, tmp_path: Path) -> None:
+def test_a_table_of_a_european_spreadsheet_is_read(study, tmp_path):
     path = tmp_path / "reads.csv"
     header = ";".join(("read_id", *GOOD))
     path.write_bytes(f"\ufeff{header}\r\n{order(study)[0]};{';'.join(GOOD.values())}\r\n;;;;;;\r\n".encode())
     assert import_reads(study.folder, path).new == 1
 
 
-def test_an_import_can_be_repeated_and_continued(study: Study, tmp_path: Path) -> None:
+def test_an_import_can_be_repeated_and_continued(study, tmp_path):
     first, second, *_ = order(study)
     import_reads(study.folder, write(tmp_path / "one.csv", [{"read_id": first, **GOOD}, {"read_id": second}]))
     both = write(tmp_path / "two.csv", [{"read_id": first, **GOOD}, {"read_id": second, **GOOD}])
@@ -273,9 +268,7 @@ def test_an_import_can_be_repeated_and_continued(study: Study, tmp_path: Path) -
         ({"reason": "why not"}, "row 3, column 'reason': there is no earlier answer"),
     ],
 )
-def test_a_wrong_row_is_named_and_nothing_is_written(
-    study: Study, tmp_path: Path, change: dict[str, str], message: str
-) -> None:
+def test_a_wrong_row_is_named_and_nothing_is_written(study, tmp_path, change, message):
     first, second, *_ = order(study)
     rows = [{"read_id": first, **GOOD}, {"read_id": second, **GOOD, **change}]
     path = write(tmp_path / "reads.csv", rows, (*COLUMNS, "load", "seconds", "reason"))
@@ -286,7 +279,7 @@ def test_a_wrong_row_is_named_and_nothing_is_written(
     assert stored(study).empty
 
 
-def test_ten_faults_are_told_at_once(study: Study, tmp_path: Path) -> None:
+def test_ten_faults_are_told_at_once(study, tmp_path):
     rows = [{"read_id": read_id, **GOOD, "quality": "6"} for read_id in order(study)]
     with pytest.raises(InputError) as caught:
         import_reads(study.folder, write(tmp_path / "reads.csv", rows))
@@ -294,7 +287,7 @@ def test_ten_faults_are_told_at_once(study: Study, tmp_path: Path) -> None:
     assert "and 3 more" in str(caught.value)
 
 
-def test_a_reading_stands_in_a_file_once(study: Study, tmp_path: Path) -> None:
+def test_a_reading_stands_in_a_file_once(study, tmp_path):
     rows = [{"read_id": order(study)[0], **GOOD}] * 2
     with pytest.raises(InputError, match=r"row 3, column 'read_id': '.*' is also in row 2"):
         import_reads(study.folder, write(tmp_path / "reads.csv", rows))
@@ -312,9 +305,7 @@ def test_a_reading_stands_in_a_file_once(study: Study, tmp_path: Path) -> None:
         (b'read_id,remark\nabc,"never closed\n', "a quotation mark is not closed"),
     ],
 )
-def test_a_file_that_is_no_table_of_reads_is_refused(
-    study: Study, tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_a_file_that_is_no_table_of_reads_is_refused(study, tmp_path, content, message):
     path = tmp_path / "reads.csv"
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
@@ -323,7 +314,7 @@ def test_a_file_that_is_no_table_of_reads_is_refused(
         import_reads(study.folder, tmp_path / "none.csv")
 
 
-def test_no_import_while_a_server_runs(study: Study, tmp_path: Path) -> None:
+def test_no_import_while_a_server_runs(study, tmp_path):
     path = write(tmp_path / "reads.csv", [{"read_id": order(study)[0], **GOOD}])
     with ReadStore(study), pytest.raises(InputError, match="another process is writing"):
         import_reads(study.folder, path)

@@ -11,9 +11,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,9 +43,7 @@ def entry(study: Study, answers: dict[str, Any], place: int = 0, **changes: Any)
     return {**made, **changes}
 
 
-def test_a_row_holds_what_the_contract_says_and_its_hash_can_be_computed_by_hand(
-    study: Study, good_answers: dict[str, Any]
-) -> None:
+def test_a_row_holds_what_the_contract_says_and_its_hash_can_be_computed_by_hand(study, good_answers):
     now = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=timezone(timedelta(hours=2)))
     given = entry(study, good_answers)
     with ReadStore(study, clock=lambda: now) as store:
@@ -69,9 +65,7 @@ def test_a_row_holds_what_the_contract_says_and_its_hash_can_be_computed_by_hand
     assert stored == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_rows_are_chained_and_the_last_row_of_a_reading_counts(
-    study: Study, good_answers: dict[str, Any]
-) -> None:
+def test_rows_are_chained_and_the_last_row_of_a_reading_counts(study, good_answers):
     with ReadStore(study) as store:
         first = store.append(**entry(study, good_answers))
         other = store.append(**entry(study, good_answers, 1, seconds=None))
@@ -93,9 +87,7 @@ def test_rows_are_chained_and_the_last_row_of_a_reading_counts(
         assert store.answered("reader_2") == {}
 
 
-def test_the_same_answer_sent_again_gives_the_same_receipt_and_no_row(
-    study: Study, good_answers: dict[str, Any]
-) -> None:
+def test_the_same_answer_sent_again_gives_the_same_receipt_and_no_row(study, good_answers):
     given = entry(study, good_answers)
     with ReadStore(study) as store:
         first = store.append(**given)
@@ -110,9 +102,7 @@ def test_the_same_answer_sent_again_gives_the_same_receipt_and_no_row(
         assert len(store.rows()) == 1
 
 
-def test_a_correction_needs_a_reason_and_a_first_answer_has_none(
-    study: Study, good_answers: dict[str, Any]
-) -> None:
+def test_a_correction_needs_a_reason_and_a_first_answer_has_none(study, good_answers):
     with ReadStore(study) as store:
         with pytest.raises(ReadConflictError, match="not answered yet"):
             store.append(**entry(study, good_answers, reason="too early"))
@@ -141,9 +131,7 @@ def test_a_correction_needs_a_reason_and_a_first_answer_has_none(
         ({"answers": {}}, InputError, "missing"),
     ],
 )
-def test_what_is_wrong_is_refused_and_changes_nothing(
-    study: Study, good_answers: dict[str, Any], change: dict[str, Any], error: type[Exception], message: str
-) -> None:
+def test_what_is_wrong_is_refused_and_changes_nothing(study, good_answers, change, error, message):
     with ReadStore(study) as store:
         with pytest.raises(error, match=message):
             store.append(**{**entry(study, good_answers), **change})
@@ -152,13 +140,13 @@ def test_what_is_wrong_is_refused_and_changes_nothing(
         assert store.append(**entry(study, good_answers)).row == 1
 
 
-def test_a_model_reader_may_leave_questions_out(study: Study) -> None:
+def test_a_model_reader_may_leave_questions_out(study):
     with ReadStore(study) as store:
         store.append(**entry(study, {"positive": True}, origin="model", seconds=None))
         assert store.rows()["answers"].iloc[0] == {"positive": True}
 
 
-def test_many_reads_are_taken_whole_or_not_at_all(study: Study, good_answers: dict[str, Any]) -> None:
+def test_many_reads_are_taken_whole_or_not_at_all(study, good_answers):
     with ReadStore(study) as store:
         good = [entry(study, good_answers, place, origin="import") for place in range(3)]
         with pytest.raises(ReadConflictError, match="needs a reason"):
@@ -187,9 +175,7 @@ def test_many_reads_are_taken_whole_or_not_at_all(study: Study, good_answers: di
         "time, image_sha256, version, plan_sha256, 'forged', hash FROM reads",
     ],
 )
-def test_the_file_itself_refuses_to_change_remove_or_reorder_rows(
-    study: Study, good_answers: dict[str, Any], statement: str
-) -> None:
+def test_the_file_itself_refuses_to_change_remove_or_reorder_rows(study, good_answers, statement):
     with ReadStore(study) as store:
         store.append(**entry(study, good_answers))
         before = store.stored_rows()
@@ -201,7 +187,7 @@ def test_the_file_itself_refuses_to_change_remove_or_reorder_rows(
         assert store.stored_rows() == before
 
 
-def test_commits_are_flushed_to_disk(study: Study) -> None:
+def test_commits_are_flushed_to_disk(study):
     with ReadStore(study) as store:
         connection = store._connection
         assert connection is not None
@@ -210,7 +196,7 @@ def test_commits_are_flushed_to_disk(study: Study) -> None:
     assert study.reads_path.stat().st_mode & 0o077 == 0
 
 
-def test_one_process_writes_others_may_look(study: Study, good_answers: dict[str, Any]) -> None:
+def test_one_process_writes_others_may_look(study, good_answers):
     with ReadStore(study) as store:
         store.append(**entry(study, good_answers))
         with pytest.raises(InputError, match="another process is writing") as caught, ReadStore(study):
@@ -226,7 +212,7 @@ def test_one_process_writes_others_may_look(study: Study, good_answers: dict[str
         assert len(store.rows()) == 2
 
 
-def test_a_study_without_reads_has_no_rows_and_looking_makes_no_file(study: Study) -> None:
+def test_a_study_without_reads_has_no_rows_and_looking_makes_no_file(study):
     before = sorted(study.private.iterdir())
     with ReadStore(study, read_only=True) as store:
         assert store.rows().empty
@@ -236,9 +222,7 @@ def test_a_study_without_reads_has_no_rows_and_looking_makes_no_file(study: Stud
     assert sorted(study.private.iterdir()) == before
 
 
-def test_reads_on_a_medium_that_cannot_be_written_can_be_looked_at(
-    study: Study, good_answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reads_on_a_medium_that_cannot_be_written_can_be_looked_at(study, good_answers, monkeypatch):
     with ReadStore(study) as store:
         store.append(**entry(study, good_answers))
     connect = sqlite3.connect
@@ -256,9 +240,7 @@ def test_reads_on_a_medium_that_cannot_be_written_can_be_looked_at(
         assert len(store.rows()) == 1
 
 
-def test_a_read_that_the_disk_did_not_take_is_not_acknowledged(
-    study: Study, good_answers: dict[str, Any]
-) -> None:
+def test_a_read_that_the_disk_did_not_take_is_not_acknowledged(study, good_answers):
     with ReadStore(study) as store:
         store.append(**entry(study, good_answers))
         connection = store._connection
@@ -275,9 +257,7 @@ def test_a_read_that_the_disk_did_not_take_is_not_acknowledged(
         assert [receipt.row for receipt in store.append_many(late)] == [2, 3, 4, 5]
 
 
-def test_a_file_that_was_replaced_while_it_was_open_takes_no_read(
-    study: Study, good_answers: dict[str, Any]
-) -> None:
+def test_a_file_that_was_replaced_while_it_was_open_takes_no_read(study, good_answers):
     with ReadStore(study) as store:
         store.append(**entry(study, good_answers))
         copy = study.private / "copy.sqlite"
@@ -288,9 +268,7 @@ def test_a_file_that_was_replaced_while_it_was_open_takes_no_read(
 
 
 @pytest.mark.parametrize("kind", ["changed", "removed", "foreign", "bytes", "no time"])
-def test_a_broken_chain_is_neither_continued_nor_analyzed(
-    study: Study, good_answers: dict[str, Any], kind: str
-) -> None:
+def test_a_broken_chain_is_neither_continued_nor_analyzed(study, good_answers, kind):
     with ReadStore(study) as store:
         store.append_many([entry(study, good_answers, place) for place in range(3)])
     connection = sqlite3.connect(study.reads_path)
@@ -315,9 +293,7 @@ def test_a_broken_chain_is_neither_continued_nor_analyzed(
         store.rows()
 
 
-def test_a_study_that_cannot_be_written_is_refused_by_name(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_that_cannot_be_written_is_refused_by_name(study, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -326,7 +302,7 @@ def test_a_study_that_cannot_be_written_is_refused_by_name(
         pass
 
 
-def test_a_file_that_is_no_database_is_refused_by_name(study: Study) -> None:
+def test_a_file_that_is_no_database_is_refused_by_name(study):
     study.reads_path.write_bytes(b"no database at all, but long enough to look at" * 40)
     for read_only in (False, True):
         with (
@@ -336,7 +312,7 @@ def test_a_file_that_is_no_database_is_refused_by_name(study: Study) -> None:
             pass
 
 
-def test_threads_write_one_chain(make_study: Callable[..., Study], tmp_path: Path) -> None:
+def test_threads_write_one_chain(make_study, tmp_path):
     study = make_study(tmp_path / "study", readers=[f"reader_{place}" for place in range(8)])
     answers = {"positive": False, "confidence": 1}
     with ReadStore(study) as store:
@@ -361,9 +337,7 @@ def test_threads_write_one_chain(make_study: Callable[..., Study], tmp_path: Pat
     assert rows["read_id"].is_unique
 
 
-def test_a_killed_writer_leaves_all_that_it_acknowledged_and_no_lock(
-    study: Study, good_answers: dict[str, Any]
-) -> None:
+def test_a_killed_writer_leaves_all_that_it_acknowledged_and_no_lock(study, good_answers):
     code = """
 import json, os, sys, uuid
 from medrestore.study.layout import open_study

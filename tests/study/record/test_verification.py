@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,7 +64,7 @@ def rechain(study: Study) -> None:
     connection.close()
 
 
-def test_a_whole_study_has_no_problems(read_study: Study) -> None:
+def test_a_whole_study_has_no_problems(read_study):
     result = verify_study(read_study.folder)
     with ReadStore(read_study, read_only=True) as store:
         rows = store.rows()
@@ -79,19 +77,19 @@ def test_a_whole_study_has_no_problems(read_study: Study) -> None:
         assert verify_study(read_study.folder, head=noted).problems == ()
 
 
-def test_a_study_without_reads_is_whole(study: Study) -> None:
+def test_a_study_without_reads_is_whole(study):
     result = verify_study(study.folder, head=study.plan_sha256)
     assert (result.rows, result.head, result.problems) == (0, study.plan_sha256, ())
     assert not study.reads_path.exists()
 
 
-def test_it_works_while_a_server_writes(read_study: Study) -> None:
+def test_it_works_while_a_server_writes(read_study):
     with ReadStore(read_study):
         assert verify_study(read_study.folder).problems == ()
 
 
 @pytest.mark.parametrize("column", [column for column in COLUMNS if column != "row"])
-def test_any_changed_cell_is_found(read_study: Study, column: str) -> None:
+def test_any_changed_cell_is_found(read_study, column):
     value = {"seconds": "99.5", "answers": "replace(answers, 'true', 'false')"}.get(column, "'abc'")
     tamper(read_study, f"UPDATE reads SET {column} = {value} WHERE row = 3")  # noqa: S608
     problems = verify_study(read_study.folder).problems
@@ -119,12 +117,12 @@ def test_any_changed_cell_is_found(read_study: Study, column: str) -> None:
         (["DROP TABLE reads", "CREATE TABLE reads (row INTEGER)"], "cannot be read as a record of reads"),
     ],
 )
-def test_removed_and_reordered_rows_are_found(read_study: Study, statements: list[str], message: str) -> None:
+def test_removed_and_reordered_rows_are_found(read_study, statements, message):
     tamper(read_study, *statements)
     assert message in "\n".join(verify_study(read_study.folder).problems)
 
 
-def test_rows_cut_off_at_the_end_are_found_by_a_noted_hash_alone(read_study: Study) -> None:
+def test_rows_cut_off_at_the_end_are_found_by_a_noted_hash_alone(read_study):
     noted = verify_study(read_study.folder).head
     tamper(read_study, "DELETE FROM reads WHERE row = 6")
     result = verify_study(read_study.folder)
@@ -133,7 +131,7 @@ def test_rows_cut_off_at_the_end_are_found_by_a_noted_hash_alone(read_study: Stu
     assert "rows were removed or replaced" in problem
 
 
-def test_a_chain_that_was_computed_anew_is_found_by_a_noted_hash_alone(read_study: Study) -> None:
+def test_a_chain_that_was_computed_anew_is_found_by_a_noted_hash_alone(read_study):
     noted = verify_study(read_study.folder).head
     tamper(read_study, "UPDATE reads SET answers = replace(answers, '\"quality\":4', '\"quality\":1')")
     rechain(read_study)
@@ -160,9 +158,7 @@ def test_a_chain_that_was_computed_anew_is_found_by_a_noted_hash_alone(read_stud
         ("seconds = -1.0 WHERE row = 2", "seconds must be"),
     ],
 )
-def test_rows_that_no_reader_could_have_sent_are_found_in_a_whole_chain(
-    read_study: Study, statement: str, message: str
-) -> None:
+def test_rows_that_no_reader_could_have_sent_are_found_in_a_whole_chain(read_study, statement, message):
     tamper(read_study, f"UPDATE reads SET {statement}")  # noqa: S608
     rechain(read_study)
     problems = "\n".join(verify_study(read_study.folder).problems)
@@ -170,7 +166,7 @@ def test_rows_that_no_reader_could_have_sent_are_found_in_a_whole_chain(
     assert "was changed after" not in problems
 
 
-def test_images_that_changed_are_missing_or_were_added_are_found(study: Study) -> None:
+def test_images_that_changed_are_missing_or_were_added_are_found(study):
     changed, gone = (study.image_path(image_id) for image_id in study.key["image_id"][:2])
     changed.write_bytes(changed.read_bytes()[:-1] + b"x")
     gone.unlink()
@@ -187,7 +183,7 @@ def test_images_that_changed_are_missing_or_were_added_are_found(study: Study) -
 @pytest.mark.parametrize(
     "name", ["public/protocol.json", "private/key.csv", "private/reading_list.csv", "private/truth.csv"]
 )
-def test_a_frozen_file_that_changed_is_a_problem(read_study: Study, name: str) -> None:
+def test_a_frozen_file_that_changed_is_a_problem(read_study, name):
     path = read_study.folder / name
     path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     result = verify_study(read_study.folder)
@@ -196,14 +192,14 @@ def test_a_frozen_file_that_changed_is_a_problem(read_study: Study, name: str) -
 
 @pytest.mark.parametrize("name", ["public/protocol.json", "private/design.json"])
 @pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "{}"])
-def test_a_damaged_description_is_a_problem(read_study: Study, name: str, content: str) -> None:
+def test_a_damaged_description_is_a_problem(read_study, name, content):
     (read_study.folder / name).write_text(content, encoding="utf-8")
     problem = verify_study(read_study.folder).problems[0]
     assert problem.startswith(f"{read_study.folder / name}: is ")
     assert "from a backup" in problem
 
 
-def test_a_changed_plan_is_a_problem(read_study: Study) -> None:
+def test_a_changed_plan_is_a_problem(read_study):
     path = read_study.private / "design.json"
     design = json.loads(path.read_text(encoding="utf-8"))
     design["plan"]["primary"]["margin"] = 0.5
@@ -211,7 +207,7 @@ def test_a_changed_plan_is_a_problem(read_study: Study) -> None:
     assert "the plan is not the one that was frozen" in verify_study(read_study.folder).problems[0]
 
 
-def test_a_damaged_file_is_a_problem(read_study: Study) -> None:
+def test_a_damaged_file_is_a_problem(read_study):
     content = bytearray(read_study.reads_path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 2000] = b"\xff" * 2000
@@ -219,14 +215,12 @@ def test_a_damaged_file_is_a_problem(read_study: Study) -> None:
     assert verify_study(read_study.folder).problems
 
 
-def test_a_folder_that_is_no_study_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_study_is_refused(tmp_path):
     with pytest.raises(InputError, match="is no study"):
         verify_study(tmp_path)
 
 
-def test_the_command_ends_with_1_when_something_is_wrong(
-    read_study: Study, make_study: Callable[..., Study]
-) -> None:
+def test_the_command_ends_with_1_when_something_is_wrong(read_study, make_study):
     runner = CliRunner()
     good = runner.invoke(app, ["study", "verify", str(read_study.folder)])
     assert good.exit_code == 0, good.output
@@ -235,7 +229,7 @@ def test_the_command_ends_with_1_when_something_is_wrong(
     assert "1 problem:" in bad.output
 
 
-def test_many_problems_are_counted_and_the_first_are_printed(read_study: Study) -> None:
+def test_many_problems_are_counted_and_the_first_are_printed(read_study):
     for number in range(30):
         (read_study.public / f"note_{number:02}.txt").write_text("x", encoding="utf-8")
     text = str(verify_study(read_study.folder))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import nibabel
@@ -13,7 +11,6 @@ import yaml
 
 from medrestore import rng
 from medrestore.study.create import create_study
-from medrestore.study.layout import Study
 from medrestore.study.server.guard import SECURITY_HEADERS
 
 HEADERS = {name.lower(): value for name, value in SECURITY_HEADERS.items()}
@@ -39,9 +36,7 @@ def read_through(server: Any, reader: str, **changes: Any) -> list[tuple[str, An
         replies.append(("stranger", server.ask("GET", "/api/state", reader=None)))
 
 
-def test_nothing_that_is_served_tells_what_is_hidden(
-    make_study: Callable[..., Study], tmp_path: Path, serve_study: Callable[..., Any]
-) -> None:
+def test_nothing_that_is_served_tells_what_is_hidden(make_study, tmp_path, serve_study):
     study = make_study(tmp_path / "study", training=1, qualification=1, pass_mark=0, duplicates=2)
     server = serve_study(study)
     replies = {reader: read_through(server, reader) for reader in study.readers}
@@ -74,9 +69,7 @@ def test_nothing_that_is_served_tells_what_is_hidden(
     assert not keys & {"arm", "case", "subject", "repeat", "image_id", "key", "source", "attempt", "position"}
 
 
-def test_nothing_is_told_of_scans_whose_headers_and_names_tell_all(
-    tmp_path: Path, serve_study: Callable[..., Any]
-) -> None:
+def test_nothing_is_told_of_scans_whose_headers_and_names_tell_all(tmp_path, serve_study):
     """The whole way: sources with identifiers, made into a study, served and read to the end."""
     arms, secrets = (
         ("zebrastandard", "quokkagan"),
@@ -119,9 +112,7 @@ def test_nothing_is_told_of_scans_whose_headers_and_names_tell_all(
     assert not [name for name in hidden if name.encode() in content]
 
 
-def test_sizes_and_headers_are_the_same_for_all_arms(
-    make_study: Callable[..., Study], tmp_path: Path, serve_study: Callable[..., Any]
-) -> None:
+def test_sizes_and_headers_are_the_same_for_all_arms(make_study, tmp_path, serve_study):
     study = make_study(tmp_path / "study", cases=6, duplicates=2)
     server = serve_study(study)
     replies = {reader: read_through(server, reader) for reader in study.readers}
@@ -150,9 +141,7 @@ def test_sizes_and_headers_are_the_same_for_all_arms(
         assert all(abs(one - two) <= (kind == "answer") for one, two in zip(*sizes, strict=True))
 
 
-def test_every_response_has_the_security_headers_and_names_no_server(
-    study: Study, serve_study: Callable[..., Any]
-) -> None:
+def test_every_response_has_the_security_headers_and_names_no_server(study, serve_study):
     server = serve_study(study)
     read_id = study.reading_list["read_id"].iloc[0]
     for method, path, headers in (
@@ -177,7 +166,7 @@ def test_every_response_has_the_security_headers_and_names_no_server(
         assert reply.status not in (206, 304)
 
 
-def test_the_policy_lets_a_page_run_its_own_scripts_alone_and_reach_this_server_alone() -> None:
+def test_the_policy_lets_a_page_run_its_own_scripts_alone_and_reach_this_server_alone():
     policy = dict(part.strip().split(" ", 1) for part in HEADERS["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == "'self'"

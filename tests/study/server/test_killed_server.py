@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,9 +151,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(KILLS, marks=pytest.mark.slow)])
-def test_every_acknowledged_read_is_there_once_after_kills(
-    make_study: Callable[..., Study], tmp_path: Path, kills: int
-) -> None:
+def test_every_acknowledged_read_is_there_once_after_kills(make_study, tmp_path, kills):
     names = [f"reader_{number}" for number in range(READERS)]
     study = make_study(tmp_path / "study", cases=60, readers=names, duplicates=0, seed=kills)
     page = tmp_path / "index.html"

@@ -79,7 +79,7 @@ def attacked(
         "Bearer " + "x" * 10_000,
     ],
 )
-def test_nobody_gets_in_without_the_link(attacked: Attacked, authorization: str | None) -> None:
+def test_nobody_gets_in_without_the_link(attacked, authorization):
     server = attacked.server
     headers = {}
     if authorization is not None:
@@ -100,7 +100,7 @@ def test_nobody_gets_in_without_the_link(attacked: Attacked, authorization: str 
     attacked.require_unchanged()
 
 
-def test_two_tokens_are_none(attacked: Attacked) -> None:
+def test_two_tokens_are_none(attacked):
     one, two = (token.encode() for token in attacked.server.tokens.values())
     request = b"GET /api/state HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
     for first, second in ((one, two), (one, one)):
@@ -109,9 +109,7 @@ def test_two_tokens_are_none(attacked: Attacked) -> None:
     attacked.require_unchanged()
 
 
-def test_a_reader_cannot_reach_what_is_anothers(
-    attacked: Attacked, make_submission: Callable[..., Any]
-) -> None:
+def test_a_reader_cannot_reach_what_is_anothers(attacked, make_submission):
     server = attacked.server
     for read_id in attacked.readings["reader_2"]:
         assert server.ask("GET", f"/api/images/{read_id}").status == 404
@@ -151,7 +149,7 @@ TARGETS = (
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_path_leads_to_another_file(attacked: Attacked, target: str) -> None:
+def test_no_path_leads_to_another_file(attacked, target):
     server = attacked.server
     target = target.format(
         image_id=server.study.key["image_id"].iloc[0], next=attacked.next, folder=server.study.folder
@@ -174,7 +172,7 @@ def test_no_path_leads_to_another_file(attacked: Attacked, target: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "HEAD", "PROPFIND"])
-def test_only_get_and_post_are_known(attacked: Attacked, method: str) -> None:
+def test_only_get_and_post_are_known(attacked, method):
     for path in ("/", "/api/state", "/api/answers", f"/api/images/{attacked.next}"):
         reply = attacked.server.ask(method, path, body=b"{}")
         assert reply.status == 405
@@ -201,9 +199,7 @@ def test_only_get_and_post_are_known(attacked: Attacked, method: str) -> None:
         ({"Host": "evil.example", "X-Forwarded-Host": "127.0.0.1"}, 400),
     ],
 )
-def test_other_hosts_and_origins_are_refused(
-    attacked: Attacked, make_submission: Callable[..., Any], headers: dict[str, str], status: int
-) -> None:
+def test_other_hosts_and_origins_are_refused(attacked, make_submission, headers, status):
     server = attacked.server
     headers = {name: value.format(port=server.port) for name, value in headers.items()}
     body = make_submission(attacked.next)
@@ -213,14 +209,14 @@ def test_other_hosts_and_origins_are_refused(
     attacked.require_unchanged()
 
 
-def test_the_own_host_and_origin_are_taken(attacked: Attacked, make_submission: Callable[..., Any]) -> None:
+def test_the_own_host_and_origin_are_taken(attacked, make_submission):
     server = attacked.server
     for host in (f"127.0.0.1:{server.port}", f"localhost:{server.port}", "localhost", "[::1]:8080"):
         headers = {"Host": host, "Origin": f"http://{host}"}
         assert server.ask("GET", "/api/state", headers=headers).status == 200
 
 
-def test_an_answer_may_not_be_large(attacked: Attacked, make_submission: Callable[..., Any]) -> None:
+def test_an_answer_may_not_be_large(attacked, make_submission):
     server = attacked.server
     entry = make_submission(attacked.next)
     entry["answers"] = {**entry["answers"], "remark": "x" * LARGEST_BODY}
@@ -250,9 +246,7 @@ def test_an_answer_may_not_be_large(attacked: Attacked, make_submission: Callabl
     attacked.require_unchanged()
 
 
-def test_a_chunked_answer_of_allowed_size_is_taken(
-    study: Study, serve_study: Callable[..., Any], make_submission: Callable[..., Any]
-) -> None:
+def test_a_chunked_answer_of_allowed_size_is_taken(study, serve_study, make_submission):
     server = serve_study(study)
     body = json.dumps(make_submission(server.state()["next"]["read_id"])).encode()
     parts = [body[start : start + 10] for start in range(0, len(body), 10)]
@@ -275,9 +269,7 @@ def test_a_chunked_answer_of_allowed_size_is_taken(
         {"Content-Encoding": "gzip"},
     ],
 )
-def test_only_plain_json_is_taken(
-    attacked: Attacked, make_submission: Callable[..., Any], headers: dict[str, str]
-) -> None:
+def test_only_plain_json_is_taken(attacked, make_submission, headers):
     body = make_submission(attacked.next)
     assert attacked.server.ask("POST", "/api/answers", body=body, headers=headers).status == 415
     attacked.require_unchanged()
@@ -366,9 +358,7 @@ DETAILS = {
 
 
 @pytest.mark.parametrize("what", [*BODIES, *CHANGES])
-def test_what_is_no_answer_is_refused(
-    attacked: Attacked, make_submission: Callable[..., Any], what: str
-) -> None:
+def test_what_is_no_answer_is_refused(attacked, make_submission, what):
     if what in BODIES:
         body = BODIES[what]
     else:
@@ -398,15 +388,13 @@ def test_what_is_no_answer_is_refused(
         b"GET /\x00 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     ],
 )
-def test_what_is_no_request_is_refused(attacked: Attacked, request_: bytes) -> None:
+def test_what_is_no_request_is_refused(attacked, request_):
     reply = attacked.server.raw(request_, patience_s=2)
     assert re.match(rb"HTTP/1\.1 4\d\d ", reply)
     attacked.require_unchanged()
 
 
-def test_replayed_and_forged_answers_change_nothing(
-    attacked: Attacked, make_submission: Callable[..., Any], good_answers: dict[str, Any]
-) -> None:
+def test_replayed_and_forged_answers_change_nothing(attacked, make_submission, good_answers):
     server = attacked.server
     (row,) = (row for row in attacked.before[0] if row["reader"] == "reader_1")
     sent = {"answer_id": row["answer_id"], "seconds": 3.25}
@@ -427,9 +415,7 @@ def test_replayed_and_forged_answers_change_nothing(
     attacked.require_unchanged()
 
 
-def test_random_mutations_of_an_answer_never_break_the_server(
-    study: Study, serve_study: Callable[..., Any], make_submission: Callable[..., Any]
-) -> None:
+def test_random_mutations_of_an_answer_never_break_the_server(study, serve_study, make_submission):
     attacked = Attacked(serve_study(study))
     server, chance = attacked.server, rng.generator(20260101, "mutations")
     values: list[Any] = [
@@ -479,9 +465,7 @@ def test_random_mutations_of_an_answer_never_break_the_server(
     server.store.rows()  # the chain holds
 
 
-def test_requests_are_not_logged(
-    study: Study, serve_study: Callable[..., Any], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_requests_are_not_logged(study, serve_study, capfd):
     server = serve_study(study)
     server.answer_next()
     server.ask("GET", "/../private/key.csv")

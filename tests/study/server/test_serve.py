@@ -11,10 +11,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -48,7 +46,7 @@ def order(study: Study, reader: str = "reader_1") -> list[str]:
     return list(table.loc[table["reader"] == reader, "read_id"])
 
 
-def test_state_says_what_the_page_needs(study: Study, serve_study: Callable[..., Any]) -> None:
+def test_state_says_what_the_page_needs(study, serve_study):
     server = serve_study(study)
     first, second, *_ = order(study)
     assert server.state() == {
@@ -68,7 +66,7 @@ def test_state_says_what_the_page_needs(study: Study, serve_study: Callable[...,
     }
 
 
-def test_an_image_comes_as_it_was_frozen(study: Study, serve_study: Callable[..., Any]) -> None:
+def test_an_image_comes_as_it_was_frozen(study, serve_study):
     server = serve_study(study)
     row = study.reading_list.iloc[0]
     reply = server.ask("GET", f"/api/images/{row['read_id']}")
@@ -78,7 +76,7 @@ def test_an_image_comes_as_it_was_frozen(study: Study, serve_study: Callable[...
     assert len(reply.body) == 352 + 12 * 12 * 6 * 2  # header of a NIfTI-1 file, and 16-bit voxels
 
 
-def test_the_page_is_served_without_a_token(study: Study, serve_study: Callable[..., Any]) -> None:
+def test_the_page_is_served_without_a_token(study, serve_study):
     server = serve_study(study)
     reply = server.ask("GET", "/", reader=None)
     assert (reply.status, reply.body) == (200, b"stub index.html")
@@ -86,7 +84,7 @@ def test_the_page_is_served_without_a_token(study: Study, serve_study: Callable[
     assert server.ask("GET", "/page.js", reader=None).body == b"stub page.js"
 
 
-def test_an_answer_is_acknowledged_with_its_row(study: Study, serve_study: Callable[..., Any]) -> None:
+def test_an_answer_is_acknowledged_with_its_row(study, serve_study):
     server = serve_study(study)
     first, second, third, *_ = order(study)
     answer_id = str(uuid.uuid4())
@@ -109,9 +107,7 @@ def test_an_answer_is_acknowledged_with_its_row(study: Study, serve_study: Calla
     assert (row["origin"], row["seconds"], row["reader"]) == ("page", 3.25, "reader_1")
 
 
-def test_the_same_answer_again_is_acknowledged_again_and_no_new_row(
-    study: Study, serve_study: Callable[..., Any]
-) -> None:
+def test_the_same_answer_again_is_acknowledged_again_and_no_new_row(study, serve_study):
     server = serve_study(study)
     first = order(study)[0]
     answer_id = str(uuid.uuid4())
@@ -128,9 +124,7 @@ def test_the_same_answer_again_is_acknowledged_again_and_no_new_row(
     assert len(server.store.rows()) == 2
 
 
-def test_a_correction_is_a_new_row_with_a_reason(
-    study: Study, serve_study: Callable[..., Any], good_answers: dict[str, Any]
-) -> None:
+def test_a_correction_is_a_new_row_with_a_reason(study, serve_study, good_answers):
     server = serve_study(study)
     first = order(study)[0]
     server.answer_next()
@@ -146,7 +140,7 @@ def test_a_correction_is_a_new_row_with_a_reason(
     assert server.ask("GET", f"/api/images/{first}").status == 200
 
 
-def test_what_is_not_the_readers_turn_is_refused(study: Study, serve_study: Callable[..., Any]) -> None:
+def test_what_is_not_the_readers_turn_is_refused(study, serve_study):
     server = serve_study(study)
     first, second, third, *_ = order(study)
     assert server.answer(second).status == 409
@@ -162,11 +156,8 @@ def test_what_is_not_the_readers_turn_is_refused(study: Study, serve_study: Call
 
 
 def test_training_tells_the_truth_and_the_qualification_opens_the_study(
-    make_study: Callable[..., Study],
-    tmp_path: Path,
-    serve_study: Callable[..., Any],
-    good_answers: dict[str, Any],
-) -> None:
+    make_study, tmp_path, serve_study, good_answers
+):
     study = make_study(tmp_path / "study", training=1, qualification=2, pass_mark=1.0)
     server = serve_study(study)
     truth = study.truth
@@ -192,9 +183,7 @@ def test_training_tells_the_truth_and_the_qualification_opens_the_study(
     assert list(server.store.rows()["phase"]) == ["training"] + ["qualification"] * 4
 
 
-def test_a_session_opens_after_the_washout(
-    make_study: Callable[..., Study], tmp_path: Path, serve_study: Callable[..., Any]
-) -> None:
+def test_a_session_opens_after_the_washout(make_study, tmp_path, serve_study):
     study, clock = make_study(tmp_path / "study", washout_days=14), Clock()
     server = serve_study(study, clock=clock)
     for _ in range(4):
@@ -209,9 +198,7 @@ def test_a_session_opens_after_the_washout(
     assert server.answer(early).status == 201
 
 
-def test_a_damaged_image_stops_the_reading(
-    study: Study, serve_study: Callable[..., Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_image_stops_the_reading(study, serve_study, caplog):
     server = serve_study(study)
     row = study.reading_list.iloc[0]
     path, read_id = study.image_path(row["image_id"]), row["read_id"]
@@ -231,9 +218,7 @@ def test_a_damaged_image_stops_the_reading(
     assert server.answer(read_id).status == 201
 
 
-def test_a_full_disk_is_told_and_the_answer_can_be_sent_again(
-    study: Study, serve_study: Callable[..., Any], good_answers: dict[str, Any]
-) -> None:
+def test_a_full_disk_is_told_and_the_answer_can_be_sent_again(study, serve_study, good_answers):
     server = serve_study(study)
     connection = server.store._connection
     with server.store.exclusive():
@@ -255,12 +240,7 @@ def test_a_full_disk_is_told_and_the_answer_can_be_sent_again(
     assert len(server.store.rows()) == len(replies)
 
 
-def test_a_bug_shows_readers_no_trace(
-    study: Study,
-    serve_study: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_bug_shows_readers_no_trace(study, serve_study, monkeypatch, capsys):
     server = serve_study(study)
 
     def broken(*_: object, **__: object) -> None:
@@ -277,9 +257,7 @@ def test_a_bug_shows_readers_no_trace(
         printed += capsys.readouterr().err
 
 
-def test_a_model_reader_has_no_way_in(
-    make_study: Callable[..., Study], tmp_path: Path, serve_study: Callable[..., Any]
-) -> None:
+def test_a_model_reader_has_no_way_in(make_study, tmp_path, serve_study):
     study = make_study(tmp_path / "study", readers={"anna": "human", "net": "model"})
     server = serve_study(study)
     assert server.ask("GET", "/api/state", reader="anna").status == 200
@@ -305,9 +283,7 @@ def start(study: Study, folder: Path, port: int = 0) -> tuple[subprocess.Popen[s
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_serve_prints_a_link_for_each_human_reader_and_ends_whole(
-    make_study: Callable[..., Study], tmp_path: Path, by: signal.Signals
-) -> None:
+def test_serve_prints_a_link_for_each_human_reader_and_ends_whole(make_study, tmp_path, by):
     study = make_study(tmp_path / "study", readers={"anna": "human", "net": "model", "bela": "human"})
     begun = time.perf_counter()
     process, lines = start(study, tmp_path)
@@ -334,7 +310,7 @@ def test_serve_prints_a_link_for_each_human_reader_and_ends_whole(
     assert seconds < 15  # an import of torch or MLflow alone would take this on a busy machine
 
 
-def test_the_server_imports_nothing_heavy() -> None:
+def test_the_server_imports_nothing_heavy():
     code = (
         "import sys, medrestore.study.server.serve; "
         "print([name for name in ('torch', 'monai', 'mlflow', 'nibabel', 'scipy', 'matplotlib') "
@@ -344,9 +320,7 @@ def test_the_server_imports_nothing_heavy() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_serve_says_what_is_wrong_and_the_remedy(
-    study: Study, tmp_path: Path, make_stub_page: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_serve_says_what_is_wrong_and_the_remedy(study, tmp_path, make_stub_page, monkeypatch):
     page = make_stub_page(tmp_path / "page")
     with pytest.raises(InputError, match="port must be in"):
         serve(study.folder, port=70000, page=page)
@@ -381,12 +355,8 @@ def test_serve_says_what_is_wrong_and_the_remedy(
 
 
 def test_another_address_than_this_machine_is_warned_about(
-    study: Study,
-    tmp_path: Path,
-    make_stub_page: Callable[[Path], Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    study, tmp_path, make_stub_page, monkeypatch, capsys
+):
     monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: None)
     page = make_stub_page(tmp_path / "page")
     serve(study.folder, host="0.0.0.0", port=0, page=page)  # noqa: S104

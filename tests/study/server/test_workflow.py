@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.study.layout import Study, canonical_json
+from medrestore.study.layout import canonical_json
 from medrestore.study.record.store import CurrentRead
 from medrestore.study.server.workflow import Assignment, Reading, feedback, make_assignments, state_of
 
@@ -47,7 +45,7 @@ def names(items: tuple[Reading, ...]) -> list[str]:
     return [item.read_id for item in items]
 
 
-def test_training_comes_first_in_order_and_cannot_be_corrected() -> None:
+def test_training_comes_first_in_order_and_cannot_be_corrected():
     state = state_of(assignment(), {}, now=START)
     assert (state.phase, state.next.read_id, state.after.read_id) == ("training", "t1", "t2")  # type: ignore[union-attr]
     assert (state.done, state.total, state.session, state.sessions) == (0, 2, 0, 2)
@@ -56,7 +54,7 @@ def test_training_comes_first_in_order_and_cannot_be_corrected() -> None:
     assert (state.done, state.earlier, names(state.visible)) == (1, (), ["t2"])
 
 
-def test_the_truth_is_told_in_training_alone() -> None:
+def test_the_truth_is_told_in_training_alone():
     plan = assignment()
     assert feedback(plan, plan.training[0], {"positive": True}) == {"truth": 1, "correct": True}
     assert feedback(plan, plan.training[0], {"positive": False}) == {"truth": 1, "correct": False}
@@ -66,7 +64,7 @@ def test_the_truth_is_told_in_training_alone() -> None:
 
 
 @pytest.mark.parametrize(("right", "phase"), [(5, "reading"), (4, "reading"), (3, "qualification")])
-def test_the_qualification_needs_the_pass_mark(right: int, phase: str) -> None:
+def test_the_qualification_needs_the_pass_mark(right, phase):
     first = ["a1", "a2", "a3", "a4", "a5"]
     done = reads("t1", "t2", *first[:right]) | reads(*first[right:], positive=False)
     state = state_of(assignment(), done, now=START)
@@ -79,7 +77,7 @@ def test_the_qualification_needs_the_pass_mark(right: int, phase: str) -> None:
         assert (state.done, state.total) == (0, 5)
 
 
-def test_who_fails_all_attempts_is_locked_out() -> None:
+def test_who_fails_all_attempts_is_locked_out():
     failed = [f"{attempt}{place}" for attempt in "ab" for place in range(1, 6)]
     done = reads("t1", "t2") | reads(*failed, positive=False)
     state = state_of(assignment(), done, now=START)
@@ -88,7 +86,7 @@ def test_who_fails_all_attempts_is_locked_out() -> None:
     assert "coordinator" in state.message
 
 
-def test_a_pass_mark_is_not_raised_by_rounding() -> None:
+def test_a_pass_mark_is_not_raised_by_rounding():
     # In floating point 0.07 * 100 is 7.000000000000001, whose ceiling is 8.
     attempt = readings(*(f"a{place}" for place in range(100)), phase="qualification", truth=1)
     done = reads(*names(attempt)[:7]) | reads(*names(attempt)[7:], positive=False)
@@ -96,7 +94,7 @@ def test_a_pass_mark_is_not_raised_by_rounding() -> None:
     assert state_of(plan, done, now=START).phase == "reading"
 
 
-def test_reading_goes_on_in_order_and_what_was_read_in_the_session_can_be_corrected() -> None:
+def test_reading_goes_on_in_order_and_what_was_read_in_the_session_can_be_corrected():
     plan = assignment(training=(), attempts=())
     state = state_of(plan, {}, now=START)
     assert (state.phase, state.session, state.next.read_id, state.after.read_id) == ("reading", 1, "r1", "r2")  # type: ignore[union-attr]
@@ -108,7 +106,7 @@ def test_reading_goes_on_in_order_and_what_was_read_in_the_session_can_be_correc
     assert names(state.visible) == ["r2", "r1"]
 
 
-def test_without_washout_the_next_session_is_open_and_the_one_before_until_it_begins() -> None:
+def test_without_washout_the_next_session_is_open_and_the_one_before_until_it_begins():
     plan = assignment(training=(), attempts=())
     state = state_of(plan, reads("r1", "r2"), now=START)
     assert (state.phase, state.session, state.next.read_id) == ("reading", 2, "s1")  # type: ignore[union-attr]
@@ -118,7 +116,7 @@ def test_without_washout_the_next_session_is_open_and_the_one_before_until_it_be
     assert names(state_of(longer, reads("r1", "s1"), now=START).earlier) == ["s1"]
 
 
-def test_the_washout_counts_from_the_last_row_of_the_session() -> None:
+def test_the_washout_counts_from_the_last_row_of_the_session():
     plan = assignment(training=(), attempts=(), washout=14 * DAY)
     done = reads("r1") | reads("r2", at=START + timedelta(hours=1))
     opens = START + timedelta(hours=1) + 14 * DAY
@@ -136,7 +134,7 @@ def test_the_washout_counts_from_the_last_row_of_the_session() -> None:
     assert state_of(plan, corrected, now=opens).opens_at == START + timedelta(hours=3) + 14 * DAY
 
 
-def test_a_session_that_was_begun_is_not_closed_again() -> None:
+def test_a_session_that_was_begun_is_not_closed_again():
     plan = assignment(
         training=(), attempts=(), sessions=(readings("r1"), readings("s1", "s2")), washout=14 * DAY
     )
@@ -145,7 +143,7 @@ def test_a_session_that_was_begun_is_not_closed_again() -> None:
     assert (state.phase, state.next.read_id) == ("reading", "s2")  # type: ignore[union-attr]
 
 
-def test_all_read() -> None:
+def test_all_read():
     state = state_of(assignment(training=(), attempts=()), reads("r1", "r2", "s1"), now=START)
     assert (state.phase, state.next, state.done, state.total) == ("done", None, 3, 3)
     assert names(state.earlier) == ["s1"]
@@ -153,7 +151,7 @@ def test_all_read() -> None:
     assert (later.phase, later.visible, later.message) == ("done", (), "All images are read. Thank you.")
 
 
-def test_assignments_are_those_of_the_reading_list(make_study: Callable[..., Study], tmp_path: Path) -> None:
+def test_assignments_are_those_of_the_reading_list(make_study, tmp_path):
     study = make_study(tmp_path / "study", training=2, qualification=3, attempts=2, washout_days=1.5)
     plan = make_assignments(study)["reader_2"]
     table = study.reading_list[study.reading_list["reader"] == "reader_2"]
@@ -167,9 +165,7 @@ def test_assignments_are_those_of_the_reading_list(make_study: Callable[..., Stu
     assert {reading.truth for session in plan.sessions for reading in session} == {None}
 
 
-def test_a_qualification_that_cannot_be_judged_is_refused(
-    make_study: Callable[..., Study], tmp_path: Path
-) -> None:
+def test_a_qualification_that_cannot_be_judged_is_refused(make_study, tmp_path):
     study = make_study(tmp_path / "study", qualification=1)
     study.__dict__["truth"] = {}
     with pytest.raises(InputError, match="cannot be judged"):

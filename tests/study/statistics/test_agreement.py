@@ -13,7 +13,6 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.study.statistics import agreement
 from medrestore.study.statistics.agreement import (
-    Agreement,
     cohen,
     fleiss,
     gwet,
@@ -46,13 +45,13 @@ def ratings() -> np.ndarray:
     )
 
 
-def test_icc_of_shrout_and_fleiss() -> None:
+def test_icc_of_shrout_and_fleiss():
     found = icc(SHROUT_FLEISS_1979)
     assert found.value == pytest.approx(0.2897637795, abs=5e-11)
     assert (found.low, found.high) == pytest.approx((0.019, 0.761), abs=5e-4)  # R's psych, ICC2
 
 
-def test_icc_is_made_of_the_mean_squares_of_an_analysis_of_variance(ratings: np.ndarray) -> None:
+def test_icc_is_made_of_the_mean_squares_of_an_analysis_of_variance(ratings):
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
 
@@ -64,7 +63,7 @@ def test_icc_is_made_of_the_mean_squares_of_an_analysis_of_variance(ratings: np.
     assert icc(ratings).value == pytest.approx(expected, rel=1e-10)
 
 
-def test_icc_where_no_interval_can_be_told() -> None:
+def test_icc_where_no_interval_can_be_told():
     agreed = icc(np.array([[1, 1], [3, 3], [2, 2.0]]))
     assert (agreed.value, agreed.low, agreed.note) == (1, None, "raters agree in all: no interval")
     crossed = icc(np.array([[1, 2], [2, 1.0]]))  # MSR and MSC are 0, and n (k - 1) = k: a denominator of 0
@@ -74,7 +73,7 @@ def test_icc_where_no_interval_can_be_told() -> None:
 
 
 @pytest.mark.parametrize(("level", "expected"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
-def test_alpha_of_krippendorff(level: str, expected: float) -> None:
+def test_alpha_of_krippendorff(level, expected):
     """Krippendorff 2011, example C: four observers, missing ratings, one case with a single rating."""
     found = krippendorff(KRIPPENDORFF_2011, level=level)
     assert found.value == pytest.approx(expected, abs=5e-4)
@@ -92,7 +91,7 @@ def slow_krippendorff(ratings: np.ndarray, distance: Callable[[float, float], fl
     return 1 - within / between
 
 
-def test_alpha_with_ordinal_weights_agrees_with_loops() -> None:
+def test_alpha_with_ordinal_weights_agrees_with_loops():
     """Gwet's ordinal weights on 1 to 5: the disagreement of ranks k apart is k (k + 1) / 2 of 10."""
     expected = slow_krippendorff(KRIPPENDORFF_2011, lambda a, b: abs(a - b) * (abs(a - b) + 1) / 20)
     found = krippendorff(KRIPPENDORFF_2011, level="ordinal weights")
@@ -101,7 +100,7 @@ def test_alpha_with_ordinal_weights_agrees_with_loops() -> None:
     assert krippendorff(KRIPPENDORFF_2011, level="interval").value == pytest.approx(interval, rel=1e-12)
 
 
-def test_fleiss_is_that_of_statsmodels(ratings: np.ndarray) -> None:
+def test_fleiss_is_that_of_statsmodels(ratings):
     from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
     expected = fleiss_kappa(aggregate_raters(ratings.astype(int))[0])
@@ -109,7 +108,7 @@ def test_fleiss_is_that_of_statsmodels(ratings: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("weights", ["identity", "linear", "quadratic"])
-def test_cohen_is_that_of_scikit_learn(ratings: np.ndarray, weights: str) -> None:
+def test_cohen_is_that_of_scikit_learn(ratings, weights):
     from sklearn.metrics import cohen_kappa_score
 
     a, b = ratings[:, 0], ratings[:, 1]
@@ -122,7 +121,7 @@ def test_cohen_is_that_of_scikit_learn(ratings: np.ndarray, weights: str) -> Non
 
 
 @pytest.mark.parametrize("weights", agreement.WEIGHTS)
-def test_gwet_agrees_with_loops(ratings: np.ndarray, weights: str) -> None:
+def test_gwet_agrees_with_loops(ratings, weights):
     """Missing ratings, and a category of the scale that nobody used."""
     ratings = ratings.copy()
     ratings[0, 1:], ratings[1, :2], ratings[2] = NAN, NAN, NAN
@@ -161,9 +160,7 @@ def test_gwet_agrees_with_loops(ratings: np.ndarray, weights: str) -> None:
         *(lambda x, level=level: krippendorff(x, level=level) for level in agreement.LEVELS),
     ],
 )
-def test_intervals_are_of_resampled_cases(
-    ratings: np.ndarray, measure: Callable[[np.ndarray], Agreement], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_intervals_are_of_resampled_cases(ratings, measure, monkeypatch):
     """Resampling by weights gives what doubled and left-out cases give."""
     drawn = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=25).astype(float)
     monkeypatch.setattr(agreement, "_resamples", lambda n: drawn if n == 30 else np.ones((1, n)))
@@ -173,7 +170,7 @@ def test_intervals_are_of_resampled_cases(
     assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-12)
 
 
-def test_bootstrap_and_asymptotic_intervals_tell_the_same() -> None:
+def test_bootstrap_and_asymptotic_intervals_tell_the_same():
     """For two raters and 400 cases, Cohen's and Fleiss' kappa are nearly one; so are their intervals."""
     random = np.random.default_rng(1)
     a = random.integers(0, 2, size=400)
@@ -185,23 +182,21 @@ def test_bootstrap_and_asymptotic_intervals_tell_the_same() -> None:
 
 
 @pytest.mark.parametrize("measure", [fleiss, gwet, krippendorff, icc, lambda x: cohen(x[:, 0], x[:, 1])])
-def test_where_all_ratings_are_the_same_nothing_is_beyond_chance(
-    measure: Callable[[np.ndarray], Agreement],
-) -> None:
+def test_where_all_ratings_are_the_same_nothing_is_beyond_chance(measure):
     found = measure(np.full((8, 3), 2.0))
     assert (found.value, found.low, found.high) == (None, None, None)
     assert "all ratings are the same" in found.note
     assert percent_agreement(np.full((8, 3), 2.0)).value == 1
 
 
-def test_one_rater_who_always_says_the_same_has_no_asymptotic_interval() -> None:
+def test_one_rater_who_always_says_the_same_has_no_asymptotic_interval():
     found = cohen(np.array([0, 0, 0, 0, 0.0]), np.array([1, 0, 1, 0, 0.0]))
     assert found.value == pytest.approx(0, abs=1e-12)
     assert (found.low, found.high) == (None, None)
     assert "standard error is 0" in found.note
 
 
-def test_what_cannot_be_computed_is_refused(ratings: np.ndarray) -> None:
+def test_what_cannot_be_computed_is_refused(ratings):
     ratings[3, 2] = NAN
     for measure in (fleiss, icc, lambda x: cohen(x[:, 1], x[:, 2])):
         with pytest.raises(InputError, match="needs complete ratings, 1 are missing"):
@@ -218,7 +213,7 @@ def test_what_cannot_be_computed_is_refused(ratings: np.ndarray) -> None:
     assert (alone.value, alone.note) == (None, "no case has two ratings")
 
 
-def test_table_of_a_study(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_table_of_a_study(make_reads):
     table = read_table(make_reads(1))
     rows = pd.DataFrame(agreement_between_readers(table, positive_from=3))
     decisions = rows[(rows["scale"] == "decision") & (rows["method"] == "gan")]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,9 +32,7 @@ def numbers(value: Any) -> list[float]:
     return [float(value)] if isinstance(value, float) else []
 
 
-def test_the_command_writes_what_the_issue_asks_for(
-    make_reads: Callable[..., pd.DataFrame], tmp_path: Path
-) -> None:
+def test_the_command_writes_what_the_issue_asks_for(make_reads, tmp_path):
     path, output = tmp_path / "reads.csv", tmp_path / "out"
     make_reads(1, methods=("a", "b", "c")).to_csv(path, index=False)
     command = ["study", "analyze", str(path), "--metric", "auc", "--output", str(output)]
@@ -63,16 +59,14 @@ def test_the_command_writes_what_the_issue_asks_for(
     assert not list(output.glob(".partial*"))
 
 
-def test_the_command_needs_metric_and_output(make_reads: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
+def test_the_command_needs_metric_and_output(make_reads, tmp_path):
     path = tmp_path / "reads.csv"
     make_reads(1).to_csv(path, index=False)
     with pytest.raises(InputError, match="needs --metric and --output"):
         CliRunner().invoke(app, ["study", "analyze", str(path)], catch_exceptions=False)
 
 
-def test_the_command_refuses_what_a_csv_file_does_not_take(
-    make_reads: Callable[..., pd.DataFrame], tmp_path: Path
-) -> None:
+def test_the_command_refuses_what_a_csv_file_does_not_take(make_reads, tmp_path):
     path = tmp_path / "reads.csv"
     make_reads(1).to_csv(path, index=False)
     command = ["study", "analyze", str(path), "--metric", "auc", "--output", str(tmp_path / "out")]
@@ -83,7 +77,7 @@ def test_the_command_refuses_what_a_csv_file_does_not_take(
         CliRunner().invoke(app, ["study", "analyze", str(tmp_path / "gone")], catch_exceptions=False)
 
 
-def test_nothing_else_is_overwritten(make_reads: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
+def test_nothing_else_is_overwritten(make_reads, tmp_path):
     path = tmp_path / "reads.csv"
     make_reads(1).to_csv(path, index=False)
     with pytest.raises(InputError, match="holds other files and no analysis of reads"):
@@ -93,9 +87,7 @@ def test_nothing_else_is_overwritten(make_reads: Callable[..., pd.DataFrame], tm
 
 @pytest.mark.parametrize("metric", list(MEASURES))
 @pytest.mark.parametrize("levels", [2, 5, None])
-def test_the_order_of_rows_changes_names_order_alone(
-    make_reads: Callable[..., pd.DataFrame], metric: str, levels: int | None
-) -> None:
+def test_the_order_of_rows_changes_names_order_alone(make_reads, metric, levels):
     """Bit for bit: all sums are exact."""
     reads = make_reads(3, methods=("a", "b", "c"), levels=levels)
     cut = None if MEASURES[metric].threshold == "refused" else 1.5
@@ -123,7 +115,7 @@ def test_the_order_of_rows_changes_names_order_alone(
     assert all(by_name[tuple(row[k] for k in key)] == row for row in one["per_reader"])
 
 
-def test_scales_of_ratings_that_say_the_same(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_scales_of_ratings_that_say_the_same(make_reads):
     """An AUC knows the order of ratings alone: any rising scale, negative or huge, gives the same numbers."""
     reads = make_reads(4, levels=5)
     plain = analyze_table(read_table(reads), metric="auc").as_dict()
@@ -137,7 +129,7 @@ def test_scales_of_ratings_that_say_the_same(make_reads: Callable[..., pd.DataFr
     assert by_rating["differences"] == by_cut["differences"]
 
 
-def test_mean_rating_and_share_need_no_truth(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_mean_rating_and_share_need_no_truth(make_reads):
     reads = make_reads(2).drop(columns="truth")
     table = read_table(reads, needs_truth=False)
     mean = analyze_table(table, metric="mean_rating").as_dict()
@@ -152,7 +144,7 @@ def test_mean_rating_and_share_need_no_truth(make_reads: Callable[..., pd.DataFr
         read_table(reads)
 
 
-def test_wilson_intervals_are_those_published() -> None:
+def test_wilson_intervals_are_those_published():
     """Newcombe 1998, table I: 81/263 and 0/20; and the accuracy of 71/80."""
     assert wilson(81, 263, alpha=0.05) == pytest.approx((0.255289, 0.366210), abs=5e-7)
     assert wilson(0, 20, alpha=0.05) == pytest.approx((0.0, 0.161125), abs=5e-7)
@@ -162,9 +154,7 @@ def test_wilson_intervals_are_those_published() -> None:
 
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
-def test_perfect_separation_is_said_in_words(
-    make_reads: Callable[..., pd.DataFrame], covariance: str
-) -> None:
+def test_perfect_separation_is_said_in_words(make_reads, covariance):
     reads = make_reads(0)
     reads["rating"] = np.where(reads["truth"] == 1, 4, 2)
     entry = analyze_table(read_table(reads), metric="auc", covariance=covariance).as_dict()
@@ -184,7 +174,7 @@ def test_perfect_separation_is_said_in_words(
     assert "all ratings are the same there" in " ".join(entry.summary.split())
 
 
-def test_one_method_has_a_mean_and_no_test(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_one_method_has_a_mean_and_no_test(make_reads):
     both = analyze_table(read_table(make_reads(5)), metric="auc").as_dict()
     reads = make_reads(5)
     alone = analyze_table(read_table(reads[reads["method"] == "gan"]), metric="auc")
@@ -198,7 +188,7 @@ def test_one_method_has_a_mean_and_no_test(make_reads: Callable[..., pd.DataFram
         analyze_table(read_table(reads[reads["method"] == "gan"]), metric="auc", reference="gan")
 
 
-def test_fixed_readers_take_the_headline(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_fixed_readers_take_the_headline(make_reads):
     table = read_table(make_reads(5))
     fixed = analyze_table(table, metric="auc", readers="fixed", reference="gan", margin=0.2)
     random = analyze_table(table, metric="auc")
@@ -209,9 +199,7 @@ def test_fixed_readers_take_the_headline(make_reads: Callable[..., pd.DataFrame]
     assert "these readers alone" in fixed.summary
 
 
-def test_differences_from_a_reference_are_a_family_of_their_own(
-    make_reads: Callable[..., pd.DataFrame],
-) -> None:
+def test_differences_from_a_reference_are_a_family_of_their_own(make_reads):
     table = read_table(make_reads(5, methods=("a", "b", "c", "d")))
     entry = analyze_table(table, metric="auc", reference="b", correction="bonferroni").as_dict()
     assert len(entry["differences"]) == 6
@@ -240,14 +228,12 @@ def test_differences_from_a_reference_are_a_family_of_their_own(
         ({"metric": "accuracy", "positive_from": math.nan}, "positive_from must be a finite number"),
     ],
 )
-def test_wrong_settings_are_refused(
-    make_reads: Callable[..., pd.DataFrame], settings: dict[str, Any], message: str
-) -> None:
+def test_wrong_settings_are_refused(make_reads, settings, message):
     with pytest.raises(InputError, match=message):
         analyze_table(read_table(make_reads(0)), **{"metric": "auc", **settings})
 
 
-def test_one_random_reader_is_refused(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_one_random_reader_is_refused(make_reads):
     table = read_table(make_reads(0, readers=("Ann",)))
     with pytest.raises(InputError, match=r"one reader, 'Ann'.*Remedy: --readers fixed"):
         analyze_table(table, metric="auc")
@@ -264,15 +250,13 @@ def test_one_random_reader_is_refused(make_reads: Callable[..., pd.DataFrame]) -
         ("error_rate", 1, 0, "needs two cases or more, got 1"),
     ],
 )
-def test_too_few_cases_are_refused(
-    make_reads: Callable[..., pd.DataFrame], metric: str, positive: int, negative: int, message: str
-) -> None:
+def test_too_few_cases_are_refused(make_reads, metric, positive, negative, message):
     table = read_table(make_reads(0, positive=positive, negative=negative))
     with pytest.raises(InputError, match=message):
         analyze_table(table, metric=metric, positive_from=None if metric == "auc" else 3)
 
 
-def test_available_reads_are_declared_and_counted(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_available_reads_are_declared_and_counted(make_reads):
     """Error rates by hand: over the reads that are there; the jackknife is over all cases."""
     reads = make_reads(6)
     gone = (reads["reader"] == "Bo") & (reads["method"] == "gan") & reads["case"].isin(["case 2", "case 5"])
@@ -296,7 +280,7 @@ def test_available_reads_are_declared_and_counted(make_reads: Callable[..., pd.D
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("covariance", COVARIANCES)
-def test_any_study_gives_numbers_or_words(seed: int, covariance: str) -> None:
+def test_any_study_gives_numbers_or_words(seed, covariance):
     """Small studies of every kind of ratings: all finite or null, every null explained, nothing raised."""
     random = np.random.default_rng(seed)
     t, r, n = random.integers(1, 4), random.integers(1, 4), 7
@@ -330,7 +314,7 @@ def test_any_study_gives_numbers_or_words(seed: int, covariance: str) -> None:
         assert len(analysis.summary) > 500
 
 
-def test_ratings_whose_squares_no_computer_holds_are_refused(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_ratings_whose_squares_no_computer_holds_are_refused(make_reads):
     reads = make_reads(0, levels=None)
     table = read_table(reads.assign(rating=reads["rating"] * 1e60))
     with pytest.raises(InputError, match="variances are beyond computing"):
@@ -338,7 +322,7 @@ def test_ratings_whose_squares_no_computer_holds_are_refused(make_reads: Callabl
     assert analyze_table(table, metric="auc").as_dict()["components"]["var"] > 0
 
 
-def test_a_negative_unbiased_variance_is_said() -> None:
+def test_a_negative_unbiased_variance_is_said():
     """By hand: areas 1/4 and 1/2 of two cases of each class; their difference has variance -1/16."""
     ratings = {"a": [3, 1, 4, 2], "b": [3, 2, 3, 2]}
     rows = [

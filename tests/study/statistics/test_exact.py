@@ -12,7 +12,7 @@ from medrestore.study.statistics.exact import as_integers, gram, left_out_produc
 
 
 @pytest.mark.parametrize("size", [1, 10**3, 2**31, 2**62 - 1, 10**40])
-def test_gram_of_integers_of_any_size_and_sign(size: int) -> None:
+def test_gram_of_integers_of_any_size_and_sign(size):
     random = np.random.default_rng(0)
     rows = [[int(x * size) for x in row] for row in random.uniform(-1, 1, size=(4, 57))]
     array = np.array(rows, dtype=np.int64 if size < 2**62 else object)
@@ -20,7 +20,7 @@ def test_gram_of_integers_of_any_size_and_sign(size: int) -> None:
     assert gram(array).tolist() == expected
 
 
-def test_decimals_are_taken_as_written_and_floats_as_they_are() -> None:
+def test_decimals_are_taken_as_written_and_floats_as_they_are():
     values = np.array([[0.1, 3.7], [-2.125, 4.0]])
     integers, denominator = as_integers(values)
     assert [Fraction(int(x), denominator) for x in integers.ravel()] == [
@@ -34,7 +34,7 @@ def test_decimals_are_taken_as_written_and_floats_as_they_are() -> None:
     assert [Fraction(int(x), denominator) for x in integers] == [Fraction(float(x)) for x in odd]
 
 
-def test_left_out_products_are_those_of_leaving_out() -> None:
+def test_left_out_products_are_those_of_leaving_out():
     """Means over the reads that are there, left out one at a time, against fractions."""
     random = np.random.default_rng(1)
     rows = random.integers(-5, 6, size=(3, 9))
@@ -58,13 +58,13 @@ def test_left_out_products_are_those_of_leaving_out() -> None:
             assert Fraction(products[a, b], common**2) == expected
 
 
-def test_weighted_sum() -> None:
+def test_weighted_sum():
     total, unit = weighted_sum((np.array([7]), Fraction(2, 3)), (np.array([1]), Fraction(-5, 4)))
     assert total[0] * unit == Fraction(7 * 2, 3) - Fraction(5, 4)
 
 
 @pytest.mark.parametrize("block", [1, 7, 50, 1 << 23])
-def test_products_over_pairs_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+def test_products_over_pairs_do_not_depend_on_blocks(monkeypatch, block):
     random = np.random.default_rng(2)
     x, y = random.integers(1, 6, size=(3, 11)), random.integers(1, 6, size=(3, 8))
     psi = np.sign(x[:, :, None] - y[:, None, :]).astype(int) + 1

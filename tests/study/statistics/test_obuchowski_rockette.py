@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
 from typing import Any
@@ -144,9 +143,7 @@ def slow_analysis(theta: np.ndarray, v: np.ndarray) -> dict[str, float]:
     ("metric", "covariance"),
     [*(("auc", name) for name in COVARIANCES), *((name, "jackknife") for name in MEASURES if name != "auc")],
 )
-def test_the_engine_agrees_with_loops(
-    make_reads: Callable[..., pd.DataFrame], design: str, metric: str, covariance: str
-) -> None:
+def test_the_engine_agrees_with_loops(make_reads, design, metric, covariance):
     reads = make_reads(SEED, **DESIGNS[design])
     reads = reads.sample(frac=1, random_state=1).assign(
         comment="x"
@@ -198,7 +195,7 @@ def test_the_engine_agrees_with_loops(
 
 
 @pytest.mark.parametrize("metric", [name for name in MEASURES if name != "auc"])
-def test_all_covariances_of_a_mean_coincide(make_reads: Callable[..., pd.DataFrame], metric: str) -> None:
+def test_all_covariances_of_a_mean_coincide(make_reads, metric):
     """A mean is a U-statistic of one case: all three covariances are cov / n."""
     table = read_table(make_reads(5))
     cut = None if MEASURES[metric].threshold == "refused" else POSITIVE_FROM
@@ -211,9 +208,7 @@ def test_all_covariances_of_a_mean_coincide(make_reads: Callable[..., pd.DataFra
         assert merit.cases == entering.sum()
 
 
-def test_fixed_cases_are_a_repeated_measures_analysis_of_variance(
-    make_reads: Callable[..., pd.DataFrame],
-) -> None:
+def test_fixed_cases_are_a_repeated_measures_analysis_of_variance(make_reads):
     from statsmodels.stats.anova import AnovaRM
 
     reads = make_reads(3, methods=("a", "b", "c"), readers=range(6))
@@ -225,7 +220,7 @@ def test_fixed_cases_are_a_repeated_measures_analysis_of_variance(
     assert found["p"] == pytest.approx(expected["Pr > F"].item(), rel=1e-9)
 
 
-def test_areas_are_those_of_scikit_learn(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_areas_are_those_of_scikit_learn(make_reads):
     from sklearn.metrics import roc_auc_score
 
     table = read_table(make_reads(8, positive=30, negative=55, levels=None))
@@ -234,7 +229,7 @@ def test_areas_are_those_of_scikit_learn(make_reads: Callable[..., pd.DataFrame]
         assert found[i, j] == pytest.approx(roc_auc_score(table.truth, table.ratings[i, j]), rel=1e-12)
 
 
-def test_one_fixed_reader_is_a_paired_comparison_over_cases(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_one_fixed_reader_is_a_paired_comparison_over_cases(make_reads):
     """By hand: the difference of two means over n cases has the variance of the n differences over n."""
     table = read_table(make_reads(4, readers=("Ann",)))
     entry = analyze_table(table, metric="mean_rating", readers="fixed").as_dict()
@@ -250,7 +245,7 @@ def test_one_fixed_reader_is_a_paired_comparison_over_cases(make_reads: Callable
     assert any("one reader, 'Ann'" in note for note in entry["notes"])
 
 
-def test_a_method_by_itself() -> None:
+def test_a_method_by_itself():
     """By hand: three readers with .5, .7, .9 and covariances 0.02 (own), 0.01 (shared)."""
     theta = np.array([Fraction(5, 10), Fraction(7, 10), Fraction(9, 10)], dtype=object)
     covariance = np.full((3, 3), Fraction(1, 100), dtype=object)
@@ -265,7 +260,7 @@ def test_a_method_by_itself() -> None:
 
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
-def test_identical_arms_differ_by_nothing(make_reads: Callable[..., pd.DataFrame], covariance: str) -> None:
+def test_identical_arms_differ_by_nothing(make_reads, covariance):
     reads = make_reads(6, methods=("a", "c"), levels=None, positive=13, negative=29)
     twin = reads[reads["method"] == "a"].assign(method="b").sample(frac=1, random_state=0)
     alone = analyze_table(
@@ -286,9 +281,7 @@ def test_identical_arms_differ_by_nothing(make_reads: Callable[..., pd.DataFrame
     assert 0 < among["random_readers_random_cases"]["p"] < 1
 
 
-def test_a_difference_that_every_reader_shows_has_no_interaction(
-    make_reads: Callable[..., pd.DataFrame],
-) -> None:
+def test_a_difference_that_every_reader_shows_has_no_interaction(make_reads):
     """3.7 - 3.6 is not 2.7 - 2.6 in floating point; sums of decimals as written are exact."""
     reads = make_reads(2, methods=("a",))
     tenths = 10 * reads["rating"] + 6
@@ -302,7 +295,7 @@ def test_a_difference_that_every_reader_shows_has_no_interaction(
         assert any("F would be infinite" in note for note in entry["notes"])
 
 
-def test_an_infinite_ddf_is_said(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_an_infinite_ddf_is_said(make_reads):
     """Two readers who agree on every case: MS(TR) is 0, but cases vary: chi-squared takes the place of F."""
     reads = make_reads(9, readers=("Ann",), positive=20, negative=20)
     twin = reads.assign(reader="Bo")
@@ -317,7 +310,7 @@ def test_an_infinite_ddf_is_said(make_reads: Callable[..., pd.DataFrame]) -> Non
     assert entry["differences"][0]["p"] == pytest.approx(single["differences"][0]["p"], rel=1e-9)
 
 
-def test_multiplicity_is_corrected_as_defined(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_multiplicity_is_corrected_as_defined(make_reads):
     table = read_table(make_reads(7, methods=("a", "b", "c")))
     plain = [row["p"] for row in analyze_table(table, metric="auc").as_dict()["differences"]]
     by_name = {
@@ -338,7 +331,7 @@ def test_multiplicity_is_corrected_as_defined(make_reads: Callable[..., pd.DataF
     assert by_name["holm"] == pytest.approx(holm)
 
 
-def test_non_inferiority_turns_its_sign_for_errors(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_non_inferiority_turns_its_sign_for_errors(make_reads):
     """Accuracy and error rate say the same: T, p and verdict agree, limits are mirrored."""
     table = read_table(make_reads(10, positive=30, negative=30))
     settings: dict[str, Any] = {"positive_from": 3, "reference": "standard", "margin": 0.1}

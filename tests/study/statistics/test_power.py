@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,13 +38,13 @@ def slow_power(pilot: Pilot, d: float, readers: int, cases: float, alpha: float)
 
 @pytest.mark.parametrize("readers", [2, 4, 10])
 @pytest.mark.parametrize("d", [0.01, 0.05, 0.1])
-def test_power_is_that_of_a_noncentral_t(readers: int, d: float) -> None:
+def test_power_is_that_of_a_noncentral_t(readers, d):
     cases = np.array([20.0, 114.0, 300.0])
     expected = [slow_power(PILOT, d, readers, k, 0.05) for k in cases]
     assert power(PILOT, d, readers=readers, cases=cases) == pytest.approx(expected, rel=1e-8)
 
 
-def test_limits() -> None:
+def test_limits():
     tiny = power(PILOT, 1e-9, readers=5, cases=100.0, alpha=0.05)
     assert float(tiny) == pytest.approx(0.05, abs=1e-6)
     endless = power(PILOT, 0.03, readers=5, cases=math.inf)
@@ -65,18 +62,18 @@ def test_limits() -> None:
 
 @pytest.mark.parametrize("readers", [3, 4, 6, 10])
 @pytest.mark.parametrize("d", [0.0438, 0.09, 0.2])
-def test_the_smallest_number_of_cases_is_found_by_counting(readers: int, d: float) -> None:
+def test_the_smallest_number_of_cases_is_found_by_counting(readers, d):
     found = smallest_cases(PILOT, d, readers=readers, target=0.8)
     enough = power(PILOT, d, readers=readers, cases=np.arange(4.0, 3000.0)) >= 0.8
     assert found == (int(np.flatnonzero(enough)[0]) + 4 if enough.any() else None)
 
 
-def test_more_cases_alone_may_not_do() -> None:
+def test_more_cases_alone_may_not_do():
     assert smallest_cases(PILOT, 0.0438, readers=3, target=0.8) is None
     assert float(power(PILOT, 0.0438, readers=3, cases=math.inf)) < 0.8
 
 
-def test_the_command_writes_table_and_sizes(make_reads: Callable[..., pd.DataFrame], tmp_path: Path) -> None:
+def test_the_command_writes_table_and_sizes(make_reads, tmp_path):
     path, output = tmp_path / "pilot.csv", tmp_path / "power"
     make_reads(3, readers=("a", "b", "c", "d"), positive=20, negative=30).to_csv(path, index=False)
     command = ["study", "power", str(path), "--difference", "0.05", "--output", str(output)]
@@ -99,9 +96,7 @@ def test_the_command_writes_table_and_sizes(make_reads: Callable[..., pd.DataFra
     assert entry["power"][-1]["power"] == pytest.approx(expected, rel=1e-8)
 
 
-def test_a_study_is_a_pilot(
-    make_study: Callable[..., Any], good_answers: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_study_is_a_pilot(make_study, good_answers, tmp_path):
     """The same numbers as of its reads in a long table."""
     study = make_study(tmp_path / "study", cases=6, duplicates=0)
     random = np.random.default_rng(2)
@@ -130,7 +125,7 @@ def test_a_study_is_a_pilot(
     assert CliRunner().invoke(app, command, catch_exceptions=False).output == f"{found.summary}\n"
 
 
-def test_sensitivity_counts_positive_cases(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_sensitivity_counts_positive_cases(make_reads):
     table = read_table(make_reads(3, positive=20, negative=30))
     found = power_of_table(table, difference=0.1, metric="sensitivity", positive_from=3)
     assert found.pilot.cases == 20
@@ -148,14 +143,12 @@ def test_sensitivity_counts_positive_cases(make_reads: Callable[..., pd.DataFram
         ({"metric": "area"}, "metric must be one of"),
     ],
 )
-def test_wrong_settings_are_refused(
-    make_reads: Callable[..., pd.DataFrame], settings: dict[str, Any], message: str
-) -> None:
+def test_wrong_settings_are_refused(make_reads, settings, message):
     with pytest.raises(InputError, match=message):
         power_of_table(read_table(make_reads(3)), **{"difference": 0.1, **settings})
 
 
 @pytest.mark.parametrize("names", [{"readers": ("Ann",)}, {"methods": ("gan",)}])
-def test_a_pilot_of_one_is_refused(make_reads: Callable[..., pd.DataFrame], names: dict[str, Any]) -> None:
+def test_a_pilot_of_one_is_refused(make_reads, names):
     with pytest.raises(InputError, match="power needs a pilot of two readers and two methods or more"):
         power_of_table(read_table(make_reads(3, **names)), difference=0.1)

@@ -31,7 +31,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def test_arrays_in_the_order_of_first_appearance(write: Callable[..., Path]) -> None:
+def test_arrays_in_the_order_of_first_appearance(write):
     table = read_table(write(ROWS))
     assert (table.methods, table.readers, table.cases) == (("10", "9"), ("2", "1"), ("1", "2", "3", "4"))
     assert table.ratings.shape == (2, 2, 4)
@@ -41,12 +41,12 @@ def test_arrays_in_the_order_of_first_appearance(write: Callable[..., Path]) -> 
 
 
 @pytest.mark.parametrize("name", ["method", "treatment", "modality", "arm", "Treatment", " arm "])
-def test_names_of_the_method_column_and_other_columns(write: Callable[..., Path], name: str) -> None:
+def test_names_of_the_method_column_and_other_columns(write, name):
     table = read_table(write([f"{row},x" for row in ROWS], f"reader,{name},case,truth,rating,case2\n"))
     assert table.methods == ("10", "9")
 
 
-def test_ways_to_write_a_table(write: Callable[..., Path]) -> None:
+def test_ways_to_write_a_table(write):
     plain = read_table(write(ROWS))
     quoted = write(['"' + row.replace(",", '", "') + '"' for row in [*ROWS[:5], *ROWS[5:]]])
     quoted.write_bytes(b"\xef\xbb\xbf" + quoted.read_bytes().replace(b"\n", b"\r\n") + b"\r\n,,,,\r\n")
@@ -60,7 +60,7 @@ def test_ways_to_write_a_table(write: Callable[..., Path]) -> None:
     assert sorted(shuffled.ratings[:, :, order].ravel()) == sorted(plain.ratings.ravel())
 
 
-def test_truth_and_ratings_as_words(write: Callable[..., Path]) -> None:
+def test_truth_and_ratings_as_words(write):
     rows = [
         f"{r},{m},{c},{t},{d}"
         for r in "ab"
@@ -74,7 +74,7 @@ def test_truth_and_ratings_as_words(write: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "NA", "nan", "  "])
-def test_an_empty_rating_is_a_missing_read(write: Callable[..., Path], value: str) -> None:
+def test_an_empty_rating_is_a_missing_read(write, value):
     rows = [*ROWS[:6], ROWS[6].rsplit(",", 1)[0] + f",{value}", *ROWS[7:]]
     table = read_table(write(rows))
     with pytest.raises(
@@ -89,7 +89,7 @@ def test_an_empty_rating_is_a_missing_read(write: Callable[..., Path], value: st
     assert np.isnan(table.resolve("available").ratings).sum() == 1
 
 
-def test_many_missing_reads_are_counted_and_ten_are_listed(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_many_missing_reads_are_counted_and_ten_are_listed(make_reads):
     reads = make_reads(0).drop(index=range(12))
     with pytest.raises(InputError, match=r"12 of 114 reads are missing") as caught:
         read_table(reads).resolve("refuse")
@@ -97,14 +97,14 @@ def test_many_missing_reads_are_counted_and_ten_are_listed(make_reads: Callable[
     assert "--missing drop_cases to leave out the 12 of 19 cases" in str(caught.value)
 
 
-def test_a_read_twice_is_refused_whatever_is_declared(write: Callable[..., Path]) -> None:
+def test_a_read_twice_is_refused_whatever_is_declared(write):
     with pytest.raises(
         InputError, match=r"1 row repeats a read: method '10', reader '2', case '1' \(rows 2 and 18\)"
     ):
         read_table(write([*ROWS, ROWS[0]]))
 
 
-def test_a_reader_who_did_not_read_a_method_is_named(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_a_reader_who_did_not_read_a_method_is_named(make_reads):
     reads = make_reads(0)
     split = reads[(reads["reader"] != "Bo") | (reads["method"] != "gan")]
     for missing in ("refuse", "drop_cases", "available"):
@@ -112,7 +112,7 @@ def test_a_reader_who_did_not_read_a_method_is_named(make_reads: Callable[..., p
             read_table(split).resolve(missing)
 
 
-def test_cases_of_their_own_for_each_reader_are_a_split_plot(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_cases_of_their_own_for_each_reader_are_a_split_plot(make_reads):
     reads = make_reads(0)
     reads["case"] = reads["reader"] + reads["case"]
     for missing in ("refuse", "drop_cases"):
@@ -122,7 +122,7 @@ def test_cases_of_their_own_for_each_reader_are_a_split_plot(make_reads: Callabl
             read_table(reads).resolve(missing)
 
 
-def test_a_name_in_two_spellings_is_pointed_out(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_a_name_in_two_spellings_is_pointed_out(make_reads):
     reads = make_reads(0)
     number = reads["case"].str.removeprefix("case ")
     reads["case"] = number.where(reads["method"] == "gan", number + ".0")
@@ -134,7 +134,7 @@ def test_a_name_in_two_spellings_is_pointed_out(make_reads: Callable[..., pd.Dat
         read_table(spelled).resolve("refuse")
 
 
-def test_names_that_are_alike_but_complete_are_two(make_reads: Callable[..., pd.DataFrame]) -> None:
+def test_names_that_are_alike_but_complete_are_two(make_reads):
     table = read_table(make_reads(0, methods=("1", "1.0"), readers=("x 1", "x"))).resolve("refuse")
     assert table.methods == ("1", "1.0")
     assert table.readers == ("x 1", "x")
@@ -163,9 +163,7 @@ def test_names_that_are_alike_but_complete_are_two(make_reads: Callable[..., pd.
         ),
     ],
 )
-def test_what_is_wrong_is_named(
-    write: Callable[..., Path], rows: list[str], header: str, message: str
-) -> None:
+def test_what_is_wrong_is_named(write, rows, header, message):
     with pytest.raises(InputError, match=message):
         read_table(write(rows, header))
 
@@ -180,7 +178,7 @@ def test_what_is_wrong_is_named(
         (b"sep=,\nreader,method,case,truth,rating\n", "begins with the line 'sep=,'"),
     ],
 )
-def test_what_another_program_wrote_is_named_in_a_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_what_another_program_wrote_is_named_in_a_line(tmp_path, content, message):
     path = tmp_path / "reads.csv"
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"reads\.csv.*{message}.*Remedy") as refused:
@@ -188,18 +186,18 @@ def test_what_another_program_wrote_is_named_in_a_line(tmp_path: Path, content: 
     assert "\n" not in str(refused.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none.csv: there is no such file"):
         read_table(tmp_path / "none.csv")
 
 
-def test_columns_mixed_up_do_not_fill_the_memory() -> None:
+def test_columns_mixed_up_do_not_fill_the_memory():
     n = 4000
     frame = pd.DataFrame({"reader": range(n), "method": range(n), "case": range(n), "rating": 1})
     with pytest.raises(InputError, match="not crossed"):
         read_table(frame, needs_truth=False)
 
 
-def test_truth_is_left_alone_where_it_is_not_needed(write: Callable[..., Path]) -> None:
+def test_truth_is_left_alone_where_it_is_not_needed(write):
     rows = [",".join([*row.split(",")[:3], "?", row.split(",")[4]]) for row in ROWS]
     assert read_table(write(rows), needs_truth=False).truth is None

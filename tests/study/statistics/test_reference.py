@@ -23,7 +23,7 @@ def analyze(reads: pd.DataFrame, metric: str = "auc", **settings: Any) -> dict[s
     return analyze_table(read_table(reads), metric=metric, **settings).as_dict()
 
 
-def test_auc_of_each_reader(vandyke: pd.DataFrame) -> None:
+def test_auc_of_each_reader(vandyke):
     entry = analyze(vandyke)
     found = {(row["method"], row["reader"]): row["estimate"] for row in entry["per_reader"]}
     expected = {
@@ -56,9 +56,7 @@ def test_auc_of_each_reader(vandyke: pd.DataFrame) -> None:
         ),
     ],
 )
-def test_components_and_test_by_each_covariance(
-    vandyke: pd.DataFrame, covariance: str, components: tuple[float, ...], test: tuple[float, ...]
-) -> None:
+def test_components_and_test_by_each_covariance(vandyke, covariance, components, test):
     entry = analyze(vandyke, covariance=covariance)
     found = entry["components"]
     assert [found[name] for name in ("var", "cov1", "cov2", "cov3")] == pytest.approx(components, rel=1e-9)
@@ -69,7 +67,7 @@ def test_components_and_test_by_each_covariance(
     assert entry[RANDOM]["df1"] == 1
 
 
-def test_intervals_and_other_analyses_by_jackknife(vandyke: pd.DataFrame) -> None:
+def test_intervals_and_other_analyses_by_jackknife(vandyke):
     entry = analyze(vandyke)
     assert entry["components"]["var_r"] == pytest.approx(0.00153500, abs=5e-9)
     assert entry["components"]["var_tr"] == pytest.approx(0.00020040, abs=5e-9)
@@ -94,7 +92,7 @@ def test_intervals_and_other_analyses_by_jackknife(vandyke: pd.DataFrame) -> Non
     assert cases["p"] == pytest.approx(0.04195875249, rel=1e-9)
 
 
-def test_decisions(vandyke: pd.DataFrame) -> None:
+def test_decisions(vandyke):
     sensitivity = analyze(vandyke, "sensitivity", positive_from=3)
     assert [row["mean"] for row in sensitivity["methods"]] == pytest.approx([0.8222222222, 0.92], abs=5e-11)
     found = [sensitivity[RANDOM][name] for name in ("f", "ddf", "p")]
@@ -110,7 +108,7 @@ def test_decisions(vandyke: pd.DataFrame) -> None:
     assert found == pytest.approx([1.293500218, 7.655571397, 0.289745345], rel=1e-9)
 
 
-def test_non_inferiority(vandyke: pd.DataFrame) -> None:
+def test_non_inferiority(vandyke):
     (row,) = analyze(vandyke, reference="1", margin=0.05)["non_inferiority"]
     assert row["t"] == pytest.approx(4.520798462, rel=1e-9)
     assert row["p"] == pytest.approx(1.9488e-4, abs=5e-9)
@@ -118,12 +116,12 @@ def test_non_inferiority(vandyke: pd.DataFrame) -> None:
     assert row["non_inferior"] is True
 
 
-def test_power(vandyke: pd.DataFrame) -> None:
+def test_power(vandyke):
     found = power_of_table(read_table(vandyke), difference=0.043800322, readers=(10,), cases=(165,))
     assert found.table["power"].item() == pytest.approx(0.805419947, rel=1e-8)
 
 
-def test_agreement(vandyke: pd.DataFrame) -> None:
+def test_agreement(vandyke):
     ratings = read_table(vandyke).ratings
     one, two = ratings[0].T, ratings[1].T
     binary = [(one >= 3).astype(float), (two >= 3).astype(float)]
@@ -137,13 +135,13 @@ def test_agreement(vandyke: pd.DataFrame) -> None:
     assert cohen(binary[0][:, 0], binary[0][:, 1]).value == pytest.approx(0.62558649, abs=5e-9)
 
 
-def test_two_readers(vandyke: pd.DataFrame) -> None:
+def test_two_readers(vandyke):
     entry = analyze(vandyke[vandyke["reader"].isin(["1", "2"])])
     found = [entry[RANDOM][name] for name in ("f", "ddf", "p")]
     assert found == pytest.approx([5.984284014, 7.663516963, 0.04144445897], rel=1e-9)
 
 
-def test_one_read_removed_moves_the_published_p(vandyke: pd.DataFrame) -> None:
+def test_one_read_removed_moves_the_published_p(vandyke):
     """Software that takes what is there turns .0517 into .0500 and says nothing; here it must be declared."""
     gone = (vandyke["reader"] == "3") & (vandyke["treatment"] == "2") & (vandyke["case"] == "7")
     table = read_table(vandyke[~gone])
@@ -158,7 +156,7 @@ def test_one_read_removed_moves_the_published_p(vandyke: pd.DataFrame) -> None:
     assert "1 case was left out" in dropped.summary
 
 
-def test_wrong_ways_are_wrong(vandyke: pd.DataFrame) -> None:
+def test_wrong_ways_are_wrong(vandyke):
     """Pooling reads over readers, or testing reader means, forgets what readers or cases share."""
     from scipy import stats
     from statsmodels.stats.contingency_tables import mcnemar
@@ -178,6 +176,6 @@ def test_wrong_ways_are_wrong(vandyke: pd.DataFrame) -> None:
     assert forgetful == pytest.approx(entry["fixed_cases"]["p"], rel=1e-9)  # it answers for these cases alone
 
 
-def test_the_analysis_is_written_and_read_back_as_it_is(vandyke: pd.DataFrame) -> None:
+def test_the_analysis_is_written_and_read_back_as_it_is(vandyke):
     analysis = analyze_table(read_table(vandyke), metric="auc")
     assert isinstance(analysis, Analysis)

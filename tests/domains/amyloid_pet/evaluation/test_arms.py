@@ -28,7 +28,7 @@ def rows(cohort: Cohort) -> pd.DataFrame:
     return split_rows(pair_schema().read(cohort.manifest), "test")
 
 
-def test_every_scan_has_a_file_of_every_method(cohort: Cohort, rows: pd.DataFrame) -> None:
+def test_every_scan_has_a_file_of_every_method(cohort, rows):
     arms = find(rows, cohort.methods)
     assert list(arms) == [f"sub-{index:02}_ses-01" for index in (1, 2, 3, 4)]
     assert arms["sub-03_ses-01"] == {
@@ -36,7 +36,7 @@ def test_every_scan_has_a_file_of_every_method(cohort: Cohort, rows: pd.DataFram
     }
 
 
-def test_all_faults_are_named_at_once(cohort: Cohort, rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_all_faults_are_named_at_once(cohort, rows, tmp_path):
     folder = tmp_path / "gan"
     shutil.copytree(cohort.methods["gan"], folder)
     (folder / "sub-01_ses-01_restored.nii.gz").unlink()
@@ -69,9 +69,7 @@ def test_all_faults_are_named_at_once(cohort: Cohort, rows: pd.DataFrame, tmp_pa
         assert expected in message
 
 
-def test_restorations_of_other_splits_may_lie_beside(
-    cohort: Cohort, rows: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_restorations_of_other_splits_may_lie_beside(cohort, rows, tmp_path):
     folder = tmp_path / "gan"
     shutil.copytree(cohort.methods["gan"], folder)
     shutil.copy(folder / "sub-01_ses-01_restored.nii.gz", folder / "sub-00_ses-01_restored.nii.gz")
@@ -80,19 +78,19 @@ def test_restorations_of_other_splits_may_lie_beside(
     assert len(find(rows, {"gan": folder}, known=["sub-00_ses-01"])) == 4
 
 
-def test_two_arms_of_one_scan_are_refused(cohort: Cohort, rows: pd.DataFrame) -> None:
+def test_two_arms_of_one_scan_are_refused(cohort, rows):
     twice = pd.concat([rows, rows.head(1)])
     with pytest.raises(InputError, match="sub-01_ses-01: is in the manifest's split more than once"):
         find(twice, cohort.methods)
 
 
-def test_many_faults_are_cut_short(rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_many_faults_are_cut_short(rows, tmp_path):
     methods = {f"method{number}": tmp_path for number in range(20)}
     with pytest.raises(InputError, match=r"80 problems in what is compared\n(.*\n)*  and 30 more"):
         find(rows, methods)
 
 
-def test_read_on_grid_refuses_another_grid(cohort: Cohort, tmp_path: Path) -> None:
+def test_read_on_grid_refuses_another_grid(cohort, tmp_path):
     target = read_volume(cohort.folder / "subjects" / "sub-00" / "target.nii.gz")
     other = SourceGrid.from_affine((32, 32, 8), np.diag([4.0, 4.0, 7.0, 1.0]))
     path = write_volume(np.zeros((32, 32, 8)), other, tmp_path / "other.nii.gz")

@@ -15,10 +15,10 @@ from medrestore.metrics.fidelity import psnr
 from medrestore.solvers.filters import gaussian_filter, non_local_means
 
 if TYPE_CHECKING:
-    from conftest import Cohort
+    pass
 
 
-def test_filters_are_tuned_on_the_validation_scans(cohort: Cohort) -> None:
+def test_filters_are_tuned_on_the_validation_scans(cohort):
     table = pair_schema().read(cohort.manifest)
     filters, record = tuned_filters(split_rows(table, "validation"))
     folder = cohort.folder / "subjects" / "sub-00"
@@ -48,7 +48,7 @@ def test_filters_are_tuned_on_the_validation_scans(cohort: Cohort) -> None:
     )
 
 
-def test_given_parameters_are_not_tuned() -> None:
+def test_given_parameters_are_not_tuned():
     nothing = pd.DataFrame()
     filters, record = tuned_filters(nothing, given={"gaussian": 8})
     assert list(filters) == ["gaussian"]
@@ -56,7 +56,7 @@ def test_given_parameters_are_not_tuned() -> None:
     assert tuned_filters(nothing, given={}) == ({}, {})
 
 
-def test_mistakes_are_named() -> None:
+def test_mistakes_are_named():
     with pytest.raises(InputError, match="filters has no key 'gausian'; did you mean 'gaussian'"):
         tuned_filters(pd.DataFrame(), given={"gausian": 8})
     with pytest.raises(InputError, match="no validation scan to tune the classical filters on"):

@@ -48,7 +48,7 @@ def evaluation(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Eval
     return run(cohort, tmp_path_factory.mktemp("results") / "evaluation")
 
 
-def test_every_scan_and_method_has_a_row(evaluation: Evaluation) -> None:
+def test_every_scan_and_method_has_a_row(evaluation):
     table = pd.read_csv(evaluation.output / "per_subject.csv")
     assert len(table) == 4 * len(METHODS)
     assert list(table["method"].unique()) == METHODS
@@ -56,7 +56,7 @@ def test_every_scan_and_method_has_a_row(evaluation: Evaluation) -> None:
     assert evaluation.record["subjects"] == 4
 
 
-def test_numbers_of_a_scan_by_hand(cohort: Cohort, evaluation: Evaluation) -> None:
+def test_numbers_of_a_scan_by_hand(cohort, evaluation):
     table = pd.read_csv(evaluation.output / "per_subject.csv")
     row = table[(table["subject_id"] == "sub-03") & (table["method"] == "taskgan")].iloc[0]
     place = cohort.folder / "subjects" / "sub-03"
@@ -103,7 +103,7 @@ def test_numbers_of_a_scan_by_hand(cohort: Cohort, evaluation: Evaluation) -> No
     assert row["task_score"] != row["observer_score"]
 
 
-def test_standard_dose_and_input_are_rows_of_their_own(evaluation: Evaluation) -> None:
+def test_standard_dose_and_input_are_rows_of_their_own(evaluation):
     table = evaluation.per_subject.set_index(["subject_id", "method"]).sort_index()
     for subject in ("sub-01", "sub-02", "sub-03", "sub-04"):
         assert table.loc[(subject, "input"), "dose_equivalent"] == 0.01
@@ -111,7 +111,7 @@ def test_standard_dose_and_input_are_rows_of_their_own(evaluation: Evaluation) -
         assert table.loc[(subject, "standard_dose"), "task_mae"] > 0
 
 
-def test_tables_text_and_figure(evaluation: Evaluation) -> None:
+def test_tables_text_and_figure(evaluation):
     text = (evaluation.output / "tables.md").read_text(encoding="utf-8")
     assert "| Task-GAN - GAN" in text
     assert "4 subjects, 4 scans of split test, dose fraction 0.01" in text
@@ -123,15 +123,13 @@ def test_tables_text_and_figure(evaluation: Evaluation) -> None:
     assert mean == pytest.approx((table["taskgan"] - table["gan"]).mean())
 
 
-def test_threads_change_no_byte(cohort: Cohort, evaluation: Evaluation, tmp_path: Path) -> None:
+def test_threads_change_no_byte(cohort, evaluation, tmp_path):
     again = run(cohort, tmp_path / "again", workers=1)
     for name in FILES:
         assert (again.output / name).read_bytes() == (evaluation.output / name).read_bytes()
 
 
-def test_a_finished_evaluation_is_read_not_repeated(
-    cohort: Cohort, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_evaluation_is_read_not_repeated(cohort, evaluation, monkeypatch):
     monkeypatch.setattr(module, "tuned_filters", lambda *_, **__: pytest.fail("evaluated again"))
     again = run(cohort, evaluation.output)
     pd.testing.assert_frame_equal(again.per_subject, evaluation.per_subject)
@@ -140,9 +138,7 @@ def test_a_finished_evaluation_is_read_not_repeated(
     assert again.markdown == evaluation.markdown
 
 
-def test_an_interrupted_evaluation_is_done_again(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_evaluation_is_done_again(cohort, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(
             comparison, "draw_evaluation", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
@@ -153,7 +149,7 @@ def test_an_interrupted_evaluation_is_done_again(
     assert run(cohort, tmp_path / "out", **FEW).record["subjects"] == 4
 
 
-def test_an_evaluation_that_met_a_nan_is_mended(cohort: Cohort, tmp_path: Path) -> None:
+def test_an_evaluation_that_met_a_nan_is_mended(cohort, tmp_path):
     shutil.copytree(cohort.methods["gan"], tmp_path / "gan")
     damaged = tmp_path / "gan" / "sub-02_ses-01_restored.nii.gz"
     whole = damaged.read_bytes()
@@ -176,7 +172,7 @@ def test_an_evaluation_that_met_a_nan_is_mended(cohort: Cohort, tmp_path: Path) 
     )
 
 
-def test_notes_explain_what_the_tables_show(cohort: Cohort, evaluation: Evaluation, tmp_path: Path) -> None:
+def test_notes_explain_what_the_tables_show(cohort, evaluation, tmp_path):
     whole = (evaluation.output / "tables.md").read_text(encoding="utf-8")
     for word in (
         "Dose equivalent: dose",
@@ -196,7 +192,7 @@ def test_notes_explain_what_the_tables_show(cohort: Cohort, evaluation: Evaluati
         assert word not in text
 
 
-def test_other_results_are_not_overwritten(cohort: Cohort, evaluation: Evaluation, tmp_path: Path) -> None:
+def test_other_results_are_not_overwritten(cohort, evaluation, tmp_path):
     with pytest.raises(InputError, match=r"holds another evaluation \(seed 0 -> 1\); nothing is overwritten"):
         run(cohort, evaluation.output, seed=1)
     (tmp_path / "notes.txt").write_text("mine")
@@ -205,7 +201,7 @@ def test_other_results_are_not_overwritten(cohort: Cohort, evaluation: Evaluatio
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_filters_are_tuned_when_not_given(cohort: Cohort, tmp_path: Path) -> None:
+def test_filters_are_tuned_when_not_given(cohort, tmp_path):
     found = run(cohort, tmp_path / "out", **FEW | {"filters": None})
     assert found.record["tuned_filters"]["gaussian"]["chosen"] == "best mean PSNR of 1 validation scans"
     assert list(found.per_subject["method"].unique()) == ["input", "gaussian", "nlm", "standard_dose"]
@@ -216,7 +212,7 @@ def test_filters_are_tuned_when_not_given(cohort: Cohort, tmp_path: Path) -> Non
     assert again.markdown == found.markdown
 
 
-def test_one_scan_without_regions_has_a_table_and_a_figure(cohort: Cohort, tmp_path: Path) -> None:
+def test_one_scan_without_regions_has_a_table_and_a_figure(cohort, tmp_path):
     table = pd.read_csv(cohort.manifest).drop(columns=["regions", "regions_sha256"])
     table.loc[table["subject_id"] == "sub-01"].to_csv(tmp_path / "manifest.csv", index=False)
     for place in ("subjects", "gan"):
@@ -241,7 +237,7 @@ def test_one_scan_without_regions_has_a_table_and_a_figure(cohort: Cohort, tmp_p
     assert "data range: 2.0 SUV" in (found.output / "tables.md").read_text(encoding="utf-8")
 
 
-def test_scans_without_a_status_are_measured_all_the_same(cohort: Cohort, tmp_path: Path) -> None:
+def test_scans_without_a_status_are_measured_all_the_same(cohort, tmp_path):
     table = pd.read_csv(cohort.manifest, dtype=str)
     table.loc[table["split"] == "test", "amyloid_status"] = ""
     table.to_csv(cohort.folder / "unlabeled.csv", index=False)
@@ -262,7 +258,7 @@ def test_scans_without_a_status_are_measured_all_the_same(cohort: Cohort, tmp_pa
     assert load_evaluation(tmp_path / "out", metrics_of=metrics_of).markdown == found.markdown
 
 
-def test_a_dose_series_must_hold_every_scan(cohort: Cohort, tmp_path: Path) -> None:
+def test_a_dose_series_must_hold_every_scan(cohort, tmp_path):
     table = pd.read_csv(cohort.dose_series)
     part = cohort.folder / "part.csv"
     table[table["subject_id"] != "sub-02"].to_csv(part, index=False)
@@ -270,7 +266,7 @@ def test_a_dose_series_must_hold_every_scan(cohort: Cohort, tmp_path: Path) -> N
         run(cohort, tmp_path / "out", dose_series=part)
 
 
-def test_a_damaged_restoration_is_named(cohort: Cohort, tmp_path: Path) -> None:
+def test_a_damaged_restoration_is_named(cohort, tmp_path):
     folder = tmp_path / "gan"
     shutil.copytree(cohort.methods["gan"], folder)
     path = folder / "sub-04_ses-01_restored.nii.gz"
@@ -280,9 +276,7 @@ def test_a_damaged_restoration_is_named(cohort: Cohort, tmp_path: Path) -> None:
         run(cohort, tmp_path / "out", methods={"gan": folder})
 
 
-def test_all_bad_files_are_named_before_anything_is_compared(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_bad_files_are_named_before_anything_is_compared(cohort, tmp_path, monkeypatch):
     """Restorations, a region map, a degraded image and so on: one list, no table of the others."""
     folder = tmp_path / "cohort"
     shutil.copytree(cohort.folder, folder)
@@ -314,7 +308,7 @@ def test_all_bad_files_are_named_before_anything_is_compared(
     assert not (tmp_path / "out" / "summary.csv").exists()
 
 
-def test_standard_dose_given_as_a_method_is_found_out(cohort: Cohort, tmp_path: Path) -> None:
+def test_standard_dose_given_as_a_method_is_found_out(cohort, tmp_path):
     folder = tmp_path / "gan"
     shutil.copytree(cohort.methods["gan"], folder)
     shutil.copy(
@@ -328,12 +322,12 @@ def test_standard_dose_given_as_a_method_is_found_out(cohort: Cohort, tmp_path: 
 
 
 @pytest.mark.parametrize("data_range", [0.0, -1.0])
-def test_a_data_range_must_be_positive(cohort: Cohort, tmp_path: Path, data_range: float) -> None:
+def test_a_data_range_must_be_positive(cohort, tmp_path, data_range):
     with pytest.raises(InputError, match="data_range must be in"):
         run(cohort, tmp_path / "out", data_range=data_range)
 
 
-def test_an_unreadable_record_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_record_is_named(tmp_path):
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(InputError, match=r"evaluation\.json: is no record of an evaluation"):
         load_evaluation(tmp_path, metrics_of=metrics_of)

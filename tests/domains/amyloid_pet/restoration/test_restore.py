@@ -54,7 +54,7 @@ def evaluator(files: list[VolumeFile], weights: Path, output: Path, **settings: 
 
 
 # ---------------------------------------------------------------------------- what is found
-def test_file_and_folder(tiny_cohort: Path, volume: Path, tmp_path: Path) -> None:
+def test_file_and_folder(tiny_cohort, volume, tmp_path):
     assert find_volumes(volume) == [VolumeFile(volume, "degraded")]
     for name in ("b.nii.gz", "a.nii"):
         nibabel.save(nibabel.load(volume), tmp_path / name)
@@ -65,7 +65,7 @@ def test_file_and_folder(tiny_cohort: Path, volume: Path, tmp_path: Path) -> Non
     assert [item.name for item in find_volumes(tmp_path)] == ["a", "a", "b"]
 
 
-def test_manifest_and_split(tiny_cohort: Path) -> None:
+def test_manifest_and_split(tiny_cohort):
     everything = find_volumes(tiny_cohort / "manifest.csv")
     assert [item.name for item in everything] == [f"sub-{index:04}_ses-01" for index in range(8)]
     (first, second) = find_volumes(tiny_cohort / "manifest.csv", split="test")
@@ -74,7 +74,7 @@ def test_manifest_and_split(tiny_cohort: Path) -> None:
     assert first.path.parent.name == "sub-0006"
 
 
-def test_scan_at_several_doses_has_the_dose_in_its_name(tiny_cohort: Path, tmp_path: Path) -> None:
+def test_scan_at_several_doses_has_the_dose_in_its_name(tiny_cohort, tmp_path):
     shutil.copytree(tiny_cohort, tmp_path / "cohort", ignore=shutil.ignore_patterns(".cache"))
     table = cells(tmp_path / "cohort" / "manifest.csv")
     again = table[table["split"] == "test"].assign(dose_fraction="0.05")
@@ -95,16 +95,14 @@ def test_scan_at_several_doses_has_the_dose_in_its_name(tiny_cohort: Path, tmp_p
     ],
     ids=["missing", "empty", "split", "name"],
 )
-def test_nothing_to_restore_is_refused(make: Any, split: str | None, message: str, tmp_path: Path) -> None:
+def test_nothing_to_restore_is_refused(make, split, message, tmp_path):
     make(tmp_path / "input")
     with pytest.raises(InputError, match=message):
         find_volumes(tmp_path / "input", split=split)
 
 
 # ---------------------------------------------------------------------------- what is written
-def test_writes_what_the_restorer_gives_with_its_provenance(
-    weights: Path, volume: Path, tmp_path: Path
-) -> None:
+def test_writes_what_the_restorer_gives_with_its_provenance(weights, volume, tmp_path):
     (written,) = evaluator(
         [VolumeFile(volume, "a", {"tracer": "florbetaben", "dose_fraction": 0.01})], weights, tmp_path / "out"
     ).run()
@@ -132,7 +130,7 @@ def test_writes_what_the_restorer_gives_with_its_provenance(
     ]
 
 
-def test_provenance_stays_out_of_the_header(weights: Path, volume: Path, tmp_path: Path) -> None:
+def test_provenance_stays_out_of_the_header(weights, volume, tmp_path):
     (written,) = evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
     header = nibabel.load(written).header
     assert [bytes(header[name]).strip(b"\0") for name in ("descrip", "aux_file", "intent_name")] == [
@@ -144,7 +142,7 @@ def test_provenance_stays_out_of_the_header(weights: Path, volume: Path, tmp_pat
     assert str(volume.parent) not in (tmp_path / "a_restored.json").read_text()
 
 
-def test_samples_write_mean_and_standard_deviation(weights: Path, volume: Path, tmp_path: Path) -> None:
+def test_samples_write_mean_and_standard_deviation(weights, volume, tmp_path):
     (written,) = evaluator([VolumeFile(volume, "a")], weights, tmp_path, samples=3, seed=5).run()
     expected = VolumeRestorer(load_network(weights, "generator"), neighbors=1, samples=3, seed=5).restore(
         read_volume(volume)
@@ -157,9 +155,7 @@ def test_samples_write_mean_and_standard_deviation(weights: Path, volume: Path, 
     assert (record["samples"], record["seed"]) == (3, 5)
 
 
-def test_volume_outside_the_domain_is_restored_with_a_warning(
-    weights: Path, volume: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_volume_outside_the_domain_is_restored_with_a_warning(weights, volume, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         (written,) = evaluator([VolumeFile(volume, "a", {"tracer": "FDG"})], weights, tmp_path).run()
     assert "a: outside the training domain: tracer is FDG, trained on florbetaben" in caplog.text
@@ -169,9 +165,7 @@ def test_volume_outside_the_domain_is_restored_with_a_warning(
 
 
 # ---------------------------------------------------------------------------- what is kept
-def test_finished_restorations_are_kept_and_missing_ones_made(
-    weights: Path, tiny_cohort: Path, tmp_path: Path
-) -> None:
+def test_finished_restorations_are_kept_and_missing_ones_made(weights, tiny_cohort, tmp_path):
     files = find_volumes(tiny_cohort / "manifest.csv", split="test")
     first, second = evaluator(files, weights, tmp_path).run()
     content, age = second.read_bytes(), first.stat().st_mtime_ns
@@ -182,9 +176,7 @@ def test_finished_restorations_are_kept_and_missing_ones_made(
 
 
 @pytest.mark.parametrize("settings", [{"samples": 2}, {"samples": 2, "seed": 1}])
-def test_restoration_by_other_settings_is_refused(
-    settings: dict[str, int], weights: Path, volume: Path, tmp_path: Path
-) -> None:
+def test_restoration_by_other_settings_is_refused(settings, weights, volume, tmp_path):
     (written,) = evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
     content = written.read_bytes()
     with pytest.raises(
@@ -194,7 +186,7 @@ def test_restoration_by_other_settings_is_refused(
     assert written.read_bytes() == content
 
 
-def test_image_without_our_sidecar_is_refused(weights: Path, volume: Path, tmp_path: Path) -> None:
+def test_image_without_our_sidecar_is_refused(weights, volume, tmp_path):
     (tmp_path / "a_restored.nii.gz").write_bytes(b"somebody's work")
     with pytest.raises(
         InputError, match=r"is there without a readable a_restored\.json; nothing is overwritten"
@@ -203,9 +195,7 @@ def test_image_without_our_sidecar_is_refused(weights: Path, volume: Path, tmp_p
     assert (tmp_path / "a_restored.nii.gz").read_bytes() == b"somebody's work"
 
 
-def test_sidecar_or_deviation_of_somebody_else_is_refused(
-    weights: Path, volume: Path, tmp_path: Path
-) -> None:
+def test_sidecar_or_deviation_of_somebody_else_is_refused(weights, volume, tmp_path):
     (tmp_path / "a_restored.json").write_text('{"mine": 1}')
     with pytest.raises(InputError, match=r"a_restored\.json: was restored by other weights"):
         evaluator([VolumeFile(volume, "a")], weights, tmp_path)
@@ -217,9 +207,7 @@ def test_sidecar_or_deviation_of_somebody_else_is_refused(
     assert (tmp_path / "b_standard_deviation.nii.gz").read_bytes() == b"somebody's work"
 
 
-def test_source_that_failed_leaves_nothing_that_refuses_it_once_mended(
-    weights: Path, volume: Path, tmp_path: Path
-) -> None:
+def test_source_that_failed_leaves_nothing_that_refuses_it_once_mended(weights, volume, tmp_path):
     (written,) = evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
     content = written.read_bytes()
     written.unlink()
@@ -229,9 +217,7 @@ def test_source_that_failed_leaves_nothing_that_refuses_it_once_mended(
     assert written.read_bytes() == content
 
 
-def test_another_source_of_the_name_is_set_aside_other_settings_end_the_run(
-    weights: Path, volume: Path, tmp_path: Path
-) -> None:
+def test_another_source_of_the_name_is_set_aside_other_settings_end_the_run(weights, volume, tmp_path):
     evaluator([VolumeFile(volume, "a")], weights, tmp_path).run()
     other = volume.parents[1] / "sub-0007" / "degraded.nii.gz"
     files = [VolumeFile(other, "a"), VolumeFile(volume, "b")]
@@ -247,7 +233,7 @@ def test_another_source_of_the_name_is_set_aside_other_settings_end_the_run(
 
 
 # ---------------------------------------------------------------------------- what cannot be restored
-def test_bad_files_do_not_end_the_run_and_are_named(weights: Path, volume: Path, tmp_path: Path) -> None:
+def test_bad_files_do_not_end_the_run_and_are_named(weights, volume, tmp_path):
     cut = tmp_path / "cut.nii.gz"
     cut.write_bytes(volume.read_bytes()[:2000])
     (tmp_path / "folder.nii.gz").mkdir()
@@ -273,9 +259,7 @@ def test_bad_files_do_not_end_the_run_and_are_named(weights: Path, volume: Path,
     assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == [f"{'ä' * 117}_restored.nii.gz"]
 
 
-def test_full_disk_ends_the_run(
-    weights: Path, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_ends_the_run(weights, volume, tmp_path, monkeypatch):
     made = []
 
     def full(*_: Any, **__: Any) -> None:
@@ -288,9 +272,7 @@ def test_full_disk_ends_the_run(
     assert len(made) == 1
 
 
-def test_inputs_of_one_name_are_set_aside_and_the_others_restored(
-    weights: Path, volume: Path, tmp_path: Path
-) -> None:
+def test_inputs_of_one_name_are_set_aside_and_the_others_restored(weights, volume, tmp_path):
     files = [VolumeFile(volume, name) for name in ("a", "b", "a")]
     message = (
         r"^2 of 3 volumes could not be restored, the others were:\n"

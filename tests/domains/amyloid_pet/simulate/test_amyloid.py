@@ -38,7 +38,7 @@ def mean_in(activity: np.ndarray, anatomy: SubjectAnatomy, region: str) -> float
 
 
 class TestDrawUptake:
-    def test_status_is_the_side_of_the_cut_off(self) -> None:
+    def test_status_is_the_side_of_the_cut_off(self):
         random = np.random.default_rng(0)
         for status in (0, 1):
             for border in (False, True):
@@ -50,7 +50,7 @@ class TestDrawUptake:
                 if border:
                     assert np.abs(suvr - CUT_OFF_SUVR).max() <= 0.10
 
-    def test_published_means(self) -> None:
+    def test_published_means(self):
         random = np.random.default_rng(1)
         controls = np.array([draw_uptake(0, border=False, random=random).suvr for _ in range(2000)])
         disease = np.array([draw_uptake(1, border=False, random=random).suvr for _ in range(2000)])
@@ -64,12 +64,12 @@ class TestDrawUptake:
         assert disease.mean() == pytest.approx(1.58 + 0.284 * 0.17, abs=0.013)
         assert disease.std() == pytest.approx(0.79 * 0.17, abs=0.010)
 
-    def test_same_stream_same_uptake(self) -> None:
+    def test_same_stream_same_uptake(self):
         first, second = (draw_uptake(1, border=True, random=rng.generator(4, "u")) for _ in range(2))
         assert first == second
         assert first != draw_uptake(1, border=True, random=rng.generator(5, "u"))
 
-    def test_parameters_are_one_flat_row(self) -> None:
+    def test_parameters_are_one_flat_row(self):
         uptake = draw_uptake(1, border=True, random=np.random.default_rng(0))
         row = uptake.as_parameters()
         assert row["suvr"] == uptake.suvr
@@ -77,19 +77,19 @@ class TestDrawUptake:
         assert row["cortical_factor_parietal"] == uptake.cortical_factors["parietal"]
         assert all(isinstance(value, float | bool) for value in row.values())
 
-    def test_refuses_another_status(self) -> None:
+    def test_refuses_another_status(self):
         with pytest.raises(InputError, match="status must be one of 0, 1, got 2"):
             draw_uptake(2, border=False, random=np.random.default_rng(0))
 
 
 class TestCompositeOfTruth:
-    def test_by_hand(self) -> None:
+    def test_by_hand(self):
         regions = np.array([1, 1, 2, 3, 3, 3, 4, 5, 0, 8], dtype=np.int16).reshape(1, 2, 5)
         activity = np.array([1, 3, 4, 1, 2, 3, 6, 8, 100, 50], dtype=np.float32).reshape(1, 2, 5)
         # Region means 4, 2, 6, 8: mean of means 5; reference 2.
         assert composite_of_truth(activity, regions) == pytest.approx(2.5)
 
-    def test_refuses_missing_regions(self) -> None:
+    def test_refuses_missing_regions(self):
         regions = np.array([[[1, 2, 3, 4]]], dtype=np.int16)
         with pytest.raises(InputError, match=r"codes \[5\] are missing"):
             composite_of_truth(np.ones(regions.shape, dtype=np.float32), regions)
@@ -97,7 +97,7 @@ class TestCompositeOfTruth:
 
 class TestTrueActivity:
     @pytest.mark.parametrize(("status", "border"), [(0, False), (0, True), (1, True), (1, False)])
-    def test_composite_is_the_subjects(self, anatomy: SubjectAnatomy, status: int, border: bool) -> None:
+    def test_composite_is_the_subjects(self, anatomy, status, border):
         uptake = draw_uptake(status, border=border, random=rng.generator(status, "draw", int(border)))
         activity = activity_of(anatomy, uptake)
         assert activity.dtype == np.float32
@@ -105,7 +105,7 @@ class TestTrueActivity:
         # float32 voxels, solved in float64.
         assert composite_of_truth(activity, anatomy.regions) == pytest.approx(uptake.suvr, abs=1e-5)
 
-    def test_negative_scan_shows_white_matter_above_cortex(self, anatomy: SubjectAnatomy) -> None:
+    def test_negative_scan_shows_white_matter_above_cortex(self, anatomy):
         activity = activity_of(anatomy, PLAIN)
         white = mean_in(activity, anatomy, "white_matter")
         for region in ("frontal", "lateral_temporal", "parietal", "precuneus_posterior_cingulate"):
@@ -113,7 +113,7 @@ class TestTrueActivity:
         assert mean_in(activity, anatomy, "csf") < 0.8 * mean_in(activity, anatomy, "cerebellum")
         assert mean_in(activity, anatomy, "head") < 0.5 * mean_in(activity, anatomy, "cerebellum")
 
-    def test_load_spares_cerebellum_white_matter_and_head(self, anatomy: SubjectAnatomy) -> None:
+    def test_load_spares_cerebellum_white_matter_and_head(self, anatomy):
         negative = activity_of(anatomy, PLAIN)
         positive = activity_of(anatomy, replace(PLAIN, suvr=1.8))
         spared = anatomy.regions == REGIONS["cerebellum"]
@@ -132,7 +132,7 @@ class TestTrueActivity:
         assert gain["precuneus_posterior_cingulate"] > 1.5 * gain["other_cortex"]
         assert gain["white_matter"] < 0.35 * gain["frontal"]  # only gray matter mixed into it
 
-    def test_sides_can_differ(self, anatomy: SubjectAnatomy) -> None:
+    def test_sides_can_differ(self, anatomy):
         even = replace(PLAIN, suvr=1.8)
         left_heavy = replace(even, load_factors={"parietal": (2.0, 1.0)})
         ratios = []
@@ -143,11 +143,11 @@ class TestTrueActivity:
             ratios.append(load[parietal & ~right].mean() / load[parietal & right].mean())
         assert ratios[0] / ratios[1] == pytest.approx(2.0, rel=1e-3)
 
-    def test_suv_scales_all(self, anatomy: SubjectAnatomy) -> None:
+    def test_suv_scales_all(self, anatomy):
         one, two = (activity_of(anatomy, replace(PLAIN, cerebellum_suv=suv)) for suv in (1.0, 2.0))
         np.testing.assert_allclose(two, 2 * one, rtol=1e-6)
 
-    def test_impossible_composites_are_refused(self, anatomy: SubjectAnatomy) -> None:
+    def test_impossible_composites_are_refused(self, anatomy):
         with pytest.raises(InputError, match="suvr must be at least nonspecific_suvr"):
             activity_of(anatomy, replace(PLAIN, nonspecific_suvr=1.4))
         with pytest.raises(InputError, match="suvr must be at least nonspecific_suvr"):
@@ -156,7 +156,7 @@ class TestTrueActivity:
             activity_of(anatomy, replace(PLAIN, suvr=9.0))
 
 
-def test_mu_map(anatomy: SubjectAnatomy) -> None:
+def test_mu_map(anatomy):
     mu = mu_map(anatomy)
     assert mu.dtype == np.float32
     assert {float(value) for value in np.unique(mu)} == {
@@ -173,7 +173,7 @@ def test_mu_map(anatomy: SubjectAnatomy) -> None:
     assert not mu[0].any()
 
 
-def test_regions_of_the_composite_suvr() -> None:
+def test_regions_of_the_composite_suvr():
     cortex = ("frontal", "lateral_temporal", "parietal", "precuneus_posterior_cingulate")
     assert tuple(REGIONS[name] for name in cortex) == COMPOSITE_REGIONS
     assert REGIONS["cerebellum"] == REFERENCE_REGION

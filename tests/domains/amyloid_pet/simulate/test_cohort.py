@@ -63,7 +63,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TestFiles:
-    def test_manifest_has_no_fault(self, tiny: Path) -> None:
+    def test_manifest_has_no_fault(self, tiny):
         assert pair_schema().check(tiny / "manifest.csv") == []
         assert pair_schema().check(tiny / "dose_series.csv", require_splits=("test",)) == []
         table = pair_schema().read(tiny / "manifest.csv")
@@ -72,7 +72,7 @@ class TestFiles:
         assert set(table["tracer"]) == {"florbetaben"}
         assert set(table["dose_fraction"]) == {0.01}
 
-    def test_dose_series_is_of_the_test_subjects(self, tiny: Path) -> None:
+    def test_dose_series_is_of_the_test_subjects(self, tiny):
         manifest = pair_schema().read(tiny / "manifest.csv")
         series = pair_schema().read(tiny / "dose_series.csv")
         assert set(series["subject_id"]) == set(manifest.loc[manifest["split"] == "test", "subject_id"])
@@ -80,7 +80,7 @@ class TestFiles:
             assert sorted(rows["dose_fraction"]) == sorted(DOSE_SERIES)
             assert len(set(rows["target_sha256"])) == 1
 
-    def test_truth_beside_the_images(self, tiny: Path) -> None:
+    def test_truth_beside_the_images(self, tiny):
         participants = pd.read_csv(tiny / "participants.csv").set_index("subject_id")
         manifest = pair_schema().read(tiny / "manifest.csv").set_index("subject_id")
         for subject_id, row in participants.iterrows():
@@ -103,7 +103,7 @@ class TestFiles:
             assert sidecar["dose_fraction"] == 0.01
             assert sidecar["reconstruction"]["subsets"] == 8
 
-    def test_geometry_for_nibabel_and_simpleitk(self, tiny: Path) -> None:
+    def test_geometry_for_nibabel_and_simpleitk(self, tiny):
         path = tiny / "subjects" / "sub-0001" / "target.nii.gz"
         image = nibabel.load(path)
         np.testing.assert_allclose(image.affine, GRID.affine, atol=1e-5)  # float32 in the header
@@ -116,7 +116,7 @@ class TestFiles:
         # ITK's millimeters run to left and posterior.
         np.testing.assert_allclose(other.GetOrigin(), (122.0, 140.0, -68.0), atol=1e-4)
 
-    def test_cohort_json_names_all_settings(self, tiny: Path) -> None:
+    def test_cohort_json_names_all_settings(self, tiny):
         content = json.loads((tiny / "cohort.json").read_text())
         assert content["simulated"] is True
         assert content["seed"] == 0
@@ -125,7 +125,7 @@ class TestFiles:
         assert "Bullich" in content["sources"][0]
         assert content["regions"]["cerebellum"] == 1
 
-    def test_less_dose_more_noise(self, tiny: Path) -> None:
+    def test_less_dose_more_noise(self, tiny):
         series = pair_schema().read(tiny / "dose_series.csv")
         subject = series["subject_id"].iloc[0]
         folder = tiny / "subjects" / subject
@@ -143,17 +143,17 @@ class TestFiles:
 
 
 class TestReproducible:
-    def test_same_seed_same_bytes(self, tiny: Path, tmp_path: Path) -> None:
+    def test_same_seed_same_bytes(self, tiny, tmp_path):
         again = simulate(tmp_path / "again").parent
         assert digests(again) == digests(tiny)
 
-    def test_other_seed_other_images(self, tiny: Path, tmp_path: Path) -> None:
+    def test_other_seed_other_images(self, tiny, tmp_path):
         one = CohortSize("one", (SubjectGroup("tiny", "train", 1, 0),))
         first, second = (simulate(tmp_path / str(seed), size=one, seed=seed).parent for seed in (0, 1))
         name = "subjects/sub-0001/target.nii.gz"
         assert (first / name).read_bytes() != (second / name).read_bytes()
 
-    def test_workers_do_not_matter(self, tiny: Path, tmp_path: Path) -> None:
+    def test_workers_do_not_matter(self, tiny, tmp_path):
         assert digests(simulate(tmp_path / "two", workers=2).parent) == digests(tiny)
 
 
@@ -172,9 +172,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class TestInterrupted:
-    def test_continues_and_keeps_what_is_finished(
-        self, tiny: Path, tmp_path: Path, simulated: list[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_continues_and_keeps_what_is_finished(self, tiny, tmp_path, simulated, monkeypatch):
         folder = tmp_path / "cohort"
         counted = cohort_module.simulate_subject
 
@@ -194,7 +192,7 @@ class TestInterrupted:
         assert sorted(simulated) == [f"sub-000{number}" for number in range(1, 7)]
         assert digests(folder) == digests(tiny)
 
-    def test_damaged_subject_is_made_again(self, tiny: Path, tmp_path: Path, simulated: list[str]) -> None:
+    def test_damaged_subject_is_made_again(self, tiny, tmp_path, simulated):
         folder = tmp_path / "cohort"
         shutil.copytree(tiny, folder)
         (folder / "subjects" / "sub-0002" / "target.nii.gz").write_bytes(b"damaged")
@@ -204,7 +202,7 @@ class TestInterrupted:
         assert simulated == ["sub-0002", "sub-0004", "sub-0005"]
         assert digests(folder) == digests(tiny)
 
-    def test_finished_cohort_is_left_as_it_is(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_finished_cohort_is_left_as_it_is(self, tiny, monkeypatch):
         monkeypatch.setattr(
             cohort_module, "load_template", lambda: pytest.fail("nothing is left to simulate")
         )
@@ -212,13 +210,7 @@ class TestInterrupted:
         assert simulate(tiny) == tiny / "manifest.csv"
         assert digests(tiny) == before
 
-    def test_progress_counts_the_finished_ones(
-        self,
-        tiny: Path,
-        tmp_path: Path,
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
+    def test_progress_counts_the_finished_ones(self, tiny, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(progress, "LOG_INTERVAL_SECONDS", 0.0)  # a line at every step
         folder = tmp_path / "cohort"
         shutil.copytree(tiny, folder)
@@ -230,7 +222,7 @@ class TestInterrupted:
         assert "sub-0002" in shown
 
 
-def test_cohort_without_test_subjects(tmp_path: Path) -> None:
+def test_cohort_without_test_subjects(tmp_path):
     size = CohortSize("one", (SubjectGroup("one", "train", negatives=1, positives=0),))
     manifest = simulate(tmp_path / "one", size=size)
     assert len(pair_schema().read(manifest)) == 1
@@ -238,13 +230,13 @@ def test_cohort_without_test_subjects(tmp_path: Path) -> None:
 
 
 class TestRefuses:
-    def test_folder_with_other_things(self, tmp_path: Path) -> None:
+    def test_folder_with_other_things(self, tmp_path):
         (tmp_path / "thesis.tex").write_text("years of work")
         with pytest.raises(InputError, match="holds other files and no simulated cohort"):
             simulate(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
-    def test_cohort_of_other_settings(self, tiny: Path) -> None:
+    def test_cohort_of_other_settings(self, tiny):
         with pytest.raises(InputError, match=r"holds a cohort of other settings \(seed \d+ -> 1"):
             simulate(tiny, seed=1)
         with pytest.raises(InputError, match=r"\(dose_fraction 0.01 -> 0.02"):
@@ -252,9 +244,7 @@ class TestRefuses:
         with pytest.raises(InputError, match=r"\(scan.subsets 8 -> 4"):
             simulate(tiny, settings=ScanSettings(angles=40, subsets=4))
 
-    def test_a_run_without_a_finished_subject_gives_way(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_run_without_a_finished_subject_gives_way(self, tmp_path, monkeypatch):
         size = CohortSize("one", (SubjectGroup("one", "train", negatives=1, positives=0),))
 
         def stop(plan: object, files: SubjectFolder, *_: object, **__: object) -> None:
@@ -267,7 +257,7 @@ class TestRefuses:
         simulate(tmp_path / "one", size=size, seed=3)
         assert len(list((tmp_path / "one" / "subjects").iterdir())) == 1
 
-    def test_damaged_description(self, tmp_path: Path) -> None:
+    def test_damaged_description(self, tmp_path):
         (tmp_path / "cohort.json").write_text("{")
         with pytest.raises(InputError, match="is not readable JSON"):
             simulate(tmp_path)
@@ -275,7 +265,7 @@ class TestRefuses:
         with pytest.raises(InputError, match="holds a cohort of other settings"):
             simulate(tmp_path)
 
-    def test_parameters(self, tmp_path: Path) -> None:
+    def test_parameters(self, tmp_path):
         with pytest.raises(InputError, match=r"size must be one of .*'demo'.*, got 'huge'"):
             simulate(tmp_path, size="huge")
         for fraction in (0.0, 1.0):
@@ -287,7 +277,7 @@ class TestRefuses:
 
 
 @pytest.mark.slow
-def test_noise_at_full_size_is_the_papers(tmp_path: Path) -> None:
+def test_noise_at_full_size_is_the_papers(tmp_path):
     size = CohortSize("some", (SubjectGroup("some", "test", negatives=3, positives=3),))
     manifest = simulate_cohort(tmp_path / "some", size=size, progress=False, workers=2)
     rows = pd.concat(

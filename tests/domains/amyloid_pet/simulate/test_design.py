@@ -17,7 +17,7 @@ DESIGN = Path(__file__).parents[4] / "data_manifests" / "amyloid_pet_simulated.c
 
 class TestPlan:
     @pytest.mark.parametrize("name", SIZES)
-    def test_numbers(self, name: str) -> None:
+    def test_numbers(self, name):
         plans = plan_cohort(SIZES[name], seed=0, dose_fraction=0.01)
         counted = Counter((plan.group, plan.split, plan.amyloid_status) for plan in plans)
         expected = {
@@ -38,7 +38,7 @@ class TestPlan:
             (*place, status): numbers[status] for place, numbers in expected.items() for status in (0, 1)
         }
 
-    def test_border_cases_in_every_class_of_every_group(self) -> None:
+    def test_border_cases_in_every_class_of_every_group(self):
         plans = plan_cohort(SIZES["reference"], seed=0, dose_fraction=0.01)
         border = Counter((plan.group, plan.split, plan.amyloid_status) for plan in plans if plan.border)
         # A quarter, rounded up: of 19, 5, 4, 2, 7, 3, 30, 30.
@@ -47,7 +47,7 @@ class TestPlan:
         assert [border["paper", "test", 0], border["paper", "test", 1]] == [2, 1]
         assert [border["further", "test", 0], border["further", "test", 1]] == [8, 8]
 
-    def test_order_tells_nothing_and_follows_the_seed(self) -> None:
+    def test_order_tells_nothing_and_follows_the_seed(self):
         plans = plan_cohort(SIZES["demo"], seed=0, dose_fraction=0.01)
         assert [plan.number for plan in plans] == list(range(1, 81))
         assert plans == plan_cohort(SIZES["demo"], seed=0, dose_fraction=0.01)
@@ -56,12 +56,12 @@ class TestPlan:
         # A random order of 40 and 40: the correlation with the number has a standard error of 0.11.
         assert abs(np.corrcoef(np.arange(80), status)[0, 1]) < 0.44
 
-    def test_only_test_subjects_have_the_dose_series(self) -> None:
+    def test_only_test_subjects_have_the_dose_series(self):
         for plan in plan_cohort(SIZES["demo"], seed=0, dose_fraction=0.05):
             series = (0.05, 0.02, 0.1, 0.25, 0.5) if plan.split == "test" else (0.05,)
             assert plan.dose_fractions == series
 
-    def test_refuses_impossible_sizes(self) -> None:
+    def test_refuses_impossible_sizes(self):
         with pytest.raises(InputError, match="split must be one of 'train', 'validation', 'test'"):
             CohortSize("x", (SubjectGroup("x", "training", 1, 1),))
         with pytest.raises(InputError, match="group x must not have a negative number"):
@@ -72,7 +72,7 @@ class TestPlan:
             CohortSize("x", (SubjectGroup("x", "train", 1, 1),), border_share=1.5)
 
 
-def test_design_of_the_reference_cohort() -> None:
+def test_design_of_the_reference_cohort():
     rows = [
         {
             "subject_id": plan.subject_id,

@@ -59,7 +59,7 @@ def restored(cohort: TileCohort, method: str, tile: str = TILE) -> Any:
     return np.asarray(Image.open(cohort.methods[method] / f"{tile}_restored.png"))
 
 
-def test_every_tile_and_method_has_a_row(tile_cohort: TileCohort, evaluation: Evaluation) -> None:
+def test_every_tile_and_method_has_a_row(tile_cohort, evaluation):
     table = pd.read_csv(evaluation.output / "per_subject.csv")
     assert sorted(path.name for path in evaluation.output.iterdir()) == FILES
     assert list(table["session_id"].unique()) == list(tile_cohort.tiles)
@@ -76,9 +76,7 @@ def test_every_tile_and_method_has_a_row(tile_cohort: TileCohort, evaluation: Ev
     assert (evaluation.record["subjects"], evaluation.record["tiles"]) == (3, 4)
 
 
-def test_fidelity_and_structure_are_those_of_scikit_image(
-    tile_cohort: TileCohort, evaluation: Evaluation
-) -> None:
+def test_fidelity_and_structure_are_those_of_scikit_image(tile_cohort, evaluation):
     row = pick(evaluation.per_subject, session_id=TILE, method="sqe")
     true, image = tile_cohort.tiles[TILE], restored(tile_cohort, "sqe")
     # Double precision on both sides.
@@ -101,7 +99,7 @@ def test_fidelity_and_structure_are_those_of_scikit_image(
     assert row["qilv"] == qilv(image, true)  # whose own tests know the value
 
 
-def test_baselines_enlarge_the_reduced_tile(tile_cohort: TileCohort, evaluation: Evaluation) -> None:
+def test_baselines_enlarge_the_reduced_tile(tile_cohort, evaluation):
     true = tile_cohort.tiles[TILE]
     low = Image.fromarray(GaussianSubsampling(scale=4, sigma=2.0).picture(true))
     for method, kernel in (("bicubic", Image.Resampling.BICUBIC), ("lanczos", Image.Resampling.LANCZOS)):
@@ -111,9 +109,7 @@ def test_baselines_enlarge_the_reduced_tile(tile_cohort: TileCohort, evaluation:
         assert row["psnr"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_stains_drift_by_the_difference_of_mean_densities(
-    tile_cohort: TileCohort, evaluation: Evaluation
-) -> None:
+def test_stains_drift_by_the_difference_of_mean_densities(tile_cohort, evaluation):
     row = pick(evaluation.per_subject, session_id=TILE, method="e")
     images = (restored(tile_cohort, "e"), tile_cohort.tiles[TILE])
     density = [-np.log10(np.maximum(image, 1) / 255) @ hed_from_rgb for image in images]
@@ -123,7 +119,7 @@ def test_stains_drift_by_the_difference_of_mean_densities(
     assert drift.min() > 1e-4
 
 
-def test_nuclei_that_a_method_loses_are_counted(tile_cohort: TileCohort) -> None:
+def test_nuclei_that_a_method_loses_are_counted(tile_cohort):
     """Three of nine nuclei are painted over: by hand, error 3 / 9, F1 = 2 x 6 / (6 + 9)."""
     true = tile_cohort.tiles[TILE]
     image = true.copy()
@@ -139,7 +135,7 @@ def test_nuclei_that_a_method_loses_are_counted(tile_cohort: TileCohort) -> None
     assert measured["nuclei_f1"] == pytest.approx(12 / 15)
 
 
-def test_means_are_over_patients(evaluation: Evaluation) -> None:
+def test_means_are_over_patients(evaluation):
     rows = evaluation.per_subject[evaluation.per_subject["method"] == "sqe"]
     values = {name: list(group["psnr"]) for name, group in rows.groupby("subject_id")}
     by_patient = [sum(held) / len(held) for held in values.values()]
@@ -157,7 +153,7 @@ def test_means_are_over_patients(evaluation: Evaluation) -> None:
     }
 
 
-def test_the_tables_say_what_was_done(evaluation: Evaluation) -> None:
+def test_the_tables_say_what_was_done(evaluation):
     text = (evaluation.output / "tables.md").read_text(encoding="utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
     assert ["Method", "PSNR (dB)", "RRMSE", "MS-mSSIM", "QILV"] in lines
@@ -173,9 +169,7 @@ def test_the_tables_say_what_was_done(evaluation: Evaluation) -> None:
     assert "no interval" not in text
 
 
-def test_a_finished_evaluation_is_returned_and_others_refused(
-    tile_cohort: TileCohort, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_evaluation_is_returned_and_others_refused(tile_cohort, evaluation, monkeypatch):
     def fail(*_: object) -> None:
         raise AssertionError("measured again")
 
@@ -190,7 +184,7 @@ def test_a_finished_evaluation_is_returned_and_others_refused(
 
 
 @pytest.mark.usefixtures("no_figure")
-def test_without_methods_interpolation_is_left(tile_cohort: TileCohort, tmp_path: Path) -> None:
+def test_without_methods_interpolation_is_left(tile_cohort, tmp_path):
     result = run(tile_cohort, tmp_path / "out", methods={}, baselines=["bicubic"], split="train", sigma=1.0)
     assert list(result.per_subject["method"]) == ["bicubic", "true"]
     text = (result.output / "tables.md").read_text(encoding="utf-8")
@@ -199,9 +193,7 @@ def test_without_methods_interpolation_is_left(tile_cohort: TileCohort, tmp_path
     assert "Gaussian of 1 pixel and subsampled 4-fold, in 8 bits. Interpolated from it: Bicubic." in text
 
 
-def test_small_tiles_and_coarse_ones_lack_what_cannot_be_said(
-    tile_cohort: TileCohort, tmp_path: Path
-) -> None:
+def test_small_tiles_and_coarse_ones_lack_what_cannot_be_said(tile_cohort, tmp_path):
     folder = tmp_path / "cohort"
     shutil.copytree(tile_cohort.folder / "slides", folder / "slides")
     table = pd.read_csv(tile_cohort.manifest)
@@ -217,9 +209,7 @@ def test_small_tiles_and_coarse_ones_lack_what_cannot_be_said(
 
 
 @pytest.mark.usefixtures("no_figure")
-def test_seeds_are_pooled_and_other_reductions_refused(
-    tile_cohort: TileCohort, evaluation: Evaluation, tmp_path: Path
-) -> None:
+def test_seeds_are_pooled_and_other_reductions_refused(tile_cohort, evaluation, tmp_path):
     swapped = {"e": tile_cohort.methods["sqe"], "sqe": tile_cohort.methods["e"]}
     other = run(tile_cohort, tmp_path / "other", methods=swapped)
     text = pool_evaluations([evaluation.output, other.output], metrics_of=metrics_of)

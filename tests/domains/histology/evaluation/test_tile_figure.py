@@ -42,7 +42,7 @@ def choose(table: pd.DataFrame) -> dict[str, str]:
     return choose_tiles(table, place=apart)
 
 
-def test_quartiles_of_patients_and_the_median_tile_of_each_are_shown() -> None:
+def test_quartiles_of_patients_and_the_median_tile_of_each_are_shown():
     # Means 100, 200, ..., 500: quartiles are the second to fourth. Of an even count the lower middle one.
     densities = {
         "a": [500.0],
@@ -58,7 +58,7 @@ def test_quartiles_of_patients_and_the_median_tile_of_each_are_shown() -> None:
     }
 
 
-def test_fewer_patients_show_more_tiles() -> None:
+def test_fewer_patients_show_more_tiles():
     # Both patients by their median tiles, 30 and 5000; then the lower quartile of the sparser one.
     two = table_of({"a": [5000.0], "b": [10.0, 20.0, 30.0, 40.0, 50.0]})
     assert choose(two) == {
@@ -71,7 +71,7 @@ def test_fewer_patients_show_more_tiles() -> None:
     assert choose(uncounted) == {"a_x0_y0": "", "b_x0_y0": "", "c_x0_y0": ""}
 
 
-def test_tiles_that_overlap_least_are_shown() -> None:
+def test_tiles_that_overlap_least_are_shown():
     # Seven tiles half a tile apart, dense ones further right: the median is x3, overlapped by x2 and x4. Next
     # to the lower quartile, rank 1.5, are x1 and x2: x1. Next to the upper one, rank 4.5: x5, not x4.
     table = table_of({"a": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]})
@@ -85,7 +85,7 @@ def test_tiles_that_overlap_least_are_shown() -> None:
     assert list(down) == ["a_x1_y0", "a_x3_y0", "a_x4_y0"]
 
 
-def test_no_result_has_a_say() -> None:
+def test_no_result_has_a_say():
     table = table_of({"a": [1.0, 2.0, 3.0], "b": [5.0], "c": [4.0, 9.0], "d": [7.0]})
     changed = table.copy()
     restored = changed["method"] == "e"
@@ -93,7 +93,7 @@ def test_no_result_has_a_say() -> None:
     assert choose(changed) == choose(table)
 
 
-def test_the_window_holds_most_outline() -> None:
+def test_the_window_holds_most_outline():
     labels = np.zeros((60, 50), dtype=np.int32)
     labels[30:42, 20:32] = 1
     labels[30:42, 33:39] = 2
@@ -137,7 +137,7 @@ def draw(path: Path, panels: list[TilePanel], summary: pd.DataFrame) -> Any:
     return (imread(path)[..., :3] * 255).round().astype(int)
 
 
-def test_every_image_shows_the_same_window(tmp_path: Path) -> None:
+def test_every_image_shows_the_same_window(tmp_path):
     pixels = draw(tmp_path / "figure.png", [make_panel(), make_panel()], summary_of("e", "true"))
     green = (pixels == (0, 200, 0)).all(axis=2)
     side = COLUMN * DOTS
@@ -148,7 +148,7 @@ def test_every_image_shows_the_same_window(tmp_path: Path) -> None:
     assert green.mean(axis=1).max() * pixels.shape[1] == pytest.approx(5 * side, rel=0.03)
 
 
-def test_a_row_for_each_tile_and_a_chart_below(tmp_path: Path) -> None:
+def test_a_row_for_each_tile_and_a_chart_below(tmp_path):
     panel = make_panel()
     path = tmp_path / "figure.png"
     one = draw(path, [panel], summary_of("bicubic", "e", "sqe"))

@@ -37,7 +37,7 @@ def copied(cohort: TileCohort, tmp_path: Path) -> Path:
     return folder
 
 
-def test_all_faults_of_restorations_are_named_at_once(tile_cohort: TileCohort, tmp_path: Path) -> None:
+def test_all_faults_of_restorations_are_named_at_once(tile_cohort, tmp_path):
     folder = copied(tile_cohort, tmp_path)
     names = [folder / f"{tile}_restored.png" for tile in tile_cohort.tiles]
     names[0].unlink()
@@ -64,7 +64,7 @@ def test_all_faults_of_restorations_are_named_at_once(tile_cohort: TileCohort, t
     assert not (tmp_path / "out").exists()
 
 
-def test_restorations_of_other_splits_may_lie_beside(tile_cohort: TileCohort, tmp_path: Path) -> None:
+def test_restorations_of_other_splits_may_lie_beside(tile_cohort, tmp_path):
     folder = copied(tile_cohort, tmp_path)
     shutil.copy(folder / "P1_A_x0_y0_restored.png", folder / "P0_A_x0_y0_restored.png")
     methods = {"e": folder}
@@ -73,7 +73,7 @@ def test_restorations_of_other_splits_may_lie_beside(tile_cohort: TileCohort, tm
     assert "P0" not in set(result.per_subject["subject_id"])
 
 
-def test_the_true_tile_given_as_a_method_is_found_out(tile_cohort: TileCohort, tmp_path: Path) -> None:
+def test_the_true_tile_given_as_a_method_is_found_out(tile_cohort, tmp_path):
     folder = copied(tile_cohort, tmp_path)
     Image.fromarray(tile_cohort.tiles["P2_A_x0_y0"]).save(folder / "P2_A_x0_y0_restored.png")
     with pytest.raises(
@@ -82,7 +82,7 @@ def test_the_true_tile_given_as_a_method_is_found_out(tile_cohort: TileCohort, t
         run(tile_cohort, tmp_path, methods={"e": folder})
 
 
-def test_a_flat_tile_that_came_out_exact_has_no_psnr() -> None:
+def test_a_flat_tile_that_came_out_exact_has_no_psnr():
     white = np.full((176, 176, 3), 250, dtype=np.uint8)
     measured = measure_tile(white.copy(), TrueTile(white, microns_per_pixel=0.5))
     assert np.isnan(measured["psnr"])
@@ -99,9 +99,7 @@ def test_a_flat_tile_that_came_out_exact_has_no_psnr() -> None:
         ({"split": "validation"}, "no row of split 'validation'; it holds test, train"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(
-    tile_cohort: TileCohort, tmp_path: Path, settings: dict[str, Any], message: str
-) -> None:
+def test_settings_that_do_not_fit_are_refused(tile_cohort, tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
         run(tile_cohort, tmp_path, **settings)
     assert not (tmp_path / "out").exists()
@@ -110,7 +108,7 @@ def test_settings_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("mode", "kind"), [("L", "gray"), ("P", "palette"), ("LA", "gray with transparency"), ("I;16", "gray")]
 )
-def test_pictures_of_other_kinds_are_named(tmp_path: Path, mode: str, kind: str) -> None:
+def test_pictures_of_other_kinds_are_named(tmp_path, mode, kind):
     path = tmp_path / "a.png"
     (Image.new("I;16", (8, 8)) if mode == "I;16" else Image.new("RGBA", (8, 8)).convert(mode)).save(path)
     assert picture_problem(path, size=8).startswith(
@@ -118,7 +116,7 @@ def test_pictures_of_other_kinds_are_named(tmp_path: Path, mode: str, kind: str)
     )
 
 
-def test_sixteen_bits_are_told_from_eight(tmp_path: Path) -> None:
+def test_sixteen_bits_are_told_from_eight(tmp_path):
     # Pillow writes no RGB of 16 bits, and reads it as 8: the header is made by hand.
     path = tmp_path / "a.png"
     Image.new("RGB", (8, 8)).save(path)
@@ -132,7 +130,7 @@ def test_sixteen_bits_are_told_from_eight(tmp_path: Path) -> None:
     assert "cannot be read (No such file" in picture_problem(tmp_path / "none.png", size=8)
 
 
-def test_damaged_data_are_named(tmp_path: Path) -> None:
+def test_damaged_data_are_named(tmp_path):
     path = tmp_path / "a.png"
     random = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(random).save(path)
@@ -144,7 +142,7 @@ def test_damaged_data_are_named(tmp_path: Path) -> None:
         read_picture(path, size=64)
 
 
-def test_a_reader_holds_few_slides_open(tile_cohort: TileCohort, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_holds_few_slides_open(tile_cohort, monkeypatch):
     opened: list[weakref.ref[Slide]] = []
 
     def open_counted(*args: Any, real: Any = schema.open_slide, **options: Any) -> Slide:
@@ -166,7 +164,7 @@ def test_a_reader_holds_few_slides_open(tile_cohort: TileCohort, monkeypatch: py
     assert len(opened) == 3
 
 
-def test_a_manifest_that_lacks_a_slide_is_refused(tile_cohort: TileCohort, tmp_path: Path) -> None:
+def test_a_manifest_that_lacks_a_slide_is_refused(tile_cohort, tmp_path):
     table = pd.read_csv(tile_cohort.manifest)
     table["slide"] = [f"{tmp_path}/none.png"] * len(table)
     table["slide_sha256"] = ["0" * 64] * len(table)

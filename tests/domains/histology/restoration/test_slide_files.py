@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +80,13 @@ def restore(
 EVERYWHERE = SlideSettings(tile=128, overlap=12, background="restored", compression="deflate")
 
 
-def test_pixels_that_need_no_neighbors_come_out_as_they_are(slide_path: Path, tmp_path: Path) -> None:
+def test_pixels_that_need_no_neighbors_come_out_as_they_are(slide_path, tmp_path):
     found = restore(slide_path, Nearest(), tmp_path / "a.tiff", settings=EVERYWHERE)
     np.testing.assert_array_equal(found, slide_picture().repeat(4, axis=0).repeat(4, axis=1))
 
 
 @pytest.mark.parametrize("overlap", [20, 32, 0])
-def test_windows_join_as_if_the_image_were_restored_at_once(
-    overlap: int, slide_path: Path, tmp_path: Path
-) -> None:
+def test_windows_join_as_if_the_image_were_restored_at_once(overlap, slide_path, tmp_path):
     # Its kernels of 3 reach 4 pixels at the input's size and half a one beyond, bicubic interpolation reaches
     # 2: less than the 5 pixels (a quarter of 20) beside a window's border that have no weight.
     network = SRResNet(channels=4, blocks=1, norm="none", kernel=1, enlargement_skip="bicubic")
@@ -106,7 +103,7 @@ def test_windows_join_as_if_the_image_were_restored_at_once(
         assert difference.max() > 5  # the test sees seams
 
 
-def test_background_is_enlarged_and_tissue_restored(slide_path: Path, tmp_path: Path) -> None:
+def test_background_is_enlarged_and_tissue_restored(slide_path, tmp_path):
     class Black(Nearest):
         def forward(self, x: Tensor) -> Tensor:
             return 0 * super().forward(x)
@@ -128,9 +125,7 @@ def test_background_is_enlarged_and_tissue_restored(slide_path: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("stated", [1.0, None])
-def test_windows_that_hold_something_are_found_and_those_far_from_it_are_not(
-    stated: float | None, tmp_path: Path
-) -> None:
+def test_windows_that_hold_something_are_found_and_those_far_from_it_are_not(stated, tmp_path):
     image = np.full((500, 420, 3), 244, np.uint8)
     image[230:260, 300:] = (170, 90, 160)
     image[103:108, 62:67] = (170, 90, 160)
@@ -151,7 +146,7 @@ def test_windows_that_hold_something_are_found_and_those_far_from_it_are_not(
     assert 0 < windows.sum() < 40
 
 
-def test_result_depends_on_batches_no_more_than_sums_do(slide_path: Path, tmp_path: Path) -> None:
+def test_result_depends_on_batches_no_more_than_sums_do(slide_path, tmp_path):
     network = SRResNet(channels=4, blocks=1, norm="batch")
     network.output.weight.data.mul_(100)
     with open_slide(slide_path, microns_per_pixel=1.0) as slide:
@@ -172,7 +167,7 @@ def test_result_depends_on_batches_no_more_than_sums_do(slide_path: Path, tmp_pa
     assert np.abs(pages[0] - pages[1]).max() <= 1
 
 
-def test_interrupted_restoration_goes_on_to_the_same_bytes(slide_path: Path, tmp_path: Path) -> None:
+def test_interrupted_restoration_goes_on_to_the_same_bytes(slide_path, tmp_path):
     network = SRResNet(channels=4, blocks=1)
     network.output.weight.data.mul_(100)
     restore(slide_path, network, tmp_path / "whole.tiff")
@@ -230,7 +225,7 @@ def run_program(source: Path, output: Path, *, pause: float = 0.0, tile: int = 1
 
 
 @pytest.mark.slow
-def test_killed_restoration_goes_on_to_the_same_bytes(slide_path: Path, tmp_path: Path) -> None:
+def test_killed_restoration_goes_on_to_the_same_bytes(slide_path, tmp_path):
     killed = run_program(slide_path, tmp_path / "a.tiff", pause=0.3)
     assert killed.stdout is not None
     for _ in range(3):
@@ -248,7 +243,7 @@ def test_killed_restoration_goes_on_to_the_same_bytes(slide_path: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_slide(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_slide(tmp_path):
     """A mostly empty slide, restored to 16,000 x 4,800 pixels: 230 MB if it were held."""
     peaks = []
     for height, width in ((300, 600), (1200, 4000)):
@@ -266,7 +261,7 @@ def test_memory_does_not_grow_with_the_slide(tmp_path: Path) -> None:
         assert slide.dimensions == (16_000, 4_800)
 
 
-def test_real_slide_opens_with_its_resolution(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_real_slide_opens_with_its_resolution(shared_data, tmp_path):
     picture = Image.open(shared_data("histology/monuseg_train/TCGA-18-5592-01Z-00-DX1.png")).convert("RGB")
     picture.resize((250, 250), Image.Resampling.BOX).save(tmp_path / "a.png")
     with open_slide(tmp_path / "a.png", microns_per_pixel=1.0) as slide:
@@ -288,7 +283,7 @@ def test_real_slide_opens_with_its_resolution(shared_data: Callable[[str], Path]
     assert np.mean((read - expected) ** 2) < np.mean((blurred - expected) ** 2)
 
 
-def test_what_was_scanned_is_restored_and_nothing_around_it(tmp_path: Path) -> None:
+def test_what_was_scanned_is_restored_and_nothing_around_it(tmp_path):
     path = write_leica(tmp_path / "a.scn", slide_picture(), corner=(100, 60), canvas=(400, 300))
     with open_slide(path) as slide:
         scanned = slide.read(100, 60, width=WIDTH, height=HEIGHT)
@@ -308,6 +303,6 @@ def test_what_was_scanned_is_restored_and_nothing_around_it(tmp_path: Path) -> N
         ({"tile": 200}, "tile must be a multiple of 16 and of the scale 4, got 200"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         SlideSettings(**settings).stride(4)

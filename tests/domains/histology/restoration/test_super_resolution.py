@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ def evaluator(
 
 
 # ---------------------------------------------------------------------------- the network in batches
-def test_images_are_scaled_and_rounded_and_clipped() -> None:
+def test_images_are_scaled_and_rounded_and_clipped():
     class Affine(nn.Module):
         scale = 2
 
@@ -109,14 +108,14 @@ def test_images_are_scaled_and_rounded_and_clipped() -> None:
     assert restored[0, 0, 0].tolist() == [0, 0, 255]
 
 
-def test_batches_only_divide_the_work() -> None:
+def test_batches_only_divide_the_work():
     images = np.stack([picture(12, 9, seed=seed) for seed in range(5)])
     one = SuperResolver(network(), scale=4, sigma=2.0, batch_size=1).restore(images)
     many = SuperResolver(network(), scale=4, sigma=2.0, batch_size=4).restore(images)
     assert np.abs(one.astype(int) - many).max() <= 1  # the order of sums in a convolution
 
 
-def test_training_mode_and_later_changes_of_the_network_do_not_matter() -> None:
+def test_training_mode_and_later_changes_of_the_network_do_not_matter():
     generator = network().train()
     resolver = SuperResolver(generator, scale=4, sigma=2.0)
     expected = SuperResolver(network().eval(), scale=4, sigma=2.0).restore(picture(8, 8)[None])
@@ -125,7 +124,7 @@ def test_training_mode_and_later_changes_of_the_network_do_not_matter() -> None:
     np.testing.assert_array_equal(resolver.restore(picture(8, 8)[None]), expected)
 
 
-def test_bf16_is_close_to_fp32() -> None:
+def test_bf16_is_close_to_fp32():
     images = picture(16, 16)[None]
     fine = SuperResolver(network(), scale=4, sigma=2.0, precision="fp32").restore(images).astype(int)
     coarse = SuperResolver(network(), scale=4, sigma=2.0, precision="bf16").restore(images)
@@ -135,7 +134,7 @@ def test_bf16_is_close_to_fp32() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_is_close_to_cpu() -> None:
+def test_cuda_is_close_to_cpu():
     images = picture(16, 16)[None]
     expected = SuperResolver(network(), scale=4, sigma=2.0).restore(images).astype(int)
     found = SuperResolver(network(), scale=4, sigma=2.0, device="cuda").restore(images)
@@ -150,12 +149,12 @@ def test_cuda_is_close_to_cpu() -> None:
         (np.zeros((1, 4, 4, 3), np.float32), "uint8, got .* float32"),
     ],
 )
-def test_images_of_another_kind_are_refused(images: Any, message: str) -> None:
+def test_images_of_another_kind_are_refused(images, message):
     with pytest.raises(InputError, match=message):
         SuperResolver(network(), scale=4, sigma=2.0).restore(images)
 
 
-def test_networks_that_do_not_fit_are_refused() -> None:
+def test_networks_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="the generator has scale 4, expected 2"):
         SuperResolver(network(), scale=2, sigma=2.0)
     with pytest.raises(InputError, match="the generator has in_channels 1, expected 3"):
@@ -168,14 +167,14 @@ def test_networks_that_do_not_fit_are_refused() -> None:
         SuperResolver(broken, scale=4, sigma=2.0).restore(np.zeros((1, 4, 4, 3), np.uint8))
 
 
-def test_weights_of_another_training_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_training_are_refused(tmp_path):
     save_file({"method": "taskgan", "domain": {}, "networks": {}}, tmp_path / "model.pt")
     with pytest.raises(InputError, match="names no scale, sigma: these are no weights of a super-resolution"):
         load_restorer(tmp_path / "model.pt", facts={"restorer": "histology.ImageFileRestorer"})
 
 
 # ---------------------------------------------------------------------------- what is found
-def test_manifest_and_split(manifest: Path) -> None:
+def test_manifest_and_split(manifest):
     assert len(find_images(manifest)) == 7
     (only,) = find_images(manifest, split="train")
     assert only.name == "roe_x8_y16"
@@ -185,7 +184,7 @@ def test_manifest_and_split(manifest: Path) -> None:
         find_images(manifest, microns_per_pixel=1.0)
 
 
-def test_file_and_folder(manifest: Path) -> None:
+def test_file_and_folder(manifest):
     folder = manifest.parent / "slides"
     (folder / "notes.txt").write_text("not an image")
     found = find_images(folder, microns_per_pixel=0.5)
@@ -199,7 +198,7 @@ def test_file_and_folder(manifest: Path) -> None:
         find_images(folder, split="test")
 
 
-def test_nothing_to_restore_is_refused(tmp_path: Path) -> None:
+def test_nothing_to_restore_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"does not exist\. Remedy"):
         find_images(tmp_path / "missing")
     with pytest.raises(InputError, match="holds no slide or picture"):
@@ -207,9 +206,7 @@ def test_nothing_to_restore_is_refused(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------- tiles
-def test_tiles_are_reduced_and_restored_with_their_provenance(
-    weights: Path, manifest: Path, tmp_path: Path
-) -> None:
+def test_tiles_are_reduced_and_restored_with_their_provenance(weights, manifest, tmp_path):
     written = evaluator(find_images(manifest, split="test"), weights, tmp_path / "out").run()
     assert [path.name for path in written][:2] == ["doe_x0_y0_restored.png", "doe_x48_y0_restored.png"]
     whole = picture(100, 150)
@@ -240,9 +237,7 @@ def test_tiles_are_reduced_and_restored_with_their_provenance(
     assert len(list((tmp_path / "out").iterdir())) == 12
 
 
-def test_finished_tiles_are_kept_and_missing_ones_made_alike(
-    weights: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_tiles_are_kept_and_missing_ones_made_alike(weights, manifest, tmp_path, monkeypatch):
     found = find_images(manifest, split="test")
     written = evaluator(found, weights, tmp_path / "out").run()
     content, age = written[1].read_bytes(), written[0].stat().st_mtime_ns
@@ -261,9 +256,7 @@ def test_finished_tiles_are_kept_and_missing_ones_made_alike(
     assert written[1].read_bytes() == content
 
 
-def test_slide_other_than_the_manifest_names_is_refused(
-    weights: Path, manifest: Path, tmp_path: Path
-) -> None:
+def test_slide_other_than_the_manifest_names_is_refused(weights, manifest, tmp_path):
     other = (manifest.parent / "slides" / "other.png").read_bytes()
     (manifest.parent / "slides" / "doe_slide.png").write_bytes(other)
     message = (
@@ -276,8 +269,8 @@ def test_slide_other_than_the_manifest_names_is_refused(
 
 
 def test_tile_that_cannot_be_read_leaves_the_others_of_its_batch_as_they_are(
-    weights: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    weights, manifest, tmp_path, monkeypatch
+):
     found = find_images(manifest, split="test")
     whole = evaluator(found, weights, tmp_path / "whole").run()
     read = schema.read_tile
@@ -296,9 +289,7 @@ def test_tile_that_cannot_be_read_leaves_the_others_of_its_batch_as_they_are(
         assert not other.exists() or other.read_bytes() == path.read_bytes()
 
 
-def test_tiles_outside_the_domain_are_restored_with_one_warning(
-    weights: Path, manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_tiles_outside_the_domain_are_restored_with_one_warning(weights, manifest, tmp_path, caplog):
     table = pd.read_csv(manifest).assign(microns_per_pixel=0.5, slide_microns_per_pixel=0.5)
     found = find_images(TILES.write(table, manifest), split="test")
     with caplog.at_level(logging.WARNING):
@@ -309,7 +300,7 @@ def test_tiles_outside_the_domain_are_restored_with_one_warning(
     assert record["outside_training_domain"] == ["resolution is 2 um per pixel, trained on 1 to 1"]
 
 
-def test_pictures_of_somebody_else_are_refused(weights: Path, manifest: Path, tmp_path: Path) -> None:
+def test_pictures_of_somebody_else_are_refused(weights, manifest, tmp_path):
     (tmp_path / "doe_x0_y0_restored.png").write_bytes(b"somebody's work")
     with pytest.raises(InputError, match=r"doe_x0_y0_restored\.png: is there without a readable"):
         evaluator(find_images(manifest, split="test"), weights, tmp_path).run()
@@ -317,9 +308,7 @@ def test_pictures_of_somebody_else_are_refused(weights: Path, manifest: Path, tm
 
 
 # ---------------------------------------------------------------------------- slides
-def test_slide_is_restored_with_its_provenance(
-    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_slide_is_restored_with_its_provenance(weights, tmp_path, caplog):
     Image.fromarray(picture(40, 90)).save(tmp_path / "doe.png")
     found = find_images(tmp_path / "doe.png", microns_per_pixel=1.0)
     with caplog.at_level(logging.WARNING):
@@ -347,7 +336,7 @@ def test_slide_is_restored_with_its_provenance(
             evaluator(found, weights, tmp_path / "out", **{"tile": 128, "overlap": 8, **settings})
 
 
-def test_bad_slide_of_a_folder_does_not_end_the_run(weights: Path, tmp_path: Path) -> None:
+def test_bad_slide_of_a_folder_does_not_end_the_run(weights, tmp_path):
     folder = tmp_path / "slides"
     folder.mkdir()
     for name in ("a", "c"):
@@ -359,7 +348,7 @@ def test_bad_slide_of_a_folder_does_not_end_the_run(weights: Path, tmp_path: Pat
     assert [path.stem for path in sorted((tmp_path / "out").glob("*.tiff"))] == ["a_restored", "c_restored"]
 
 
-def test_folder_restored_into_itself_twice_restores_no_work_of_ours(weights: Path, tmp_path: Path) -> None:
+def test_folder_restored_into_itself_twice_restores_no_work_of_ours(weights, tmp_path):
     Image.fromarray(picture(40, 90)).save(tmp_path / "a.png")
     for _ in range(2):
         (written,) = evaluator(find_images(tmp_path), weights, tmp_path, tile=128, overlap=8).run()
@@ -368,9 +357,7 @@ def test_folder_restored_into_itself_twice_restores_no_work_of_ours(weights: Pat
         find_images(written)
 
 
-def test_slide_of_unknown_resolution_is_restored_with_a_warning(
-    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_slide_of_unknown_resolution_is_restored_with_a_warning(weights, tmp_path, caplog):
     Image.fromarray(picture(40, 90)).save(tmp_path / "doe.png")
     with caplog.at_level(logging.WARNING):
         (written,) = evaluator(
@@ -382,7 +369,7 @@ def test_slide_of_unknown_resolution_is_restored_with_a_warning(
     assert json.loads((tmp_path / "out" / "doe_restored.json").read_text())["microns_per_pixel"] is None
 
 
-def test_bar_counts_the_tiles_of_a_slide(weights: Path, tmp_path: Path) -> None:
+def test_bar_counts_the_tiles_of_a_slide(weights, tmp_path):
     Image.fromarray(picture(40, 90)).save(tmp_path / "doe.png")
     running = evaluator(
         find_images(tmp_path / "doe.png"), weights, tmp_path / "out", tile=128, overlap=8, progress=True
@@ -395,15 +382,13 @@ def test_bar_counts_the_tiles_of_a_slide(weights: Path, tmp_path: Path) -> None:
     assert counts == [0, 3, 3, 0]  # found written; two rows; what was left
 
 
-def test_tiles_and_slides_together_are_refused(weights: Path, manifest: Path, tmp_path: Path) -> None:
+def test_tiles_and_slides_together_are_refused(weights, manifest, tmp_path):
     mixed: Any = [*find_images(manifest), *find_images(manifest.parent / "slides" / "other.png")]
     with pytest.raises(InputError, match="tiles and slides cannot be restored by one evaluator"):
         evaluator(mixed, weights, tmp_path / "out")
 
 
-def test_real_tiles_come_out_where_they_were(
-    shared_data: Callable[[str], Path], weights: Path, tmp_path: Path
-) -> None:
+def test_real_tiles_come_out_where_they_were(shared_data, weights, tmp_path):
     source = shared_data("histology/monuseg_train/TCGA-18-5592-01Z-00-DX1.png")
     row = tile_row("TCGA-18-5592", str(source), "test", x=256, y=512, size=256, microns=0.25)
     row |= {"tile": "a", "slide_sha256": sha256_file(source)}

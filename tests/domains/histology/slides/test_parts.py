@@ -37,7 +37,7 @@ def series(tmp_path: Path, write_dicom: Callable[..., Path]) -> Path:
     return folder
 
 
-def test_a_dicom_series_is_one_slide_opened_by_its_finest_level(series: Path) -> None:
+def test_a_dicom_series_is_one_slide_opened_by_its_finest_level(series):
     assert slides_in(series) == [series / "c.dcm"]
     assert slide_parts(series / "a.dcm") == (series / "a.dcm", series / "c.dcm")
     with open_slide(series / "c.dcm") as slide:
@@ -46,9 +46,7 @@ def test_a_dicom_series_is_one_slide_opened_by_its_finest_level(series: Path) ->
     assert len({slide_identity(file) for file in series.iterdir()}) == 1
 
 
-def test_patients_of_dicom_are_pseudonyms_and_barcodes_come_first(
-    series: Path, write_dicom: Callable[..., Path]
-) -> None:
+def test_patients_of_dicom_are_pseudonyms_and_barcodes_come_first(series, write_dicom):
     pixels = np.zeros((64, 64, 3), np.uint8)
     write_dicom(series / "other" / "x.dcm", pixels, series="1.2.6", patient="MRN 1234")
     write_dicom(series / "other" / "S19-1000 A.dcm", pixels, series="1.2.7", patient="MRN 1234")
@@ -65,7 +63,7 @@ def test_patients_of_dicom_are_pseudonyms_and_barcodes_come_first(
     }
 
 
-def test_labels_alone_are_no_slides(tmp_path: Path, series: Path, write_dicom: Callable[..., Path]) -> None:
+def test_labels_alone_are_no_slides(tmp_path, series, write_dicom):
     label = write_dicom(
         tmp_path / "labels" / "l.dcm", np.zeros((64, 64, 3), np.uint8), series="1.2.9", flavor="LABEL"
     )
@@ -76,7 +74,7 @@ def test_labels_alone_are_no_slides(tmp_path: Path, series: Path, write_dicom: C
             open_slide(path)
 
 
-def test_checksums_cover_all_levels_and_no_label(series: Path) -> None:
+def test_checksums_cover_all_levels_and_no_label(series):
     before = slide_checksum(series / "c.dcm")
     assert slide_checksum(series / "a.dcm") == before
     (series / "label.dcm").unlink()
@@ -87,7 +85,7 @@ def test_checksums_cover_all_levels_and_no_label(series: Path) -> None:
     assert slide_checksum(series / "c.dcm") != before
 
 
-def test_mirax_and_hamamatsu_are_one_slide_each(tmp_path: Path) -> None:
+def test_mirax_and_hamamatsu_are_one_slide_each(tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m.mrxs").write_bytes(b"jpeg")
     for name in ("Slidedat.ini", "Data0000.dat", "thumb.jpg"):
@@ -108,7 +106,7 @@ def test_mirax_and_hamamatsu_are_one_slide_each(tmp_path: Path) -> None:
         assert slide_checksum(tmp_path / slide) != before
 
 
-def test_missing_parts_are_named(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path):
     (tmp_path / "m.mrxs").write_bytes(b"jpeg")
     (tmp_path / "h.vms").write_text(
         "[Virtual Microscope Specimen]\r\nImageFile=h.jpg\r\nPatchMacroROI=0,0\r\n"
@@ -123,14 +121,12 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
             open_slide(tmp_path / name)
 
 
-def test_one_file_has_the_checksum_that_it_always_had(tmp_path: Path) -> None:
+def test_one_file_has_the_checksum_that_it_always_had(tmp_path):
     (tmp_path / "a.svs").write_bytes(b"slide")
     assert slide_checksum(tmp_path / "a.svs") == hashlib.sha256(b"slide").hexdigest()
 
 
-def test_copies_have_one_identity_whatever_they_are_called(
-    tmp_path: Path, write_pyramid: Callable[..., Path], draw_slide: Callable[..., Path]
-) -> None:
+def test_copies_have_one_identity_whatever_they_are_called(tmp_path, write_pyramid, draw_slide):
     random = np.random.default_rng(0)
     levels = [random.integers(0, 255, (side, side, 3), dtype=np.uint8) for side in (128, 64)]
     slide = write_pyramid(tmp_path / "a.tiff", levels)
@@ -143,7 +139,7 @@ def test_copies_have_one_identity_whatever_they_are_called(
     assert slide_identity(picture) == slide_identity(shutil.copy(picture, tmp_path / "q.png"))
 
 
-def test_what_is_no_dicom_slide_stays_an_entry(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
+def test_what_is_no_dicom_slide_stays_an_entry(tmp_path, shared_data):
     (tmp_path / "text.dcm").write_text("no dicom")
     (tmp_path / "empty.dcm").touch()
     scan = next(file for file in shared_data("dicom/mr").rglob("*.dcm"))

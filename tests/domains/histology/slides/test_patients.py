@@ -48,7 +48,7 @@ from medrestore.domains.histology.slides.patients import (
         ("p10_201", "p10"),  # tile 201 of patient 10, no accession number of a laboratory P
     ],
 )
-def test_names_that_tell_their_patient(stem: str, patient: str) -> None:
+def test_names_that_tell_their_patient(stem, patient):
     told = named_patient(stem)
     assert told.patient == patient
     assert told.rule
@@ -67,7 +67,7 @@ def test_names_that_tell_their_patient(stem: str, patient: str) -> None:
         *("12ab3456-1111-2222-3333-7734c7fde805", "12ab3456789c3d27dda1494c73cf256d"),
     ],
 )
-def test_names_that_tell_nothing_stand_for_themselves(stem: str) -> None:
+def test_names_that_tell_nothing_stand_for_themselves(stem):
     assert named_patient(stem) == (stem, "")
 
 
@@ -85,13 +85,11 @@ def test_names_that_tell_nothing_stand_for_themselves(stem: str) -> None:
         (("P7",), "1_HE", "P7"),
     ],
 )
-def test_folders_tell_where_names_are_no_identifiers(
-    folders: tuple[str, ...], stem: str, patient: str
-) -> None:
+def test_folders_tell_where_names_are_no_identifiers(folders, stem, patient):
     assert named_patient(stem, folders=folders).patient == patient
 
 
-def test_patient_id_of_dicom_comes_before_folders() -> None:
+def test_patient_id_of_dicom_comes_before_folders():
     assert named_patient("1.2.3", folders=("collection",), dicom="patient-1f").patient == "patient-1f"
     assert named_patient("S19-1000 A1", dicom="patient-1f").patient == "patient-1f"  # who may have several
     assert named_patient("TCGA-18-5592-01Z", dicom="patient-1f").patient == "TCGA-18-5592"
@@ -116,11 +114,11 @@ def test_patient_id_of_dicom_comes_before_folders() -> None:
         ("M\u00fcller", "Mu\u0308ller"),
     ],
 )
-def test_writings_of_one_patient(writings: tuple[str, ...]) -> None:
+def test_writings_of_one_patient(writings):
     assert len({patient_key(name) for name in writings}) == 1
 
 
-def test_other_patients_stay_apart() -> None:
+def test_other_patients_stay_apart():
     names = (
         "S19-1000",
         "S19-1001",
@@ -143,12 +141,12 @@ def test_other_patients_stay_apart() -> None:
         (r"(a", r"is no regular expression: .*Remedy"),
     ],
 )
-def test_patterns_that_do_not_serve(pattern: str, words: str) -> None:
+def test_patterns_that_do_not_serve(pattern, words):
     with pytest.raises(InputError, match=words):
         compile_pattern(pattern)
 
 
-def test_patterns() -> None:
+def test_patterns():
     assert matched_patient(compile_pattern(r"^(tumor_\d+)"), "tumor_001_a") == ("tumor_001", "pattern")
     assert matched_patient(compile_pattern(r"(x*)a"), "a_1") is None
     assert matched_patient(compile_pattern(r"^[^/]+/([^/]+)/"), "a", folders=("site", "P1")) == (

@@ -62,7 +62,7 @@ def halved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return result
 
 
-def test_lossless_levels_are_means_of_the_finer_ones(tmp_path: Path) -> None:
+def test_lossless_levels_are_means_of_the_finer_ones(tmp_path):
     image = picture(150, 211)
     with tifffile.TiffFile(write(tmp_path / "a.tiff", image, compression="deflate")) as file:
         pages = [page.asarray() for page in file.pages]
@@ -75,7 +75,7 @@ def test_lossless_levels_are_means_of_the_finer_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compression", ["jpeg", "deflate"])
-def test_openslide_sees_levels_resolution_and_pixels(compression: str, tmp_path: Path) -> None:
+def test_openslide_sees_levels_resolution_and_pixels(compression, tmp_path):
     image = picture(300, 200)
     path = write(tmp_path / "a.tiff", image, compression=compression, microns_per_pixel=0.499, quality=95)
     with openslide.OpenSlide(str(path)) as slide:
@@ -92,13 +92,13 @@ def test_openslide_sees_levels_resolution_and_pixels(compression: str, tmp_path:
         np.testing.assert_allclose(found[..., :3].astype(int), expected.astype(int), atol=tolerance, rtol=0)
 
 
-def test_without_a_resolution_none_is_stated(tmp_path: Path) -> None:
+def test_without_a_resolution_none_is_stated(tmp_path):
     path = write(tmp_path / "a.tiff", picture(80, 80), microns_per_pixel=None)
     with openslide.OpenSlide(str(path)) as slide:
         assert "openslide.mpp-x" not in slide.properties
 
 
-def test_same_image_gives_same_bytes_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_same_image_gives_same_bytes_and_leaves_nothing_else(tmp_path):
     image = picture(150, 211)
     first = write(tmp_path / "a.tiff", image).read_bytes()
     assert write(tmp_path / "b.tiff", image).read_bytes() == first
@@ -106,7 +106,7 @@ def test_same_image_gives_same_bytes_and_leaves_nothing_else(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("torn", [0, 5])
-def test_interrupted_writer_goes_on_and_gives_the_same_bytes(torn: int, tmp_path: Path) -> None:
+def test_interrupted_writer_goes_on_and_gives_the_same_bytes(torn, tmp_path):
     image = picture(300, 200)
     image[:130] = 255  # tiles of one color, which are stored once
     whole = write(tmp_path / "whole.tiff", image).read_bytes()
@@ -128,7 +128,7 @@ def _stop() -> Iterator[NDArray[np.uint8]]:
     yield
 
 
-def test_unfinished_pyramid_of_other_settings_is_begun_anew(tmp_path: Path) -> None:
+def test_unfinished_pyramid_of_other_settings_is_begun_anew(tmp_path):
     image = picture(150, 150)
     with writer(tmp_path / "a.tiff", image) as first:
         first.write_row(next(rows_of(image)))
@@ -136,7 +136,7 @@ def test_unfinished_pyramid_of_other_settings_is_begun_anew(tmp_path: Path) -> N
         assert other.finished_rows == 0
 
 
-def test_large_files_are_big_tiffs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_big_tiffs(tmp_path, monkeypatch):
     image = picture(70, 70)
     path = write(tmp_path / "small.tiff", image)
     assert path.read_bytes()[2] == 42
@@ -147,7 +147,7 @@ def test_large_files_are_big_tiffs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert slide.level_count == 2
 
 
-def test_full_disk_is_told_and_rows_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_told_and_rows_are_kept(tmp_path, monkeypatch):
     image = picture(150, 70)
     with writer(tmp_path / "a.tiff", image) as pyramid_writer:
         pyramid_writer.write_row(next(rows_of(image)))
@@ -165,7 +165,7 @@ def test_full_disk_is_told_and_rows_are_kept(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.7, 0.99])
-def test_no_room_at_any_place_is_told_and_the_work_continued(share: float, tmp_path: Path) -> None:
+def test_no_room_at_any_place_is_told_and_the_work_continued(share, tmp_path):
     """The system itself refuses to write more, in the scratch folder or in the TIFF; no stand-in for it."""
     resource = pytest.importorskip("resource")
     image = picture(150, 70)
@@ -184,9 +184,7 @@ def test_no_room_at_any_place_is_told_and_the_work_continued(share: float, tmp_p
 
 
 @pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT"])
-def test_failure_to_close_does_not_replace_the_message(
-    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failure_to_close_does_not_replace_the_message(code, tmp_path, monkeypatch):
     image = picture(150, 70)
 
     class Full:
@@ -213,7 +211,7 @@ def test_failure_to_close_does_not_replace_the_message(
     assert write(tmp_path / "a.tiff", image).read_bytes() == write(tmp_path / "b.tiff", image).read_bytes()
 
 
-def test_second_writer_of_one_file_is_refused(tmp_path: Path) -> None:
+def test_second_writer_of_one_file_is_refused(tmp_path):
     image = picture(70, 70)
     with (
         writer(tmp_path / "a.tiff", image),
@@ -223,7 +221,7 @@ def test_second_writer_of_one_file_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_rows_that_are_too_many_or_too_few_are_refused(tmp_path: Path) -> None:
+def test_rows_that_are_too_many_or_too_few_are_refused(tmp_path):
     image = picture(100, 100)
     rows = list(rows_of(image))
     rows[1][0] = white = np.full((TILE, TILE, 3), 255, np.uint8)
@@ -252,6 +250,6 @@ def test_rows_that_are_too_many_or_too_few_are_refused(tmp_path: Path) -> None:
         ({"quality": 101}, r"JPEG quality must be in \[1, 100\], got 101"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_settings_out_of_range_are_refused(settings, message, tmp_path):
     with pytest.raises(InputError, match=message):
         writer(tmp_path / "a.tiff", picture(8, 8), **settings)

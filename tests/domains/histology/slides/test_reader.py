@@ -32,7 +32,7 @@ def colored(tmp_path: Path, write_pyramid: Callable[..., Path]) -> Path:
     return write_pyramid(tmp_path / "colored.tiff", levels)
 
 
-def test_pyramid_tells_its_levels(colored: Path) -> None:
+def test_pyramid_tells_its_levels(colored):
     with open_slide(colored) as slide:
         assert (slide.width, slide.height) == (384, 256)
         assert slide.microns_per_pixel == pytest.approx(0.25, rel=1e-6)  # tags hold fractions of 32 bits
@@ -58,7 +58,7 @@ def test_pyramid_tells_its_levels(colored: Path) -> None:
         (3.0, 2),
     ],
 )
-def test_level_is_the_coarsest_that_is_fine_enough(colored: Path, microns: float | None, level: int) -> None:
+def test_level_is_the_coarsest_that_is_fine_enough(colored, microns, level):
     with open_slide(colored) as slide:
         region = slide.read(64, 64, width=8, height=8, microns_per_pixel=microns)
     assert (region == COLORS[level]).all()
@@ -67,12 +67,12 @@ def test_level_is_the_coarsest_that_is_fine_enough(colored: Path, microns: float
 @pytest.mark.parametrize(
     ("microns", "step"), [(None, 1.0), (0.2455, 1.0), (0.26, 1.04), (0.505, 2.0), (0.75, 3.0)]
 )
-def test_step_is_what_a_pixel_spans(colored: Path, microns: float | None, step: float) -> None:
+def test_step_is_what_a_pixel_spans(colored, microns, step):
     with open_slide(colored) as slide:
         assert slide.step(microns) == pytest.approx(step, rel=1e-6)
 
 
-def test_native_levels_are_copied(tmp_path: Path, write_pyramid: Callable[..., Path]) -> None:
+def test_native_levels_are_copied(tmp_path, write_pyramid):
     levels = [noise(256, 384), noise(128, 192, seed=1)]
     path = write_pyramid(tmp_path / "noise.tiff", levels)
     with open_slide(path) as slide:
@@ -82,7 +82,7 @@ def test_native_levels_are_copied(tmp_path: Path, write_pyramid: Callable[..., P
         np.testing.assert_array_equal(region, levels[1][8:68, 17:87])
 
 
-def test_outside_is_white(tmp_path: Path) -> None:
+def test_outside_is_white(tmp_path):
     pixels = noise(20, 30)
     Image.fromarray(pixels).save(tmp_path / "picture.png")
     expected = np.full((26, 40, 3), 255, dtype=np.uint8)
@@ -92,7 +92,7 @@ def test_outside_is_white(tmp_path: Path) -> None:
         assert (slide.read(100, 0, width=4, height=4) == 255).all()
 
 
-def test_not_scanned_is_white(colored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_scanned_is_white(colored, monkeypatch):
     import openslide
 
     rgba = np.zeros((2, 2, 4), dtype=np.uint8)
@@ -105,7 +105,7 @@ def test_not_scanned_is_white(colored: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (region[1] == 255).all()
 
 
-def test_resampling_keeps_centers(tmp_path: Path) -> None:
+def test_resampling_keeps_centers(tmp_path):
     # A pixel that spans four of level 0, from 4 i on, has its center at 4 i + 1.5: a ramp tells.
     ramp = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 120, axis=0).repeat(3, axis=2)
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
@@ -115,7 +115,7 @@ def test_resampling_keeps_centers(tmp_path: Path) -> None:
     assert np.abs(region[2, :, 0] - expected).max() <= 0.5  # rounding to 8 bits
 
 
-def test_regions_are_those_of_the_whole_resampled_at_once(tmp_path: Path) -> None:
+def test_regions_are_those_of_the_whole_resampled_at_once(tmp_path):
     pixels = noise(240, 320)
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     whole = np.asarray(Image.fromarray(pixels).resize((100, 75), Image.Resampling.LANCZOS))
@@ -125,7 +125,7 @@ def test_regions_are_those_of_the_whole_resampled_at_once(tmp_path: Path) -> Non
     assert difference.max() <= 1  # Pillow's fixed-point weights round differently from place to place
 
 
-def test_blocks_of_a_thumbnail_meet_without_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_a_thumbnail_meet_without_seam(tmp_path, monkeypatch):
     Image.fromarray(noise(300, 400)).save(tmp_path / "noise.png")
     with open_slide(tmp_path / "noise.png", microns_per_pixel=0.25) as slide:
         at_once = slide.thumbnail(0.6)
@@ -135,7 +135,7 @@ def test_blocks_of_a_thumbnail_meet_without_seam(tmp_path: Path, monkeypatch: py
     assert np.abs(at_once.astype(int) - in_blocks).max() <= 1  # as above
 
 
-def test_without_resolution_level_0_can_be_read(tmp_path: Path) -> None:
+def test_without_resolution_level_0_can_be_read(tmp_path):
     pixels = noise(16, 16)
     Image.fromarray(pixels).save(tmp_path / "bare.png")
     with open_slide(tmp_path / "bare.png") as slide:
@@ -145,7 +145,7 @@ def test_without_resolution_level_0_can_be_read(tmp_path: Path) -> None:
             slide.read(0, 0, width=4, height=4, microns_per_pixel=0.5)
 
 
-def test_stated_resolution_wins_unless_overruled(colored: Path) -> None:
+def test_stated_resolution_wins_unless_overruled(colored):
     with open_slide(colored, microns_per_pixel=0.5) as slide:
         assert slide.require_resolution() == pytest.approx(0.25, rel=1e-6)
         assert slide.given_microns_per_pixel is None
@@ -159,7 +159,7 @@ def test_stated_resolution_wins_unless_overruled(colored: Path) -> None:
         assert (slide.notes, slide.given_microns_per_pixel) == ((), 0.5)
 
 
-def test_pictures_tell_their_resolution(tmp_path: Path) -> None:
+def test_pictures_tell_their_resolution(tmp_path):
     picture = Image.fromarray(noise(8, 8))
     picture.save(tmp_path / "fine.png", dpi=(50_800, 50_800))
     picture.save(tmp_path / "fine.tif", dpi=(50_800, 50_800))
@@ -173,7 +173,7 @@ def test_pictures_tell_their_resolution(tmp_path: Path) -> None:
             slide.require_resolution()
 
 
-def test_pixels_that_are_not_square_are_refused(tmp_path: Path, write_pyramid: Callable[..., Path]) -> None:
+def test_pixels_that_are_not_square_are_refused(tmp_path, write_pyramid):
     path = write_pyramid(tmp_path / "oblong.tiff", [noise(64, 64)], microns_per_pixel=(0.25, 0.26))
     with pytest.raises(InputError, match=r"oblong\.tiff: has pixels that are not square: 0.25 by 0.26"):
         open_slide(path)
@@ -184,7 +184,7 @@ def test_pixels_that_are_not_square_are_refused(tmp_path: Path, write_pyramid: C
         assert slide.microns_per_pixel == pytest.approx(0.251, abs=1e-5)  # geometric mean, 0.250998
 
 
-def test_finer_than_the_slide_is_refused(colored: Path) -> None:
+def test_finer_than_the_slide_is_refused(colored):
     with (
         open_slide(colored) as slide,
         pytest.raises(InputError, match=r"has 0\.25 .* asked for 0\.2, which is"),
@@ -192,7 +192,7 @@ def test_finer_than_the_slide_is_refused(colored: Path) -> None:
         slide.read(0, 0, width=4, height=4, microns_per_pixel=0.2)
 
 
-def test_unreadable_level_is_named(tmp_path: Path, write_pyramid: Callable[..., Path]) -> None:
+def test_unreadable_level_is_named(tmp_path, write_pyramid):
     import tifffile
 
     path = write_pyramid(tmp_path / "damaged.tiff", [noise(256, 256), noise(128, 128)])
@@ -221,7 +221,7 @@ def test_unreadable_level_is_named(tmp_path: Path, write_pyramid: Callable[..., 
         ("I;16", "a.png", "is of mode I;16"),
     ],
 )
-def test_other_colors_are_refused(tmp_path: Path, mode: str, name: str, words: str) -> None:
+def test_other_colors_are_refused(tmp_path, mode, name, words):
     Image.new(mode, (8, 8)).save(tmp_path / name)
     with pytest.raises(
         InputError, match=f"{re.escape(name)}: {words}, expected RGB. Remedy: save it as an 8-bit RGB"
@@ -236,15 +236,13 @@ def test_other_colors_are_refused(tmp_path: Path, mode: str, name: str, words: s
         ((64, 64), {"photometric": "minisblack"}, "is grayscale"),
     ],
 )
-def test_other_colors_of_tiled_tiff_are_refused(
-    tmp_path: Path, write_pyramid: Callable[..., Path], shape: tuple[int, ...], options: dict, words: str
-) -> None:
+def test_other_colors_of_tiled_tiff_are_refused(tmp_path, write_pyramid, shape, options, words):
     path = write_pyramid(tmp_path / "tiled.tiff", [np.zeros(shape, dtype=np.uint8)], **options)
     with pytest.raises(InputError, match=rf"tiled\.tiff: {words}"):
         open_slide(path)
 
 
-def test_sixteen_bits_are_refused(tmp_path: Path, write_pyramid: Callable[..., Path]) -> None:
+def test_sixteen_bits_are_refused(tmp_path, write_pyramid):
     import imagecodecs
 
     deep = np.zeros((64, 64, 3), dtype=np.uint16)
@@ -255,7 +253,7 @@ def test_sixteen_bits_are_refused(tmp_path: Path, write_pyramid: Callable[..., P
             open_slide(path)
 
 
-def test_transparency_is_refused_and_an_opaque_channel_not(tmp_path: Path) -> None:
+def test_transparency_is_refused_and_an_opaque_channel_not(tmp_path):
     rgba = np.full((8, 8, 4), 255, dtype=np.uint8)
     Image.fromarray(rgba).save(tmp_path / "opaque.png")
     with open_slide(tmp_path / "opaque.png") as slide:
@@ -272,7 +270,7 @@ def test_transparency_is_refused_and_an_opaque_channel_not(tmp_path: Path) -> No
         open_slide(tmp_path / "key.png")
 
 
-def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_pictures_are_refused(tmp_path):
     (tmp_path / "words.svs").write_text("no slide")
     with pytest.raises(InputError, match=r"words\.svs: is no slide and no PNG, JPEG or TIFF"):
         open_slide(tmp_path / "words.svs")
@@ -289,26 +287,26 @@ def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
         slide.read(0, 0, width=8, height=8)
 
 
-def test_huge_plain_pictures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_plain_pictures_are_refused(tmp_path, monkeypatch):
     Image.fromarray(noise(16, 16)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
     with pytest.raises(InputError, match=r"large\.png: is too large.*pyramidal TIFF"):
         open_slide(tmp_path / "large.png")
 
 
-def test_resolution_must_be_positive(colored: Path) -> None:
+def test_resolution_must_be_positive(colored):
     with pytest.raises(InputError, match="microns_per_pixel must be in"):
         open_slide(colored, microns_per_pixel=0)
 
 
-def test_closed_slides_cannot_be_read(colored: Path) -> None:
+def test_closed_slides_cannot_be_read(colored):
     slide = open_slide(colored)
     slide.close()
     with pytest.raises(InputError, match="is closed"):
         slide.read(0, 0, width=1, height=1)
 
 
-def test_slides_are_pickled_by_path(colored: Path) -> None:
+def test_slides_are_pickled_by_path(colored):
     with (
         open_slide(colored, microns_per_pixel=0.3, override=True) as slide,
         pickle.loads(pickle.dumps(slide)) as again,  # noqa: S301
@@ -317,7 +315,7 @@ def test_slides_are_pickled_by_path(colored: Path) -> None:
         assert (again.read(0, 0, width=4, height=4) == COLORS[0]).all()
 
 
-def test_threads_read_the_same(tmp_path: Path, write_pyramid: Callable[..., Path]) -> None:
+def test_threads_read_the_same(tmp_path, write_pyramid):
     pixels = noise(512, 512)
     path = write_pyramid(tmp_path / "noise.tiff", [pixels])
     corners = [(x, y) for x in range(0, 512, 32) for y in range(0, 512, 32)]
@@ -329,7 +327,7 @@ def test_threads_read_the_same(tmp_path: Path, write_pyramid: Callable[..., Path
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-def test_forked_processes_open_the_file_anew(colored: Path) -> None:
+def test_forked_processes_open_the_file_anew(colored):
     slide = open_slide(colored)
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
@@ -346,7 +344,7 @@ def test_forked_processes_open_the_file_anew(colored: Path) -> None:
     slide.close()
 
 
-def test_real_slide_reads_as_openslide_does(shared_data: Callable[[str], Path]) -> None:
+def test_real_slide_reads_as_openslide_does(shared_data):
     import openslide
 
     path = shared_data("histology/cmu_1_small_region.svs")

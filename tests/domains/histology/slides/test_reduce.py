@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +25,7 @@ def save_noise(path: Path, *, height: int, width: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize(("scale", "sigma"), [(4, 2.0), (2, 3.0)])
-def test_blocks_fit_to_the_image_reduced_at_once(
-    scale: int, sigma: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_fit_to_the_image_reduced_at_once(scale, sigma, tmp_path, monkeypatch):
     monkeypatch.setattr(reduce, "TILE", 48)
     monkeypatch.setattr(reduce, "BLOCK", 80)  # several blocks in a tile, none of them whole at its end
     image = save_noise(tmp_path / "a.png", height=415, width=302)
@@ -47,7 +44,7 @@ def test_blocks_fit_to_the_image_reduced_at_once(
 
 
 @pytest.mark.parametrize(("stated", "expected"), [(0.25, "1"), (None, None)])
-def test_resolution_is_multiplied(stated: float | None, expected: str | None, tmp_path: Path) -> None:
+def test_resolution_is_multiplied(stated, expected, tmp_path):
     save_noise(tmp_path / "a.png", height=64, width=80)
     path = reduce_slide(
         tmp_path / "a.png",
@@ -61,7 +58,7 @@ def test_resolution_is_multiplied(stated: float | None, expected: str | None, tm
         assert slide.dimensions == (20, 16)
 
 
-def test_real_slide(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_real_slide(shared_data, tmp_path):
     source = shared_data("histology/cmu_1_small_region.svs")
     path = reduce_slide(source, output=tmp_path / "a.tiff", degradation=GaussianSubsampling(), progress=False)
     with openslide.OpenSlide(str(source)) as fine, openslide.OpenSlide(str(path)) as coarse:
@@ -80,7 +77,7 @@ def test_real_slide(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     assert errors[0, 0] < 0.5 * min(error for shift, error in errors.items() if shift != (0, 0))
 
 
-def test_what_is_there_is_kept(tmp_path: Path) -> None:
+def test_what_is_there_is_kept(tmp_path):
     save_noise(tmp_path / "a.png", height=64, width=80)
     (tmp_path / "b.tiff").write_bytes(b"somebody's work")
     with pytest.raises(InputError, match=r"b\.tiff: is there already; nothing is overwritten"):
@@ -90,7 +87,7 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "b.tiff").read_bytes() == b"somebody's work"
 
 
-def test_faults_are_refused(tmp_path: Path) -> None:
+def test_faults_are_refused(tmp_path):
     save_noise(tmp_path / "a.png", height=3, width=80)
     with pytest.raises(InputError, match=r"b\.png: a reduced slide is a TIFF file"):
         reduce_slide(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,7 @@ def write_tagged(path: Path, per_unit: tuple[float, float], unit: str, **options
         ("0.04", "states 0.04 micrometers per pixel"),
     ],
 )
-def test_stated_resolution_of_no_microscope_is_refused_and_can_be_overruled(
-    mpp: str, words: str, tmp_path: Path
-) -> None:
+def test_stated_resolution_of_no_microscope_is_refused_and_can_be_overruled(mpp, words, tmp_path):
     path = write_svs(tmp_path / "a.svs", mpp)
     for given in (None, 0.25):
         with pytest.raises(InputError, match=rf"a\.svs: {words}.*Remedy: .*--override-microns-per-pixel"):
@@ -56,7 +53,7 @@ def test_stated_resolution_of_no_microscope_is_refused_and_can_be_overruled(
 
 
 @pytest.mark.parametrize("mpp", ["0", "-0.25", "nan", "inf", "unknown", ""])
-def test_what_is_no_number_is_no_statement(mpp: str, tmp_path: Path) -> None:
+def test_what_is_no_number_is_no_statement(mpp, tmp_path):
     path = write_svs(tmp_path / "a.svs", mpp)
     with open_slide(path) as slide, pytest.raises(InputError, match=r"a\.svs: has no resolution"):
         slide.require_resolution()
@@ -80,20 +77,20 @@ def test_what_is_no_number_is_no_statement(mpp: str, tmp_path: Path) -> None:
         ((4, 4), "MICROMETER"),
     ],
 )
-def test_units_of_tiff(per_unit: tuple[float, float], unit: str, tile: Any, tmp_path: Path) -> None:
+def test_units_of_tiff(per_unit, unit, tile, tmp_path):
     path = write_tagged(tmp_path / "a.tiff", per_unit, unit, tile=tile)
     with open_slide(path) as slide:
         assert slide.microns_per_pixel == pytest.approx(0.25, rel=1e-6)
 
 
 @pytest.mark.parametrize("tile", [(64, 64), None])
-def test_tiff_without_unit_states_nothing(tile: Any, tmp_path: Path) -> None:
+def test_tiff_without_unit_states_nothing(tile, tmp_path):
     with open_slide(write_tagged(tmp_path / "a.tiff", (40_000, 40_000), "NONE", tile=tile)) as slide:
         assert slide.microns_per_pixel is None
 
 
 @pytest.mark.parametrize("tile", [(64, 64), None])
-def test_tags_that_no_microscope_writes(tile: Any, tmp_path: Path) -> None:
+def test_tags_that_no_microscope_writes(tile, tmp_path):
     fine = write_tagged(tmp_path / "fine.tiff", (4e8, 4e8), "CENTIMETER", tile=tile)
     with pytest.raises(InputError, match=r"fine\.tiff: states 2\.5e-05 micrometers per pixel \(TIFF's"):
         open_slide(fine)
@@ -106,7 +103,7 @@ def test_tags_that_no_microscope_writes(tile: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "unit"), [(0.25, "µm"), (250, "nm"), (0.00025, "mm")])
-def test_ome_states_it(size: float, unit: str, tmp_path: Path) -> None:
+def test_ome_states_it(size, unit, tmp_path):
     sizes = {
         f"PhysicalSize{axis}{end}": value for axis in "XY" for end, value in (("", size), ("Unit", unit))
     }
@@ -117,30 +114,28 @@ def test_ome_states_it(size: float, unit: str, tmp_path: Path) -> None:
         assert slide.microns_per_pixel == pytest.approx(0.25)
 
 
-def test_imagej_states_it(tmp_path: Path) -> None:
+def test_imagej_states_it(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PIXELS, imagej=True, resolution=(2, 2), metadata={"unit": "um"})
     with open_slide(path) as slide:
         assert slide.microns_per_pixel == pytest.approx(0.5)
 
 
-def test_dots_per_inch_of_pictures(tmp_path: Path) -> None:
+def test_dots_per_inch_of_pictures(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png", dpi=(1e6, 1e6))
     with pytest.raises(InputError, match=r"a\.png: states .* \(its dots per inch\), which no microscope has"):
         open_slide(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("given", [0.00025, 1e-6, 0.0, -0.5, float("nan"), float("inf"), 40.0])
-def test_given_resolution_of_no_microscope_is_refused(given: float, tmp_path: Path) -> None:
+def test_given_resolution_of_no_microscope_is_refused(given, tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"microns_per_pixel must be in \[0\.05, 20\] micrometers, got"):
         open_slide(tmp_path / "a.png", microns_per_pixel=given)
     assert implausible(given)
 
 
-def test_commands_say_which_resolution_holds(
-    call: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_commands_say_which_resolution_holds(call, tmp_path, caplog):
     """In reduce; that of tiles and of restorations is tried where they are."""
     path = write_svs(tmp_path / "a.svs", "0.5")
     done = call("histology", "reduce", path, "--output", tmp_path / "a.tiff", "--slide-microns-per-pixel", 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,11 +21,11 @@ from medrestore.domains.histology.slides.scan import _fractions, grid_positions
         (100, 10, 10, 1.25, [0, 12, 25, 38, 50, 62, 75, 88]),  # half to even: 12.5, 37.5, 62.5, 87.5
     ],
 )
-def test_grid(length: int, tile_size: int, stride: int, step: float, expected: list[int]) -> None:
+def test_grid(length, tile_size, stride, step, expected):
     assert grid_positions(length, tile_size=tile_size, stride=stride, step=step).tolist() == expected
 
 
-def test_fractions_equal_a_loop(tmp_path: Path) -> None:
+def test_fractions_equal_a_loop(tmp_path):
     Image.new("RGB", (120, 90)).save(tmp_path / "slide.png")
     random = np.random.default_rng(0)
     mask = random.random((30, 40)) < 0.4  # a third of the slide's pixels along each axis

@@ -22,7 +22,7 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def test_folders_and_files(tmp_path: Path) -> None:
+def test_folders_and_files(tmp_path):
     touch(
         tmp_path,
         "one/b.SVS",
@@ -37,12 +37,12 @@ def test_folders_and_files(tmp_path: Path) -> None:
     assert {entry.microns_per_pixel for entry in entries} == {0.5}
 
 
-def test_a_file_named_twice_is_taken_once(tmp_path: Path) -> None:
+def test_a_file_named_twice_is_taken_once(tmp_path):
     touch(tmp_path, "a.png")
     assert len(find_slides([tmp_path, tmp_path / "a.png"])) == 1
 
 
-def test_equal_names_in_different_folders_are_two_slides(tmp_path: Path) -> None:
+def test_equal_names_in_different_folders_are_two_slides(tmp_path):
     touch(tmp_path, "one/a.png", "two/A.svs", "two/b.svs", "three/x/b.svs", "four/x/b.svs")
     found = {entry.path.relative_to(tmp_path).as_posix(): entry.name for entry in find_slides(tmp_path)}
     assert found == {
@@ -54,13 +54,13 @@ def test_equal_names_in_different_folders_are_two_slides(tmp_path: Path) -> None
     }
 
 
-def test_names_stay_apart_when_a_folder_makes_them_alike(tmp_path: Path) -> None:
+def test_names_stay_apart_when_a_folder_makes_them_alike(tmp_path):
     touch(tmp_path, "P1/a.png", "P2/a.png", "P2/P1_a.png")
     names = [entry.name.casefold() for entry in find_slides(tmp_path)]
     assert len(set(names)) == 3
 
 
-def test_one_name_in_one_folder_is_a_fault_of_both(tmp_path: Path) -> None:
+def test_one_name_in_one_folder_is_a_fault_of_both(tmp_path):
     touch(tmp_path, "P1/a.png", "P1/A.svs", "P1/b.png")
     faults = {entry.path.name: entry.fault for entry in find_slides(tmp_path)}
     assert faults["b.png"] == ""
@@ -68,7 +68,7 @@ def test_one_name_in_one_folder_is_a_fault_of_both(tmp_path: Path) -> None:
     assert faults["A.svs"].startswith("has the name of a.png")
 
 
-def test_nothing_to_find(tmp_path: Path) -> None:
+def test_nothing_to_find(tmp_path):
     touch(tmp_path, "empty/notes.txt")
     with pytest.raises(InputError, match=r"empty: holds no slide \(\.svs"):
         find_slides(tmp_path / "empty")
@@ -78,7 +78,7 @@ def test_nothing_to_find(tmp_path: Path) -> None:
         find_slides([])
 
 
-def test_table_with_all_columns(tmp_path: Path) -> None:
+def test_table_with_all_columns(tmp_path):
     touch(tmp_path, "slides/b.svs", "a.png")
     table = tmp_path / "tables" / "slides.csv"
     touch(tmp_path, "tables/slides.csv")
@@ -92,7 +92,7 @@ def test_table_with_all_columns(tmp_path: Path) -> None:
     ]
 
 
-def test_table_of_slides_only(tmp_path: Path) -> None:
+def test_table_of_slides_only(tmp_path):
     touch(tmp_path, "p1_a.svs")
     (tmp_path / "slides.csv").write_text("slide\np1_a.svs\n")
     assert find_slides(tmp_path / "slides.csv") == [SlideEntry(tmp_path / "p1_a.svs", "p1")]
@@ -114,7 +114,7 @@ def test_table_of_slides_only(tmp_path: Path) -> None:
         ("slide\na.png\na.png\n", "name it once"),
     ],
 )
-def test_faults_of_a_table(tmp_path: Path, text: str, words: str) -> None:
+def test_faults_of_a_table(tmp_path, text, words):
     touch(tmp_path, "a.png")
     (tmp_path / "slides.csv").write_text(text)
     with pytest.raises(InputError, match=words):
@@ -128,7 +128,7 @@ def entries(*rows: tuple[str, str]) -> list[SlideEntry]:
     ]
 
 
-def test_splits_are_by_patient_and_depend_on_the_seed_alone() -> None:
+def test_splits_are_by_patient_and_depend_on_the_seed_alone():
     slides = entries(*((f"p{index % 10}", "") for index in range(30)))
     first = require_splits(slides, fractions=None, seed=0)
     split_of = {entry.subject_id: entry.split for entry in first}
@@ -140,12 +140,12 @@ def test_splits_are_by_patient_and_depend_on_the_seed_alone() -> None:
     assert any({entry.subject_id: entry.split for entry in other} != split_of for other in others)
 
 
-def test_splits_of_a_table_are_kept() -> None:
+def test_splits_of_a_table_are_kept():
     slides = entries(("a", "train"), ("a", "train"), ("b", "test"))
     assert require_splits(slides, fractions=None, seed=0) == slides
 
 
-def test_a_patient_in_two_splits_is_named_with_both_slides() -> None:
+def test_a_patient_in_two_splits_is_named_with_both_slides():
     slides = entries(("a", "train"), ("b", "test"), ("a", "test"))
     with pytest.raises(
         InputError, match=r"patient a is in two splits: /a_0\.svs in train, /a_2\.svs in test"
@@ -153,7 +153,7 @@ def test_a_patient_in_two_splits_is_named_with_both_slides() -> None:
         require_splits(slides, fractions=None, seed=0)
 
 
-def test_splits_that_cannot_be_made() -> None:
+def test_splits_that_cannot_be_made():
     with pytest.raises(InputError, match=r"/b_1\.svs: has no split, others have"):
         require_splits(entries(("a", "train"), ("b", "")), fractions=None, seed=0)
     with pytest.raises(InputError, match="no fractions can be given"):
@@ -172,19 +172,19 @@ LABORATORY = tuple(f"S19-{case} {block}.svs" for case in range(1000, 1010) for b
 """Three slides of each of ten patients, as a laboratory names them."""
 
 
-def test_blocks_of_a_laboratory_are_one_patient(tmp_path: Path) -> None:
+def test_blocks_of_a_laboratory_are_one_patient(tmp_path):
     touch(tmp_path, *LABORATORY)
     found = require_splits(find_slides(tmp_path), fractions=None, seed=0)
     places = {(entry.subject_id, entry.split) for entry in found}
     assert sorted(subject for subject, _ in places) == [f"S19-{case}" for case in range(1000, 1010)]
 
 
-def test_writings_of_a_patient_are_made_one(tmp_path: Path) -> None:
+def test_writings_of_a_patient_are_made_one(tmp_path):
     touch(tmp_path, "a/S19-1000 A1.svs", "b/s19.01000_B.svs", "c/19S1000.svs")
     assert set(subjects(find_slides(tmp_path)).values()) == {"S19-1000"}
 
 
-def test_folder_per_patient(tmp_path: Path) -> None:
+def test_folder_per_patient(tmp_path):
     touch(tmp_path, "P1/HE.svs", "P1/deep/KI67.svs", "P2/HE.svs")
     touch(tmp_path, "P2/.DS_Store", "P2/._HE.svs", "P2/~$HE.svs", "__MACOSX/P1/HE.svs", ".cache/HE.svs")
     touch(tmp_path, "P1/tiles/tiles.json", "P1/tiles/overview/HE.png")
@@ -194,13 +194,13 @@ def test_folder_per_patient(tmp_path: Path) -> None:
     assert [entry.subject_id for entry in files] == ["P1", "P2"]
 
 
-def test_a_pattern_with_a_slash_sees_folders(tmp_path: Path) -> None:
+def test_a_pattern_with_a_slash_sees_folders(tmp_path):
     touch(tmp_path, "site/P1/HE.svs", "site/P2/HE.svs")
     found = find_slides(tmp_path, patient_pattern="^site/(P[0-9])/")
     assert [entry.subject_id for entry in found] == ["P1", "P2"]
 
 
-def test_a_pattern_that_finds_no_patient_at_all_is_refused(tmp_path: Path) -> None:
+def test_a_pattern_that_finds_no_patient_at_all_is_refused(tmp_path):
     touch(tmp_path, "tumor_001.svs", "tumor_002.svs", "normal_001.svs")
     with pytest.raises(InputError, match=r"finds no patient in any of 3 slides.*'normal_001'\. Remedy"):
         find_slides(tmp_path, patient_pattern="case([0-9]+)")
@@ -208,9 +208,7 @@ def test_a_pattern_that_finds_no_patient_at_all_is_refused(tmp_path: Path) -> No
     assert [bool(entry.fault) for entry in found] == [True, False, False]
 
 
-def test_slides_whose_patients_nobody_tells_are_refused(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_slides_whose_patients_nobody_tells_are_refused(tmp_path, caplog):
     touch(tmp_path, *(f"{letter}.svs" for letter in "abcd"))
     with pytest.raises(InputError) as caught:
         require_patients(find_slides(tmp_path), fractions=None)
@@ -229,7 +227,7 @@ def test_slides_whose_patients_nobody_tells_are_refused(
     assert "nothing tells the patient of 2 slides (a.svs, b.svs)" in caplog.text
 
 
-def test_cases_tell_the_patients(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_cases_tell_the_patients(tmp_path, caplog):
     touch(tmp_path, "slides/x.svs", "slides/Y.svs", "slides/P1/z.svs", "slides/P2/z.svs", "slides/lost.svs")
     table = tmp_path / "cases.csv"
     table.write_text("slide,patient\nx,A\ny.svs,a\nP1/z.svs,B\nz,C\ngone.svs,D\n")
@@ -240,7 +238,7 @@ def test_cases_tell_the_patients(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "1 slide not found (gone.svs)" in caplog.text
 
 
-def test_a_slide_that_two_rows_of_cases_name_is_of_one_patient(tmp_path: Path) -> None:
+def test_a_slide_that_two_rows_of_cases_name_is_of_one_patient(tmp_path):
     (tmp_path / "slides").mkdir()
     (tmp_path / "slides" / "a.svs").touch()
     table = tmp_path / "cases.csv"
@@ -251,13 +249,13 @@ def test_a_slide_that_two_rows_of_cases_name_is_of_one_patient(tmp_path: Path) -
         find_slides(tmp_path / "slides", cases=table)
 
 
-def test_a_table_is_given_alone(tmp_path: Path) -> None:
+def test_a_table_is_given_alone(tmp_path):
     (tmp_path / "a.svs").touch()
     with pytest.raises(InputError, match=r"t.csv: is a table, and is given with other.*--cases"):
         find_slides([tmp_path / "t.csv", tmp_path / "a.svs"])
 
 
-def test_a_folder_is_known_by_its_own_name_whatever_links_lead_to_it(tmp_path: Path) -> None:
+def test_a_folder_is_known_by_its_own_name_whatever_links_lead_to_it(tmp_path):
     for folder in ("P1", "P9"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "HE.svs").write_bytes(folder.encode())
@@ -277,7 +275,7 @@ def test_a_folder_is_known_by_its_own_name_whatever_links_lead_to_it(tmp_path: P
         ("slide,subject_id,split\na.svs,1,val\n", "row 2 split: 'val' is not one of"),
     ],
 )
-def test_faults_of_cases(tmp_path: Path, text: str, words: str) -> None:
+def test_faults_of_cases(tmp_path, text, words):
     touch(tmp_path, "a.svs")
     (tmp_path / "cases.csv").write_text(text)
     with pytest.raises(InputError) as caught:
@@ -285,7 +283,7 @@ def test_faults_of_cases(tmp_path: Path, text: str, words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_links_to_one_file_are_one_slide(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_links_to_one_file_are_one_slide(tmp_path, caplog):
     touch(tmp_path, "p1_a.svs")
     (tmp_path / "a copy.svs").symlink_to("p1_a.svs")
     (tmp_path / "z.svs").hardlink_to(tmp_path / "p1_a.svs")
@@ -295,7 +293,7 @@ def test_links_to_one_file_are_one_slide(tmp_path: Path, caplog: pytest.LogCaptu
     assert caplog.text.count("is the same slide as") == 2
 
 
-def test_links_under_two_patients_are_a_fault_of_both(tmp_path: Path) -> None:
+def test_links_under_two_patients_are_a_fault_of_both(tmp_path):
     touch(tmp_path, "p1_a.svs", "p3_a.svs")
     (tmp_path / "p2_a.svs").symlink_to("p1_a.svs")
     faults = {entry.path.name: entry.fault for entry in find_slides(tmp_path)}
@@ -304,7 +302,7 @@ def test_links_under_two_patients_are_a_fault_of_both(tmp_path: Path) -> None:
     assert faults["p3_a.svs"] == ""
 
 
-def test_a_link_to_nothing_and_loops_of_folders(tmp_path: Path) -> None:
+def test_a_link_to_nothing_and_loops_of_folders(tmp_path):
     touch(tmp_path, "P1/a.svs")
     (tmp_path / "P1" / "gone.svs").symlink_to("nowhere.svs")
     (tmp_path / "P1" / "loop").symlink_to(tmp_path)
@@ -312,7 +310,7 @@ def test_a_link_to_nothing_and_loops_of_folders(tmp_path: Path) -> None:
     assert [entry.path.name for entry in find_slides(tmp_path)] == ["a.svs", "gone.svs"]
 
 
-def test_a_folder_of_several_accession_numbers_is_asked_about(tmp_path: Path) -> None:
+def test_a_folder_of_several_accession_numbers_is_asked_about(tmp_path):
     """It may be a patient who came twice, or a diagnosis."""
     touch(tmp_path, *(f"P{number}/S19-{number}00{case} A.svs" for number in range(1, 5) for case in (1, 2)))
     with pytest.raises(InputError, match=r"8 slides, 8 patients: folder P1 holds slides of S19-1001, S19"):
@@ -327,7 +325,7 @@ def test_a_folder_of_several_accession_numbers_is_asked_about(tmp_path: Path) ->
     assert [bool(entry.fault) for entry in some] == [False] * 3 + [True] * 2
 
 
-def test_a_folder_that_cannot_be_read_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_a_finding(tmp_path, monkeypatch):
     touch(tmp_path, "P1/a.svs", "P2/a.svs")
     read = Path.iterdir
 

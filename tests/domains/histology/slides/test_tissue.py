@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -19,7 +17,7 @@ def plate(color: tuple[int, int, int], *, noise: float = 2.0, side: int = 100) -
     return np.clip(np.array(color) + random.normal(0, noise, (side, side, 3)), 0, 255).astype(np.uint8)
 
 
-def test_tissue_is_found_where_it_is() -> None:
+def test_tissue_is_found_where_it_is():
     picture = plate(GLASS)
     picture[20:60, 30:80] = plate(EOSIN)[20:60, 30:80]
     mask = tissue_mask(picture, smoothing=0.0)
@@ -28,24 +26,24 @@ def test_tissue_is_found_where_it_is() -> None:
     np.testing.assert_array_equal(mask, expected)
 
 
-def test_an_empty_slide_has_no_tissue() -> None:
+def test_an_empty_slide_has_no_tissue():
     assert not tissue_mask(plate(GLASS)).any()
     assert not tissue_mask(np.full((50, 50, 3), 240, dtype=np.uint8)).any()
     assert not tissue_mask(np.zeros((50, 50, 3), dtype=np.uint8)).any()  # a black border
 
 
-def test_a_dark_border_with_noise_is_no_tissue() -> None:
+def test_a_dark_border_with_noise_is_no_tissue():
     random = np.random.default_rng(0)
     assert not tissue_mask(random.integers(0, 3, (60, 60, 3), dtype=np.uint8)).any()
 
 
-def test_a_picture_filled_with_tissue_stays_full() -> None:
+def test_a_picture_filled_with_tissue_stays_full():
     picture = plate(EOSIN, noise=10)
     picture[::4, ::4] = HEMATOXYLIN  # two stains, which Otsu's threshold alone would part
     assert tissue_mask(picture).all()
 
 
-def test_small_pieces_go_and_small_holes_fill() -> None:
+def test_small_pieces_go_and_small_holes_fill():
     picture = plate(GLASS, noise=0)
     picture[10:60, 10:60] = EOSIN
     picture[30:35, 30:35] = GLASS  # 25 pixels
@@ -58,7 +56,7 @@ def test_small_pieces_go_and_small_holes_fill() -> None:
     assert fine[82, 82]
 
 
-def test_smoothing_joins_the_nuclei_of_a_pale_stroma() -> None:
+def test_smoothing_joins_the_nuclei_of_a_pale_stroma():
     picture = np.full((96, 96, 3), (240, 236, 240), dtype=np.uint8)  # saturation 0.017
     for row in range(2, 96, 8):
         for column in range(2, 96, 8):
@@ -70,7 +68,7 @@ def test_smoothing_joins_the_nuclei_of_a_pale_stroma() -> None:
 
 
 @pytest.mark.parametrize("ink", INKS)
-def test_ink_is_found_on_glass_and_on_tissue(ink: str) -> None:
+def test_ink_is_found_on_glass_and_on_tissue(ink):
     picture = plate(EOSIN)
     picture[:, :50] = GLASS
     picture[40:50] = plate(INKS[ink], side=100)[40:50]
@@ -80,18 +78,18 @@ def test_ink_is_found_on_glass_and_on_tissue(ink: str) -> None:
 
 
 @pytest.mark.parametrize("color", [GLASS, EOSIN, HEMATOXYLIN, DAB, (230, 120, 130), (150, 30, 70)])
-def test_stains_and_blood_are_no_ink(color: tuple[int, int, int]) -> None:
+def test_stains_and_blood_are_no_ink(color):
     assert not pen_mask(plate(color)).any()
 
 
-def test_small_spots_are_no_pen() -> None:
+def test_small_spots_are_no_pen():
     picture = plate(GLASS, noise=0)
     picture[10:13, 10:15] = INKS["blue"]  # 15 pixels
     assert not pen_mask(picture, smallest=16).any()
     assert pen_mask(picture, smallest=15).sum() == 15
 
 
-def test_focus_of_a_checkerboard_by_hand() -> None:
+def test_focus_of_a_checkerboard_by_hand():
     # +-d around a mean: the Laplacian of (-1)^(i+j) d is -8 times it, its variance 64 d^2 over d^2. At the
     # border, mirrored with its edge pixel repeated, one neighbor equals the pixel: -6, at the corners -4.
     side, d = 32, 50
@@ -104,7 +102,7 @@ def test_focus_of_a_checkerboard_by_hand() -> None:
     assert focus_score(picture) == pytest.approx(np.mean(factors**2) - noise, rel=1e-4)  # float32
 
 
-def test_focus_does_not_depend_on_stain_or_lamp() -> None:
+def test_focus_does_not_depend_on_stain_or_lamp():
     from scipy.ndimage import gaussian_filter
 
     random = np.random.default_rng(0)
@@ -120,12 +118,12 @@ def test_focus_does_not_depend_on_stain_or_lamp() -> None:
     assert min(scores) > 0.3
 
 
-def test_blur_lowers_focus_and_a_flat_tile_has_none() -> None:
+def test_blur_lowers_focus_and_a_flat_tile_has_none():
     assert focus_score(np.full((64, 64, 3), 200, dtype=np.uint8)) == 0.0
     assert focus_score(plate(GLASS, noise=0.3)) == 0.0
 
 
-def test_real_tissue_is_in_focus_and_its_blur_is_not(shared_data: Callable[[str], object]) -> None:
+def test_real_tissue_is_in_focus_and_its_blur_is_not(shared_data):
     from PIL import Image
     from scipy.ndimage import gaussian_filter
 
@@ -139,7 +137,7 @@ def test_real_tissue_is_in_focus_and_its_blur_is_not(shared_data: Callable[[str]
         )
 
 
-def test_real_tissue_has_no_ink_and_fills_its_picture(shared_data: Callable[[str], object]) -> None:
+def test_real_tissue_has_no_ink_and_fills_its_picture(shared_data):
     from PIL import Image
 
     folder = shared_data("histology/monuseg_train")
@@ -153,6 +151,6 @@ def test_real_tissue_has_no_ink_and_fills_its_picture(shared_data: Callable[[str
 @pytest.mark.parametrize(
     "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
 )
-def test_other_arrays_are_refused(function: Callable[[np.ndarray], object], array: np.ndarray) -> None:
+def test_other_arrays_are_refused(function, array):
     with pytest.raises(InputError, match=r"expected a picture \(H, W, 3\) of uint8"):
         function(array)

@@ -25,7 +25,7 @@ def augmentation_of(**options: object) -> TileAugmentation:
     return TileAugmentation(**{"crop_size": None, "scale": 4, "seed": 1, **options})  # type: ignore[arg-type]
 
 
-def test_pair_is_changed_as_a_loop_over_samples_would() -> None:
+def test_pair_is_changed_as_a_loop_over_samples_would():
     augmentation = augmentation_of(crop_size=12, stain_jitter=0.3)
     batch = batch_of()
     changed = augmentation(batch, epoch=2, iteration=7)
@@ -63,7 +63,7 @@ def _flags(changes: object) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize("crop_size", [None, 24])
-def test_changed_pair_is_still_a_pair(crop_size: int | None) -> None:
+def test_changed_pair_is_still_a_pair(crop_size):
     label = batch_of(16, side=16)["label"]
     operator = GaussianSubsampling()
     batch = {"image": operator(label), "label": label}
@@ -75,20 +75,20 @@ def test_changed_pair_is_still_a_pair(crop_size: int | None) -> None:
     )
 
 
-def test_nothing_asked_is_nothing_done() -> None:
+def test_nothing_asked_is_nothing_done():
     batch = batch_of()
     changed = augmentation_of(flips=False)(batch, epoch=0, iteration=0)
     assert all(changed[name] is batch[name] for name in batch)
 
 
-def test_given_batch_is_left_alone() -> None:
+def test_given_batch_is_left_alone():
     batch = batch_of()
     before = {name: value.clone() for name, value in batch.items()}
     augmentation_of(crop_size=12, stain_jitter=0.3)(batch, epoch=0, iteration=0)
     assert all(torch.equal(batch[name], before[name]) for name in batch)
 
 
-def test_draws_depend_on_seed_epoch_and_iteration_alone() -> None:
+def test_draws_depend_on_seed_epoch_and_iteration_alone():
     first = augmentation_of().draw(64, epoch=1, iteration=1).corner
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -101,7 +101,7 @@ def test_draws_depend_on_seed_epoch_and_iteration_alone() -> None:
         assert not torch.equal(other, first)
 
 
-def test_draws_have_the_stated_distribution() -> None:
+def test_draws_have_the_stated_distribution():
     changes = augmentation_of(stain_jitter=0.2).draw(10_000, epoch=0, iteration=0)
     ways = sum(2**place * flag.long() for place, flag in enumerate(_flags(changes)))
     # Deviation of a share of 10,000: sqrt(1/8 * 7/8 / 10^4) = .0033; three of it.
@@ -118,7 +118,7 @@ def test_draws_have_the_stated_distribution() -> None:
         assert drawn.max() - drawn.min() > 1.99 * half
 
 
-def test_processes_share_one_draw() -> None:
+def test_processes_share_one_draw():
     whole = augmentation_of().draw(8, epoch=0, iteration=3)
     for rank in range(2):
         part = augmentation_of(rank=rank, world_size=2).draw(4, epoch=0, iteration=3)
@@ -126,7 +126,7 @@ def test_processes_share_one_draw() -> None:
         assert torch.equal(part.stain_scale, whole.stain_scale[rank::2])
 
 
-def test_wrong_input_is_refused() -> None:
+def test_wrong_input_is_refused():
     for options, message in (
         ({"crop_size": 10}, "crop_size must be a multiple of the scale 4, got 10"),
         ({"crop_size": 0}, "crop_size must be a multiple of the scale 4, got 0"),

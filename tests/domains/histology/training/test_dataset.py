@@ -36,7 +36,7 @@ def dataset(tmp_path: Path) -> TileDataset:
     return TileDataset(TileStack.build(table, cache_dir=tmp_path / "cache", progress=False))
 
 
-def test_batch(dataset: TileDataset) -> None:
+def test_batch(dataset):
     batch = dataset.__getitems__([7, 0, 3])
     assert {name: (tuple(value.shape), value.dtype) for name, value in batch.items()} == {
         "image": ((3, 3, 2, 2), torch.float32),
@@ -52,14 +52,14 @@ def test_batch(dataset: TileDataset) -> None:
     assert [dataset.stack.subjects[patient] for patient in (2, 0, 1)] == ["p3", "p1", "p2"]
 
 
-def test_labels_are_patients(dataset: TileDataset) -> None:
+def test_labels_are_patients(dataset):
     assert len(dataset) == 10
     assert dataset.labels.tolist() == dataset.volume.tolist() == [0, 1, 1, 1, 1, 1, 1, 2, 2, 2]
     assert dataset[4]["image"].shape == (3, 2, 2)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_patients_are_drawn_alike(dataset: TileDataset, workers: int) -> None:
+def test_patients_are_drawn_alike(dataset, workers):
     sampler = BalancedBatchSampler(dataset.labels, batch_size=6, batches_per_epoch=4, seed=0, least_classes=1)
     for batch in make_slice_loader(dataset, sampler, workers=workers):
         assert np.bincount(batch["volume_index"]).tolist() == [2, 2, 2]
@@ -67,6 +67,6 @@ def test_patients_are_drawn_alike(dataset: TileDataset, workers: int) -> None:
         assert torch.equal(batch["label"], expected["label"])
 
 
-def test_every_tile_once(dataset: TileDataset) -> None:
+def test_every_tile_once(dataset):
     batches = list(make_sequential_loader(dataset, batch_size=4))
     assert torch.cat([batch["slice_index"] for batch in batches]).tolist() == list(range(10))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ def build(table: pd.DataFrame, cache: Path | None, **options: object) -> TileSta
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_stack_holds_every_tile_and_its_reduction(table: pd.DataFrame, tmp_path: Path, mapped: bool) -> None:
+def test_stack_holds_every_tile_and_its_reduction(table, tmp_path, mapped):
     stack = build(table, tmp_path / "cache" if mapped else None, degradation=GaussianSubsampling(2, 1.2))
     assert len(stack) == len(table) == 9 + 6 + 3
     assert sorted(stack.volumes["tile"]) == sorted(table["tile"])
@@ -73,7 +72,7 @@ def test_stack_holds_every_tile_and_its_reduction(table: pd.DataFrame, tmp_path:
     assert stack.kinds == (None,) * 18
 
 
-def test_tiles_of_a_patient_come_together(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_tiles_of_a_patient_come_together(table, tmp_path):
     stack = build(table, tmp_path / "cache")
     assert set(stack.subjects) == {"p1", "p2"}
     assert stack.first_slice.tolist() in ([0, 6, 18], [0, 12, 18])
@@ -85,9 +84,7 @@ def test_tiles_of_a_patient_come_together(table: pd.DataFrame, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_planned_targets_are_corrupted_and_no_image_is(
-    table: pd.DataFrame, tmp_path: Path, mapped: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_planned_targets_are_corrupted_and_no_image_is(table, tmp_path, mapped, monkeypatch):
     monkeypatch.setattr(sources, "_BLOCK", 4)  # several blocks a slide, and of corrupted tiles
     cache = tmp_path / "cache" if mapped else None
     clean_images, clean_targets = everything(build(table, cache))
@@ -105,22 +102,20 @@ def test_planned_targets_are_corrupted_and_no_image_is(
     np.testing.assert_array_equal(stack.targets([17, 2, 2]), targets[[17, 2, 2]])
 
 
-def test_mapped_and_drawn_tiles_are_the_same_bytes(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_mapped_and_drawn_tiles_are_the_same_bytes(table, tmp_path):
     corruption = Corruption(0.4, seed=1)
     mapped, drawn = (build(table, cache, corruption=corruption) for cache in (tmp_path / "cache", None))
     for one, other in zip(everything(mapped), everything(drawn), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_fraction_of_nothing_is_the_clean_stack(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_fraction_of_nothing_is_the_clean_stack(table, tmp_path):
     stack = build(table, tmp_path / "cache", corruption=Corruption(fraction=0, kinds=["blur"], seed=0))
     assert stack.kinds == (None,) * 18
     assert len(folders(tmp_path / "cache")) == 1
 
 
-def test_second_call_reads_no_slide(
-    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_call_reads_no_slide(table, tmp_path, monkeypatch):
     corruption = Corruption(0.5, seed=1)
     first = everything(build(table, tmp_path / "cache", corruption=corruption))
     for path in set(table["slide_path"]):
@@ -131,7 +126,7 @@ def test_second_call_reads_no_slide(
         np.testing.assert_array_equal(one, other)
 
 
-def test_all_levels_of_corruption_share_the_clean_maps(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_all_levels_of_corruption_share_the_clean_maps(table, tmp_path):
     cache = tmp_path / "cache"
     for fraction in (0.0, 0.2, 0.5):
         build(table, cache, corruption=Corruption(fraction, seed=1))
@@ -167,12 +162,7 @@ def renamed(table: pd.DataFrame) -> pd.DataFrame:
         (lambda table: table, {"corruption": Corruption(0.5, seed=0, strengths={"blur": (1.0, 1.5)})}),
     ],
 )
-def test_whatever_changes_the_bytes_has_maps_of_its_own(
-    table: pd.DataFrame,
-    tmp_path: Path,
-    change: Callable[[pd.DataFrame], pd.DataFrame],
-    options: dict[str, object],
-) -> None:
+def test_whatever_changes_the_bytes_has_maps_of_its_own(table, tmp_path, change, options):
     cache = tmp_path / "cache"
     build(table, cache, corruption=Corruption(0.5, seed=0))
     before = set(folders(cache))
@@ -188,7 +178,7 @@ def _drawn(options: dict[str, object]) -> dict[str, object]:
     return {"corruption": Corruption(0.5, seed=0), **options}
 
 
-def test_a_slide_with_other_content_has_maps_of_its_own(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_slide_with_other_content_has_maps_of_its_own(table, tmp_path):
     build(table, tmp_path / "cache")
     path = table["slide_path"].iloc[0]
     Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(path)
@@ -200,7 +190,7 @@ def test_a_slide_with_other_content_has_maps_of_its_own(table: pd.DataFrame, tmp
     assert stack.targets(black).max() == 0
 
 
-def test_changed_slide_is_refused_and_nothing_is_left(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_changed_slide_is_refused_and_nothing_is_left(table, tmp_path):
     path = table["slide_path"].iloc[0]
     Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(path)
     with pytest.raises(InputError, match=r"\.png: has checksum .* the manifest says"):
@@ -209,14 +199,14 @@ def test_changed_slide_is_refused_and_nothing_is_left(table: pd.DataFrame, tmp_p
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_missing_slide_is_refused(table: pd.DataFrame, tmp_path: Path, mapped: bool) -> None:
+def test_missing_slide_is_refused(table, tmp_path, mapped):
     Path(table["slide_path"].iloc[0]).unlink()
     with pytest.raises(InputError, match=r"\.png: no such file"):
         build(table, tmp_path / "cache" if mapped else None)
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_pickled_stack_opens_its_files_anew(table: pd.DataFrame, tmp_path: Path, mapped: bool) -> None:
+def test_pickled_stack_opens_its_files_anew(table, tmp_path, mapped):
     stack = build(table, tmp_path / "cache" if mapped else None, corruption=Corruption(0.5))
     before = everything(stack)
     stored = pickle.dumps(stack)
@@ -225,14 +215,14 @@ def test_pickled_stack_opens_its_files_anew(table: pd.DataFrame, tmp_path: Path,
         np.testing.assert_array_equal(one, other)
 
 
-def test_few_slides_stay_open(table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_slides_stay_open(table, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_OPEN_SLIDES", 1)
     drawn = build(table, None)
     order = np.array([0, 17, 1, 16])
     np.testing.assert_array_equal(drawn.targets(order), build(table, tmp_path / "cache").targets(order))
 
 
-def test_wrong_tables_are_refused(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_wrong_tables_are_refused(table, tmp_path):
     cache = tmp_path / "cache"
     with pytest.raises(InputError, match="the split is empty"):
         build(table.iloc[:0], cache)
@@ -246,7 +236,7 @@ def test_wrong_tables_are_refused(table: pd.DataFrame, tmp_path: Path) -> None:
         build(twice, cache, corruption=Corruption(0.1))
 
 
-def test_real_slide(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_real_slide(shared_data, tmp_path):
     path = shared_data("histology/cmu_1_small_region.svs")
     places = [(0, 0), (700, 900), (1500, 2000)]
     columns = {"split": "train", "subject_id": "CMU-1", "slide": path.name, "slide_path": str(path)}

@@ -12,7 +12,7 @@ from medrestore.domains.histology.training.training_range import resolution_warn
 from medrestore.operators.resampling import GaussianSubsampling
 
 
-def test_resolution_is_that_of_the_low_resolution_images() -> None:
+def test_resolution_is_that_of_the_low_resolution_images():
     data = TileData(
         manifest="",
         cache_dir=None,
@@ -32,13 +32,13 @@ def test_resolution_is_that_of_the_low_resolution_images() -> None:
     ("microns", "warns"),
     [(1.0, False), (2.0, False), (0.92, False), (2.19, False), (0.9, True), (2.21, True)],
 )
-def test_a_tenth_beyond_the_range_is_tolerated(microns: float, warns: bool) -> None:
+def test_a_tenth_beyond_the_range_is_tolerated(microns, warns):
     found = resolution_warnings(microns, {"microns_per_pixel": [1.0, 2.0]})
     assert bool(found) == warns
     assert found == [] or f"resolution is {microns:.3g} um per pixel, trained on 1 to 2" in found
 
 
-def test_unknown_resolution_is_said() -> None:
+def test_unknown_resolution_is_said():
     found = resolution_warnings(None, {"microns_per_pixel": [1.0, 2.0]})
     assert found == ["resolution is not known, trained on 1 to 2 um per pixel"]
     assert resolution_warnings(None, {}) == []

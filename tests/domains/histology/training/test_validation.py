@@ -1,7 +1,5 @@
 """Validation of super-resolutions: numbers of a plain loop, a gain over bicubic, and the panel."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -64,7 +62,7 @@ def build_step(*, skip: str = "bicubic") -> SRGAN:
 STAGE = {"name": "adversarial", "epochs": 2, "train": ["generator", "discriminator"]}
 
 
-def test_metrics_are_those_of_a_plain_loop(tmp_path: Path) -> None:
+def test_metrics_are_those_of_a_plain_loop(tmp_path):
     validation = Validation(data_of(Tiles(), measures=TileMeasures()), interval=2)
     trainer = build_trainer(
         tmp_path, step=build_step(), batches=Tiles(), stages=[STAGE], handlers=[validation], ema_decay=0.5
@@ -91,7 +89,7 @@ def test_metrics_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     assert trainer.state.metrics["validation_psnr_gain"] == pytest.approx(np.mean(gain), abs=1e-4)
 
 
-def test_stage_without_generator_restores_nothing(tmp_path: Path) -> None:
+def test_stage_without_generator_restores_nothing(tmp_path):
     validation = Validation(data_of(Tiles(), measures=TileMeasures()))
     stage = {"name": "autoencoder", "epochs": 1, "train": ["encoder"]}
     trainer = build_trainer(
@@ -102,7 +100,7 @@ def test_stage_without_generator_restores_nothing(tmp_path: Path) -> None:
     assert validation.panel(trainer) is None
 
 
-def test_panel_shows_a_tile_of_each_patient(tmp_path: Path) -> None:
+def test_panel_shows_a_tile_of_each_patient(tmp_path):
     validation = Validation(data_of(Tiles(), measures=TileMeasures()), interval=2)
     trainer = build_trainer(tmp_path, step=build_step(), batches=Tiles(), stages=[STAGE])
     trainer.run()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +21,7 @@ from medrestore.domains.multicontrast_mri.acquisition.sidecar import read_sideca
 from medrestore.operators.mdme import MdmeProtocol
 
 
-def test_channels_come_by_delay_then_by_echo() -> None:
+def test_channels_come_by_delay_then_by_echo():
     acquisition = make_acquisition(saturation_delays_ms=[100, 3000, 500], echo_times_ms=[20.5, 90])
     assert acquisition.names == (
         *("td100_te20.5", "td100_te90", "td3000_te20.5", "td3000_te90", "td500_te20.5", "td500_te90"),
@@ -33,14 +31,14 @@ def test_channels_come_by_delay_then_by_echo() -> None:
     assert acquisition.expected == "6 = 3 delays x 2 echoes"
 
 
-def test_acquisition_is_by_default_the_protocol_of_the_operator() -> None:
+def test_acquisition_is_by_default_the_protocol_of_the_operator():
     acquisition, protocol = make_acquisition(), MdmeProtocol()
     assert acquisition.saturation_delays_ms == protocol.saturation_delays_ms
     assert acquisition.echo_times_ms == protocol.echo_times_ms
     assert (acquisition.channels, acquisition.reference) == (len(protocol.channels), protocol.reference)
 
 
-def test_images_of_any_sequence_have_no_times() -> None:
+def test_images_of_any_sequence_have_no_times():
     acquisition = make_acquisition(component="any", channels=3)
     assert acquisition.names == ("channel_0", "channel_1", "channel_2")
     assert (acquisition.saturation_delays_ms, acquisition.reference, acquisition.expected) == (None, 0, "3")
@@ -54,7 +52,7 @@ def test_images_of_any_sequence_have_no_times() -> None:
         {"component": "any", "channels": 2},
     ],
 )
-def test_plain_values_describe_an_acquisition(options: dict[str, Any]) -> None:
+def test_plain_values_describe_an_acquisition(options):
     acquisition = make_acquisition(**options)
     plain = json.loads(json.dumps(acquisition.as_plain()))
     assert Acquisition.from_plain(plain) == acquisition
@@ -74,12 +72,12 @@ def test_plain_values_describe_an_acquisition(options: dict[str, Any]) -> None:
         ({"echo_times_ms": [90, 20]}, "echo_times_ms must increase"),
     ],
 )
-def test_impossible_acquisition_is_refused(options: dict[str, Any], message: str) -> None:
+def test_impossible_acquisition_is_refused(options, message):
     with pytest.raises(InputError, match=message):
         make_acquisition(**options)
 
 
-def test_plain_values_of_something_else_are_refused() -> None:
+def test_plain_values_of_something_else_are_refused():
     with pytest.raises(InputError, match="acquisition has no key 'echoes'"):
         Acquisition.from_plain({"component": "any", "echoes": 3})
     with pytest.raises(InputError, match="acquisition must say its component"):
@@ -93,7 +91,7 @@ def volume_of(data: np.ndarray) -> ChannelVolume:
 
 
 @pytest.mark.parametrize("gain", [1.0, 1e-4, 1e4])
-def test_channels_of_one_acquisition_share_the_scale_of_the_reference(gain: float) -> None:
+def test_channels_of_one_acquisition_share_the_scale_of_the_reference(gain):
     data = np.random.default_rng(0).gamma(4, 1, (8, 12, 10, 6)) * gain
     data[6] *= -1  # its magnitude counts
     acquisition = make_acquisition()
@@ -104,7 +102,7 @@ def test_channels_of_one_acquisition_share_the_scale_of_the_reference(gain: floa
     assert scale[0] / gain == pytest.approx(4, abs=0.4)
 
 
-def test_images_of_any_sequence_have_their_own_scales() -> None:
+def test_images_of_any_sequence_have_their_own_scales():
     data = np.random.default_rng(0).gamma(4, 1, (2, 12, 10, 6))
     data[1] *= 100
     scale = input_scale(volume_of(data), make_acquisition(component="any", channels=2))
@@ -113,7 +111,7 @@ def test_images_of_any_sequence_have_their_own_scales() -> None:
     ]
 
 
-def test_channel_without_foreground_is_named() -> None:
+def test_channel_without_foreground_is_named():
     data = np.ones((2, 8, 8, 8))
     data[1] = 0
     with pytest.raises(InputError, match="channel_1: the image has no positive foreground"):
@@ -127,22 +125,18 @@ def write(path: Path, content: object) -> Path:
 
 
 @pytest.mark.parametrize("by", ["delay", "echo"])
-def test_protocol_is_what_the_sidecar_states(
-    tmp_path: Path, sidecar: Callable[..., dict[str, Any]], by: str, protocol: MdmeProtocol
-) -> None:
+def test_protocol_is_what_the_sidecar_states(tmp_path, sidecar, by, protocol):
     assert read_protocol(write(tmp_path / "mdme.nii", sidecar(by=by))) == protocol
 
 
-def test_without_times_no_protocol_is_stated(tmp_path: Path, sidecar: Callable[..., dict[str, Any]]) -> None:
+def test_without_times_no_protocol_is_stated(tmp_path, sidecar):
     assert read_protocol(tmp_path / "mdme.nii") is None
     for key in ("SaturationDelay", "EchoTime", "RepetitionTime"):
         content = {name: value for name, value in sidecar().items() if name != key}
         assert read_protocol(write(tmp_path / "mdme.nii", content)) is None
 
 
-def test_channels_that_are_no_product_of_times_are_refused(
-    tmp_path: Path, sidecar: Callable[..., dict[str, Any]]
-) -> None:
+def test_channels_that_are_no_product_of_times_are_refused(tmp_path, sidecar):
     content = sidecar()
     content["EchoTime"][3] = 0.022
     with pytest.raises(InputError, match=r"mdme.json: .*not all combinations of one another"):
@@ -162,12 +156,12 @@ def test_channels_that_are_no_product_of_times_are_refused(
         ({"FlipAngle": True}, "FlipAngle must be positive numbers"),
     ],
 )
-def test_faulty_sidecar_is_named(tmp_path: Path, content: object, message: str) -> None:
+def test_faulty_sidecar_is_named(tmp_path, content, message):
     with pytest.raises(InputError, match=rf"mdme.json: {message}"):
         read_sidecar(write(tmp_path / "mdme.nii", content))
 
 
-def test_sidecars_of_a_list_are_read_as_one(tmp_path: Path) -> None:
+def test_sidecars_of_a_list_are_read_as_one(tmp_path):
     files = [
         write(tmp_path / f"{echo}.nii", {"EchoTime": echo / 1000, "ComplexComponent": "complex"})
         for echo in (22, 95)

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import nibabel
 import numpy as np
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 
-Signals = Callable[..., np.ndarray]
-Write = Callable[..., Path]
-WriteList = Callable[..., list[Path]]
-Sidecar = Callable[..., dict[str, Any]]
-Order = Callable[[np.ndarray], np.ndarray]
 
-
-def test_missing_echo_is_named_with_what_was_expected(
-    tmp_path: Path, images: np.ndarray, write_input: Write, acquisition: Acquisition, write_list: WriteList
-) -> None:
+def test_missing_echo_is_named_with_what_was_expected(tmp_path, images, write_input, acquisition, write_list):
     path = write_input(tmp_path / "mdme.nii.gz", images[:5])
     with pytest.raises(
         InputError, match=r"mdme.nii.gz: has 5 channels, expected 6 = 3 delays x 2 echoes. Remedy: give all"
@@ -42,9 +30,7 @@ def test_missing_echo_is_named_with_what_was_expected(
         read_channels(files, acquisition)
 
 
-def test_other_number_of_echoes_than_configured_is_refused(
-    tmp_path: Path, images: np.ndarray, write_input: Write, sidecar: Sidecar
-) -> None:
+def test_other_number_of_echoes_than_configured_is_refused(tmp_path, images, write_input, sidecar):
     acquisition = make_acquisition(saturation_delays_ms=(150, 4130), echo_times_ms=(22, 50, 95))
     path = write_input(tmp_path / "mdme.nii.gz", images, sidecar=sidecar())  # six channels, too
     with pytest.raises(
@@ -66,15 +52,8 @@ def test_other_number_of_echoes_than_configured_is_refused(
     ],
 )  # fmt: skip
 def test_sidecar_of_another_acquisition_is_refused(
-    tmp_path: Path,
-    images: np.ndarray,
-    write_input: Write,
-    sidecar: Sidecar,
-    acquisition: Acquisition,
-    key: str,
-    change: Callable[[list[float]], Any],
-    message: str,
-) -> None:
+    tmp_path, images, write_input, sidecar, acquisition, key, change, message
+):
     stated = sidecar()
     stated[key] = change(stated[key])
     path = write_input(tmp_path / "mdme.nii.gz", images, sidecar=stated)
@@ -86,13 +65,8 @@ def test_sidecar_of_another_acquisition_is_refused(
 
 
 def test_echo_times_alone_are_compared_though_they_state_no_order(
-    tmp_path: Path,
-    images: np.ndarray,
-    write_input: Write,
-    sidecar: Sidecar,
-    acquisition: Acquisition,
-    by_echo: Order,
-) -> None:
+    tmp_path, images, write_input, sidecar, acquisition, by_echo
+):
     stated = {"EchoTime": sidecar()["EchoTime"]}
     path = write_input(tmp_path / "mdme.nii.gz", images, sidecar=stated)
     assert len(read_channels([path], acquisition).data) == 6
@@ -105,13 +79,8 @@ def test_echo_times_alone_are_compared_though_they_state_no_order(
 
 
 def test_channels_along_the_first_axis_are_refused(
-    tmp_path: Path,
-    signals: Signals,
-    complex_images: Signals,
-    write_input: Write,
-    sidecar: Sidecar,
-    acquisition: Acquisition,
-) -> None:
+    tmp_path, signals, complex_images, write_input, sidecar, acquisition
+):
     path = tmp_path / "mdme.nii.gz"
     images = complex_images(signals((12, 10, 7)))
     nibabel.save(nibabel.Nifti1Image(images, np.eye(4)), path)
@@ -162,17 +131,8 @@ def test_channels_along_the_first_axis_are_refused(
     ],
 )
 def test_values_of_another_component_are_refused(
-    tmp_path: Path,
-    images: np.ndarray,
-    write_input: Write,
-    sidecar: Sidecar,
-    acquisition: Acquisition,
-    component: str,
-    stated: str | None,
-    data: str,
-    message: str,
-    magnitude: Acquisition,
-) -> None:
+    tmp_path, images, write_input, sidecar, acquisition, component, stated, data, message, magnitude
+):
     path = write_input(
         tmp_path / "mdme.nii.gz",
         images if data == "complex" else np.abs(images),
@@ -187,9 +147,7 @@ def test_values_of_another_component_are_refused(
         read_channels([path], wanted)
 
 
-def test_files_of_a_list_must_fit_together(
-    tmp_path: Path, images: np.ndarray, write_input: Write, acquisition: Acquisition, write_list: WriteList
-) -> None:
+def test_files_of_a_list_must_fit_together(tmp_path, images, write_input, acquisition, write_list):
     files = write_list(images)
     shifted = nibabel.Nifti1Image(images[2], np.diag([4.0, 4.0, 6.0, 1.0]))
     nibabel.save(shifted, files[2])
@@ -206,9 +164,7 @@ def test_files_of_a_list_must_fit_together(
         read_channels(files, acquisition)
 
 
-def test_voxels_that_are_not_finite_are_counted(
-    tmp_path: Path, images: np.ndarray, acquisition: Acquisition
-) -> None:
+def test_voxels_that_are_not_finite_are_counted(tmp_path, images, acquisition):
     images[3, 1, 2, :2] = np.nan
     nibabel.save(nibabel.Nifti1Image(np.moveaxis(images, 0, 3), np.eye(4)), tmp_path / "mdme.nii")
     with pytest.raises(InputError, match=r"mdme.nii: 2 of 4320 voxels are not finite"):
@@ -223,15 +179,13 @@ def test_voxels_that_are_not_finite_are_counted(
         ((4, 4, 4, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")], "expected real or complex numbers"),
     ],
 )
-def test_files_of_other_things_are_refused(
-    tmp_path: Path, acquisition: Acquisition, shape: tuple[int, ...], kind: Any, message: str
-) -> None:
+def test_files_of_other_things_are_refused(tmp_path, acquisition, shape, kind, message):
     nibabel.save(nibabel.Nifti1Image(np.zeros(shape, dtype=kind), np.eye(4)), tmp_path / "mdme.nii")
     with pytest.raises(InputError, match=message):
         read_channels([tmp_path / "mdme.nii"], acquisition)
 
 
-def test_paths_are_a_list(tmp_path: Path, acquisition: Acquisition) -> None:
+def test_paths_are_a_list(tmp_path, acquisition):
     with pytest.raises(InputError, match=r"paths must be a list of files, got 'mdme.nii'"):
         read_channels("mdme.nii", acquisition)
     with pytest.raises(InputError, match="paths must name a file at least"):
@@ -240,9 +194,7 @@ def test_paths_are_a_list(tmp_path: Path, acquisition: Acquisition) -> None:
         read_channels([tmp_path / "mdme.nii"], acquisition)
 
 
-def test_file_without_orientation_is_warned_of(
-    tmp_path: Path, images: np.ndarray, acquisition: Acquisition
-) -> None:
+def test_file_without_orientation_is_warned_of(tmp_path, images, acquisition):
     image = nibabel.Nifti1Image(np.moveaxis(images, 0, 3), np.eye(4))
     image.set_sform(None, 0)
     image.set_qform(None, 0)

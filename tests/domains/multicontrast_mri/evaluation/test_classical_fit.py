@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nibabel
 import numpy as np
@@ -43,9 +43,7 @@ def one_by_one(contrast_cohort: ContrastCohort, tmp_path: Path) -> list[str]:
     return paths
 
 
-def test_a_list_of_magnitudes_is_fitted_as_one_complex_file_is(
-    contrast_cohort: ContrastCohort, one_by_one: list[str]
-) -> None:
+def test_a_list_of_magnitudes_is_fitted_as_one_complex_file_is(contrast_cohort, one_by_one):
     whole = mdme_input([str(contrast_cohort.folder / "subjects" / "sub-01" / "mdme.nii.gz")])
     parts = mdme_input(one_by_one)
     assert whole is not None and parts is not None
@@ -60,7 +58,7 @@ def test_a_list_of_magnitudes_is_fitted_as_one_complex_file_is(
     assert np.median(ratio) == pytest.approx(1.0, abs=0.01)
 
 
-def test_channels_are_shown_by_name(contrast_cohort: ContrastCohort, one_by_one: list[str]) -> None:
+def test_channels_are_shown_by_name(contrast_cohort, one_by_one):
     source = mdme_input(one_by_one)
     shown = input_channels(one_by_one, source)
     assert list(shown) == [
@@ -82,7 +80,7 @@ def test_channels_are_shown_by_name(contrast_cohort: ContrastCohort, one_by_one:
     ],
     ids=["no sidecar", "no delays", "two delays alone"],
 )
-def test_other_inputs_are_not_fitted(tmp_path: Path, sidecar: dict[str, Any] | None) -> None:
+def test_other_inputs_are_not_fitted(tmp_path, sidecar):
     path = tmp_path / "images.nii.gz"
     grid = SourceGrid.from_affine((3, 3, 2), np.eye(4))
     nibabel.save(nibabel.Nifti1Image(np.ones((3, 3, 2, 4), np.float32), grid.affine), path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,9 +26,7 @@ def rows(contrast_cohort: ContrastCohort) -> pd.DataFrame:
     return split_rows(table, "test")
 
 
-def test_the_patient_of_median_lesion_volume_is_shown(
-    contrast_cohort: ContrastCohort, rows: pd.DataFrame
-) -> None:
+def test_the_patient_of_median_lesion_volume_is_shown(contrast_cohort, rows):
     # Lesions grow with the subject's number; of sub-01 and sub-03 the lower median is the first.
     chosen = _choose(rows, contrast_cohort.contrasts)
     lesions = read_volume(contrast_cohort.folder / "subjects" / "sub-01" / "lesions.nii.gz").data > 0
@@ -38,9 +35,7 @@ def test_the_patient_of_median_lesion_volume_is_shown(
     assert chosen.lesions
 
 
-def test_without_lesions_the_middle_scan_is_shown(
-    contrast_cohort: ContrastCohort, rows: pd.DataFrame
-) -> None:
+def test_without_lesions_the_middle_scan_is_shown(contrast_cohort, rows):
     controls = rows[rows["group"] == "control"].reset_index(drop=True)
     chosen = _choose(controls, contrast_cohort.contrasts)
     target = read_volume(contrast_cohort.folder / "subjects" / "sub-02" / "t1w.nii.gz")
@@ -49,7 +44,7 @@ def test_without_lesions_the_middle_scan_is_shown(
     assert chosen.position == np.flatnonzero(held)[held.sum() // 2]
 
 
-def test_the_slice_is_cut_to_the_head() -> None:
+def test_the_slice_is_cut_to_the_head():
     head = np.zeros((20, 24), dtype=bool)
     head[10, 12] = True
     shown = Showcase({}, position=2, head=head, voxel_size_mm=(4.0, 6.0), lesions=False)
@@ -58,7 +53,7 @@ def test_the_slice_is_cut_to_the_head() -> None:
     np.testing.assert_array_equal(shown.cut(image), image[7:14, 10:15, 2])
 
 
-def test_rows_are_contrasts_and_a_chart_lies_below(tmp_path: Path) -> None:
+def test_rows_are_contrasts_and_a_chart_lies_below(tmp_path):
     summary = pd.DataFrame(
         [("gan", "t1w/psnr", 20.0, 19.0, 21.0, 3), ("taskgan", "t1w/psnr", 25.0, np.nan, np.nan, 1)],
         columns=["method", "metric", "mean", "low", "high", "subjects"],

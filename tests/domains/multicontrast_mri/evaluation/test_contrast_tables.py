@@ -46,7 +46,7 @@ def summary() -> pd.DataFrame:
     return summary_table(make_table(), metrics=METRICS, seed=3).set_index(["method", "metric"])
 
 
-def test_every_contrast_and_group_has_its_mean(summary: pd.DataFrame) -> None:
+def test_every_contrast_and_group_has_its_mean(summary):
     row = summary.loc[("gan", "t1c/psnr")]
     assert (row["mean"], row["low"], row["high"]) == bootstrap_mean([20.0, 21.0, 22.0], seed=3)
     assert row["subjects"] == 3
@@ -57,7 +57,7 @@ def test_every_contrast_and_group_has_its_mean(summary: pd.DataFrame) -> None:
     assert ("true", "t2w/psnr") not in summary.index
 
 
-def test_the_mean_is_over_the_contrasts_of_a_subject(summary: pd.DataFrame) -> None:
+def test_the_mean_is_over_the_contrasts_of_a_subject(summary):
     # (20 + 30) / 2, (21 + 31) / 2, and 22 alone.
     assert summary.loc[("gan", "mean/psnr"), "mean"] == pytest.approx((25 + 26 + 22) / 3)
     assert ("classical", "mean/psnr") not in summary.index  # has not all contrasts
@@ -65,7 +65,7 @@ def test_the_mean_is_over_the_contrasts_of_a_subject(summary: pd.DataFrame) -> N
     assert ("gan", "mean/lesion_dice") not in summary.index
 
 
-def test_differences_pair_images_before_any_mean() -> None:
+def test_differences_pair_images_before_any_mean():
     pairs = [("taskgan", "gan"), ("taskgan", "classical"), ("taskgan", "l1")]
     found = difference_table(make_table(), metrics=METRICS, pairs=pairs, seed=0)
     found = found.set_index(["first", "second", "metric"])
@@ -80,14 +80,14 @@ def test_differences_pair_images_before_any_mean() -> None:
     assert ("taskgan", "gan", "t2w/cnr_error") in found.index
 
 
-def test_a_single_group_is_none_apart() -> None:
+def test_a_single_group_is_none_apart():
     table = make_table()
     for group in ("patient", ""):
         table["group"] = group
         assert not any(key.count("/") == 2 for key in summary_table(table, metrics=METRICS, seed=0)["metric"])
 
 
-def test_keys_and_titles() -> None:
+def test_keys_and_titles():
     for key in ("psnr", "t1w/psnr", "patient/t1w/psnr"):
         assert str(MetricKey.parse(key)) == key
     assert METRICS.title_of("observer_2_slice_accuracy").title == "Observer 2 accuracy, slices"
@@ -97,7 +97,7 @@ def test_keys_and_titles() -> None:
     assert METRICS.strata.in_order(["pdw", "mean", "stir", "adc"]) == ["stir", "pdw", "adc", "mean"]
 
 
-def test_differences_of_t1w_and_t2_flair_come_first() -> None:
+def test_differences_of_t1w_and_t2_flair_come_first():
     keys = ["t1_flair/psnr", "t2_flair/ssim", "mean/psnr", "t1w/psnr", "t2_flair/psnr", "patient/t1w/psnr"]
     keys += ["t1w/task_patch_accuracy", "t1w/nrmse"]
     rows = difference_rows(keys, METRICS)
@@ -105,7 +105,7 @@ def test_differences_of_t1w_and_t2_flair_come_first() -> None:
     assert rows["t2_flair/psnr"] == ("psnr", "T2-FLAIR, PSNR (dB)")
 
 
-def test_render_has_contrasts_as_columns() -> None:
+def test_render_has_contrasts_as_columns():
     nothing = float("nan")
     rows = [
         ("gan", "t2_flair/psnr", 25.0, 24.5, 25.5, 3),

@@ -71,7 +71,7 @@ def restored(cohort: ContrastCohort, subject: str, contrast: str, head: Any, met
     return image / image[head].mean()
 
 
-def test_every_subject_contrast_and_method_has_a_row(evaluation: Evaluation) -> None:
+def test_every_subject_contrast_and_method_has_a_row(evaluation):
     table = pd.read_csv(evaluation.output / "per_subject.csv")
     assert sorted(path.name for path in evaluation.output.iterdir()) == FILES
     # Four subjects, three contrasts; T1w of one is missing, post-contrast T1w has no signal equation.
@@ -85,7 +85,7 @@ def test_every_subject_contrast_and_method_has_a_row(evaluation: Evaluation) -> 
     assert set(table[table["subject_id"] == "sub-02"]["group"]) == {"control"}
 
 
-def test_quality_is_that_of_scikit_image(contrast_cohort: ContrastCohort, evaluation: Evaluation) -> None:
+def test_quality_is_that_of_scikit_image(contrast_cohort, evaluation):
     true, head = true_image(contrast_cohort, "sub-01", "t2_flair")
     image = restored(contrast_cohort, "sub-01", "t2_flair", head)
     row = pick(evaluation.per_subject, subject_id="sub-01", contrast="t2_flair", method="gan")
@@ -110,9 +110,7 @@ def test_quality_is_that_of_scikit_image(contrast_cohort: ContrastCohort, evalua
     assert row["ssim"] == pytest.approx(np.mean(by_slice), abs=1e-5)
 
 
-def test_gain_changes_nothing(
-    contrast_cohort: ContrastCohort, evaluation: Evaluation, tmp_path: Path
-) -> None:
+def test_gain_changes_nothing(contrast_cohort, evaluation, tmp_path):
     """The second method's files are the first's times a gain: no number may differ beyond rounding."""
     folder = tmp_path / "louder"
     folder.mkdir()
@@ -128,9 +126,7 @@ def test_gain_changes_nothing(
     pd.testing.assert_frame_equal(one, other)
 
 
-def test_classical_images_are_fit_and_signal_equation(
-    contrast_cohort: ContrastCohort, evaluation: Evaluation
-) -> None:
+def test_classical_images_are_fit_and_signal_equation(contrast_cohort, evaluation):
     protocol = contrast_cohort.protocol
     acquisition = make_acquisition(
         saturation_delays_ms=protocol.saturation_delays_ms, echo_times_ms=protocol.echo_times_ms
@@ -146,7 +142,7 @@ def test_classical_images_are_fit_and_signal_equation(
     assert row["psnr"] > 25  # the equations made the true images: noise of 2 % is all that differs
 
 
-def test_observers_read_patches_and_slices(contrast_cohort: ContrastCohort, evaluation: Evaluation) -> None:
+def test_observers_read_patches_and_slices(contrast_cohort, evaluation):
     _, head = true_image(contrast_cohort, "sub-02", "t1c")
     image = restored(contrast_cohort, "sub-02", "t1c", head, "taskgan")
     network = load_network(contrast_cohort.observer, "task")
@@ -184,7 +180,7 @@ def test_observers_read_patches_and_slices(contrast_cohort: ContrastCohort, eval
     assert patches > 0 and row["task_mae"] != row["observer_mae"]
 
 
-def test_lesions_by_hand(contrast_cohort: ContrastCohort, evaluation: Evaluation) -> None:
+def test_lesions_by_hand(contrast_cohort, evaluation):
     place = contrast_cohort.folder / "subjects" / "sub-03"
     lesions = read_volume(place / "lesions.nii.gz").data > 0
     trues = {name: true_image(contrast_cohort, "sub-03", name) for name in contrast_cohort.contrasts}
@@ -225,7 +221,7 @@ def test_lesions_by_hand(contrast_cohort: ContrastCohort, evaluation: Evaluation
     assert np.isnan(own["lesion_dice_to_true"]) and np.isnan(own["psnr"]) and np.isnan(own["cnr_ratio"])
 
 
-def test_controls_have_false_lesions_alone(evaluation: Evaluation) -> None:
+def test_controls_have_false_lesions_alone(evaluation):
     table = evaluation.per_subject
     controls = table[table["group"] == "control"]
     assert controls[["cnr", "lesion_dice", "lesion_sensitivity"]].isna().all(axis=None)
@@ -233,7 +229,7 @@ def test_controls_have_false_lesions_alone(evaluation: Evaluation) -> None:
     assert table[table["contrast"] != "t2_flair"]["false_lesions"].isna().all()
 
 
-def test_grid_artifact_of_the_head(contrast_cohort: ContrastCohort, evaluation: Evaluation) -> None:
+def test_grid_artifact_of_the_head(contrast_cohort, evaluation):
     true, head = true_image(contrast_cohort, "sub-01", "t1w")
     image = restored(contrast_cohort, "sub-01", "t1w", head)
     area = head.sum(axis=(0, 1))
@@ -249,7 +245,7 @@ def test_grid_artifact_of_the_head(contrast_cohort: ContrastCohort, evaluation: 
     assert row["grid_amplitude"] == pytest.approx(100 * np.sqrt(np.mean(own.amplitude**2)), rel=1e-3)
 
 
-def test_tables_text_and_figure(evaluation: Evaluation) -> None:
+def test_tables_text_and_figure(evaluation):
     text = (evaluation.output / "tables.md").read_text(encoding="utf-8")
     for expected in (
         "### PSNR (dB)\n\n| Method        | T1w ",
@@ -277,9 +273,7 @@ def test_tables_text_and_figure(evaluation: Evaluation) -> None:
     assert patients["mean"] == pytest.approx(np.mean(both)) and patients["subjects"] == 2
 
 
-def test_a_finished_evaluation_is_read_not_repeated(
-    contrast_cohort: ContrastCohort, evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_evaluation_is_read_not_repeated(contrast_cohort, evaluation, monkeypatch):
     monkeypatch.setattr(comparison_module, "measure_image", lambda *_: pytest.fail("evaluated again"))
     again = run(contrast_cohort, evaluation.output)
     pd.testing.assert_frame_equal(again.per_subject, evaluation.per_subject)
@@ -289,9 +283,7 @@ def test_a_finished_evaluation_is_read_not_repeated(
         run(contrast_cohort, evaluation.output, seed=1)
 
 
-def test_relaxometry_is_fitted_once_per_subject(
-    contrast_cohort: ContrastCohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relaxometry_is_fitted_once_per_subject(contrast_cohort, tmp_path, monkeypatch):
     calls = []
     original = comparison_module.synthetic_images
 
@@ -304,7 +296,7 @@ def test_relaxometry_is_fitted_once_per_subject(
     assert len(calls) == 4 + 1  # and once more for the figure
 
 
-def test_seeds_are_pooled(contrast_cohort: ContrastCohort, evaluation: Evaluation, tmp_path: Path) -> None:
+def test_seeds_are_pooled(contrast_cohort, evaluation, tmp_path):
     assert (
         pool_evaluations([evaluation.output, evaluation.output], metrics_of=metrics_of) == evaluation.markdown
     )
@@ -313,9 +305,7 @@ def test_seeds_are_pooled(contrast_cohort: ContrastCohort, evaluation: Evaluatio
         pool_evaluations([evaluation.output, other.output], metrics_of=metrics_of)
 
 
-def test_an_input_without_protocol_has_no_classical_row(
-    contrast_cohort: ContrastCohort, tmp_path: Path
-) -> None:
+def test_an_input_without_protocol_has_no_classical_row(contrast_cohort, tmp_path):
     folder = tmp_path / "cohort"
     shutil.copytree(contrast_cohort.folder, folder)
     for file in folder.glob("subjects/*/mdme.json"):

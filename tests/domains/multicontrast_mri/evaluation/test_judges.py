@@ -33,7 +33,7 @@ def observer(size: tuple[int, int] | None = None) -> ContrastObserver:
     return ContrastObserver("observer", Brightness(), spatial_size=size, contrasts=("dark", "bright"))
 
 
-def test_patches_of_air_do_not_count() -> None:
+def test_patches_of_air_do_not_count():
     slices, head = np.zeros((2, 8, 8), dtype=np.float32), np.zeros((2, 8, 8), dtype=bool)
     head[:, :, :4] = True  # two patches of each slice lie in the head, two in air
     slices[0, :4, :4] = 1.0  # the first slice has a bright and a dark patch, brighter than it is dark
@@ -48,21 +48,21 @@ def test_patches_of_air_do_not_count() -> None:
     assert observer().reading(slices, head, contrast="dark")["observer_patch_accuracy"] == 0.75
 
 
-def test_a_small_head_is_judged_by_its_fullest_patches() -> None:
+def test_a_small_head_is_judged_by_its_fullest_patches():
     slices, head = np.ones((1, 8, 8), dtype=np.float32), np.zeros((1, 8, 8), dtype=bool)
     head[0, 4:6, 4:6] = True  # a quarter of one patch
     slices[0, :4] = 0.0
     assert observer().reading(slices, head, contrast="bright")["observer_patch_accuracy"] == 1.0
 
 
-def test_the_head_is_centered_as_the_slices_are() -> None:
+def test_the_head_is_centered_as_the_slices_are():
     slices, head = np.ones((1, 4, 4), dtype=np.float32), np.ones((1, 4, 4), dtype=bool)
     # Centered in 12 x 12 it fills the middle one of nine patches.
     found = observer((12, 12)).reading(slices, head, contrast="bright")
     assert (found["observer_patch_accuracy"], found["observer_slice_accuracy"]) == (1.0, 1.0)
 
 
-def test_a_segmentation_lies_where_its_slice_does() -> None:
+def test_a_segmentation_lies_where_its_slice_does():
     slices = np.zeros((3, 6, 10), dtype=np.float32)
     slices[1, 2, 5] = slices[2, 5, 9] = slices[0, 0, 0] = 2.0
     for size in (None, (12, 12), (8, 16)):

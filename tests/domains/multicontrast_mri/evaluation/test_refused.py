@@ -26,9 +26,7 @@ def run(cohort: ContrastCohort, tmp_path: Path, **settings: Any) -> Any:
     return evaluate_contrasts(manifest, output=tmp_path / "out", **given | settings)
 
 
-def test_all_faults_of_restorations_are_named_at_once(
-    contrast_cohort: ContrastCohort, tmp_path: Path
-) -> None:
+def test_all_faults_of_restorations_are_named_at_once(contrast_cohort, tmp_path):
     folder = tmp_path / "gan"
     shutil.copytree(contrast_cohort.methods["gan"], folder)
     (folder / "sub-01_ses-01_t1w_restored.nii.gz").unlink()
@@ -54,7 +52,7 @@ def test_all_faults_of_restorations_are_named_at_once(
     assert "sub-04_ses-01_t1w" not in message
 
 
-def test_a_target_off_the_inputs_grid_is_refused(contrast_cohort: ContrastCohort, tmp_path: Path) -> None:
+def test_a_target_off_the_inputs_grid_is_refused(contrast_cohort, tmp_path):
     folder = tmp_path / "cohort"
     shutil.copytree(contrast_cohort.folder, folder)
     volume = read_volume(folder / "subjects" / "sub-02" / "t1c.nii.gz")
@@ -64,9 +62,7 @@ def test_a_target_off_the_inputs_grid_is_refused(contrast_cohort: ContrastCohort
         run(contrast_cohort, tmp_path, manifest=folder / "manifest.csv")
 
 
-def test_the_true_image_given_as_a_method_is_found_out(
-    contrast_cohort: ContrastCohort, tmp_path: Path
-) -> None:
+def test_the_true_image_given_as_a_method_is_found_out(contrast_cohort, tmp_path):
     folder = tmp_path / "gan"
     shutil.copytree(contrast_cohort.methods["gan"], folder)
     shutil.copy(
@@ -80,7 +76,7 @@ def test_the_true_image_given_as_a_method_is_found_out(
         run(contrast_cohort, tmp_path, methods={"gan": folder})
 
 
-def test_an_image_without_signal_is_named(contrast_cohort: ContrastCohort, tmp_path: Path) -> None:
+def test_an_image_without_signal_is_named(contrast_cohort, tmp_path):
     folder = tmp_path / "gan"
     shutil.copytree(contrast_cohort.methods["gan"], folder)
     path = folder / "sub-02_ses-01_t1w_restored.nii.gz"
@@ -90,7 +86,7 @@ def test_an_image_without_signal_is_named(contrast_cohort: ContrastCohort, tmp_p
         run(contrast_cohort, tmp_path, methods={"gan": folder})
 
 
-def test_unknown_contrasts_and_groups_are_refused(contrast_cohort: ContrastCohort, tmp_path: Path) -> None:
+def test_unknown_contrasts_and_groups_are_refused(contrast_cohort, tmp_path):
     with pytest.raises(InputError, match=r"t2w: no such column; the manifest has the contrasts t1w, t2_fla"):
         run(contrast_cohort, tmp_path, contrasts=["t2w"])
     with pytest.raises(InputError, match="a contrast cannot be named 'mean'"):
@@ -108,7 +104,7 @@ def test_unknown_contrasts_and_groups_are_refused(contrast_cohort: ContrastCohor
         run(contrast_cohort, tmp_path, manifest=tmp_path / "none.csv")
 
 
-def test_judges_of_other_things_are_refused(contrast_cohort: ContrastCohort, tmp_path: Path) -> None:
+def test_judges_of_other_things_are_refused(contrast_cohort, tmp_path):
     strange = tmp_path / "model.pt"
     network = describe(AmyloidClassifier(widen_factor=1 / 8, seed=0))
     save_file({"networks": {"task": network}}, strange)
@@ -124,7 +120,7 @@ def test_judges_of_other_things_are_refused(contrast_cohort: ContrastCohort, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_split_without_images_is_refused(contrast_cohort: ContrastCohort, tmp_path: Path) -> None:
+def test_a_split_without_images_is_refused(contrast_cohort, tmp_path):
     table = cells(contrast_cohort.manifest)
     table.loc[table["split"] == "test", ["t1w", "t1w_sha256"]] = ""
     path = contrast_cohort.folder / "empty.csv"

@@ -19,11 +19,11 @@ def make(shape: tuple[int, int, int] = (64, 60, 5), **settings: object) -> TrueI
     return TrueImage(contrast="t1w", image=image, head=head, data_range=1.2, **settings)  # type: ignore[arg-type]
 
 
-def test_slices_with_little_head_are_not_judged() -> None:
+def test_slices_with_little_head_are_not_judged():
     assert make().judged.tolist() == [1, 2, 3]
 
 
-def test_the_box_holds_the_head_and_is_large_enough() -> None:
+def test_the_box_holds_the_head_and_is_large_enough():
     # 56 voxels of X as they are; of Y 20, widened by 14 on both sides, which would begin before the slice.
     assert make().box == (slice(4, 60), slice(0, 48))
     small = TrueImage("t1w", np.ones((40, 60, 1), np.float32), np.ones((40, 60, 1), bool), data_range=1.0)
@@ -31,7 +31,7 @@ def test_the_box_holds_the_head_and_is_large_enough() -> None:
     assert np.isnan(small.grid).all()
 
 
-def test_normalized_is_over_the_head_alone() -> None:
+def test_normalized_is_over_the_head_alone():
     image = np.array([[[2.0, 4.0, 100.0]]])
     head = np.array([[[True, True, False]]])
     np.testing.assert_allclose(normalized(image, head), [[[2 / 3, 4 / 3, 100 / 3]]], rtol=1e-6)  # float32
@@ -39,7 +39,7 @@ def test_normalized_is_over_the_head_alone() -> None:
         normalized(-image, head)
 
 
-def test_a_ratio_to_hardly_any_contrast_is_left_out() -> None:
+def test_a_ratio_to_hardly_any_contrast_is_left_out():
     true = make()
     lesions, ring = np.zeros(true.image.shape, dtype=bool), np.zeros(true.image.shape, dtype=bool)
     lesions[20, 20, 2], ring[22:30, 15:25, 2] = True, True
@@ -56,7 +56,7 @@ def test_a_ratio_to_hardly_any_contrast_is_left_out() -> None:
         assert measured["cnr_error"] == pytest.approx(0, abs=1e-3)
 
 
-def test_a_ring_of_few_voxels_gives_no_contrast_to_noise() -> None:
+def test_a_ring_of_few_voxels_gives_no_contrast_to_noise():
     true = make()
     lesions, ring = np.zeros(true.image.shape, dtype=bool), np.zeros(true.image.shape, dtype=bool)
     lesions[20, 20, 2], ring[22, 1:20, 2] = True, True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from medrestore.checks import InputError
 from medrestore.data.volumes import SourceGrid, grid_difference, read_volume, write_volume
-from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
+from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
 from medrestore.domains.multicontrast_mri.registration.coregister import coregister_manifest
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 
@@ -124,7 +123,7 @@ def noise() -> np.ndarray:
 
 
 class TestCohort:
-    def test_contrasts_lie_on_their_inputs(self, done: Path) -> None:
+    def test_contrasts_lie_on_their_inputs(self, done):
         for number in (1, 2, 3):
             place = done.parent / "subjects" / f"sub-{number:04}_ses-01"
             grid, result = read_volume(place / "input_00.nii.gz"), read_volume(place / "t2w.nii.gz")
@@ -137,7 +136,7 @@ class TestCohort:
             # What is left: noise of 1 in both, edges of 60 off by a fraction of a voxel.
             assert off < 0.4 * np.abs(moved - truth)[inner].mean()
 
-    def test_manifest_is_whole_and_keeps_what_it_held(self, raw: Path, done: Path) -> None:
+    def test_manifest_is_whole_and_keeps_what_it_held(self, raw, done):
         assert contrast_schema(CONTRASTS, acquisition=TWO_IN).check(done) == []
         before, after = (contrast_schema(CONTRASTS).read(path) for path in (raw, done))
         kept = ["subject_id", "session_id", "split", "group", "scanner", "input_sha256", "lesions_sha256"]
@@ -148,7 +147,7 @@ class TestCohort:
             "subjects/sub-0003_ses-01/t1w.nii.gz",
         ]
 
-    def test_quality_of_each_registration(self, done: Path) -> None:
+    def test_quality_of_each_registration(self, done):
         quality = pd.read_csv(done.parent / "registration.csv")
         assert list(zip(quality["subject_id"], quality["contrast"], strict=True)) == [
             ("sub-0001", "t1w"),
@@ -165,7 +164,7 @@ class TestCohort:
         assert quality["outside"].between(0, 0.2).all()
         assert pd.read_csv(done.parent / "left_out.csv").empty
 
-    def test_a_picture_of_each_subject(self, done: Path) -> None:
+    def test_a_picture_of_each_subject(self, done):
         from PIL import Image
 
         for number, rows in ((1, 2), (2, 1)):
@@ -176,14 +175,12 @@ class TestCohort:
             yellow = (pixels[..., 0] > 240) & (pixels[..., 1] > 180) & (pixels[..., 2] < 40)
             assert yellow.sum() > 500 * rows
 
-    def test_input_and_lesions_are_the_same_files(self, raw: Path, done: Path) -> None:
+    def test_input_and_lesions_are_the_same_files(self, raw, done):
         place, origin = done.parent / "subjects/sub-0002_ses-01", raw.parent / "subjects/sub-0002"
         assert (place / "input_01.nii.gz").samefile(origin / "late.nii.gz")
         assert (place / "lesions.nii.gz").samefile(origin / "lesions.nii.gz")
 
-    def test_copied_where_there_are_no_links(
-        self, raw: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_copied_where_there_are_no_links(self, raw, done, tmp_path, monkeypatch):
         def refuse(*_: object) -> None:
             raise OSError("no links here")
 
@@ -194,18 +191,12 @@ class TestCohort:
         assert made.read_bytes() == done.read_bytes()
 
     @pytest.mark.slow
-    def test_the_same_bytes_from_any_number_of_processes(self, raw: Path, done: Path, tmp_path: Path) -> None:
+    def test_the_same_bytes_from_any_number_of_processes(self, raw, done, tmp_path):
         other = coregister(raw, tmp_path / "two", workers=2)
         for name in ("manifest.csv", "registration.csv"):
             assert (other.parent / name).read_bytes() == (done.parent / name).read_bytes()
 
-    def test_of_an_mdme_acquisition_with_its_sidecar(
-        self,
-        make_cohort: Callable[[], Path],
-        acquisition: Acquisition,
-        contrasts: tuple[str, ...],
-        tmp_path: Path,
-    ) -> None:
+    def test_of_an_mdme_acquisition_with_its_sidecar(self, make_cohort, acquisition, contrasts, tmp_path):
         """Subjects of noise in an ellipsoid: none can be registered, and each is told by name."""
         with pytest.raises(InputError, match="no subject is left: the registration of all 8 failed"):
             coregister(make_cohort(), tmp_path / "out", contrasts=contrasts, acquisition=acquisition)
@@ -215,9 +206,7 @@ class TestCohort:
 
 
 class TestFailure:
-    def test_a_subject_is_left_out_by_name_and_the_others_go_on(
-        self, copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_subject_is_left_out_by_name_and_the_others_go_on(self, copy, tmp_path, caplog):
         change(copy, "subjects/sub-0003/t1w.nii.gz", noise())
         with caplog.at_level(logging.WARNING):
             made = coregister(copy, tmp_path / "out")
@@ -240,9 +229,7 @@ class TestFailure:
             ("subjects/sub-0001/late.nii.gz", "input", "subjects/sub-0001/late.nii.gz: is truncated"),
         ],
     )
-    def test_a_damaged_file_is_named(
-        self, copy: Path, tmp_path: Path, place: str, column: str, message: str
-    ) -> None:
+    def test_a_damaged_file_is_named(self, copy, tmp_path, place, column, message):
         content = (copy.parent / place).read_bytes()
         change(copy, place, content[: len(content) // 2])
         told = f"1 of 3 subjects could not be used, the others were:\n  sub-0001_ses-01: {column}: {message}"
@@ -257,9 +244,7 @@ class TestFailure:
         made = coregister(copy, tmp_path / "out", contrasts=["t2w"])
         assert len(contrast_schema(["t2w"]).read(made)) == 3
 
-    def test_another_content_than_the_manifest_says_is_not_taken_over(
-        self, copy: Path, tmp_path: Path
-    ) -> None:
+    def test_another_content_than_the_manifest_says_is_not_taken_over(self, copy, tmp_path):
         (copy.parent / "subjects/sub-0001/t2w.nii.gz").write_bytes(
             (copy.parent / "subjects/sub-0003/t2w.nii.gz").read_bytes()
         )
@@ -267,7 +252,7 @@ class TestFailure:
             coregister(copy, tmp_path / "out", contrasts=["t2w"])
         assert pd.read_csv(tmp_path / "out" / "left_out.csv")["subject_id"].tolist() == ["sub-0001"]
 
-    def test_an_image_without_orientation_is_not_guessed_at(self, copy: Path, tmp_path: Path) -> None:
+    def test_an_image_without_orientation_is_not_guessed_at(self, copy, tmp_path):
         path = copy.parent / "subjects/sub-0001/t2w.nii.gz"
         volume = read_volume(path)
         header = {**volume.source.header, "qform_code": np.array(0), "sform_code": np.array(0)}
@@ -277,28 +262,28 @@ class TestFailure:
             coregister(copy, tmp_path / "out", contrasts=["t2w"])
         assert pd.read_csv(tmp_path / "out" / "left_out.csv")["subject_id"].tolist() == ["sub-0001"]
 
-    def test_missing_files_are_all_named_before_anything_is_done(self, copy: Path, tmp_path: Path) -> None:
+    def test_missing_files_are_all_named_before_anything_is_done(self, copy, tmp_path):
         (copy.parent / "subjects/sub-0001/t2w.nii.gz").unlink()
         (copy.parent / "subjects/sub-0003/late.nii.gz").unlink()
         with pytest.raises(InputError, match=r"2 problems\n.*row 2 t2w: t2w.*no such.*\n.*row 4 input: late"):
             coregister(copy, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    def test_no_subject_left_is_an_error(self, copy: Path, tmp_path: Path) -> None:
+    def test_no_subject_left_is_an_error(self, copy, tmp_path):
         for number in (1, 2, 3):
             change(copy, f"subjects/sub-{number:04}/t2w.nii.gz", noise() + number)
         with pytest.raises(InputError, match="no subject is left: the registration of all 3 failed"):
             coregister(copy, tmp_path / "out", contrasts=["t2w"])
         assert len(pd.read_csv(tmp_path / "out" / "left_out.csv")) == 3
 
-    def test_names_that_are_no_folders_are_refused(self, copy: Path, tmp_path: Path) -> None:
+    def test_names_that_are_no_folders_are_refused(self, copy, tmp_path):
         copy.write_text(copy.read_text().replace("sub-0003,ses-01", "../x,ses-01"))
         with pytest.raises(
             InputError, match=r"row 4 subject_id: '\.\./x' can be no part of a file name: it holds '/'"
         ):
             coregister(copy, tmp_path / "out")
 
-    def test_two_subjects_of_one_folder_are_refused(self, copy: Path, tmp_path: Path) -> None:
+    def test_two_subjects_of_one_folder_are_refused(self, copy, tmp_path):
         text = copy.read_text().replace("sub-0002,ses-01", "sub,a_b").replace("sub-0003,ses-01", "sub_a,b")
         copy.write_text(text)
         with pytest.raises(InputError, match=r"row 4 subject_id: .* the same name as in row 3: sub_a_b"):
@@ -310,7 +295,7 @@ class TestContinued:
         files = folder.glob("subjects/*/*")
         return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
 
-    def test_only_what_is_not_whole_or_has_changed(self, copy: Path, tmp_path: Path) -> None:
+    def test_only_what_is_not_whole_or_has_changed(self, copy, tmp_path):
         made = coregister(copy, tmp_path / "out")
         first = self.stamps(made.parent)
         content = made.read_bytes()
@@ -327,11 +312,11 @@ class TestContinued:
         assert redone == {"sub-0003_ses-01"}
         assert pd.read_csv(made.parent / "left_out.csv")["subject_id"].tolist() == ["sub-0003"]
 
-    def test_other_settings_are_refused(self, raw: Path, done: Path) -> None:
+    def test_other_settings_are_refused(self, raw, done):
         with pytest.raises(InputError, match="holds a co-registration of other settings"):
             coregister(raw, done.parent, most_mm=5.0)
 
-    def test_a_run_of_which_nothing_came_gives_way(self, copy: Path, tmp_path: Path) -> None:
+    def test_a_run_of_which_nothing_came_gives_way(self, copy, tmp_path):
         table = cells(copy).iloc[:1]
         contrast_schema(CONTRASTS).write(table, copy)
         with pytest.raises(InputError, match="no subject is left"):
@@ -343,7 +328,7 @@ class TestContinued:
         ):
             coregister(copy, made.parent, most_mm=5.0)
 
-    def test_a_folder_of_other_things_is_refused(self, raw: Path, tmp_path: Path) -> None:
+    def test_a_folder_of_other_things_is_refused(self, raw, tmp_path):
         (tmp_path / "notes.txt").write_text("mine")
         with pytest.raises(InputError, match="holds other files and no co-registration"):
             coregister(raw, tmp_path)
@@ -351,7 +336,7 @@ class TestContinued:
 
 
 @pytest.mark.slow
-def test_real_contrasts_of_one_patient(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_real_contrasts_of_one_patient(shared_data, tmp_path):
     """T1 with contrast medium in, and T1 without that was moved out."""
     folder = tmp_path / "raw"
     away = np.eye(4)

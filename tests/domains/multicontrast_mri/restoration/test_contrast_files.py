@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from torch import nn
 
 from medrestore import __version__
 from medrestore.checks import InputError
@@ -35,8 +32,6 @@ NAMES = ("t1w", "stir", "pdw")
 ACQUISITION = make_acquisition(
     component="magnitude", saturation_delays_ms=[100, 2000], echo_times_ms=[20, 90]
 )
-Images = Callable[..., NDArray[np.float32]]
-Write = Callable[..., Path]
 
 
 def evaluator(
@@ -60,13 +55,7 @@ def evaluator(
 
 # ---------------------------------------------------------------------------- what is written
 @pytest.mark.parametrize("grid", ["RAS", "LPS oblique", "slices first, backwards"])
-def test_every_voxel_stays_where_it_was(
-    grid: str,
-    mri_weights: Path,
-    write_mdme: Write,
-    shown_channel: Callable[[int], nn.Module],
-    tmp_path: Path,
-) -> None:
+def test_every_voxel_stays_where_it_was(grid, mri_weights, write_mdme, shown_channel, tmp_path):
     given = nibabel.load(write_mdme(tmp_path / "in.nii.gz", grid=grid))
     # The network's input channel 6 is the middle slice's third: delay 2000 ms, echo 20 ms.
     restorer = ContrastRestorer(shown_channel(4 + 2), neighbors=1, contrasts=NAMES, acquisition=ACQUISITION)
@@ -89,9 +78,7 @@ def test_every_voxel_stays_where_it_was(
         np.testing.assert_allclose(image.get_fdata(), given.get_fdata()[..., 2] / scale, rtol=2**-23)
 
 
-def test_writes_what_the_restorer_gives_with_its_provenance(
-    mri_weights: Path, mdme: Path, tmp_path: Path
-) -> None:
+def test_writes_what_the_restorer_gives_with_its_provenance(mri_weights, mdme, tmp_path):
     written = evaluator([InputFiles((mdme,), "a")], mri_weights, tmp_path / "out").run()
     restorer = ContrastRestorer(
         load_network(mri_weights, "generator"), neighbors=1, contrasts=NAMES, acquisition=ACQUISITION
@@ -126,7 +113,7 @@ def test_writes_what_the_restorer_gives_with_its_provenance(
     assert len(list((tmp_path / "out").iterdir())) == 2 * len(NAMES)
 
 
-def test_no_name_or_path_is_written(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
+def test_no_name_or_path_is_written(mri_weights, mdme, tmp_path):
     evaluator([InputFiles((mdme,), "a")], mri_weights, tmp_path / "out").run()
     for path in (tmp_path / "out").iterdir():
         content = nibabel.load(path).header.binaryblock if path.suffix == ".gz" else path.read_bytes()
@@ -136,7 +123,7 @@ def test_no_name_or_path_is_written(mri_weights: Path, mdme: Path, tmp_path: Pat
             assert len(nibabel.load(path).header.extensions) == 0
 
 
-def test_samples_write_mean_and_standard_deviation(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
+def test_samples_write_mean_and_standard_deviation(mri_weights, mdme, tmp_path):
     inputs = [InputFiles((mdme,), "a")]
     (written,) = evaluator(inputs, mri_weights, tmp_path, contrasts=["pdw"], samples=3, seed=5).run()
     expected = load_restorer(mri_weights, device="cpu", precision="fp32", samples=3, seed=5).restore(
@@ -151,12 +138,8 @@ def test_samples_write_mean_and_standard_deviation(mri_weights: Path, mdme: Path
 
 
 def test_volume_outside_the_domain_is_restored_with_a_warning(
-    mri_weights: Path,
-    write_mdme: Write,
-    mdme_images: Images,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+    mri_weights, write_mdme, mdme_images, tmp_path, caplog
+):
     random = np.random.default_rng(1)
     clean = mdme_images()
     noisy = clean + np.abs(random.normal(0, 60, clean.shape)).astype(np.float32)
@@ -170,9 +153,7 @@ def test_volume_outside_the_domain_is_restored_with_a_warning(
     assert noise.startswith("relative noise is")
 
 
-def test_list_of_files_is_restored_as_the_one_file(
-    mri_weights: Path, mdme: Path, write_mdme: Write, tmp_path: Path
-) -> None:
+def test_list_of_files_is_restored_as_the_one_file(mri_weights, mdme, write_mdme, tmp_path):
     paths = [write_mdme(tmp_path / f"{channel}.nii.gz", channel=channel) for channel in range(4)]
     inputs = [InputFiles((mdme,), "one"), InputFiles(tuple(paths), "list")]
     one, several = evaluator(inputs, mri_weights, tmp_path / "out", contrasts=["stir"]).run()
@@ -182,9 +163,7 @@ def test_list_of_files_is_restored_as_the_one_file(
 
 
 # ---------------------------------------------------------------------------- what is refused
-def test_other_acquisition_is_refused_naming_both(
-    mri_weights: Path, write_mdme: Write, tmp_path: Path
-) -> None:
+def test_other_acquisition_is_refused_naming_both(mri_weights, write_mdme, tmp_path):
     path = write_mdme(tmp_path / "in.nii.gz")
     sidecar = json.loads((tmp_path / "in.json").read_text())
     (tmp_path / "in.json").write_text(json.dumps({**sidecar, "EchoTime": [0.03, 0.15] * 2}))
@@ -197,7 +176,7 @@ def test_other_acquisition_is_refused_naming_both(
     assert not list(tmp_path.glob("a_*"))
 
 
-def test_bad_acquisitions_do_not_end_the_run(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
+def test_bad_acquisitions_do_not_end_the_run(mri_weights, mdme, tmp_path):
     damaged = tmp_path / "damaged.nii.gz"
     damaged.write_bytes(mdme.read_bytes()[:500])
     inputs = [
@@ -211,9 +190,7 @@ def test_bad_acquisitions_do_not_end_the_run(mri_weights: Path, mdme: Path, tmp_
     assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["good_stir_restored.nii.gz"]
 
 
-def test_folder_restored_into_itself_twice_restores_no_work_of_ours(
-    mri_weights: Path, write_mdme: Write, tmp_path: Path
-) -> None:
+def test_folder_restored_into_itself_twice_restores_no_work_of_ours(mri_weights, write_mdme, tmp_path):
     write_mdme(tmp_path / "in.nii.gz")
     held = []
     for _ in range(2):
@@ -223,28 +200,24 @@ def test_folder_restored_into_itself_twice_restores_no_work_of_ours(
     assert len(held[0]) == 5  # image and sidecar, restoration, deviation and sidecar
 
 
-def test_missing_echo_is_refused(
-    mri_weights: Path, write_mdme: Write, mdme_images: Images, tmp_path: Path
-) -> None:
+def test_missing_echo_is_refused(mri_weights, write_mdme, mdme_images, tmp_path):
     path = write_mdme(tmp_path / "in.nii.gz", mdme_images()[..., :3])
     with pytest.raises(InputError, match=r"in\.nii\.gz: has 3 channels, expected 4 = 2 delays x 2 echoes"):
         evaluator([InputFiles((path,), "a")], mri_weights, tmp_path).run()
 
 
-def test_image_without_foreground_is_refused_by_name(
-    mri_weights: Path, write_mdme: Write, tmp_path: Path
-) -> None:
+def test_image_without_foreground_is_refused_by_name(mri_weights, write_mdme, tmp_path):
     path = write_mdme(tmp_path / "in.nii.gz", np.zeros((8, 8, 8, 4), np.float32))
     with pytest.raises(InputError, match=r"in\.nii\.gz: .*no positive foreground"):
         evaluator([InputFiles((path,), "a")], mri_weights, tmp_path).run()
 
 
-def test_unknown_contrast_is_refused(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
+def test_unknown_contrast_is_refused(mri_weights, mdme, tmp_path):
     with pytest.raises(InputError, match="asked for: 't1c'; trained on t1w, stir, pdw"):
         evaluator([InputFiles((mdme,), "a")], mri_weights, tmp_path, contrasts=["t1w", "t1c"])
 
 
-def test_weights_of_another_kind_are_refused(mri_weights: Path, tmp_path: Path) -> None:
+def test_weights_of_another_kind_are_refused(mri_weights, tmp_path):
     with pytest.raises(InputError, match=r"model\.pt: was trained on several contrasts.*Remedy"):
         load_restorer(mri_weights, device="cpu", facts={"restorer": "amyloid_pet.VolumeFileRestorer"})
     model = load_file(mri_weights)
@@ -258,16 +231,14 @@ def test_weights_of_another_kind_are_refused(mri_weights: Path, tmp_path: Path) 
         )
 
 
-def test_id_that_leaves_the_folder_is_refused(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
+def test_id_that_leaves_the_folder_is_refused(mri_weights, mdme, tmp_path):
     with pytest.raises(InputError, match=r"'\.\./a_t1w': no file can have this name"):
         evaluator([InputFiles((mdme,), "../a")], mri_weights, tmp_path)
 
 
 # ---------------------------------------------------------------------------- what is kept
 @pytest.mark.parametrize("settings", [{}, {"samples": 2, "seed": 3}])
-def test_continued_restoration_is_that_of_an_uninterrupted_one(
-    settings: dict[str, int], mri_weights: Path, mdme: Path, tmp_path: Path
-) -> None:
+def test_continued_restoration_is_that_of_an_uninterrupted_one(settings, mri_weights, mdme, tmp_path):
     inputs = [InputFiles((mdme,), "a"), InputFiles((mdme,), "b")]
     written = evaluator(inputs, mri_weights, tmp_path, **settings).run()
     assert [path.name for path in written] == [
@@ -284,7 +255,7 @@ def test_continued_restoration_is_that_of_an_uninterrupted_one(
     assert [path.read_bytes() for path in written] == contents
 
 
-def test_further_contrasts_join_those_that_are_there(mri_weights: Path, mdme: Path, tmp_path: Path) -> None:
+def test_further_contrasts_join_those_that_are_there(mri_weights, mdme, tmp_path):
     inputs = [InputFiles((mdme,), "a")]
     (first,) = evaluator(inputs, mri_weights, tmp_path, contrasts=["stir"]).run()
     age = first.stat().st_mtime_ns

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -33,11 +31,10 @@ NAMES = ("t1w", "stir", "pdw")
 ACQUISITION = make_acquisition(
     component="magnitude", saturation_delays_ms=[100, 2000], echo_times_ms=[20, 90]
 )
-Write = Callable[..., Path]
 
 
 # ---------------------------------------------------------------------------- what is found
-def test_file_and_folder(mdme: Path, write_mdme: Write, tmp_path: Path) -> None:
+def test_file_and_folder(mdme, write_mdme, tmp_path):
     assert find_inputs(mdme) == [InputFiles((mdme,), "secret_doe")]
     for name in ("b", "a"):
         write_mdme(tmp_path / f"{name}.nii.gz")  # the sidecars are no inputs
@@ -58,7 +55,7 @@ def manifest_of(folder: Path, cells: dict[str, str], **columns: list[str]) -> Pa
     return path
 
 
-def test_manifest_with_a_list_of_files_and_no_contrast(write_mdme: Write, tmp_path: Path) -> None:
+def test_manifest_with_a_list_of_files_and_no_contrast(write_mdme, tmp_path):
     (tmp_path / "b").mkdir()
     write_mdme(tmp_path / "a.nii.gz")
     for channel in range(4):
@@ -84,14 +81,12 @@ def test_manifest_with_a_list_of_files_and_no_contrast(write_mdme: Write, tmp_pa
         ({}, None, "there is no row below the header"),
     ],
 )
-def test_faults_of_a_manifest_are_named(
-    cells: dict[str, str], split: str | None, message: str, tmp_path: Path
-) -> None:
+def test_faults_of_a_manifest_are_named(cells, split, message, tmp_path):
     with pytest.raises(InputError, match=message):
         find_inputs(manifest_of(tmp_path, cells), split=split)
 
 
-def test_manifest_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_manifest_of_another_kind_is_refused(tmp_path):
     (tmp_path / "pet.csv").write_text("subject_id,session_id,degraded\na,b,c.nii.gz\n")
     with pytest.raises(InputError, match=r"lacks the columns input$"):
         find_inputs(tmp_path / "pet.csv")
@@ -108,13 +103,13 @@ def test_manifest_of_another_kind_is_refused(tmp_path: Path) -> None:
     ],
     ids=["missing", "empty", "split"],
 )
-def test_nothing_to_restore_is_refused(make: Any, split: str | None, message: str, tmp_path: Path) -> None:
+def test_nothing_to_restore_is_refused(make, split, message, tmp_path):
     make(tmp_path / "input")
     with pytest.raises(InputError, match=message):
         find_inputs(tmp_path / "input", split=split)
 
 
-def test_network_sees_what_it_saw_in_training(write_mdme: Write, tmp_path: Path) -> None:
+def test_network_sees_what_it_saw_in_training(write_mdme, tmp_path):
     write_mdme(tmp_path / "in.nii.gz", grid="slices first, backwards")
     for channel, name in enumerate(NAMES):
         write_mdme(tmp_path / f"{name}.nii.gz", grid="slices first, backwards", channel=channel)
@@ -154,13 +149,7 @@ def test_network_sees_what_it_saw_in_training(write_mdme: Write, tmp_path: Path)
     "names",
     [["mri/avg152_T1.nii", "mri/avg152_T2.nii", "mri/avg152_PD.nii"], ["mri/gre_3echo_magnitude.nii"]],
 )
-def test_real_images_are_restored_on_their_grid(
-    names: list[str],
-    shared_data: Callable[[str], Path],
-    mri_weights: Path,
-    shown_channel: Callable[[int], nn.Module],
-    tmp_path: Path,
-) -> None:
+def test_real_images_are_restored_on_their_grid(names, shared_data, mri_weights, shown_channel, tmp_path):
     inputs = InputFiles(tuple(shared_data(name) for name in names), "a")
     images = make_acquisition(component="any", channels=3)
     restorer = ContrastRestorer(shown_channel(1), neighbors=0, contrasts=["t1c"], acquisition=images)

@@ -104,9 +104,7 @@ def restorer_of(network: nn.Module, neighbors: int = 1, **settings: object) -> C
 @pytest.mark.parametrize("shape", [(16, 24, 5), (13, 10, 7), (3, 17, 1)])
 @pytest.mark.parametrize("neighbors", [0, 2])
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_restoration_is_that_of_a_loop_over_slices_and_contrasts(
-    shape: tuple[int, int, int], neighbors: int, batch_size: int
-) -> None:
+def test_restoration_is_that_of_a_loop_over_slices_and_contrasts(shape, neighbors, batch_size):
     network, volume = Blur((2 * neighbors + 1) * 4 + 3), volume_of(shape, 4)
     restored = restorer_of(network, neighbors, batch_size=batch_size).restore(volume)
     assert list(restored) == list(NAMES)
@@ -122,7 +120,7 @@ def test_restoration_is_that_of_a_loop_over_slices_and_contrasts(
     assert np.abs(restored["t1w"].mean - restored["pdw"].mean).max() > 0.01
 
 
-def test_images_of_any_sequence_have_their_own_scales() -> None:
+def test_images_of_any_sequence_have_their_own_scales():
     network, volume = Blur(3 * 2 + 3), volume_of((8, 8, 4), 2)
     volume.data[0] *= -50
     restored = restorer_of(network, acquisition=IMAGES).restore(volume)["stir"]
@@ -134,7 +132,7 @@ def test_images_of_any_sequence_have_their_own_scales() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_planes_say_which_contrast_is_wanted(precision: str) -> None:
+def test_planes_say_which_contrast_is_wanted(precision):
     volume = volume_of((8, 8, 5), 4)
     for plane, wanted in enumerate(NAMES):
         restored = restorer_of(Shown(3 * 4 + plane), batch_size=2, precision=precision).restore(volume)
@@ -142,7 +140,7 @@ def test_planes_say_which_contrast_is_wanted(precision: str) -> None:
             np.testing.assert_array_equal(restoration.mean, float(name == wanted))
 
 
-def test_one_contrast_alone_is_what_it_is_among_all() -> None:
+def test_one_contrast_alone_is_what_it_is_among_all():
     volume = volume_of((16, 16, 5), 4)
     for samples in (0, 3):
         restorer = restorer_of(Blur(15), samples=samples, batch_size=2, seed=4)
@@ -156,7 +154,7 @@ def test_one_contrast_alone_is_what_it_is_among_all() -> None:
                 np.testing.assert_array_equal(restoration.standard_deviation, deviation)
 
 
-def test_only_wanted_contrasts_are_computed() -> None:
+def test_only_wanted_contrasts_are_computed():
     calls = []
 
     class Counted(Blur):
@@ -168,7 +166,7 @@ def test_only_wanted_contrasts_are_computed() -> None:
     assert calls == [4, 2]
 
 
-def test_samples_differ_by_contrast_and_seed_and_repeat() -> None:
+def test_samples_differ_by_contrast_and_seed_and_repeat():
     # Mean and deviation of a hundred coin flips at every voxel: dropout of the planes alone.
     class Flip(nn.Module):
         def __init__(self) -> None:
@@ -193,7 +191,7 @@ def test_samples_differ_by_contrast_and_seed_and_repeat() -> None:
     assert not np.array_equal(first["t1w"].mean, first["stir"].mean)
 
 
-def test_bfloat16_is_near_float32() -> None:
+def test_bfloat16_is_near_float32():
     network, volume = Blur(5 * 4 + 3), volume_of((24, 24, 9), 4)
     full = restorer_of(network, 2).restore(volume)
     half = restorer_of(network, 2, precision="bf16").restore(volume)
@@ -213,29 +211,29 @@ def test_bfloat16_is_near_float32() -> None:
         ([], "asked for: none; trained on"),
     ],
 )
-def test_unknown_contrast_is_refused(contrasts: list[str], message: str) -> None:
+def test_unknown_contrast_is_refused(contrasts, message):
     with pytest.raises(InputError, match=message):
         restorer_of(Blur(15)).restore(volume_of((8, 8, 3), 4), contrasts=contrasts)
 
 
-def test_other_number_of_channels_is_refused() -> None:
+def test_other_number_of_channels_is_refused():
     with pytest.raises(InputError, match="the volume has 3 channels, the network was trained on 4"):
         restorer_of(Blur(15)).restore(volume_of((8, 8, 3), 3))
 
 
-def test_generator_of_other_channels_is_refused() -> None:
+def test_generator_of_other_channels_is_refused():
     generator = UNetGenerator(5, channels=(4, 8), dropout_levels=1)
     with pytest.raises(InputError, match="takes 5 channels, the slices of this acquisition have 15"):
         restorer_of(generator)
 
 
 @pytest.mark.parametrize("contrasts", [(), ("t1w", "t1w")])
-def test_contrasts_of_a_restorer_are_distinct(contrasts: tuple[str, ...]) -> None:
+def test_contrasts_of_a_restorer_are_distinct(contrasts):
     with pytest.raises(InputError, match="contrasts must be distinct names, at least one, got"):
         restorer_of(Blur(15), contrasts=contrasts)
 
 
-def test_image_without_foreground_is_refused() -> None:
+def test_image_without_foreground_is_refused():
     volume = volume_of((8, 8, 3), 4)
     volume.data[2] = 0
     with pytest.raises(InputError, match="no positive foreground"):
@@ -244,7 +242,7 @@ def test_image_without_foreground_is_refused() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_gpu_restores_what_the_cpu_does() -> None:
+def test_gpu_restores_what_the_cpu_does():
     network, volume = Blur(15), volume_of((13, 10, 7), 4)
     expected = restorer_of(network).restore(volume)
     # fp32: TF32 convolutions.

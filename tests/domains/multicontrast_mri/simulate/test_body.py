@@ -12,7 +12,7 @@ from medrestore.domains.multicontrast_mri.simulate.lesions import LesionMap
 from medrestore.domains.multicontrast_mri.simulate.tissues import LESION_KINDS, TISSUES
 
 
-def test_thin_slices_fill_the_thick_ones() -> None:
+def test_thin_slices_fill_the_thick_ones():
     grid = CohortGrid(shape=(4, 5, 6), voxel_size_mm=(2.0, 2.0, 5.0), origin_mm=(0.0, 0.0, 10.0))
     fine = fine_grid(grid, 4)
     assert fine.shape == (4, 5, 24)
@@ -24,13 +24,13 @@ def test_thin_slices_fill_the_thick_ones() -> None:
     assert z[0] - 1.25 / 2 == pytest.approx(10 - 2.5)
 
 
-def test_thick_is_the_mean_over_a_slice() -> None:
+def test_thick_is_the_mean_over_a_slice():
     values = np.arange(24, dtype=np.float32).reshape(2, 2, 6)
     expected = np.array([[[1, 4], [7, 10]], [[13, 16], [19, 22]]])
     np.testing.assert_array_equal(thick(values, 3), expected)
 
 
-def test_truth_of_two_voxels_by_hand() -> None:
+def test_truth_of_two_voxels_by_hand():
     # One thick slice of two thin: a column of white matter under a lesion, and one of fat under air.
     grid = CohortGrid(shape=(2, 1, 2), voxel_size_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0))
     fractions = np.zeros((len(TISSUES), 2, 1, 2), dtype=np.float32)
@@ -63,7 +63,7 @@ def test_truth_of_two_voxels_by_hand() -> None:
     assert truth.tissue[:, 0, 0].tolist() == [TISSUES["white_matter"].code, 0]
 
 
-def test_every_tissue_is_in_the_body(patient) -> None:  # type: ignore[no-untyped-def]
+def test_every_tissue_is_in_the_body(patient):
     names = [part.name for part in patient.body.compartments]
     assert names == [*TISSUES, "lesion"]
     assert patient.body.fluid.name == "csf"

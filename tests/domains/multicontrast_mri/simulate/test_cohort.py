@@ -36,7 +36,7 @@ def load(folder: Path, name: str) -> np.ndarray:
 
 
 class TestFiles:
-    def test_manifest_has_no_fault(self, tiny_mri_cohort: Path) -> None:
+    def test_manifest_has_no_fault(self, tiny_mri_cohort):
         assert contrast_schema(NAMES).check(tiny_mri_cohort / "manifest.csv", workers=1) == []
         table = contrast_schema(NAMES).read(tiny_mri_cohort / "manifest.csv")
         columns = ["subject_id", "session_id", "split", "group", "input", *NAMES, "lesions"]
@@ -51,7 +51,7 @@ class TestFiles:
             ("test", "control"): 1,
         }
 
-    def test_sidecar_of_the_acquisition(self, tiny_mri_cohort: Path) -> None:
+    def test_sidecar_of_the_acquisition(self, tiny_mri_cohort):
         folder = tiny_mri_cohort / "subjects" / "sub-0001"
         image = nibabel.load(folder / "mdme.nii.gz")
         assert image.shape == (48, 56, 8, 8)
@@ -69,9 +69,7 @@ class TestFiles:
         assert flair["InversionTime"] == pytest.approx(2.5, abs=0.2)  # nulls fluid at a TR of 9 s
         assert "InversionTime" not in json.loads((folder / "t2w.json").read_text())
 
-    def test_geometry_for_nibabel_and_simpleitk(
-        self, tiny_mri_cohort: Path, tiny_size: MriCohortSize
-    ) -> None:
+    def test_geometry_for_nibabel_and_simpleitk(self, tiny_mri_cohort, tiny_size):
         folder = tiny_mri_cohort / "subjects" / "sub-0001"
         for name in ("mdme", *NAMES, "lesions", "truth_t1", "truth_t2", "truth_pd", "truth_tissue"):
             image = nibabel.load(folder / f"{name}.nii.gz")
@@ -86,7 +84,7 @@ class TestFiles:
         # ITK's millimeters run to left and posterior.
         np.testing.assert_allclose(other.GetOrigin()[:3], (94.0, 127.0, -30.0), atol=1e-4)
 
-    def test_lesions_of_patients_alone(self, tiny_mri_cohort: Path) -> None:
+    def test_lesions_of_patients_alone(self, tiny_mri_cohort):
         participants = pd.read_csv(tiny_mri_cohort / "participants.csv").set_index("subject_id")
         for subject_id, row in participants.iterrows():
             folder = tiny_mri_cohort / "subjects" / str(subject_id)
@@ -108,7 +106,7 @@ class TestFiles:
                 tissue = load(folder, "truth_tissue.nii.gz")
                 assert np.isin(tissue[mask > 0], (1, 8, 9, 10)).mean() > 0.9
 
-    def test_truth_maps(self, tiny_mri_cohort: Path) -> None:
+    def test_truth_maps(self, tiny_mri_cohort):
         folder = tiny_mri_cohort / "subjects" / "sub-0001"
         t1, t2, pd_map = (load(folder, f"truth_{name}.nii.gz") for name in ("t1", "t2", "pd"))
         tissue = load(folder, "truth_tissue.nii.gz")
@@ -120,7 +118,7 @@ class TestFiles:
         assert 800 < medians[0] < 1100
         assert t2[tissue == 1].min() > 0
 
-    def test_cohort_json_names_all_settings(self, tiny_mri_cohort: Path) -> None:
+    def test_cohort_json_names_all_settings(self, tiny_mri_cohort):
         content = json.loads((tiny_mri_cohort / "cohort.json").read_text())
         assert content["simulated"] is True
         assert content["seed"] == 0
@@ -131,7 +129,7 @@ class TestFiles:
         assert content["tissues"]["fat"]["mean"]["t1_ms"] == 382.0
         assert any("Wansapura" in source for source in content["sources"])
 
-    def test_contrasts_are_of_a_head_that_moved_a_little(self, tiny_mri_cohort: Path) -> None:
+    def test_contrasts_are_of_a_head_that_moved_a_little(self, tiny_mri_cohort):
         record = json.loads((tiny_mri_cohort / "subjects" / "sub-0001" / "subject.json").read_text())
         motion = np.array([record["motion"][name] for name in NAMES])
         assert motion.shape == (6, 6)
@@ -140,13 +138,11 @@ class TestFiles:
 
 
 class TestReproducible:
-    def test_workers_do_not_matter(
-        self, tiny_mri_cohort: Path, tiny_size: MriCohortSize, tmp_path: Path
-    ) -> None:
+    def test_workers_do_not_matter(self, tiny_mri_cohort, tiny_size, tmp_path):
         again = simulate_mdme_cohort(tmp_path / "two", size=tiny_size, workers=2, progress=False).parent
         assert digests(again) == digests(tiny_mri_cohort)
 
-    def test_other_seed_other_images(self, tiny_size: MriCohortSize, tmp_path: Path) -> None:
+    def test_other_seed_other_images(self, tiny_size, tmp_path):
         one = MriCohortSize("one", (MriSubjectGroup("train", patients=0, controls=1),), tiny_size.grid)
         name = "subjects/sub-0001/t1w.nii.gz"
         first, second = (
@@ -157,7 +153,7 @@ class TestReproducible:
 
 
 class TestRefuses:
-    def test_cohort_of_other_settings(self, tiny_mri_cohort: Path, tiny_size: MriCohortSize) -> None:
+    def test_cohort_of_other_settings(self, tiny_mri_cohort, tiny_size):
         with pytest.raises(InputError, match=r"holds a cohort of other settings \(seed \d+ -> 1"):
             simulate_mdme_cohort(tiny_mri_cohort, size=tiny_size, seed=1)
         with pytest.raises(InputError, match=r"\(session.mdme_snr .* -> 30.0"):
@@ -165,7 +161,7 @@ class TestRefuses:
         with pytest.raises(InputError, match=r"\(size\.name .* -> demo"):
             simulate_mdme_cohort(tiny_mri_cohort, size="demo")
 
-    def test_parameters(self, tmp_path: Path) -> None:
+    def test_parameters(self, tmp_path):
         with pytest.raises(InputError, match=r"size must be one of .*'demo'.*, got 'huge'"):
             simulate_mdme_cohort(tmp_path, size="huge")
         assert not any(tmp_path.iterdir())

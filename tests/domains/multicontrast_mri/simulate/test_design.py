@@ -28,7 +28,7 @@ DESIGN = Path(__file__).parents[4] / "data_manifests" / "mdme_mri_simulated.csv"
         ("reference", {"train": (30, 15), "validation": (4, 2), "test": (10, 6)}),
     ],
 )
-def test_numbers(name: str, expected: dict[str, tuple[int, int]]) -> None:
+def test_numbers(name, expected):
     plans = plan_mdme_cohort(SIZES[name], seed=0)
     assert Counter((plan.split, plan.group) for plan in plans) == {
         (split, group): count
@@ -38,7 +38,7 @@ def test_numbers(name: str, expected: dict[str, tuple[int, int]]) -> None:
     assert [plan.number for plan in plans] == list(range(1, len(plans) + 1))
 
 
-def test_reference_is_the_papers_cohort() -> None:
+def test_reference_is_the_papers_cohort():
     size = SIZES["reference"]
     plans = plan_mdme_cohort(size, seed=0)
     assert Counter(plan.group for plan in plans) == {"patient": 44, "control": 23}
@@ -47,7 +47,7 @@ def test_reference_is_the_papers_cohort() -> None:
     assert SIZES["demo"].grid.shape == (96, 112, 24)
 
 
-def test_grids_hold_the_same_head() -> None:
+def test_grids_hold_the_same_head():
     for axis in range(3):
         faces = []
         for name in ("demo", "reference"):
@@ -61,7 +61,7 @@ def test_grids_hold_the_same_head() -> None:
             assert faces[1][1] >= faces[0][1]
 
 
-def test_lesions_are_planned_for_patients_alone() -> None:
+def test_lesions_are_planned_for_patients_alone():
     plans = plan_mdme_cohort(SIZES["large"], seed=0)
     for plan in plans:
         if plan.group == "control":
@@ -76,7 +76,7 @@ def test_lesions_are_planned_for_patients_alone() -> None:
     assert oedema == {"train": 12, "validation": 2, "test": 8}  # 30 %, rounded up
 
 
-def test_order_tells_nothing_and_follows_the_seed() -> None:
+def test_order_tells_nothing_and_follows_the_seed():
     plans = plan_mdme_cohort(SIZES["large"], seed=0)
     assert plans == plan_mdme_cohort(SIZES["large"], seed=0)
     assert plans != plan_mdme_cohort(SIZES["large"], seed=1)
@@ -85,7 +85,7 @@ def test_order_tells_nothing_and_follows_the_seed() -> None:
     assert abs(np.corrcoef(np.arange(len(plans)), is_patient)[0, 1]) < 0.4
 
 
-def test_refuses_impossible_sizes() -> None:
+def test_refuses_impossible_sizes():
     with pytest.raises(InputError, match="split must be one of 'train', 'validation', 'test'"):
         MriCohortSize("x", (MriSubjectGroup("training", 1, 1),))
     with pytest.raises(InputError, match="split test must not have a negative number"):
@@ -94,7 +94,7 @@ def test_refuses_impossible_sizes() -> None:
         MriCohortSize("x", ())
 
 
-def test_design_of_the_reference_cohort() -> None:
+def test_design_of_the_reference_cohort():
     rows = [
         {
             "subject_id": plan.subject_id,

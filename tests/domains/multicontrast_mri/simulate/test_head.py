@@ -9,7 +9,7 @@ from medrestore.domains.multicontrast_mri.simulate.head import ventricle_distanc
 from medrestore.domains.multicontrast_mri.simulate.tissues import TISSUES
 
 
-def test_fractions_add_up_with_air(patient, control) -> None:  # type: ignore[no-untyped-def]
+def test_fractions_add_up_with_air(patient, control):
     for subject in (patient, control):
         total = subject.head.fractions.sum(axis=0) + subject.lesions.fraction
         # Sums of eight float32.
@@ -23,14 +23,14 @@ def test_fractions_add_up_with_air(patient, control) -> None:  # type: ignore[no
         assert total[:, -1].max() == 0
 
 
-def test_lesions_take_the_place_of_white_matter_alone(patient) -> None:  # type: ignore[no-untyped-def]
+def test_lesions_take_the_place_of_white_matter_alone(patient):
     taken = patient.whole.fractions - patient.head.fractions
     white = list(TISSUES).index("white_matter")
     np.testing.assert_array_equal(np.delete(taken, white, axis=0), 0)
     np.testing.assert_allclose(taken[white], patient.lesions.fraction, atol=1e-6)
 
 
-def test_layers_from_the_brain_outward(control) -> None:  # type: ignore[no-untyped-def]
+def test_layers_from_the_brain_outward(control):
     # From the middle to the right ear at the height of the ventricles.
     ray = control.head.fractions[:, 32:, 36, 24]
     outermost = {
@@ -42,7 +42,7 @@ def test_layers_from_the_brain_outward(control) -> None:  # type: ignore[no-unty
     assert ray[list(TISSUES).index("muscle"), outermost["fat"] + 1 :].max() > 0.1
 
 
-def test_volumes_are_those_of_a_head(control) -> None:  # type: ignore[no-untyped-def]
+def test_volumes_are_those_of_a_head(control):
     voxel_ml = np.prod(control.fine.voxel_size_mm) / 1000
     volume = {
         name: float(part.sum() * voxel_ml) for name, part in zip(TISSUES, control.head.fractions, strict=True)
@@ -55,13 +55,13 @@ def test_volumes_are_those_of_a_head(control) -> None:  # type: ignore[no-untype
     assert 200 < volume["fat"] < 900
 
 
-def test_borders_are_mixed(control) -> None:  # type: ignore[no-untyped-def]
+def test_borders_are_mixed(control):
     white = control.head.fraction("white_matter")
     mixed = (white > 0.1) & (white < 0.9)
     assert 0.2 < mixed.sum() / (white > 0.1).sum() < 0.95
 
 
-def test_ventricles_are_deep_fluid() -> None:
+def test_ventricles_are_deep_fluid():
     template = load_template()
     ventricles = ventricle_distance_mm(template) == 0
     assert template.fluid[ventricles].min() > 0.5

@@ -31,7 +31,7 @@ def lesion(
 
 
 class TestMap:
-    def test_volume_and_axes_of_an_ellipsoid(self) -> None:
+    def test_volume_and_axes_of_an_ellipsoid(self):
         drawn = lesion_map(all_white(CUBE), CUBE, [lesion(axis=(0.0, 0.6, 0.8))])
         # 4/3 pi a b c; the border is steeper along the long axis than across: a few percent.
         assert drawn.fraction.sum() == pytest.approx(4 / 3 * np.pi * 8 * 5 * 5, rel=0.05)
@@ -42,7 +42,7 @@ class TestMap:
         assert (weight * along**2).sum() == pytest.approx(64 / 5, rel=0.06)
         assert (weight * across**2).sum() == pytest.approx(25 / 5, rel=0.06)
 
-    def test_each_voxel_belongs_to_the_lesion_that_fills_it_most(self) -> None:
+    def test_each_voxel_belongs_to_the_lesion_that_fills_it_most(self):
         first = lesion(center=(-4.0, 0.0, 0.0), t1_ms=1300.0)
         second = lesion("black_hole", center=(9.0, 0.0, 0.0), t1_ms=2000.0)
         drawn = lesion_map(all_white(CUBE), CUBE, [first, second])
@@ -54,14 +54,14 @@ class TestMap:
         assert set(np.unique(codes)) == {LESION_KINDS["plaque"].code, LESION_KINDS["black_hole"].code}
         assert drawn.fraction.max() <= 1
 
-    def test_fills_white_matter_alone(self) -> None:
+    def test_fills_white_matter_alone(self):
         head = all_white(CUBE)
         head.fractions[:, :20] = 0
         drawn = lesion_map(head, CUBE, [lesion()])
         assert drawn.fraction[:20].max() == 0
         assert drawn.fraction[20:].max() == 1
 
-    def test_a_lesion_beyond_the_grid_is_cut(self) -> None:
+    def test_a_lesion_beyond_the_grid_is_cut(self):
         drawn = lesion_map(all_white(CUBE), CUBE, [lesion(center=(19.5, 19.5, -30.0))])
         assert drawn.fraction.sum() == 0
         half = lesion_map(all_white(CUBE), CUBE, [lesion(center=(-20.0, 0.0, 0.0))])
@@ -71,7 +71,7 @@ class TestMap:
 
 
 class TestDraw:
-    def test_centers_lie_in_white_matter(self, patient) -> None:  # type: ignore[no-untyped-def]
+    def test_centers_lie_in_white_matter(self, patient):
         lesions = patient.lesions.lesions
         assert len(lesions) == 27
         white = patient.whole.fraction("white_matter")
@@ -80,7 +80,7 @@ class TestDraw:
             place = np.rint(affine @ [*drawn.center_mm, 1])[:3].astype(int)
             assert white[tuple(place)] >= 0.9
 
-    def test_sizes_and_tissue_are_within_bounds(self, patient) -> None:  # type: ignore[no-untyped-def]
+    def test_sizes_and_tissue_are_within_bounds(self, patient):
         kinds = [drawn.kind for drawn in patient.lesions.lesions]
         assert kinds[:2] == ["oedema", "oedema"]
         assert {"plaque", "black_hole"} == set(kinds[2:])
@@ -94,7 +94,7 @@ class TestDraw:
             plain = drawn.as_plain()
             assert plain["relaxation"]["t1_ms"] == pytest.approx(drawn.relaxation.t1_ms, abs=1e-3)
 
-    def test_most_plaques_lie_beside_the_ventricles(self, patient, ventricle_mm) -> None:  # type: ignore[no-untyped-def]
+    def test_most_plaques_lie_beside_the_ventricles(self, patient, ventricle_mm):
         template = load_template()
         drawn = draw_lesions(
             patient.whole,
@@ -117,7 +117,7 @@ class TestDraw:
         sizes = np.array([one.diameters_mm[0] * one.diameters_mm[1] ** 2 for one in drawn]) ** (1 / 3)
         assert np.median(sizes) == pytest.approx(7.5, abs=0.7)
 
-    def test_none_for_controls(self, control) -> None:  # type: ignore[no-untyped-def]
+    def test_none_for_controls(self, control):
         assert control.lesions.lesions == ()
         assert not control.lesions.fraction.any()
         assert not control.lesions.code.any()

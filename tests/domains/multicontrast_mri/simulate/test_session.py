@@ -60,19 +60,19 @@ class TestContrasts:
             ("pdw", ("cortical_gray", "white_matter")),
         ],
     )
-    def test_order_of_tissues(self, scans: Scans, pure, contrast: str, order: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+    def test_order_of_tissues(self, scans, pure, contrast, order):
         means = [self.mean(scans, pure, contrast, tissue) for tissue in order]
         assert means == sorted(means, reverse=True)
         # No two are alike to the eye: 5 % apart at least.
         assert all(upper > 1.05 * lower for upper, lower in pairwise(means))
 
-    def test_fluid_and_fat_are_nulled(self, scans: Scans, pure) -> None:  # type: ignore[no-untyped-def]
+    def test_fluid_and_fat_are_nulled(self, scans, pure):
         assert self.mean(scans, pure, "t2_flair", "csf") < 0.5 * self.mean(
             scans, pure, "t2_flair", "white_matter"
         )
         assert self.mean(scans, pure, "stir", "fat") < 0.3 * self.mean(scans, pure, "stir", "white_matter")
 
-    def test_lesions_stand_out_of_the_white_matter_around_them(self, scans: Scans, patient, pure) -> None:  # type: ignore[no-untyped-def]
+    def test_lesions_stand_out_of_the_white_matter_around_them(self, scans, patient, pure):
         from scipy import ndimage
 
         around = ndimage.binary_dilation(pure["lesion"], iterations=2) & pure["white_matter"]
@@ -83,7 +83,7 @@ class TestContrasts:
 
 
 class TestMdme:
-    def test_channels(self, scans: Scans, settings: MriSettings, patient) -> None:  # type: ignore[no-untyped-def]
+    def test_channels(self, scans, settings, patient):
         assert scans.mdme.shape == (8, *patient.grid.shape)
         assert scans.mdme.dtype == np.complex64
         assert set(scans.contrasts) == set(CONTRASTS)
@@ -91,7 +91,7 @@ class TestMdme:
             assert image.dtype == np.float32
             assert image.min() >= 0
 
-    def test_signed_after_phase_correction(self, scans: Scans, settings: MriSettings, pure) -> None:  # type: ignore[no-untyped-def]
+    def test_signed_after_phase_correction(self, scans, settings, pure):
         white = pure["white_matter"]
         images = phase_corrected(scans.mdme, reference=settings.protocol.reference)
         # 150 ms after a saturation of 120 degrees white matter is still turned over; late it is not.
@@ -100,7 +100,7 @@ class TestMdme:
         # The background phase is there to be corrected.
         assert np.std(np.angle(scans.mdme[6][white])) > 0.2
 
-    def test_voxel_is_the_sum_of_fraction_times_signal(self, settings: MriSettings) -> None:
+    def test_voxel_is_the_sum_of_fraction_times_signal(self, settings):
         grid = CohortGrid(shape=(2, 2, 2), voxel_size_mm=(2.0, 2.0, 5.0), origin_mm=(0.0, 0.0, 0.0))
         fine = CohortGrid(shape=(2, 2, 4), voxel_size_mm=(2.0, 2.0, 2.5), origin_mm=(0.0, 0.0, -1.25))
         tissues = (("white_matter", 860.0, 74.0, 0.69, 0.3), ("fat", 382.0, 68.0, 0.9, 0.7))
@@ -129,7 +129,7 @@ class TestMdme:
         # Float32, and noise of a millionth.
         np.testing.assert_allclose(images[:, 0, 0, 0], expected, atol=1e-4)
 
-    def test_noise_is_as_stated(self, patient, settings: MriSettings) -> None:  # type: ignore[no-untyped-def]
+    def test_noise_is_as_stated(self, patient, settings):
         loud = scan(patient.body, patient.grid, replace(settings, **STILL), seed=3)
         quiet = scan(patient.body, patient.grid, replace(settings, **STILL, **QUIET), seed=3)
         brain = thick(patient.body.brain, patient.parts) > 0.9
@@ -151,7 +151,7 @@ class TestMdme:
 
 
 class TestFlow:
-    def test_changes_what_holds_fluid_and_nothing_else(self, patient, settings: MriSettings) -> None:  # type: ignore[no-untyped-def]
+    def test_changes_what_holds_fluid_and_nothing_else(self, patient, settings):
         options = {**STILL, **QUIET}
         flowing = scan(patient.body, patient.grid, replace(settings, **options), seed=1)
         resting = scan(
@@ -179,18 +179,18 @@ class TestMotion:
         distance2 = sum((axis - middle) ** 2 for axis, middle in zip(axes, center, strict=True))
         return np.exp(-distance2 / 18).astype(np.float32)
 
-    def test_none_is_the_identity(self) -> None:
+    def test_none_is_the_identity(self):
         image = self.blob(20.0, 20.0, 8.0)
         np.testing.assert_allclose(moved(image, self.GRID, (0.0,) * 6), image, atol=1e-5)
 
-    def test_shift_in_mm(self) -> None:
+    def test_shift_in_mm(self):
         image = self.blob(20.0, 20.0, 8.0)
         there = moved(image, self.GRID, (1.5, -2.0, 0.7, 0.0, 0.0, 0.0))
         # Quadratic splines of a blob of 3 mm: a percent. Beyond the ends of the grid the border goes on.
         inner = (slice(None), slice(None), slice(2, -2))
         np.testing.assert_allclose(there[inner], self.blob(21.5, 18.0, 8.7)[inner], atol=0.012)
 
-    def test_rotation_in_mm_about_the_middle(self) -> None:
+    def test_rotation_in_mm_about_the_middle(self):
         # The middle lies at (19, 23, 7.5) mm; a blob 10 mm to its right turns 20 degrees about z.
         image = self.blob(29.0, 23.0, 7.5)
         angle = np.deg2rad(20)
@@ -198,7 +198,7 @@ class TestMotion:
         expected = self.blob(19 + 10 * np.cos(angle), 23 + 10 * np.sin(angle), 7.5)
         np.testing.assert_allclose(there, expected, atol=0.012)
 
-    def test_is_small_and_of_the_stated_size(self, patient, settings: MriSettings) -> None:  # type: ignore[no-untyped-def]
+    def test_is_small_and_of_the_stated_size(self, patient, settings):
         seeds = [scan(patient.body, patient.grid, settings, seed=seed).motion for seed in range(3)]
         values = np.array([motion for motions in seeds for motion in motions.values()])
         assert values.shape == (18, 6)
@@ -208,7 +208,7 @@ class TestMotion:
         assert np.abs(values).max() < 4 * 0.7
 
 
-def test_transmit_field_is_high_in_the_middle(patient, settings: MriSettings) -> None:  # type: ignore[no-untyped-def]
+def test_transmit_field_is_high_in_the_middle(patient, settings):
     b1 = transmit_field(patient.body, settings, random=np.random.default_rng(0))
     brain = patient.body.brain > 0.9
     assert b1[32, 37, 28] > 1.0
@@ -218,7 +218,7 @@ def test_transmit_field_is_high_in_the_middle(patient, settings: MriSettings) ->
     assert b1[brain].mean() == pytest.approx(1.0, abs=0.08)
 
 
-def test_same_seed_same_scans(patient, settings: MriSettings, scans: Scans) -> None:  # type: ignore[no-untyped-def]
+def test_same_seed_same_scans(patient, settings, scans):
     again = scan(patient.body, patient.grid, replace(settings, **STILL), seed=3)
     assert again.mdme.tobytes() == scans.mdme.tobytes()
     assert all(again.contrasts[name].tobytes() == scans.contrasts[name].tobytes() for name in CONTRASTS)

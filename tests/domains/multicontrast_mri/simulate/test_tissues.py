@@ -19,19 +19,19 @@ from medrestore.operators.mr_sequences import CSF_T1_MS, FAT_T1_MS
 
 
 @pytest.mark.parametrize("name", TISSUES)
-def test_means_lie_within_what_is_published(name: str) -> None:
+def test_means_lie_within_what_is_published(name):
     tissue = TISSUES[name]
     assert tissue.published_t1_ms[0] <= tissue.mean.t1_ms <= tissue.published_t1_ms[1]
     assert tissue.published_t2_ms[0] <= tissue.mean.t2_ms <= tissue.published_t2_ms[1]
     assert 0 < tissue.mean.pd <= 1
 
 
-def test_codes_are_unique_and_none_is_air() -> None:
+def test_codes_are_unique_and_none_is_air():
     codes = [kind.code for kind in (*TISSUES.values(), *LESION_KINDS.values())]
     assert sorted(codes) == list(range(1, len(codes) + 1))
 
 
-def test_lesions_are_wetter_than_white_matter_and_black_holes_most() -> None:
+def test_lesions_are_wetter_than_white_matter_and_black_holes_most():
     white = TISSUES["white_matter"].mean
     for kind in LESION_KINDS.values():
         assert kind.t1_ms[0] > 1.25 * white.t1_ms
@@ -44,7 +44,7 @@ def test_lesions_are_wetter_than_white_matter_and_black_holes_most() -> None:
     assert LESION_KINDS["oedema"].diameter_mm[1] == 30.0
 
 
-def test_subjects_differ_as_stated() -> None:
+def test_subjects_differ_as_stated():
     drawn = [draw_relaxation(rng.generator(seed, "tissue")) for seed in range(400)]
     t1 = np.log([subject["white_matter"].t1_ms for subject in drawn])
     # 400 draws: the mean's standard error is a twentieth of the SD, the SD's 3.5 %; clipping takes 4 % of it.
@@ -64,7 +64,7 @@ def test_subjects_differ_as_stated() -> None:
             assert 0.95 * low < subject[name].t1_ms < 1.05 * high
 
 
-def test_variation_within_a_tissue() -> None:
+def test_variation_within_a_tissue():
     mean = Relaxation(1000.0, 100.0, 0.7)
     fields = np.array([[0.0, 2.0], [1.0, 0.0], [0.0, -1.0]], dtype=np.float32)
     t1, t2, pd = varied(mean, 1.0, fields)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +17,7 @@ from medrestore.domains.multicontrast_mri.training.data import ContrastData
 CONTRASTS = ("t1w", "t2w", "t2_flair")
 
 
-def test_what_inference_must_know_is_plain(
-    make_cohort: Callable[..., Path], acquisition: Acquisition
-) -> None:
+def test_what_inference_must_know_is_plain(make_cohort, acquisition):
     table = contrast_schema(CONTRASTS).read(make_cohort())
     data = ContrastData.of(
         {"seed": 0, "batch_size": 1, "batches_per_epoch": 1, "neighbors": 1, "spatial_size": (16, 12)},

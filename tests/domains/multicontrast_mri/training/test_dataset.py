@@ -36,7 +36,7 @@ def stack(make_cohort: Callable[..., Path], acquisition: Acquisition, tmp_path: 
 
 
 # ---------------------------------------------------------------- contrasts
-def test_items_are_the_slices_of_the_contrasts_that_are_there(stack: ContrastStack) -> None:
+def test_items_are_the_slices_of_the_contrasts_that_are_there(stack):
     dataset = ContrastDataset(stack, neighbors=0)
     expected = [
         (volume * 3 + contrast, z, contrast)
@@ -53,9 +53,7 @@ def test_items_are_the_slices_of_the_contrasts_that_are_there(stack: ContrastSta
 
 
 @pytest.mark.parametrize("neighbors", [0, 1, 9])
-def test_batch_is_what_a_loop_over_slices_channels_and_planes_gives(
-    stack: ContrastStack, neighbors: int
-) -> None:
+def test_batch_is_what_a_loop_over_slices_channels_and_planes_gives(stack, neighbors):
     dataset = ContrastDataset(stack, neighbors=neighbors)
     starts = np.cumsum([0, *DEPTHS])
     wanted = [0, len(dataset) - 1, 14, 15, 30, 14]  # first and last, out of order, one twice
@@ -83,7 +81,7 @@ def test_batch_is_what_a_loop_over_slices_channels_and_planes_gives(
     assert batch["label"].shape == (6, 1, 16, 12)
 
 
-def test_shown_channel_is_the_slice_in_the_reference_channel(stack: ContrastStack) -> None:
+def test_shown_channel_is_the_slice_in_the_reference_channel(stack):
     dataset = ContrastDataset(stack, neighbors=2)
     batch = dataset.__getitems__([40])
     volume = int(batch["volume_index"][0]) // 3
@@ -91,7 +89,7 @@ def test_shown_channel_is_the_slice_in_the_reference_channel(stack: ContrastStac
     np.testing.assert_array_equal(batch["image"][0, dataset.shown_channel], stack.input[position, 4])
 
 
-def test_batch_may_be_changed_without_touching_the_maps(stack: ContrastStack) -> None:
+def test_batch_may_be_changed_without_touching_the_maps(stack):
     before = np.array(stack.input), np.array(stack.target)
     batch = ContrastDataset(stack, neighbors=1).__getitems__([3, 4])
     batch["image"].zero_()
@@ -100,7 +98,7 @@ def test_batch_may_be_changed_without_touching_the_maps(stack: ContrastStack) ->
     np.testing.assert_array_equal(stack.target, before[1])
 
 
-def test_slice_range_restricts_centers_not_neighbors(stack: ContrastStack) -> None:
+def test_slice_range_restricts_centers_not_neighbors(stack):
     dataset = ContrastDataset(stack, neighbors=1, slice_range=(0.25, 0.75))
     # Centers (z + .5) / depth within [.25, .75]: of 5 slices 1 to 3, of 6 1 to 4, of 7 2 to 4, of 8 2 to 5.
     batch = dataset.__getitems__(range(len(dataset)))
@@ -113,14 +111,14 @@ def test_slice_range_restricts_centers_not_neighbors(stack: ContrastStack) -> No
         ContrastDataset(stack, neighbors=-1)
 
 
-def test_one_item_is_the_batch_without_its_first_axis(stack: ContrastStack) -> None:
+def test_one_item_is_the_batch_without_its_first_axis(stack):
     dataset = ContrastDataset(stack, neighbors=1)
     batch = dataset.__getitems__([7])
     assert all(torch.equal(value, batch[name][0]) for name, value in dataset[7].items())
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_loader_mixes_contrasts_or_takes_one_for_an_epoch(stack: ContrastStack, workers: int) -> None:
+def test_loader_mixes_contrasts_or_takes_one_for_an_epoch(stack, workers):
     dataset = ContrastDataset(stack, neighbors=0)
     sampler = BalancedBatchSampler(dataset.labels, batch_size=6, batches_per_epoch=4, seed=0)
     loader = make_slice_loader(dataset, sampler, workers=workers)
@@ -134,7 +132,7 @@ def test_loader_mixes_contrasts_or_takes_one_for_an_epoch(stack: ContrastStack, 
     assert sorted(seen) == [0, 1, 2]
 
 
-def test_sequential_loader_yields_volume_after_volume(stack: ContrastStack) -> None:
+def test_sequential_loader_yields_volume_after_volume(stack):
     dataset = ContrastDataset(stack, neighbors=0)
     volumes = torch.cat([batch["volume_index"] for batch in make_sequential_loader(dataset, batch_size=9)])
     assert volumes.tolist() == sorted(volumes.tolist())
@@ -142,7 +140,7 @@ def test_sequential_loader_yields_volume_after_volume(stack: ContrastStack) -> N
 
 
 # ---------------------------------------------------------------- lesions
-def test_lesions_come_with_the_true_contrast_of_volumes_that_have_both(stack: ContrastStack) -> None:
+def test_lesions_come_with_the_true_contrast_of_volumes_that_have_both(stack):
     dataset = LesionDataset(stack, contrast="t2_flair")
     assert len(dataset) == 5 + 7  # subjects 0 and 2 have masks; subject 1 has neither, subject 3 no mask
     batch = dataset.__getitems__(range(12))
@@ -158,7 +156,7 @@ def test_lesions_come_with_the_true_contrast_of_volumes_that_have_both(stack: Co
     assert len(LesionDataset(stack, contrast="t1w", slice_range=(0.25, 0.75))) == 3 + 3
 
 
-def test_lesions_of_what_is_not_there_are_refused(stack: ContrastStack) -> None:
+def test_lesions_of_what_is_not_there_are_refused(stack):
     with pytest.raises(InputError, match="contrast must be one of 't1w', 't2w', 't2_flair', got 'stir'"):
         LesionDataset(stack, contrast="stir")
     stack.marked[:] = False

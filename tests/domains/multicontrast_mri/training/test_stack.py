@@ -20,7 +20,6 @@ from medrestore.domains.multicontrast_mri.acquisition.channel_volume import inpu
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
 
-Make = Callable[..., Path]
 CONTRASTS = ("t1w", "t2w", "t2_flair")
 
 
@@ -44,9 +43,6 @@ def build(acquisition: Acquisition, tmp_path: Path) -> Callable[..., ContrastSta
     return build
 
 
-Build = Callable[..., ContrastStack]
-
-
 def centered(image: np.ndarray) -> np.ndarray:
     """Twelve by ten voxels in sixteen by eight: two more on each side of X, one less on each side of Y."""
     place = np.zeros((16, 8), image.dtype)
@@ -55,8 +51,8 @@ def centered(image: np.ndarray) -> np.ndarray:
 
 
 def test_stack_holds_scaled_centered_slices_of_channels_contrasts_and_lesions(
-    make_cohort: Make, build: Build, acquisition: Acquisition
-) -> None:
+    make_cohort, build, acquisition
+):
     rows = rows_of(make_cohort())
     stack = build(rows)
     assert stack.input.shape == (5 + 6 + 7 + 8, 6, 16, 8)
@@ -94,7 +90,7 @@ def test_stack_holds_scaled_centered_slices_of_channels_contrasts_and_lesions(
     assert stack.contrasts == CONTRASTS
 
 
-def test_images_of_other_sequences_are_an_input(make_cohort: Make, build: Build) -> None:
+def test_images_of_other_sequences_are_an_input(make_cohort, build):
     rows = rows_of(make_cohort(), "test")
     files = [[row["t1w_path"], row["t2w_path"]] for row in rows.to_dict("records")]
     rows = rows.assign(input_paths=[tuple(pair) for pair in files], input_sha256="")
@@ -103,9 +99,7 @@ def test_images_of_other_sequences_are_an_input(make_cohort: Make, build: Build)
     np.testing.assert_array_equal(stack.scale, stack.target_scale[:, :2])
 
 
-def test_other_files_or_parameters_are_other_stacks(
-    make_cohort: Make, build: Build, magnitude: Acquisition
-) -> None:
+def test_other_files_or_parameters_are_other_stacks(make_cohort, build, magnitude):
     path = make_cohort()
     rows = rows_of(path)
     without = rows.assign(lesions_path="", lesions_sha256="")
@@ -124,7 +118,7 @@ def test_other_files_or_parameters_are_other_stacks(
     assert len(set(folders)) == 8
 
 
-def test_contrasts_are_held_in_the_order_asked_for(make_cohort: Make, build: Build) -> None:
+def test_contrasts_are_held_in_the_order_asked_for(make_cohort, build):
     rows = rows_of(make_cohort())
     one, other = build(rows), build(rows, contrasts=("t2_flair", "t1w"))
     np.testing.assert_array_equal(other.target, one.target[:, [2, 0]])
@@ -132,7 +126,7 @@ def test_contrasts_are_held_in_the_order_asked_for(make_cohort: Make, build: Bui
 
 
 # ---------------------------------------------------------------- what is refused
-def test_empty_split_and_unknown_contrast_are_refused(make_cohort: Make, build: Build) -> None:
+def test_empty_split_and_unknown_contrast_are_refused(make_cohort, build):
     rows = rows_of(make_cohort())
     with pytest.raises(InputError, match="the split is empty"):
         build(rows[:0])
@@ -157,9 +151,7 @@ def test_empty_split_and_unknown_contrast_are_refused(make_cohort: Make, build: 
         ("no foreground", r"sub-0007/t2w.nii.gz: the image has no positive foreground"),
     ],
 )
-def test_bad_file_is_named_and_nothing_is_left(
-    make_cohort: Make, build: Build, tmp_path: Path, fault: str, message: str
-) -> None:
+def test_bad_file_is_named_and_nothing_is_left(make_cohort, build, tmp_path, fault, message):
     path = make_cohort()
     rows = rows_of(path, "test").reset_index(drop=True)
     file = path.parent / "subjects/sub-0007/t2w.nii.gz"

@@ -1,7 +1,5 @@
 """Validation of a segmenter: Dice of each volume by a plain count, and its panel."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -35,7 +33,7 @@ def build_step() -> Supervised:
     )
 
 
-def test_dice_is_that_of_a_plain_count(tmp_path: Path) -> None:
+def test_dice_is_that_of_a_plain_count(tmp_path):
     validation = Validation(data_of(Masks(), measures=LesionMeasures()), interval=2)
     stage = {**STAGE, "epochs": 10}
     trainer = build_trainer(
@@ -61,7 +59,7 @@ def test_dice_is_that_of_a_plain_count(tmp_path: Path) -> None:
     assert trainer.state.metrics["validation_false_positive_pixels"] == np.concatenate(found[7]).sum()
 
 
-def test_volumes_without_lesions_alone_have_no_dice(tmp_path: Path) -> None:
+def test_volumes_without_lesions_alone_have_no_dice(tmp_path):
     class Healthy(Masks):
         def __iter__(self):
             for batch in super().__iter__():
@@ -78,7 +76,7 @@ def test_volumes_without_lesions_alone_have_no_dice(tmp_path: Path) -> None:
     assert set(trainer.state.metrics) == {"validation_false_positive_pixels"}
 
 
-def test_panel_shows_the_largest_lesions(tmp_path: Path) -> None:
+def test_panel_shows_the_largest_lesions(tmp_path):
     validation = Validation(data_of(Masks(), measures=LesionMeasures()), interval=2)
     trainer = build_trainer(tmp_path, step=build_step(), batches=Masks(), stages=[STAGE])
     trainer.run()
