@@ -120,7 +120,7 @@ def check_domain(
     name
         Of its folder, or of its entry point.
     manifest
-        Of some of its images, without a fault.
+        Of some of its images, without a fault; splits may be empty.
     weights
         ``model.pt`` of a training on them.
     evaluation
@@ -130,7 +130,7 @@ def check_domain(
     ------
     AssertionError
         When it calls itself otherwise; a metric has no title, the title of another or no digits, or tables
-        leave one out; methods share a name, or a pair is one method twice; a table with the columns of its
+        leave one out; baselines share a name, or a pair is one method twice; a table with the columns of its
         manifests is taken for that of another; nothing restores it. Of a manifest: when it is not known as
         one of this kind, has faults, or reads otherwise once it is written again. Of weights: when they are
         not known as those of this kind, or build no restorer. Of an evaluation: when it names another kind,
@@ -156,7 +156,7 @@ def _check_metrics(metrics: Metrics) -> None:
     _require(len(set(said)) == len(said), "two metrics have one title")
     _require(all(title.digits >= 0 for title in titles.values()), "a metric has fewer than no digits")
     _require(metrics.in_order([*titles][::-1]) == list(titles), "its metrics are not in their order")
-    labels = [*metrics.labels.values(), *metrics.baselines.values()]
+    labels = metrics.baselines.values()
     _require(len(set(labels)) == len(labels), "two methods have one name")
     _require(all(first != second for first, second in metrics.pairs), "a pair is one method twice")
     values = {"label": 1.0, **dict.fromkeys(titles, 1.0), **dict.fromkeys(metrics.text_columns, "a")}
@@ -180,7 +180,7 @@ def _check_schema(domain: Domain, manifest: str | os.PathLike[str] | None) -> No
         if manifest is not None:
             _require(domain_of_table(manifest) is domain, "its manifest is taken for one of another kind")
             schema = domain.schema_of(manifest)
-            problems = schema.check(manifest)
+            problems = schema.check(manifest, require_splits=())
             _require(not problems, f"its manifest has faults: {', '.join(map(str, problems))}")
             table = schema.read(manifest)
             again = schema.read(schema.write(table, Path(folder, "manifest.csv")))

@@ -95,7 +95,7 @@ def test_kind_of_image_keeps_the_contract(name):
         (Domain("us", Metrics(FIDELITY)), "it calls itself 'us'"),
         (Domain("ct", Metrics({**FIDELITY, "again": FIDELITY["psnr"]})), "two metrics have one title"),
         (Domain("ct", Metrics(FIDELITY, pairs=(("gan", "gan"),))), "a pair is one method twice"),
-        (Domain("ct", Metrics(FIDELITY, labels={"a": "A", "b": "A"})), "two methods have one name"),
+        (Domain("ct", Metrics(FIDELITY, baselines={"a": "A", "b": "A"})), "two methods have one name"),
         (
             Domain("ct", Metrics(FIDELITY), schema=pair_schema()),
             "columns of its manifests are those of another",

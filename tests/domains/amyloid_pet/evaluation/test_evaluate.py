@@ -21,6 +21,7 @@ from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.record import Evaluation, load_evaluation
 from medrestore.metrics.quantitative import dose_equivalent
 from medrestore.networks.weights import load_network
+from medrestore.testing import check_domain
 
 if TYPE_CHECKING:
     from conftest import Cohort
@@ -127,6 +128,10 @@ def test_threads_change_no_byte(cohort, evaluation, tmp_path):
     again = run(cohort, tmp_path / "again", workers=1)
     for name in FILES:
         assert (again.output / name).read_bytes() == (evaluation.output / name).read_bytes()
+
+
+def test_an_evaluation_keeps_the_contract(cohort, evaluation):
+    check_domain("amyloid_pet", manifest=cohort.manifest, evaluation=evaluation.output)
 
 
 def test_a_finished_evaluation_is_read_not_repeated(cohort, evaluation, monkeypatch):

@@ -23,6 +23,7 @@ from medrestore.evaluation.pool import pool_evaluations
 from medrestore.evaluation.record import Evaluation
 from medrestore.metrics.structure import qilv
 from medrestore.operators.resampling import GaussianSubsampling
+from medrestore.testing import check_domain
 
 if TYPE_CHECKING:
     from conftest import TileCohort
@@ -167,6 +168,10 @@ def test_the_tables_say_what_was_done(evaluation):
     ):
         assert expected in text
     assert "no interval" not in text
+
+
+def test_an_evaluation_keeps_the_contract(tile_cohort, evaluation):
+    check_domain("histology", manifest=tile_cohort.manifest, evaluation=evaluation.output)
 
 
 def test_a_finished_evaluation_is_returned_and_others_refused(tile_cohort, evaluation, monkeypatch):

@@ -25,6 +25,7 @@ from medrestore.metrics.texture import grid_artifact
 from medrestore.networks.weights import load_network
 from medrestore.operators.mr_sequences import CONTRASTS
 from medrestore.solvers.relaxometry import fit_relaxometry, synthesize
+from medrestore.testing import check_domain
 
 if TYPE_CHECKING:
     from conftest import ContrastCohort
@@ -271,6 +272,10 @@ def test_tables_text_and_figure(evaluation):
     patients = pick(evaluation.summary, metric="patient/t1c/psnr", method="gan")
     both = [table["gan", "t1c", name] for name in ("sub-01", "sub-03")]
     assert patients["mean"] == pytest.approx(np.mean(both)) and patients["subjects"] == 2
+
+
+def test_an_evaluation_keeps_the_contract(contrast_cohort, evaluation):
+    check_domain("multicontrast_mri", manifest=contrast_cohort.manifest, evaluation=evaluation.output)
 
 
 def test_a_finished_evaluation_is_read_not_repeated(contrast_cohort, evaluation, monkeypatch):
