@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from medrestore import rng
 from medrestore.checks import require_in_range
 from medrestore.networks.blocks import (
-    as_given,
+    ImageNetwork,
     require_channels,
     require_image_batch,
     require_stride_multiple,
@@ -18,8 +18,11 @@ from medrestore.networks.blocks import (
 __all__ = ["TextureAutoencoder"]
 
 
-class TextureAutoencoder(nn.Module):
+class TextureAutoencoder(ImageNetwork):
     """Encoder E of convolutions, ReLU and residual blocks, and a decoder that mirrors it.
+
+    Further parameters, attributes and errors are those of
+    :class:`~medrestore.networks.blocks.ImageNetwork`.
 
     Parameters
     ----------
@@ -29,20 +32,11 @@ class TextureAutoencoder(nn.Module):
         Width of each level, outermost first; from each to the next the image is halved.
     blocks
         Residual blocks of each level.
-    seed
-        Names the stream that the initial weights are drawn from.
 
     Attributes
     ----------
     stride_multiple : int
         H and W must be positive multiples of it: 2 ** len(channels).
-    architecture : dict
-        Keyword arguments that rebuild the network.
-
-    Raises
-    ------
-    InputError
-        When a parameter is out of its range.
 
     Notes
     -----
@@ -75,12 +69,9 @@ class TextureAutoencoder(nn.Module):
         blocks: int = 2,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.architecture = as_given(locals())
-        require_in_range("in_channels", in_channels, 1, float("inf"))
+        super().__init__(locals())
         require_channels("channels", channels)
         require_in_range("blocks", blocks, 0, float("inf"))
-        self.in_channels = in_channels
         self.stride_multiple = 2 ** len(channels)
         widths = [channels[0], *channels]
         with rng.forked(seed, "TextureAutoencoder"):

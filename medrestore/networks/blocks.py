@@ -8,11 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.jit import is_scripting  # type: ignore[attr-defined]
 
-from medrestore.checks import InputError, require_in_set
+from medrestore.checks import InputError, require_in_range, require_in_set
 
 __all__ = [
     "NORMS",
-    "as_given",
+    "ImageNetwork",
     "initialize_normal",
     "is_scripting",
     "normalization",
@@ -26,17 +26,38 @@ NORMS = ("batch", "instance")
 """Names of the normalizations that a network can be built with."""
 
 
-def as_given(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what rebuilds a network: its arguments, given ``locals()`` as they are when it begins.
+class ImageNetwork(nn.Module):
+    """A network of images, which knows what it was built from.
 
-    >>> as_given({"self": None, "channels": (4, 8), "norm": "batch", "__class__": type})
-    {'channels': [4, 8], 'norm': 'batch'}
+    Parameters
+    ----------
+    given
+        ``locals()`` at the beginning of the network's ``__init__``: its parameters. Of those that several
+        networks have, ``in_channels`` is the number of channels of the image, ``norm`` is ``batch`` or
+        ``instance``, and ``seed`` names the stream that the initial weights are drawn from.
+
+    Attributes
+    ----------
+    architecture : dict
+        Keyword arguments that rebuild the network, sequences as lists.
+    in_channels : int
+        As given.
+
+    Raises
+    ------
+    InputError
+        When a parameter is out of its range.
     """
-    return {
-        name: list(value) if isinstance(value, list | tuple) else value
-        for name, value in arguments.items()
-        if name not in ("self", "__class__")
-    }
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.architecture: Mapping[str, Any] = {
+            name: list(value) if isinstance(value, list | tuple) else value
+            for name, value in given.items()
+            if name not in ("self", "__class__")
+        }
+        self.in_channels: int = given["in_channels"]
+        require_in_range("in_channels", self.in_channels, 1, float("inf"))
 
 
 def normalization(name: str, channels: int) -> nn.Module:

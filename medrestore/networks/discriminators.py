@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from medrestore import rng
-from medrestore.checks import InputError, require_in_range
+from medrestore.checks import InputError
 from medrestore.networks.blocks import (
-    as_given,
+    ImageNetwork,
     initialize_normal,
     is_scripting,
     normalization,
@@ -34,8 +34,11 @@ class DiscriminatorOutput(NamedTuple):
     features: list[Tensor]
 
 
-class ImageDiscriminator(nn.Module):
+class ImageDiscriminator(ImageNetwork):
     """Classifier of whole images: 4 x 4 convolutions with stride 2, global average pool, linear layer.
+
+    Further parameters, attributes and errors are those of
+    :class:`~medrestore.networks.blocks.ImageNetwork`.
 
     Parameters
     ----------
@@ -43,20 +46,6 @@ class ImageDiscriminator(nn.Module):
         Channels of the image.
     channels
         Width of each layer.
-    norm
-        ``batch`` | ``instance``.
-    seed
-        Names the stream that the initial weights are drawn from.
-
-    Attributes
-    ----------
-    architecture : dict
-        Keyword arguments that rebuild the network.
-
-    Raises
-    ------
-    InputError
-        When a parameter is out of its range.
 
     Notes
     -----
@@ -79,11 +68,8 @@ class ImageDiscriminator(nn.Module):
         norm: str = "batch",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.architecture = as_given(locals())
-        require_in_range("in_channels", in_channels, 1, float("inf"))
+        super().__init__(locals())
         require_channels("channels", channels)
-        self.in_channels = in_channels
         self.norm = norm
         with rng.forked(seed, "ImageDiscriminator"):
             layers: list[nn.Module] = []

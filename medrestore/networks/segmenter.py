@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medrestore import rng
 from medrestore.checks import require_in_range, require_in_set
 from medrestore.networks.blocks import (
     NORMS,
-    as_given,
+    ImageNetwork,
     require_channels,
     require_image_batch,
     require_stride_multiple,
@@ -20,8 +20,11 @@ from medrestore.networks.blocks import (
 __all__ = ["LesionSegmenter"]
 
 
-class LesionSegmenter(nn.Module):
+class LesionSegmenter(ImageNetwork):
     """MONAI's residual U-Net in two dimensions with one output: the logit of lesion.
+
+    Further parameters, attributes and errors are those of
+    :class:`~medrestore.networks.blocks.ImageNetwork`.
 
     Parameters
     ----------
@@ -31,22 +34,11 @@ class LesionSegmenter(nn.Module):
         Width of each level, outermost first; from each to the next the image is halved.
     residual_units
         Convolutions in each level's residual block.
-    norm
-        ``batch`` | ``instance``.
-    seed
-        Names the stream that the initial weights are drawn from.
 
     Attributes
     ----------
     stride_multiple : int
         H and W must be positive multiples of it: 2 ** (len(channels) - 1).
-    architecture : dict
-        Keyword arguments that rebuild the network.
-
-    Raises
-    ------
-    InputError
-        When a parameter is out of its range.
 
     Notes
     -----
@@ -69,14 +61,11 @@ class LesionSegmenter(nn.Module):
         norm: str = "batch",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.architecture = as_given(locals())
-        require_in_range("in_channels", in_channels, 1, float("inf"))
+        super().__init__(locals())
         require_channels("channels", channels)
         require_in_range("levels of channels", len(channels), 2, float("inf"))
         require_in_range("residual_units", residual_units, 0, 100)
         require_in_set("norm", norm, NORMS)
-        self.in_channels = in_channels
         self.stride_multiple = 2 ** (len(channels) - 1)
         from monai.networks.nets.unet import UNet
 

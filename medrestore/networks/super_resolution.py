@@ -10,7 +10,7 @@ from medrestore import rng
 from medrestore.checks import InputError, require_in_range, require_in_set
 from medrestore.networks.blocks import (
     NORMS,
-    as_given,
+    ImageNetwork,
     is_scripting,
     normalization,
     require_image_batch,
@@ -25,8 +25,11 @@ ENLARGEMENT_SKIPS = ("none", "bicubic")
 SCALES = (2, 4, 8, 16)
 
 
-class SRResNet(nn.Module):
+class SRResNet(ImageNetwork):
     """Residual network that works at the small size and enlarges at its end by pixel shuffling.
+
+    Further parameters, attributes and errors are those of
+    :class:`~medrestore.networks.blocks.ImageNetwork`.
 
     Parameters
     ----------
@@ -45,20 +48,11 @@ class SRResNet(nn.Module):
         enlargement of its input, and starts from that enlargement.
     kernel
         Size of the first and the last convolution's kernel, odd.
-    seed
-        Names the stream that the initial weights are drawn from.
 
     Attributes
     ----------
-    architecture : dict
-        Keyword arguments that rebuild the network.
-    in_channels, scale : int
+    scale : int
         As given.
-
-    Raises
-    ------
-    InputError
-        When a parameter is out of its range.
 
     Notes
     -----
@@ -99,9 +93,7 @@ class SRResNet(nn.Module):
         kernel: int = 9,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.architecture = as_given(locals())
-        require_in_range("in_channels", in_channels, 1, float("inf"))
+        super().__init__(locals())
         require_in_range("channels", channels, 1, float("inf"))
         require_in_range("blocks", blocks, 1, float("inf"))
         require_in_set("scale", scale, SCALES)
@@ -110,7 +102,6 @@ class SRResNet(nn.Module):
         require_in_range("kernel", kernel, 1, float("inf"))
         if kernel % 2 == 0:
             raise InputError(f"kernel must be odd, got {kernel}")
-        self.in_channels = in_channels
         self.scale = scale
         self.norm = norm
         self.enlargement_skip = enlargement_skip

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medrestore import rng
 from medrestore.checks import require_in_range, require_in_set
 from medrestore.networks.blocks import (
-    as_given,
+    ImageNetwork,
     initialize_normal,
     normalization,
     require_channels,
@@ -28,8 +28,11 @@ OUTPUT_ACTIVATIONS: dict[str, type[nn.Module]] = {
 """What may follow the output layer: nothing, (-1, 1), or positive values only."""
 
 
-class UNetGenerator(nn.Module):
+class UNetGenerator(ImageNetwork):
     """U-Net of 4 x 4 convolutions with stride 2 and a skip connection at every level: degraded -> restored.
+
+    Further parameters, attributes and errors are those of
+    :class:`~medrestore.networks.blocks.ImageNetwork`.
 
     Parameters
     ----------
@@ -43,24 +46,13 @@ class UNetGenerator(nn.Module):
         Number of decoder levels, innermost first, that drop activations: the paper's noise z.
     dropout
         Probability with which an activation is dropped there.
-    norm
-        ``batch`` | ``instance``.
     output_activation
         ``identity`` | ``tanh`` | ``softplus``.
-    seed
-        Names the stream that the initial weights are drawn from.
 
     Attributes
     ----------
     stride_multiple : int
         H and W must be positive multiples of it: 2 ** len(channels).
-    architecture : dict
-        Keyword arguments that rebuild the network.
-
-    Raises
-    ------
-    InputError
-        When a parameter is out of its range.
 
     Notes
     -----
@@ -97,15 +89,12 @@ class UNetGenerator(nn.Module):
         output_activation: str = "identity",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.architecture = as_given(locals())
-        require_in_range("in_channels", in_channels, 1, float("inf"))
+        super().__init__(locals())
         require_in_range("out_channels", out_channels, 1, float("inf"))
         require_channels("channels", channels)
         require_in_range("dropout_levels", dropout_levels, 0, len(channels) - 1)
         require_in_range("dropout", dropout, 0, 1, include_high=False)
         require_in_set("output_activation", output_activation, OUTPUT_ACTIVATIONS)
-        self.in_channels = in_channels
         self.stride_multiple = 2 ** len(channels)
         with rng.forked(seed, "UNetGenerator"):
             self.encoder = nn.ModuleList(

@@ -9,7 +9,7 @@ from medrestore import rng
 from medrestore.checks import require_in_range, require_in_set
 from medrestore.networks.blocks import (
     NORMS,
-    as_given,
+    ImageNetwork,
     normalization,
     require_image_batch,
     require_minimum_size,
@@ -22,8 +22,11 @@ NARROWEST = NARROWEST_STRIDED_CONVOLUTION / 64
 """Smallest ``widen_factor``: the first shortcut has 64 times as many input channels."""
 
 
-class AmyloidClassifier(nn.Module):
+class AmyloidClassifier(ImageNetwork):
     """ResNet18 in two dimensions with one output: the logit of amyloid positivity.
+
+    Further parameters, attributes and errors are those of
+    :class:`~medrestore.networks.blocks.ImageNetwork`.
 
     Parameters
     ----------
@@ -35,20 +38,6 @@ class AmyloidClassifier(nn.Module):
         (:func:`~medrestore.networks.precision.require_sound_gradients`).
     conv1_stride
         Stride of the first convolution; 2 is the published ResNet18.
-    norm
-        ``batch`` | ``instance``.
-    seed
-        Names the stream that the initial weights are drawn from.
-
-    Attributes
-    ----------
-    architecture : dict
-        Keyword arguments that rebuild the network.
-
-    Raises
-    ------
-    InputError
-        When a parameter is out of its range.
 
     Notes
     -----
@@ -72,13 +61,10 @@ class AmyloidClassifier(nn.Module):
         norm: str = "batch",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.architecture = as_given(locals())
-        require_in_range("in_channels", in_channels, 1, float("inf"))
+        super().__init__(locals())
         require_in_range("widen_factor", widen_factor, NARROWEST, float("inf"))
         require_in_range("conv1_stride", conv1_stride, 1, 2)
         require_in_set("norm", norm, NORMS)
-        self.in_channels = in_channels
         self.norm = norm
         # The first convolution, the pooling and three of the four stages halve the image; instance norm
         # cannot normalize over a single value.

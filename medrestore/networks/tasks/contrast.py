@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medrestore import rng
 from medrestore.checks import require_in_range
 from medrestore.networks.blocks import (
-    as_given,
+    ImageNetwork,
     initialize_normal,
     normalization,
     require_channels,
@@ -21,8 +21,11 @@ from medrestore.networks.blocks import (
 __all__ = ["ContrastClassifier"]
 
 
-class ContrastClassifier(nn.Module):
+class ContrastClassifier(ImageNetwork):
     """Patch classifier: 4 x 4 convolutions, the last of which gives each patch a logit per contrast.
+
+    Further parameters, attributes and errors are those of
+    :class:`~medrestore.networks.blocks.ImageNetwork`.
 
     Parameters
     ----------
@@ -34,22 +37,11 @@ class ContrastClassifier(nn.Module):
         Width of each layer but the last, which has ``classes``.
     strided_layers
         Of these layers the first so many have stride 2, the others and the last have stride 1.
-    norm
-        ``batch`` | ``instance``.
-    seed
-        Names the stream that the initial weights are drawn from.
 
     Attributes
     ----------
     receptive_field : int
         Side of the patch that one logit depends on, pixels.
-    architecture : dict
-        Keyword arguments that rebuild the network.
-
-    Raises
-    ------
-    InputError
-        When a parameter is out of its range.
 
     Notes
     -----
@@ -75,13 +67,10 @@ class ContrastClassifier(nn.Module):
         norm: str = "batch",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.architecture = as_given(locals())
-        require_in_range("in_channels", in_channels, 1, float("inf"))
+        super().__init__(locals())
         require_in_range("classes", classes, 2, float("inf"))
         require_channels("channels", channels)
         require_in_range("strided_layers", strided_layers, 0, len(channels))
-        self.in_channels = in_channels
         strides = [2] * strided_layers + [1] * (len(channels) - strided_layers + 1)
         self.receptive_field = 1
         # Each convolution of stride 1 takes one pixel from a side.
