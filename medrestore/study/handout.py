@@ -13,6 +13,7 @@ import pandas as pd
 
 from medrestore.checks import InputError, counted, fail, no_room, require_in_set
 from medrestore.files import beside, require_empty_folder, sha256_file
+from medrestore.progress import progress_bar
 from medrestore.study.images.blinding import set_file_time
 from medrestore.study.layout import QUALIFICATION, READING, TRAINING, Study, open_study
 from medrestore.study.protocol import Protocol
@@ -60,8 +61,6 @@ def write_handout(
     the contents of files can still find hidden duplicates; on the reading page that is not possible. Training
     without the page shows no truth after an answer.
     """
-    from medrestore.progress import progress_bar
-
     study = open_study(study_folder)
     require_in_set("reader", reader, tuple(study.readers))
     if study.readers[reader] != "human":

@@ -17,6 +17,7 @@ from medrestore.data.volumes import Volume, read_volume
 from medrestore.domains.base import Quantity
 from medrestore.evaluation.arms import read_on_grid
 from medrestore.metrics.quantitative import bland_altman
+from medrestore.progress import progress_bar
 from medrestore.study.layout import READING, Study
 
 __all__ = ["Quantified", "quantified"]
@@ -82,8 +83,6 @@ def quantified(
     -----
     Agreement: Bland & Altman 1986, arm minus reference arm.
     """
-    from medrestore.progress import progress_bar
-
     if study.protocol.dimensions != 3:
         raise InputError(
             f"{quantity.title} needs volumes, but the study shows single images. Remedy: leave --volumes out"

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from medrestore.checks import InputError, OutputError, Setbacks, about, fail
 from medrestore.data.volumes import grid_difference, read_volume
+from medrestore.data.workers import run_tasks
 from medrestore.files import atomic_path, sha256_file
+from medrestore.progress import progress_bar
 from medrestore.study.images.blinding import (
     blinded_header,
     common_slope,
@@ -117,9 +119,6 @@ def package_images(
         When an image cannot be read or has no signal, arms of a case are on different grids, a face is not
         found (all cases of which this is so are named), or the folder holds other files.
     """
-    from medrestore.data.workers import run_tasks
-    from medrestore.progress import progress_bar
-
     cases: dict[str, tuple[ImageSource, ...]] = {
         str(case): tuple(
             ImageSource(path=Path(str(row["path"])), **{name: str(row[name]) for name in NAMES})

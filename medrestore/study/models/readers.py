@@ -26,6 +26,7 @@ from medrestore.rng import generator
 from medrestore.study.layout import READING, Study, canonical_json, open_study, sha256_text
 from medrestore.study.models.scores import image_scores, quantified_cohort
 from medrestore.study.protocol import Protocol
+from medrestore.study.record.store import ReadStore
 
 __all__ = ["answers_of", "simulate"]
 
@@ -91,8 +92,6 @@ def simulate(
     scale are the image's own: a blinded reader has no other image of the case. Only readings of the study
     itself are answered, no training or qualification.
     """
-    from medrestore.study.record.store import ReadStore
-
     study = open_study(folder)
     require_in_range("noise", noise, 0, math.inf, include_high=False)
     readers = sorted(name for name, kind in study.readers.items() if kind == "model")

@@ -13,8 +13,12 @@ import numpy as np
 import pandas as pd
 
 from medrestore.checks import about, fail
+from medrestore.data.identity import scan_name
+from medrestore.data.volumes import read_volume
 from medrestore.domains.base import Quantity
+from medrestore.evaluation.arms import read_on_grid
 from medrestore.files import sha256_file
+from medrestore.progress import progress_bar
 from medrestore.study.layout import READING, Study
 
 if TYPE_CHECKING:
@@ -57,8 +61,6 @@ def image_scores(
     InputError
         When an image is missing, changed, empty or on another grid than its region map.
     """
-    from medrestore.progress import progress_bar
-
     rows = []
     for image in progress_bar(
         list(study.key[study.key["phase"] == READING].itertuples()), desc="model readers look", unit="image"
@@ -79,9 +81,6 @@ def _measured(
     path: Path, observers: Sequence[Observer], regions: Path | None, quantity: Quantity
 ) -> dict[str, float]:
     """Read one image as an evaluation does, by the image alone."""
-    from medrestore.data.volumes import read_volume
-    from medrestore.evaluation.arms import read_on_grid
-
     volume = read_volume(path)
     with about(path):
         codes = None if regions is None else np.rint(read_on_grid(regions, volume).data).astype(np.int16)
@@ -111,8 +110,6 @@ def quantified_cohort(
     InputError
         When a case has no region map, or there are no such scans of both classes.
     """
-    from medrestore.data.identity import scan_name
-
     path = Path(manifest)
     column = str((study.plan["truth"] or {}).get("column") or quantity.label_column)
     table, maps = quantity.scans(path, column)
@@ -143,8 +140,6 @@ def quantified_cohort(
 
 
 def _of_standard(rows: pd.DataFrame, quantity: Quantity) -> list[float]:
-    from medrestore.progress import progress_bar
-
     return [
         _measured(Path(row.target_path), (), Path(row.regions_path), quantity)[quantity.name]
         for row in progress_bar(

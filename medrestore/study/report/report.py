@@ -18,6 +18,7 @@ from medrestore.files import atomic_path, require_empty_folder
 from medrestore.progress import progress_bar
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.quantified import Quantified
+from medrestore.study.analysis.roc import mean_roc
 from medrestore.study.analysis.verdict import listed
 from medrestore.study.labels import KIND_TITLES, arm_label, reader_label
 from medrestore.study.layout import canonical_json
@@ -278,8 +279,6 @@ def _left_out(analysis: StudyAnalysis) -> pd.DataFrame:
 
 
 def _roc_table(curves: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    from medrestore.study.analysis.roc import mean_roc
-
     parts = []
     for arm, readers in curves.items():
         for reader, curve in {**readers, "all": mean_roc(list(readers.values()))}.items():
