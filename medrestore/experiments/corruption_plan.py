@@ -17,7 +17,7 @@ from medrestore.experiments.jobs import Job, cores_per_job
 from medrestore.files import sha256_file
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from medrestore.evaluation.titles import Metrics
 
 __all__ = [
     "FILE",
@@ -91,7 +91,7 @@ class StudyPlan:
 
     Parameters
     ----------
-    study
+    study, metrics
         What the kind of image says.
     manifest
         Of the images.
@@ -104,6 +104,7 @@ class StudyPlan:
     """
 
     study: Corruption
+    metrics: Metrics
     manifest: Path
     levels: tuple[float, ...]
     variants: tuple[str, ...]
@@ -141,18 +142,17 @@ def find_study(subject: str) -> Corruption:
 
 
 def make_plan(
-    study: Corruption,
+    subject: str,
     manifest: Path,
-    table: pd.DataFrame,
     levels: Sequence[float],
-    variants: Sequence[str],
+    variants: Sequence[str] | None,
     seeds: Sequence[int],
     *,
     overlays: Sequence[str],
     overrides: Mapping[str, Any] | None,
     jobs: int,
 ) -> StudyPlan:
-    """Check the settings of a study; ``table`` is that of the manifest.
+    """Check the settings of a study.
 
     Raises
     ------
@@ -160,7 +160,10 @@ def make_plan(
         For those that make none; see :func:`~medrestore.experiments.corruption_study.run_corruption_study`.
     """
     from medrestore.data.schema import split_rows
+    from medrestore.domains.base import domain_called
 
+    study, domain = find_study(subject), domain_called(subject.replace("-", "_"))
+    variants = methods_of(study.runs) if variants is None else variants
     for name, values in (("levels", levels), ("variants", variants), ("seeds", seeds)):
         if not values or len(set(values)) != len(values):
             raise InputError(f"{name} must be one value or more, none of them twice, got {tuple(values)}")
@@ -179,6 +182,7 @@ def make_plan(
         json.dumps(given)
     except TypeError as error:
         raise InputError(f"overrides must be plain values: {error}") from error
+    table = domain.schema_of(manifest).read(manifest)
     for split in ("train", "validation", SPLIT):
         split_rows(table, split)
     count = len(split_rows(table, "train"))
@@ -191,6 +195,7 @@ def make_plan(
     )
     plan = StudyPlan(
         study,
+        domain.metrics,
         manifest.resolve(),
         tuple(sorted(float(level) for level in levels)),
         tuple(variants),

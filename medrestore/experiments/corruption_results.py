@@ -114,11 +114,7 @@ def pool_cells(
     untrained = first[first["method"] == study.reference]
     names = metrics.among(first.columns)
     images = {
-        level: pd.concat(
-            [_over_seeds([cells[level, number] for number in seeds], name, names) for name in variants],
-            ignore_index=True,
-        )
-        for level in levels
+        level: _over_seeds([cells[level, number] for number in seeds], variants, names) for level in levels
     }
     parts = [
         summary_table(table, metrics=metrics, seed=seed).assign(level=level, seeds=len(seeds))
@@ -205,11 +201,13 @@ def _require_alike(cells: Mapping[Cell, pd.DataFrame], variants: Sequence[str], 
                 )
 
 
-def _over_seeds(tables: Sequence[pd.DataFrame], variant: str, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return a variant's images, each with its mean over the seeds."""
-    held = pd.concat([table[table["method"] == variant] for table in tables], ignore_index=True)
-    means = held.groupby(["subject_id", "session_id"], sort=True)[list(metrics)].mean()
-    return means.reset_index().assign(method=variant)
+def _over_seeds(
+    tables: Sequence[pd.DataFrame], variants: Sequence[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Return each variant's images, each with its mean over the seeds."""
+    held = pd.concat(tables, ignore_index=True)
+    means = held.groupby(["method", "subject_id", "session_id"])[list(metrics)].mean()
+    return means.loc[list(variants)].reset_index()
 
 
 def _pairs(variants: Sequence[str]) -> list[tuple[str, str]]:

@@ -5,28 +5,22 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medrestore import __version__
 from medrestore.checks import counted
-from medrestore.claims import Claim, claimed
-from medrestore.domains.base import domain_called
-from medrestore.evaluation.titles import Metrics
+from medrestore.claims import claimed
 from medrestore.experiments.corruption_figure import corruption_figure
 from medrestore.experiments.corruption_plan import (
     LEVELS,
-    StudyPlan,
     evaluation_folder,
-    find_study,
     make_jobs,
     make_plan,
     require_ready,
 )
 from medrestore.experiments.corruption_results import TABLES, StudyResults, pool_cells, write_results
 from medrestore.experiments.corruption_tables import tables_text
-from medrestore.experiments.description import methods_of
 from medrestore.experiments.jobs import run_jobs
 from medrestore.files import atomic_path
 
@@ -108,21 +102,14 @@ def run_corruption_study(
     one training of each; here are several, and intervals over patients. Order is by seed: a study that is cut
     short can be read with fewer seeds by a call that names those that are done.
     """
+    from medrestore.evaluation.record import load_evaluation
     from medrestore.tracking.outbox import UNSENT
+    from medrestore.tracking.parents import open_parent_run
     from medrestore.tracking.recording import RUN_FILE
+    from medrestore.tracking.store import URI_VARIABLE, experiment_name, tracking_uri_of
 
-    study = find_study(subject)
-    domain = domain_called(subject.replace("-", "_"))
     plan = make_plan(
-        study,
-        Path(manifest),
-        domain.schema_of(manifest).read(manifest),
-        levels,
-        methods_of(study.runs) if variants is None else variants,
-        seeds,
-        overlays=overlays,
-        overrides=overrides,
-        jobs=jobs,
+        subject, Path(manifest), levels, variants, seeds, overlays=overlays, overrides=overrides, jobs=jobs
     )
     require_ready(plan)
     with claimed(
@@ -136,61 +123,41 @@ def run_corruption_study(
         facts={"medrestore_version": __version__},
     ) as claim:
         folder = claim.folder.resolve()
-        _run(
-            *(plan, domain.metrics, replace(claim, folder=folder), experiment, tracking_uri),
-            show=show,
-            progress=progress,
-        )
+        uri = tracking_uri_of(tracking_uri, folder)
+        experiment = experiment_name(experiment, "corruption_study")
+        selected = {"levels": list(plan.levels), "seeds": list(plan.seeds)}
+        with open_parent_run(
+            folder,
+            experiment=experiment,
+            run_name="corruption study",
+            kind="corruption study",
+            tracking_uri=uri,
+            parameters={**claim.settings, **selected, "overlays": list(plan.overlays)},
+        ) as parent:
+            work = make_jobs(plan, folder, experiment=experiment, parent_run=parent.run_id)
+            # A variable, not a part of the task: an address may hold a password, and tasks lie in the folder.
+            run_jobs(
+                work,
+                folder=folder / "jobs",
+                parallel=plan.jobs,
+                environment={URI_VARIABLE: uri},
+                progress=progress,
+            )
+            places = {cell: evaluation_folder(folder, *cell) for cell in plan.cells()}
+            cells = {
+                cell: load_evaluation(place, metrics_of=lambda *_: plan.metrics).per_subject
+                for cell, place in places.items()
+            }
+            found = pool_cells(cells, plan.study, plan.metrics, variants=plan.variants)
+            write_results(found, folder)
+            _draw(found, folder)
+            claim.note({"medrestore_version": __version__, **selected, "finished": True})
+            if show is not None:
+                show(folder)
+            _log(parent, found)
+            names = ("figure.png", "tables.md", RECORD, *(f"{name}.csv" for name in TABLES))
+            parent.log_files([folder / name for name in names])
     return folder
-
-
-def _run(
-    plan: StudyPlan,
-    metrics: Metrics,
-    claim: Claim,
-    experiment: str | None,
-    tracking_uri: str | None,
-    *,
-    show: Callable[[Path], None] | None,
-    progress: bool,
-) -> None:
-    from medrestore.evaluation.record import load_evaluation
-    from medrestore.tracking.parents import open_parent_run
-    from medrestore.tracking.store import URI_VARIABLE, experiment_name, tracking_uri_of
-
-    folder = claim.folder
-    uri, experiment = tracking_uri_of(tracking_uri, folder), experiment_name(experiment, "corruption_study")
-    selected = {"levels": list(plan.levels), "seeds": list(plan.seeds)}
-    with open_parent_run(
-        folder,
-        experiment=experiment,
-        run_name="corruption study",
-        kind="corruption study",
-        tracking_uri=uri,
-        parameters={**claim.settings, **selected, "overlays": list(plan.overlays)},
-    ) as parent:
-        work = make_jobs(plan, folder, experiment=experiment, parent_run=parent.run_id)
-        # A variable, not a part of the task: an address may hold a password, and tasks lie in the folder.
-        run_jobs(
-            work,
-            folder=folder / "jobs",
-            parallel=plan.jobs,
-            environment={URI_VARIABLE: uri},
-            progress=progress,
-        )
-        cells = {
-            cell: load_evaluation(evaluation_folder(folder, *cell), metrics_of=lambda *_: metrics).per_subject
-            for cell in plan.cells()
-        }
-        found = pool_cells(cells, plan.study, metrics, variants=plan.variants)
-        write_results(found, folder)
-        _draw(found, folder)
-        claim.note({"medrestore_version": __version__, **selected, "finished": True})
-        if show is not None:
-            show(folder)
-        _log(parent, found)
-        names = ("figure.png", "tables.md", RECORD, *(f"{name}.csv" for name in TABLES))
-        parent.log_files([folder / name for name in names])
 
 
 def _draw(found: StudyResults, folder: Path) -> None:

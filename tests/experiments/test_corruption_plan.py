@@ -30,7 +30,7 @@ def plan_of(manifest: Path, **changed: Any) -> StudyPlan:
     levels = settings.pop("levels", (0.5, 0.0))
     variants = settings.pop("variants", ("srgan", "e", "sqe"))
     seeds = settings.pop("seeds", (0, 1))
-    return make_plan(STUDY, manifest, TILES.read(manifest), levels, variants, seeds, **settings)
+    return make_plan("histology", manifest, levels, variants, seeds, **settings)
 
 
 def jobs_of(plan: StudyPlan, folder: Path) -> dict[str, Job]:
