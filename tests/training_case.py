@@ -91,7 +91,13 @@ def build_trainer(
 
 def data_of(batches: Batches, **said: Any) -> Any:
     """Return batches as what trainings learn from and are judged by."""
-    values = {"augmentation": None, "model_information": {}, "label_column": None, "full_precision": False}
+    values = {
+        "manifest": None,
+        "augmentation": None,
+        "model_information": {},
+        "label_column": None,
+        "full_precision": False,
+    }
     return SimpleNamespace(
         loader=lambda pin_memory: batches, sampler=batches, validation_loader=batches, **{**values, **said}
     )

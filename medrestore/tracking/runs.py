@@ -167,16 +167,16 @@ class MLflowRun:
         trainer.add_event_handler(Events.EXCEPTION_RAISED, self._failed)
         if isinstance(trainer, RestorationTrainer):
             trainer.add_event_handler(TrainingEvents.FOUND_FINISHED, self._found_finished)
-            self.parameters = self.parameters or flatten(trainer.parameters)
-            self.configuration = self.configuration or trainer.output_dir / CONFIGURATION
-            self.weights = self.weights or trainer.output_dir / MODEL
-            self.manifest = self.manifest or getattr(trainer.data, "manifest", None)
 
     # ------------------------------------------------------------------ the engine's events
     def _started(self, trainer: Engine) -> None:
-        self.start(iteration=trainer.state.iteration)
         if isinstance(trainer, RestorationTrainer):
+            self.parameters = self.parameters or flatten(trainer.parameters)
+            self.configuration = self.configuration or trainer.output_dir / CONFIGURATION
+            self.weights = self.weights or trainer.output_dir / MODEL
+            self.manifest = self.manifest or trainer.data.manifest
             self.panel = self.panel or trainer.panel
+        self.start(iteration=trainer.state.iteration)
         if not trainer.has_event_handler(self._iteration):
             # Added here, not in attach(), to come after all others: the validation of an epoch has then been
             # done and the weights are written.
