@@ -8,6 +8,7 @@ import math
 import os
 import pydoc
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -449,6 +450,39 @@ def require_numbers(parameters: Mapping[str, Any]) -> None:
                 f"{key} takes a number, got the text {value!r}: to YAML 1.1 a number with an exponent has a "
                 f"point and a sign. Remedy: write {number}, or use medrestore train, which reads {value}"
             )
+
+
+def require_parameters(parameters: Mapping[str, Any]) -> None:
+    """Refuse ``parameters`` read as text, and those that MONAI's own command line names in vain.
+
+    ``python -m monai.bundle run --seed 1`` would set a new key ``seed``, which nothing reads.
+
+    Parameters
+    ----------
+    parameters
+        Values by key, nested, as MONAI has read them.
+
+    Raises
+    ------
+    InputError
+        As :func:`require_numbers`; for a key of ``parameters`` that is an argument of MONAI's command line,
+        or in its ``--args_file``, without ``parameters::``.
+    """
+    require_numbers(parameters)
+    if getattr(sys.modules["__main__"].__spec__, "name", None) != "monai.bundle.__main__":
+        return
+    words = [word for argument in sys.argv for word in argument.split("=", 1)]
+    given = [word.removeprefix("--") for word in words if word.startswith("--")]
+    if "args_file" in given:
+        from monai.bundle import ConfigParser
+
+        given += ConfigParser.load_config_file(words[words.index("--args_file") + 1])
+    if alone := [name for name in given if name in parameters]:
+        whole = ", ".join(f"--{PARAMETERS}{SEPARATOR}{name}" for name in alone)
+        raise InputError(
+            f"{', '.join(alone)} would change nothing: python -m monai.bundle takes a number by its whole "
+            f"name. Remedy: write {whole}, or use medrestore train"
+        )
 
 
 def as_literal(value: Any) -> Any:

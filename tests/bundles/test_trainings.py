@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from trained import learned, require_resumable
+from trained import learned, monai_bundle, require_resumable
 
 from medrestore.engines.bundle import open_bundle
 from medrestore.networks.weights import load_file
@@ -112,6 +113,20 @@ def test_required_properties_are_there(bundle, config, training, overrides, tmp_
     assert workflow.check_properties() == []
     if config == "train":
         assert workflow.max_epochs == epochs
+
+
+@pytest.mark.filterwarnings("ignore:parsing config_file")  # MONAI's, of any configuration
+@pytest.mark.parametrize("bundle", CASES)
+@pytest.mark.parametrize("word", ["--seed 1", "--seed=1", "--args_file args.json"])
+def test_a_number_named_alone_to_monai_is_refused(bundle, word, monkeypatch, tmp_path):
+    """MONAI would set a key that nothing reads, and train with another seed than was asked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "args.json").write_text('{"seed": 1}')
+    config = BUNDLES / bundle / "configs" / "train.yaml"
+    with pytest.raises(RuntimeError, match="require_parameters") as refused:
+        monai_bundle(monkeypatch, "run", "--config_file", config, *word.split())
+    assert re.match(r"seed would change nothing.*--parameters::seed", str(refused.value.__cause__))
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
