@@ -209,6 +209,13 @@ def test_what_holds_a_claim_is_there():
         assert f"\ndef {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
 
 
+@pytest.mark.parametrize("room", ["losses", "metrics"])
+def test_loss_and_metric_have_tests_of_their_own(room):
+    names = {path.stem for path in (ROOT / "medrestore" / room).glob("[!_]*.py")}
+    assert len(names) > 3
+    assert {path.stem.removeprefix("test_") for path in (ROOT / "tests" / room).glob("test_*.py")} == names
+
+
 def test_floor_plan_names_all_rooms_and_no_other():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     plan = page.split("```")[1].partition("\nmedrestore/\n")[2].partition("\nbundles/")[0]
