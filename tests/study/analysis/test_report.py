@@ -4,9 +4,11 @@ import csv
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+import medrestore
 from medrestore.checks import InputError
 from medrestore.study.analysis.analyze import StudyAnalysis, analyze_study
 from medrestore.study.analysis.reader_group import Settings
@@ -15,6 +17,7 @@ from medrestore.study.labels import arm_label
 from medrestore.study.layout import Study
 from medrestore.study.report import report
 from medrestore.study.report.report import PRIVATE_FILES, RECORD, render_report, write_report
+from medrestore.study.report.texts import held
 
 STANDARD, LOW, RESTORED = "armstandardzz", "armlowdosezz", "armtaskganzz"
 
@@ -279,3 +282,15 @@ def test_a_protocol_without_decision_reports_what_it_has(make_study, fill, quest
     assert "Mean image quality was" in text
     assert "Human experts" not in text
     assert "Reference standard" not in text
+
+
+def test_every_text_and_source_is_used():
+    """A source is cited where the code names it; a line that nothing names would be a claim left behind."""
+    folder = Path(medrestore.__file__).parent / "study"
+    files = [path for path in folder.rglob("*") if path.suffix in {".py", ".jinja", ".html"}]
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
+    sections = held("texts")
+    sources = [line["source"] for line in sections.pop("agreements")]
+    keys = {key for section in sections.values() for key in section} | set(held("references")) - set(sources)
+    assert len(keys) > 30
+    assert [key for key in sorted(keys) if not re.search(rf"""["'.]{re.escape(key)}\b""", code)] == []
