@@ -40,7 +40,7 @@ def run(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return run_python(site.parents[1], "from medrestore.cli import main; main()", *words)
 
 
-def test_commands_of_a_package_stand_beside_ours(site: Path) -> None:
+def test_commands_of_a_package_stand_beside_ours(site):
     site.write_text(COMMANDS)
     site.with_name("heads.py").write_text("def draw(**options): return sorted(options.items())[1:]")
     for words, told in (
@@ -51,7 +51,7 @@ def test_commands_of_a_package_stand_beside_ours(site: Path) -> None:
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, told, "")
 
 
-def test_package_whose_commands_are_broken_costs_them_alone(site: Path) -> None:
+def test_package_whose_commands_are_broken_costs_them_alone(site):
     site.write_text("import no_such_module\n")
     ended = run(site, "simulate", "--help")
     assert ended.returncode == 0

@@ -168,11 +168,11 @@ def site(tmp_path: Path) -> Path:
     return install(tmp_path / "packages", PACKAGE)
 
 
-def test_new_domain_takes_few_lines() -> None:
+def test_new_domain_takes_few_lines():
     assert sum(len(text.strip().splitlines()) for text in PACKAGE.values()) <= 150
 
 
-def test_ct_from_phantom_to_tables(site: Path, tmp_path: Path) -> None:
+def test_ct_from_phantom_to_tables(site, tmp_path):
     """By the command line alone: simulated, checked, trained two iterations, restored, evaluated."""
     calls = [
         ["simulate", "ct", "--output", "heads"],
@@ -214,7 +214,7 @@ def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("installed")
-def test_ct_is_restored_in_hounsfield_units(tmp_path: Path) -> None:
+def test_ct_is_restored_in_hounsfield_units(tmp_path):
     voxels = np.full((16, 12, 6), -1000, np.float32)
     voxels[4:12, 3:9, 1:5] = 40
     image = nibabel.Nifti1Image(voxels, np.diag([2.0, 2.0, 3.0, 1.0]))
@@ -230,7 +230,7 @@ def test_ct_is_restored_in_hounsfield_units(tmp_path: Path) -> None:
     np.testing.assert_allclose(restored.get_fdata(), (voxels + 1000) / 2 - 1000, atol=1e-3)
 
 
-def test_package_that_is_broken_is_named_in_one_line(installed: Path, tmp_path: Path) -> None:
+def test_package_that_is_broken_is_named_in_one_line(installed, tmp_path):
     weights = write_weights(tmp_path / "model.pt")
     (installed / "restoration.py").write_text("import no_such_module\n")
     with pytest.raises(InputError, match=r"^site_ct\.restoration cannot be loaded \(ModuleN.*Remedy: repair"):

@@ -28,7 +28,7 @@ def given(tiny_cohort: Path, tmp_path: Path) -> dict[str, Any]:
     return {"manifest": tiny_cohort / "manifest.csv", "cache_dir": tmp_path / "cache"}
 
 
-def test_pairs_without_labels_train_and_are_validated(given: dict[str, Any], tmp_path: Path) -> None:
+def test_pairs_without_labels_train_and_are_validated(given, tmp_path):
     data = SiteData.of({**NUMBERS, "learning_rate": 0.1}, **given)
     network = UNetGenerator(3, channels=(2, 4), dropout_levels=0)
     optimizers = {"generator": torch.optim.Adam(network.parameters())}
@@ -46,14 +46,14 @@ def test_pairs_without_labels_train_and_are_validated(given: dict[str, Any], tmp
     assert "relative_noise" in model["training_range"]["features"]
 
 
-def test_volumes_without_labels_share_a_batch_alike(given: dict[str, Any]) -> None:
+def test_volumes_without_labels_share_a_batch_alike(given):
     data = SiteData.of(NUMBERS, **given)
     batch = next(iter(data.loader(pin_memory=False)))
     assert set(batch) == {"image", "label", "volume_index", "slice_index"}
     assert len(batch["volume_index"].unique()) == min(4, len(data.rows("train")))
 
 
-def test_number_that_is_lacking_is_named(given: dict[str, Any]) -> None:
+def test_number_that_is_lacking_is_named(given):
     numbers = {name: value for name, value in NUMBERS.items() if name not in ("neighbors", "seed")}
     with pytest.raises(InputError, match="parameters must hold seed, neighbors, which SiteData needs"):
         SiteData.of(numbers, **given)

@@ -39,7 +39,7 @@ def jobs_of(plan: StudyPlan, folder: Path) -> dict[str, Job]:
     return {job.name: job for job in found}
 
 
-def test_the_bundle_has_the_overlays_and_keys_that_the_study_needs() -> None:
+def test_the_bundle_has_the_overlays_and_keys_that_the_study_needs():
     from monai.bundle import ConfigParser
 
     folder = find_bundle(STUDY.bundle)
@@ -51,7 +51,7 @@ def test_the_bundle_has_the_overlays_and_keys_that_the_study_needs() -> None:
     assert all(callable(resolve_name(name)) for name in (STUDY.ready, STUDY.evaluate["call"]))
 
 
-def test_every_run_is_the_bundle_with_its_overlays_and_keys(tiles: Path, tmp_path: Path) -> None:
+def test_every_run_is_the_bundle_with_its_overlays_and_keys(tiles, tmp_path):
     plan = plan_of(tiles, overlays=("demo",), overrides={"batch_size": 2})
     jobs = jobs_of(plan, tmp_path)
     # Two levels, two seeds: autoencoder, three variants and an evaluation each.
@@ -93,7 +93,7 @@ def test_every_run_is_the_bundle_with_its_overlays_and_keys(tiles: Path, tmp_pat
     assert evaluation.task["evaluate"]["arguments"]["baselines"] == ["bicubic"]
 
 
-def test_work_is_done_seed_by_seed_and_level_by_level(tiles: Path, tmp_path: Path) -> None:
+def test_work_is_done_seed_by_seed_and_level_by_level(tiles, tmp_path):
     names = list(jobs_of(plan_of(tiles), tmp_path))
     cells = list(dict.fromkeys(name.partition("_")[2] for name in names))
     assert cells == ["level-0_seed-0", "level-50_seed-0", "level-0_seed-1", "level-50_seed-1"]
@@ -102,7 +102,7 @@ def test_work_is_done_seed_by_seed_and_level_by_level(tiles: Path, tmp_path: Pat
         assert all(names.index(name) < names.index(job.name) for name in job.needs)
 
 
-def test_srgan_alone_needs_no_autoencoder(tiles: Path, tmp_path: Path) -> None:
+def test_srgan_alone_needs_no_autoencoder(tiles, tmp_path):
     jobs = jobs_of(plan_of(tiles, variants=("srgan",)), tmp_path)
     assert not [name for name in jobs if name.startswith("autoencoder")]
 
@@ -126,19 +126,19 @@ def test_srgan_alone_needs_no_autoencoder(tiles: Path, tmp_path: Path) -> None:
         ({"jobs": 0}, r"jobs must be in \[1, 1024\], got 0"),
     ],
 )
-def test_settings_that_make_no_study_are_refused(tiles: Path, changed: dict[str, Any], message: str) -> None:
+def test_settings_that_make_no_study_are_refused(tiles, changed, message):
     with pytest.raises(InputError, match=message):
         plan_of(tiles, **changed)
 
 
-def test_an_overlay_of_unknown_keys_is_refused(tiles: Path, tmp_path: Path) -> None:
+def test_an_overlay_of_unknown_keys_is_refused(tiles, tmp_path):
     overlay = tmp_path / "mine.yaml"
     overlay.write_text("batch_sise: 3\n")
     with pytest.raises(InputError, match=re.escape(f"{overlay}: has no key 'batch_sise'")):
         plan_of(tiles, overlays=(str(overlay),))
 
 
-def test_a_split_that_is_missing_is_named(tiles: Path, tmp_path: Path) -> None:
+def test_a_split_that_is_missing_is_named(tiles, tmp_path):
     import pandas as pd
 
     table: pd.DataFrame = TILES.read(tiles)
@@ -147,7 +147,7 @@ def test_a_split_that_is_missing_is_named(tiles: Path, tmp_path: Path) -> None:
         plan_of(path)
 
 
-def test_configurations_are_known_by_their_values(tiles: Path, tmp_path: Path) -> None:
+def test_configurations_are_known_by_their_values(tiles, tmp_path):
     overlay = tmp_path / "mine.yaml"
     overlay.write_text("batch_size: 3\n")
     first = plan_of(tiles, overlays=(str(overlay),)).record()
@@ -168,9 +168,7 @@ def test_configurations_are_known_by_their_values(tiles: Path, tmp_path: Path) -
     assert plan_of(tiles, levels=(0.25,), seeds=(7,), overlays=(str(overlay),)).record() == changed
 
 
-def test_weights_of_vgg_are_asked_for_before_anything_is_trained(
-    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_of_vgg_are_asked_for_before_anything_is_trained(tiles, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(InputError, match=r"srgan: .*vgg19-dcbb9e9d\.pth.* or study the variants e, qe, sqe$"):
         require_ready(plan_of(tiles))

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,7 +29,7 @@ def make_table(suvr: list[float] | None, labels: list[int]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_typical_and_border_cases_are_chosen() -> None:
+def test_typical_and_border_cases_are_chosen():
     # Medians 1.2 and 1.7; the classes' means 1.2 and 1.6 have 1.4 between them: nearest is 1.38.
     table = make_table([1.1, 1.2, 1.3, 1.38, 1.7, 1.72], [0, 0, 0, 1, 1, 1])
     assert choose_scans(table) == {
@@ -41,7 +39,7 @@ def test_typical_and_border_cases_are_chosen() -> None:
     }
 
 
-def test_without_suvr_the_classifier_chooses() -> None:
+def test_without_suvr_the_classifier_chooses():
     table = make_table(None, [0, 0, 0, 1, 1])  # scores 0, .1, .2 and .3, .4: means .1 and .35, middle .225
     assert choose_scans(table) == {
         "Positive": ("s3", "1"),
@@ -50,7 +48,7 @@ def test_without_suvr_the_classifier_chooses() -> None:
     }
 
 
-def test_a_single_scan_is_shown_alone() -> None:
+def test_a_single_scan_is_shown_alone():
     assert choose_scans(make_table([1.1], [0])) == {"Negative": ("s0", "1")}
 
 
@@ -74,7 +72,7 @@ def make_reference(regions: bool) -> Reference:
 
 
 @pytest.mark.parametrize(("regions", "position"), [(True, 2), (False, 3)])
-def test_the_slice_shows_all_regions_and_is_cut_to_the_head(regions: bool, position: int) -> None:
+def test_the_slice_shows_all_regions_and_is_cut_to_the_head(regions, position):
     reference = make_reference(regions)
     image = np.random.default_rng(0).random(reference.target.shape).astype(np.float32)
     measured = make_table([1.5], [1]).set_index("method")
@@ -86,7 +84,7 @@ def test_the_slice_shows_all_regions_and_is_cut_to_the_head(regions: bool, posit
     np.testing.assert_array_equal(panel.images["input"], image[1:19, 4:20, position])
 
 
-def test_the_figure_is_a_png_whose_panels_hold_the_images(tmp_path: Path) -> None:
+def test_the_figure_is_a_png_whose_panels_hold_the_images(tmp_path):
     standard = np.full((16, 20), 0.5, dtype=np.float32)
     standard[:8] = 1.0
     heights = []

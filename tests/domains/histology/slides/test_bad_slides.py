@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import Ended
 from PIL import Image
 
 from medrestore.checks import InputError
@@ -81,12 +80,7 @@ def damage(folder: Path, svs: Path, write_pyramid: Callable[..., Path]) -> dict[
     }
 
 
-def test_twelve_of_forty_slides_are_bad_in_twelve_ways(
-    call: Callable[..., Ended],
-    tmp_path: Path,
-    write_pyramid: Callable[..., Path],
-    shared_data: Callable[[str], Path],
-) -> None:
+def test_twelve_of_forty_slides_are_bad_in_twelve_ways(call, tmp_path, write_pyramid, shared_data):
     slides, output = tmp_path / "slides", tmp_path / "tiles"
     good = write_good(slides, 15)
     bad = damage(slides, shared_data("histology/cmu_1_small_region.svs"), write_pyramid)
@@ -124,7 +118,7 @@ def test_twelve_of_forty_slides_are_bad_in_twelve_ways(
     assert (again.code, again.err.splitlines()[-13:]) == (2, lines[-13:])
 
 
-def test_mended_and_removed_slides_join_and_patients_keep_their_splits(tmp_path: Path) -> None:
+def test_mended_and_removed_slides_join_and_patients_keep_their_splits(tmp_path):
     slides, output = tmp_path / "slides", tmp_path / "tiles"
     write_good(slides, 5)
     for name in ("S19-3000 A.svs", "S19-3001 A.svs"):
@@ -148,7 +142,7 @@ def test_mended_and_removed_slides_join_and_patients_keep_their_splits(tmp_path:
         make_tiles(slides, output=output, **HALF)  # it is complete now
 
 
-def test_other_splits_are_no_continuation(tmp_path: Path) -> None:
+def test_other_splits_are_no_continuation(tmp_path):
     write_good(tmp_path / "slides", 5)
     (tmp_path / "slides" / "S19-3000 A.svs").write_text("no slide")
     with pytest.raises(InputError, match=r"1 of 9 slides could not"):
@@ -157,7 +151,7 @@ def test_other_splits_are_no_continuation(tmp_path: Path) -> None:
         make_tiles(tmp_path / "slides", output=tmp_path / "tiles", seed=1, **HALF)
 
 
-def test_a_slide_that_is_damaged_later_is_named_and_the_manifest_stays(tmp_path: Path) -> None:
+def test_a_slide_that_is_damaged_later_is_named_and_the_manifest_stays(tmp_path):
     write_good(tmp_path / "slides", 5)
     manifest = make_tiles(tmp_path / "slides", output=tmp_path / "tiles", **HALF)
     before = manifest.read_bytes()
@@ -167,7 +161,7 @@ def test_a_slide_that_is_damaged_later_is_named_and_the_manifest_stays(tmp_path:
     assert manifest.read_bytes() == before
 
 
-def test_too_few_that_are_left_are_told_with_those_that_are_not(tmp_path: Path) -> None:
+def test_too_few_that_are_left_are_told_with_those_that_are_not(tmp_path):
     write_good(tmp_path / "slides", 4)
     for case in (3, 4, 5, 6, 7):
         (tmp_path / "slides" / f"S19-100{case} A.svs").write_text("no slide")
@@ -178,9 +172,7 @@ def test_too_few_that_are_left_are_told_with_those_that_are_not(tmp_path: Path) 
     assert not (tmp_path / "tiles").exists()
 
 
-def test_copies_are_one_entry_or_named(
-    tmp_path: Path, write_pyramid: Callable[..., Path], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_copies_are_one_entry_or_named(tmp_path, write_pyramid, caplog):
     slides = tmp_path / "slides"
     write_good(slides, 6)
     shutil.copy(slides / "S19-1000 A1.png", slides / "S19-1000 copy.png")
@@ -200,9 +192,7 @@ def test_copies_are_one_entry_or_named(
     assert TILES.check(tmp_path / "tiles" / "manifest.csv") == []
 
 
-def test_a_dicom_series_is_cut_once_and_nothing_tells_where_it_lay(
-    tmp_path: Path, write_dicom: Callable[..., Path]
-) -> None:
+def test_a_dicom_series_is_cut_once_and_nothing_tells_where_it_lay(tmp_path, write_dicom):
     for index in range(3):
         pixels, series = tissue(index), {"series": f"1.2.{index}", "patient": f"MRN {index}"}
         folder = tmp_path / "archive" / f"1.2.840.10008.5.1.4.1.1.77.{index}"

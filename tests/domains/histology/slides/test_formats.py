@@ -7,7 +7,6 @@ import shlex
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +65,7 @@ def read(path: Path) -> NDArray[np.uint8]:
         (np.dstack([RGB, GRAY, GRAY]), {"extrasamples": [0, 0]}, "has 5 channels, expected 3"),
     ],
 )
-def test_slides_of_other_colors_are_refused_as_pictures_are(
-    name: str, pixels: NDArray[Any], options: dict[str, Any], words: str, tmp_path: Path
-) -> None:
+def test_slides_of_other_colors_are_refused_as_pictures_are(name, pixels, options, words, tmp_path):
     with pytest.raises(InputError, match=rf"{re.escape(name)}: {words}.*Remedy: save it as an 8-bit RGB"):
         open_slide(write(tmp_path / name, pixels, **options))
 
@@ -82,9 +79,7 @@ def run_command(message: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.svs", "a b's.tiff"])
 @pytest.mark.parametrize("tile", [(32, 32), None])
-def test_channel_of_no_stated_kind_is_refused_and_the_remedy_helps(
-    name: str, tile: Any, tmp_path: Path
-) -> None:
+def test_channel_of_no_stated_kind_is_refused_and_the_remedy_helps(name, tile, tmp_path):
     """OpenSlide takes it for transparency: zeros in it make a slide white."""
     clear = np.zeros((*GRAY.shape, 1), np.uint8)
     path = write(
@@ -100,7 +95,7 @@ def test_channel_of_no_stated_kind_is_refused_and_the_remedy_helps(
         assert slide.microns_per_pixel == pytest.approx(0.5)
 
 
-def test_stated_transparency_of_a_slide_is_what_was_not_scanned(tmp_path: Path) -> None:
+def test_stated_transparency_of_a_slide_is_what_was_not_scanned(tmp_path):
     alpha = np.full(GRAY.shape, 255, np.uint8)
     alpha[:32, :32] = 0
     found = read(write(tmp_path / "a.tiff", np.dstack([RGB, alpha]), extrasamples=[2], compression="zlib"))
@@ -121,8 +116,8 @@ def test_stated_transparency_of_a_slide_is_what_was_not_scanned(tmp_path: Path) 
     ],
 )
 def test_compression_that_is_not_read_is_named_and_the_remedy_helps(
-    compression: str, words: str, tile: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+    compression, words, tile, tmp_path, capfd
+):
     path = write(
         tmp_path / "a.tiff", RGB, compression=compression, compressionargs={"level": 0}, tile=tile,
         iccprofile=PROFILE, resolution=(2e4, 2e4), resolutionunit="CENTIMETER",
@@ -142,20 +137,20 @@ def test_compression_that_is_not_read_is_named_and_the_remedy_helps(
         assert (slide.icc_profile, slide.microns_per_pixel) == (PROFILE, pytest.approx(0.5))
 
 
-def test_strips_that_pillow_reads_are_read(tmp_path: Path) -> None:
+def test_strips_that_pillow_reads_are_read(tmp_path):
     np.testing.assert_array_equal(read(write(tmp_path / "a.tiff", RGB, compression="lzma", tile=None)), RGB)
     with pytest.raises(InputError, match="is a TIFF compressed by LZMA, which OpenSlide does not read"):
         open_slide(write(tmp_path / "b.tiff", RGB, compression="lzma"))
 
 
 @pytest.mark.parametrize("format", ["WEBP", "BMP", "GIF", "JPEG2000"])
-def test_pictures_of_other_formats_are_named(format: str, tmp_path: Path) -> None:
+def test_pictures_of_other_formats_are_named(format, tmp_path):
     Image.fromarray(RGB).save(tmp_path / "a.png", format=format)
     with pytest.raises(InputError, match=rf"is a {format} picture, expected PNG, JPEG or TIFF.*convert it"):
         open_slide(tmp_path / "a.png")
 
 
-def test_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+def test_empty_file_is_said_to_be_empty(tmp_path):
     (tmp_path / "a.svs").touch()
     with pytest.raises(InputError, match=r"a\.svs: is empty\. Remedy: copy the file again"):
         open_slide(tmp_path / "a.svs")
@@ -163,14 +158,14 @@ def test_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------- what is not shown
 @pytest.mark.parametrize("name", ["a.svs", "a.tiff"])
-def test_planes_are_not_lost_without_a_word(name: str, tmp_path: Path) -> None:
+def test_planes_are_not_lost_without_a_word(name, tmp_path):
     path = write(tmp_path / name, RGB, 255 - RGB, 255 - RGB)
     with open_slide(path) as slide:
         assert "holds 3 images of full size" in slide.notes[0]
     np.testing.assert_array_equal(read(path), RGB)
 
 
-def test_planes_of_stacks_and_pictures(tmp_path: Path) -> None:
+def test_planes_of_stacks_and_pictures(tmp_path):
     stack = np.stack([RGB, RGB, RGB])
     ome = {"axes": "ZYXS"}
     tifffile.imwrite(tmp_path / "z.ome.tiff", stack, photometric="rgb", tile=(32, 32), metadata=ome)
@@ -187,7 +182,7 @@ def test_planes_of_stacks_and_pictures(tmp_path: Path) -> None:
         assert slide.notes == ("holds 1 further image of another size, not used",)
 
 
-def test_levels_labels_and_previews_are_no_planes(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_levels_labels_and_previews_are_no_planes(shared_data, tmp_path):
     path = write(tmp_path / "pyramid.tiff", RGB, RGB[::2, ::2], RGB[::4, ::4])  # not marked as reduced
     for made in (path, shared_data("histology/cmu_1_small_region.svs")):
         with open_slide(made) as slide:
@@ -210,7 +205,7 @@ def test_levels_labels_and_previews_are_no_planes(shared_data: Callable[[str], P
         ({"hamamatsu.NoLayers": "1", "zeiss.Information.Image.SizeZ": ""}, None),
     ],
 )
-def test_scanners_count_their_planes(properties: dict[str, str], words: str | None) -> None:
+def test_scanners_count_their_planes(properties, words):
     notes = _plane_notes(None, properties, generic=False)
     assert [note.partition(";")[0] for note in notes] == ([] if words is None else [words])
 
@@ -218,7 +213,7 @@ def test_scanners_count_their_planes(properties: dict[str, str], words: str | No
 # ---------------------------------------------------------------------------- orientation
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tiff"])
-def test_pictures_are_read_upright_and_it_is_said(name: str, orientation: int, tmp_path: Path) -> None:
+def test_pictures_are_read_upright_and_it_is_said(name, orientation, tmp_path):
     path = tmp_path / name
     if name == "a.tiff":
         turn = [(274, "H", 1, orientation, True)]
@@ -236,7 +231,7 @@ def test_pictures_are_read_upright_and_it_is_said(name: str, orientation: int, t
         assert slide.notes == (() if orientation == 1 else words)
 
 
-def test_slides_are_read_as_stored_or_refused_where_tiles_would_be_turned(tmp_path: Path) -> None:
+def test_slides_are_read_as_stored_or_refused_where_tiles_would_be_turned(tmp_path):
     turn = [(274, "H", 1, 6, True)]
     jpeg = write(tmp_path / "a.tiff", RGB, compression="jpeg", extratags=turn)
     with open_slide(jpeg) as slide:
@@ -249,7 +244,7 @@ def test_slides_are_read_as_stored_or_refused_where_tiles_would_be_turned(tmp_pa
 
 # ---------------------------------------------------------------------------- color profile
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tiff", "a.svs"])
-def test_reduced_slide_carries_the_color_profile(name: str, call: Callable[..., Any], tmp_path: Path) -> None:
+def test_reduced_slide_carries_the_color_profile(name, call, tmp_path):
     path = tmp_path / name
     if path.suffix in (".png", ".jpg"):
         Image.fromarray(RGB).save(path, icc_profile=PROFILE)
@@ -270,7 +265,7 @@ def tissue(height: int, width: int) -> NDArray[np.uint8]:
     return np.clip(stained, 0, 255).astype(np.uint8)
 
 
-def test_tiles_lie_in_what_was_scanned(tmp_path: Path) -> None:
+def test_tiles_lie_in_what_was_scanned(tmp_path):
     path = write_leica(tmp_path / "a.scn", tissue(200, 256), corner=(100, 80), canvas=(512, 384))
     with open_slide(path) as slide:
         assert (slide.width, slide.height, slide.bounds) == (512, 384, (100, 80, 256, 200))
@@ -284,7 +279,7 @@ def test_tiles_lie_in_what_was_scanned(tmp_path: Path) -> None:
     assert sorted(set(table["y"])) == [80, 144, 208]
 
 
-def test_reduced_slide_is_what_was_scanned(tmp_path: Path) -> None:
+def test_reduced_slide_is_what_was_scanned(tmp_path):
     pixels = tissue(200, 256)
     path = write_leica(tmp_path / "a.scn", pixels, corner=(100, 80), canvas=(512, 384))
     low = reduce_slide(
@@ -302,7 +297,7 @@ def test_reduced_slide_is_what_was_scanned(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------- damage
 @pytest.mark.parametrize("name", ["a.svs", "a.tiff"])
 @pytest.mark.parametrize("tag", [322, 323])
-def test_tiles_of_a_claimed_size_do_not_end_the_process(name: str, tag: int, tmp_path: Path) -> None:
+def test_tiles_of_a_claimed_size_do_not_end_the_process(name, tag, tmp_path):
     """OpenSlide aborts where it gets no memory for a tile."""
     path = write(tmp_path / name, RGB)
     with tifffile.TiffFile(path) as file:
@@ -315,7 +310,7 @@ def test_tiles_of_a_claimed_size_do_not_end_the_process(name: str, tag: int, tmp
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
-def test_damaged_pictures_are_read_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
+def test_damaged_pictures_are_read_or_refused_in_one_line(name, tmp_path):
     path = tmp_path / name
     Image.fromarray(RGB).save(path, dpi=(50_000, 50_000), icc_profile=PROFILE)
     whole, random = path.read_bytes(), np.random.default_rng(0)
