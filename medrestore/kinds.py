@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -13,7 +14,7 @@ from types import ModuleType
 
 from medrestore.checks import InputError, one_line
 
-__all__ = ["GROUP", "added_kinds", "beside", "files_beside", "kinds", "own_kinds"]
+__all__ = ["GROUP", "added_kinds", "beside", "files_beside", "kinds", "own_kinds", "refused_kinds", "spoken"]
 
 GROUP = "medrestore.domains"
 """Of entry points: a package of its own adds a kind of image by ``NAME = "package.module:DOMAIN"``.
@@ -32,10 +33,44 @@ def own_kinds() -> list[EntryPoint]:
     ]
 
 
+def spoken(name: str) -> str:
+    """Return the name of a kind of image as commands have it.
+
+    >>> spoken("amyloid_pet")
+    'amyloid-pet'
+    """
+    return name.replace("_", "-")
+
+
 def added_kinds() -> list[EntryPoint]:
     """Return the kinds of image that other packages add; none takes the name of one that is here."""
-    own = {point.name for point in own_kinds()}
-    return [point for point in entry_points(group=GROUP) if point.name not in own]
+    return [point for point, fault in _offered() if not fault]
+
+
+def refused_kinds() -> list[str]:
+    """Return why kinds of image that other packages offer are none, each with the remedy."""
+    return [
+        f"the kind of image {point.name!r} of {point.value} {fault}. Remedy: rename its entry point, "
+        "or uninstall that package"
+        for point, fault in _offered()
+        if fault
+    ]
+
+
+def _offered() -> list[tuple[EntryPoint, str]]:
+    """Return what other packages offer, and what is wrong with its name: weights and records hold it."""
+    taken = {spoken(point.name): "one that is here" for point in own_kinds()}
+    offered = []
+    for point in entry_points(group=GROUP):
+        name, fault = spoken(point.name), ""
+        if not re.fullmatch(r"\w[\w-]*", name):
+            fault = "has a name that is not letters, digits and underscores alone"
+        elif name in taken:
+            fault = f"has the name of {taken[name]}"
+        else:
+            taken[name] = f"that of {getattr(point, 'value', name)}"
+        offered.append((point, fault))
+    return offered
 
 
 def kinds() -> list[EntryPoint]:
@@ -54,7 +89,7 @@ def beside(point: EntryPoint, name: str) -> ModuleType | None:
     wanted = f"{point.module.rpartition('.')[0] or point.module}.{name}"
     try:
         return import_module(wanted)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{wanted}.".startswith(f"{error.name}."):
             return None
         if wanted.startswith("medrestore."):
@@ -70,5 +105,5 @@ def files_beside(name: str) -> dict[str, Traversable]:
     found = {}
     for point in kinds():
         with suppress(Exception):  # a package that is broken has none; it is named where it is needed
-            found[point.name.replace("_", "-")] = files(point.module.rpartition(".")[0]) / name
+            found[spoken(point.name)] = files(point.module.rpartition(".")[0]) / name
     return {kind: place for kind, place in found.items() if place.is_file()}

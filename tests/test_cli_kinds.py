@@ -61,3 +61,47 @@ def test_package_whose_commands_are_broken_costs_them_alone(site):
     assert "Remedy: repair or uninstall that package" in line
     lacking = run(site, "ct", "phantom", "--output", "heads")
     assert (lacking.returncode, "No such command 'ct'" in lacking.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("commands", "told"),
+    [
+        ("COMMANDS = 3", "TypeError: "),
+        ("RESTORE = []", "TypeError: "),
+        ("def check(manifest: Nowhere): ...", "NameError: "),
+        ("def simulate(output: int | str): ...", "AssertionError: "),
+        ("raise SystemExit", "SystemExit: "),
+    ],
+)
+def test_package_that_makes_no_commands_costs_its_own_alone(site: Path, commands: str, told: str) -> None:
+    site.write_text(commands)
+    ended = run(site, "simulate", "--help")
+    assert (ended.returncode, "amyloid-pet" in ended.stdout) == (0, True)
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("warning: site_ct.commands ")
+    assert told in line
+    assert "Remedy: repair or uninstall that package" in line
+
+
+@pytest.mark.parametrize("group", ["pet", "study", "pool", "check"])
+def test_group_of_a_package_takes_the_name_of_no_command(site: Path, group: str) -> None:
+    site.write_text(COMMANDS.replace('GROUP = "ct"', f'GROUP = "{group}"'))
+    ended = run(site, group, "--help")
+    assert ended.returncode == 0
+    assert "phantom" not in ended.stdout
+    told = f"site_ct.commands: the command {group} is there already. Remedy: another GROUP"
+    assert ended.stderr == f"warning: {told}\n"
+
+
+def test_options_of_a_package_are_shown_however_they_are_declared(site: Path) -> None:
+    site.write_text(
+        "import typer\nfrom pathlib import Path\n"
+        "def evaluate(manifest: Path, output: Path, kvp: int = 120, kernel: str = typer.Option('soft')):\n"
+        "    pass\n"
+    )
+    ended = run(site, "evaluate", "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    _, _, own = ended.stdout.partition("Options of ct")
+    assert "--kvp" in own
+    assert "--kernel" in own
+    assert "by the kind of image" in ended.stdout  # the experiment

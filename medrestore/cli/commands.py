@@ -13,7 +13,7 @@ from medrestore import __version__
 from medrestore.checks import InputError, fail
 from medrestore.cli.bundles import bundles_app
 from medrestore.cli.experiments import ABOUT_DEMOS, commands_of_studies, demo
-from medrestore.cli.of_kinds import add_commands
+from medrestore.cli.of_kinds import add_groups, add_shared
 from medrestore.cli.study import study_app
 from medrestore.cli.track import track_app
 from medrestore.endings import ending_of
@@ -85,7 +85,7 @@ def train(
     workflow.finalize()
 
 
-add_commands(app, commands_of_studies())  # help lists commands in the order of the work
+add_shared(app)  # help lists commands in the order of the work
 
 
 def _as_overlay(file: Path) -> str:
@@ -125,6 +125,9 @@ def compare(
     from medrestore.tracking.compare import render
 
     typer.echo(render(run(experiment, tracking_uri=tracking_uri)))
+
+
+add_groups(app, commands_of_studies())
 
 
 def _overrides(arguments: list[str]) -> dict[str, str]:

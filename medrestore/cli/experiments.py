@@ -12,7 +12,7 @@ import typer
 from medrestore.checks import InputError, require_in_range
 from medrestore.cli.record import Experiment, TrackingUri
 from medrestore.experiments.corruption_plan import FILE, LEVELS
-from medrestore.kinds import beside, files_beside, kinds
+from medrestore.kinds import beside, files_beside, kinds, spoken
 from medrestore.options import OutputFolder, Seed
 
 __all__ = ["ABOUT_DEMOS", "commands_of_studies", "demo"]
@@ -22,9 +22,9 @@ def _demos() -> dict[str, str]:
     """Return what is said of the demonstrations, by kind of image."""
     told = dict.fromkeys(files_beside("demo.yaml"), "")
     for point in kinds():
-        name = point.name.replace("_", "-")
+        name = spoken(point.name)
         with suppress(InputError):  # a broken package is named where its commands are added
-            told |= {name: getattr(beside(point, "commands"), "DEMO", "")} if name in told else {}
+            told |= {name: str(getattr(beside(point, "commands"), "DEMO", ""))} if name in told else {}
     return told
 
 

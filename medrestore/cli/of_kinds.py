@@ -22,22 +22,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
+from functools import cache
 from importlib.metadata import EntryPoint
 from inspect import Parameter, Signature, cleandoc, signature
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 import typer.core
 import typer.main
+from typer.models import ParameterInfo
 
 from medrestore import options
-from medrestore.checks import InputError, require_in_set
+from medrestore.checks import InputError, one_line, require_in_set
 from medrestore.cli.record import Experiment, TrackingUri, recorded
 from medrestore.cli.restore import restore
-from medrestore.kinds import beside, kinds
+from medrestore.kinds import beside, kinds, refused_kinds, spoken
 
-__all__ = ["add_commands"]
+__all__ = ["add_groups", "add_shared"]
 
 Function = Callable[..., Any]
 Named = Annotated[
@@ -46,50 +48,108 @@ Named = Annotated[
 ]
 
 
-def add_commands(app: typer.Typer, more: Mapping[str, Mapping[str, Function]]) -> None:
-    """Add the commands of all kinds of image, and more of rooms above them, by kind and name."""
-    points = _points()
-    own: dict[str, Any] = {name: _commands_of(point) for name, point in points.items()}
-    simulate = typer.Typer(no_args_is_help=True, help="Simulate a cohort of a kind of image.")
-    app.add_typer(simulate, name="simulate")
-    for name, module in own.items():
-        if hasattr(module, "simulate"):
-            simulate.command(name)(module.simulate)
-        commands = {**getattr(module, "COMMANDS", {}), **more.get(name, {})}
-        if commands:
-            text = module.__doc__ if module else f"The commands of {name}."
-            group = typer.Typer(no_args_is_help=True, help=text)
-            for command, function in commands.items():
-                group.command(command)(function)
-            group.callback()(lambda: None)
-            app.add_typer(group, name=getattr(module, "GROUP", name))
+def add_shared(app: typer.Typer) -> None:
+    """Add the commands that each kind of image has with options of its own: check, restore, evaluate."""
+    own = _modules()
     for command, (of, text) in _SHARED.items():
-        every: dict[str, tuple[Parameter, list[str]]] = {}
+        every: dict[str, list[tuple[str, Parameter]]] = {}
         for name, module in own.items():
-            for parameter in signature(of(points[name], module)).parameters.values():
-                every.setdefault(parameter.name, (parameter, []))[1].append(name)
-        parameters = [
-            parameter if len(having) == len(own) else _in_panel(parameter, ", ".join(having))
-            for parameter, having in every.values()
-        ]
+            for parameter in signature(of(_points()[name], module)).parameters.values():
+                every.setdefault(parameter.name, []).append((name, parameter))
+        parameters = [_for_all(having, len(own)) for having in every.values()]
         by = "--weights model.pt" if "weights" in every else "MANIFEST"
         help_text = f"{text}\n\nOptions of one kind of image alone: medrestore {command} {by} --help"
         own_class = type("_Own", (_ByKind,), {"of": staticmethod(of)})
         app.command(command, cls=own_class, help=help_text)(_declared(lambda **_: None, parameters, text))
 
 
+def add_groups(app: typer.Typer, more: Mapping[str, Mapping[str, Function]]) -> None:
+    """Add the commands that stand under a name of their own, and more of rooms above, by kind and name.
+
+    All others are there already: a kind of another package takes the name of none.
+    """
+    simulate = typer.Typer(no_args_is_help=True, help="Simulate a cohort of a kind of image.")
+    app.add_typer(simulate, name="simulate")
+    taken = set(typer.main.get_group(app).commands)
+    for name, module in _modules().items():
+        _add_simulation(simulate, name, module)
+        group = _group_of(name, module, more.get(name, {}))
+        if group is not None and group.info.name in taken:
+            _warn(f"{module.__name__}: the command {group.info.name} is there already. Remedy: another GROUP")
+        elif group is not None:
+            taken.add(str(group.info.name))
+            app.add_typer(group)
+
+
+def _add_simulation(simulate: typer.Typer, name: str, module: Any) -> None:
+    if hasattr(module, "simulate"):
+        simulate.command(name)(module.simulate)
+
+
+def _group_of(name: str, module: Any, more: Mapping[str, Function]) -> typer.Typer | None:
+    """Return the commands of a kind of image alone, None where there are none."""
+    commands = {**getattr(module, "COMMANDS", {}), **more}
+    if not commands:
+        return None
+    text = module.__doc__ if module else f"The commands of {name}."
+    group = typer.Typer(name=getattr(module, "GROUP", name), no_args_is_help=True, help=text)
+    for command, function in commands.items():
+        group.command(command)(function)
+    group.callback()(lambda: None)
+    return group
+
+
 def _points() -> dict[str, EntryPoint]:
     """Return the kinds of image by the name that the command line gives them."""
-    return {point.name.replace("_", "-"): point for point in kinds()}
+    return {spoken(point.name): point for point in kinds()}
+
+
+@cache
+def _modules() -> dict[str, Any]:
+    """Return the commands of all kinds; a package that is broken costs its own alone, and is named."""
+    for fault in refused_kinds():
+        _warn(fault)
+    modules: dict[str, Any] = {}
+    for name, point in _points().items():
+        modules[name] = None
+        try:
+            modules[name] = _commands_of(point)
+        except InputError as error:
+            _warn(str(error))
+    return modules
 
 
 def _commands_of(point: EntryPoint) -> Any:
-    """Return the module of a kind's commands; a package that is broken costs its own alone, and is named."""
+    """Return the module of a kind's commands, None where it has none.
+
+    Raises
+    ------
+    InputError
+        When that of another package cannot be loaded, or is none that commands can be made of.
+    """
+    module = beside(point, "commands")
+    if module is None or point.module.startswith("medrestore."):
+        return module
     try:
-        return beside(point, "commands")
-    except InputError as error:
-        typer.secho(f"warning: {error}", err=True, fg=typer.colors.YELLOW)
-        return None
+        trial = typer.Typer()
+        trial.callback()(lambda: None)
+        _add_simulation(trial, "simulate", module)
+        for command, (of, _) in _SHARED.items():
+            trial.command(command)(of(point, module))
+        group = _group_of(spoken(point.name), module, {})
+        if group is not None:
+            trial.add_typer(group)
+        typer.main.get_group(trial)
+    except Exception as error:
+        raise InputError(
+            f"{module.__name__} makes no commands ({type(error).__name__}: {one_line(error)}). "
+            "Remedy: repair or uninstall that package"
+        ) from error
+    return module
+
+
+def _warn(fault: str) -> None:
+    typer.secho(f"warning: {fault}", err=True, fg=typer.colors.YELLOW)
 
 
 def _check_of(point: EntryPoint, module: Any) -> Function:
@@ -193,7 +253,7 @@ class _ByKind(typer.core.TyperCommand):
         points = _points()
         require_in_set("--domain", kind, tuple(points))
         alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        alone.command(self.name)(self.of(points[kind], beside(points[kind], "commands")))
+        alone.command(self.name)(self.of(points[kind], _commands_of(points[kind])))
         return typer.main.get_command(alone)
 
 
@@ -204,17 +264,39 @@ def _kind_of(
     if weights is not None:
         from medrestore.inference.restorer import kind_of_weights
 
-        return kind_of_weights(weights).replace("_", "-")
+        return spoken(kind_of_weights(weights))
     if domain is not None or manifest is None:
         return domain
     from medrestore.domains.base import domain_of_table
 
-    return domain_of_table(manifest).name.replace("_", "-")
+    return spoken(domain_of_table(manifest).name)
 
 
-def _in_panel(parameter: Parameter, title: str) -> Parameter:
-    """Return a parameter whose help stands under the names of the kinds of image that have it."""
-    hint, info = get_args(parameter.annotation)
-    info = copy(info)
-    info.rich_help_panel = f"Options of {title}"
-    return parameter.replace(annotation=Annotated[hint, info])
+def _for_all(having: list[tuple[str, Parameter]], kinds_of_image: int) -> Parameter:
+    """Return a parameter as the help of all kinds of image shows it, from those that have it.
+
+    It stands under their names where others do not have it, and tells no default where theirs differ.
+    """
+    parameter = having[0][1]
+    info = _said_of(parameter)
+    if len(having) < kinds_of_image:
+        info.rich_help_panel = f"Options of {', '.join(name for name, _ in having)}"
+    if any(other.default != parameter.default for _, other in having):
+        info.show_default = "by the kind of image"
+    if isinstance(parameter.default, type(info)):
+        return parameter.replace(default=info)
+    hint = parameter.annotation
+    return parameter.replace(annotation=Annotated[get_args(hint)[0] if _is_annotated(hint) else hint, info])
+
+
+def _said_of(parameter: Parameter) -> Any:
+    """Return a copy of what typer is told of a parameter: beside its type, as its default, or not at all."""
+    if _is_annotated(parameter.annotation):
+        return copy(get_args(parameter.annotation)[1])
+    if isinstance(parameter.default, ParameterInfo):
+        return copy(parameter.default)
+    return typer.Argument() if parameter.default is Parameter.empty else typer.Option()
+
+
+def _is_annotated(hint: Any) -> bool:
+    return get_origin(hint) is Annotated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from medrestore.checks import InputError, fail, one_line
 from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.tables import parse_text_table
 from medrestore.evaluation.titles import MetricKey, Metrics
-from medrestore.kinds import added_kinds, own_kinds
+from medrestore.kinds import added_kinds, own_kinds, spoken
 
 if TYPE_CHECKING:
     from medrestore.data.schema import Schema
@@ -36,6 +37,8 @@ __all__ = [
     "quantity_of",
     "schema_of_table",
 ]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,11 @@ class Domain:
         """
         found = self.schema_for(parse_text_table(Path(manifest))[0])
         if found is None:
-            raise InputError(f"{self.name} has no manifests. Remedy: name another kind of image")
+            fail(
+                f"{self.name} has no manifests",
+                path=manifest,
+                remedy="name another kind of image, or a schema in its Domain",
+            )
         return found
 
     def schema_for(self, table: pd.DataFrame) -> Schema | None:
@@ -143,21 +150,55 @@ class Domain:
 
 
 @cache
-def _found() -> dict[str, Domain]:
-    """Return all kinds of image: those of the folders here, and those that installed packages add."""
-    here = [point.load() for point in own_kinds()]
-    return {domain.name: domain for domain in [*here, *map(_loaded, added_kinds())]}
+def _loaded() -> tuple[dict[str, Domain], dict[str, InputError]]:
+    """Return all kinds of image by name, and why those of other packages that are broken are none."""
+    found: dict[str, Domain] = {point.name: point.load() for point in own_kinds()}
+    broken = {}
+    for point in added_kinds():
+        try:
+            found[point.name] = _load(point)
+        except InputError as error:
+            broken[point.name] = error
+            _logger.warning("warning: %s", error)
+    return found, broken
 
 
-def _loaded(point: EntryPoint) -> Domain:
+def _load(point: EntryPoint) -> Domain:
     try:
-        domain: Domain = point.load()
-    except Exception as error:  # of a package that is not ours: whatever goes wrong in it
+        domain = point.load()
+        if not isinstance(domain, Domain):
+            raise TypeError(f"is {type(domain).__name__}, not Domain")
+        if domain.name != point.name:
+            raise ValueError(f"calls itself {domain.name!r}")
+        domain.fit(pd.DataFrame())
+    except (Exception, SystemExit) as error:  # of a package that is not ours: whatever goes wrong in it
         raise InputError(
             f"the kind of image {point.name!r} cannot be loaded from {point.value} "
             f"({type(error).__name__}: {one_line(error)}). Remedy: repair or uninstall that package"
         ) from error
     return domain
+
+
+def _fits(table: pd.DataFrame) -> dict[str, int]:
+    """Return how well a table fits each kind of image; that of a package which fails at it is left out."""
+    own, fits = {point.name for point in own_kinds()}, {}
+    for name, domain in _found().items():
+        try:
+            fits[name] = domain.fit(table)
+        except Exception as error:
+            if name in own:
+                raise
+            _logger.warning(
+                "warning: the kind of image %r cannot tell whether a table is of it (%s: %s). "
+                "Remedy: repair or uninstall the package that brings it",
+                *(name, type(error).__name__, one_line(error)),
+            )
+    return fits
+
+
+def _found() -> dict[str, Domain]:
+    """Return all kinds of image: those of the folders here, and those that installed packages add."""
+    return _loaded()[0]
 
 
 def domain_called(name: str) -> Domain:
@@ -166,14 +207,17 @@ def domain_called(name: str) -> Domain:
     Raises
     ------
     InputError
-        When there is none: names those there are.
+        When there is none: names those there are. When the package that brings it cannot be loaded.
     """
-    if name not in _found():
+    found, broken = _loaded()
+    if name in broken:
+        raise broken[name]
+    if name not in found:
         raise InputError(
-            f"no kind of image is called {name!r}; there are {', '.join(_found())}. Remedy: install the "
+            f"no kind of image is called {name!r}; there are {', '.join(found)}. Remedy: install the "
             "package that brings it, or evaluate again into a new folder"
         )
-    return _found()[name]
+    return found[name]
 
 
 def domain_of_table(manifest: str | os.PathLike[str]) -> Domain:
@@ -185,11 +229,11 @@ def domain_of_table(manifest: str | os.PathLike[str]) -> Domain:
         When there is no such file, it is no CSV table, or its columns tell no kind of image, or two.
     """
     table, _ = parse_text_table(Path(manifest))
-    held = {name: domain.fit(table) for name, domain in _found().items() if domain.schema is not None}
+    held = {name: fit for name, fit in _fits(table).items() if _found()[name].schema is not None}
     most = max(held.values())
     best = [name for name, number in held.items() if number == most]
     if len(best) > 1 or most <= 0:
-        names = [name.replace("_", "-") for name in (best if most > 0 else held)]
+        names = [spoken(name) for name in (best if most > 0 else held)]
         fail(
             f"its columns do not tell the kind of image: {', '.join(names)}",
             path=manifest,
@@ -200,7 +244,7 @@ def domain_of_table(manifest: str | os.PathLike[str]) -> Domain:
 
 def schema_of_table(table: pd.DataFrame) -> Schema | None:
     """Return the schema of the kind of image all of whose required columns a table has; None of no kind."""
-    schemas = [domain.schema_for(table) for domain in _found().values()]
+    schemas = (_found()[name].schema_for(table) for name in _fits(table))
     return next((one for one in schemas if one is not None and set(one.required) <= set(table)), None)
 
 
@@ -242,5 +286,5 @@ def quantity_of(manifest: str | os.PathLike[str] | None) -> Quantity:
     Without a manifest, and of one that is of no kind, that of the first: its schema tells what is wrong.
     """
     table = pd.DataFrame() if manifest is None else parse_text_table(Path(manifest))[0]
-    fits = {one.quantity: one.fit(table) for one in _found().values() if one.quantity is not None}
-    return max(fits, key=fits.__getitem__)
+    fits = {_found()[name].quantity: fit for name, fit in _fits(table).items()}
+    return max((one for one in fits if one is not None), key=fits.__getitem__)

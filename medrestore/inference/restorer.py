@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint
@@ -11,7 +12,7 @@ from typing import Any, Unpack
 
 import torch
 
-from medrestore.checks import fail
+from medrestore.checks import InputError, fail
 from medrestore.inference.file_restorer import FileRestorer
 from medrestore.inference.network import SampledSettings, Training
 from medrestore.kinds import beside, kinds
@@ -177,7 +178,7 @@ def file_restorer_of(model: Mapping[str, Any], *, weights: str | os.PathLike[str
 def _found(model: Mapping[str, Any], weights: str | os.PathLike[str]) -> tuple[str, _Kind]:
     points = {point.name: point for point in kinds()}
     if "restorer" not in model:
-        known = [(name, kind) for name, point in points.items() for kind in restorers_of(point).values()]
+        known = [(name, kind) for name, point in points.items() for kind in _any_of(point).values()]
         fitting = [pair for pair in known if set(pair[1].needs) <= model.keys()]
         if not fitting:
             fail(
@@ -195,6 +196,15 @@ def _found(model: Mapping[str, Any], weights: str | os.PathLike[str]) -> tuple[s
             remedy="install the package, and its version, that it was trained with",
         )
     return domain, kind
+
+
+def _any_of(point: EntryPoint) -> dict[str, _Kind]:
+    """Return the classes of a kind of image; none of a package that is broken, which is named."""
+    try:
+        return restorers_of(point)
+    except InputError as error:
+        logging.getLogger(__name__).warning("warning: %s", error)
+        return {}
 
 
 def _taken(what: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

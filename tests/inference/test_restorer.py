@@ -109,6 +109,16 @@ def test_domain_that_is_gone_is_none(monkeypatch):
         file_restorer_of({"restorer": "ct.ScanRestorer"}, weights="model.pt")
 
 
+def test_package_that_is_broken_does_not_stop_weights_of_before_that_name_none(monkeypatch, tmp_path, caplog):
+    (tmp_path / "site_broken").mkdir()
+    (tmp_path / "site_broken" / "restoration.py").write_text("import no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    entries = [EntryPoint("ct", "site_broken.domain:DOMAIN", "medrestore.domains")]
+    monkeypatch.setattr(kinds, "entry_points", lambda group: entries)
+    assert file_restorer_of({"neighbors": 1}, weights="model.pt") is VolumeFileRestorer
+    assert "site_broken.restoration cannot be loaded (ModuleNotFoundError: " in caplog.text
+
+
 def test_options_that_mean_nothing_to_the_weights_are_refused(write, tmp_path):
     weights = write(*VOLUMES)
     with pytest.raises(InputError, match="a training on volumes, which knows no contrasts, overlap"):
