@@ -200,7 +200,7 @@ def _merge(
         except InputError as error:
             raise InputError(f"{where} {error}" if code else str(error)) from error
         if key == PARAMETERS:
-            numbers = {f"{PARAMETERS}{SEPARATOR}{name}": number for name, number in fitted.items()}
+            numbers = {f"{PARAMETERS}{SEPARATOR}{name}": number for name, number in (fitted or {}).items()}
             _merge(merged, base, numbers, where=where, code=code)
         else:
             merge_kv(parser, f"+{key}" if adds else key, fitted if code else as_literal(fitted))

@@ -148,7 +148,7 @@ def restore_files(
 
 def kind_of_weights(weights: str | os.PathLike[str]) -> str:
     """Return the kind of image that weights restore: see :func:`file_restorer_of`."""
-    return _found(load_model(weights), weights)[0]
+    return _found(load_model(weights, mapped=True), weights)[0]
 
 
 def file_restorer_of(model: Mapping[str, Any], *, weights: str | os.PathLike[str]) -> _Kind:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +88,11 @@ def _ours(payload: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_model(
-    path: str | os.PathLike[str], *, facts: Mapping[str, Any] | None = None, name: str = "generator"
+    path: str | os.PathLike[str],
+    *,
+    facts: Mapping[str, Any] | None = None,
+    name: str = "generator",
+    mapped: bool = False,
 ) -> dict[str, Any]:
     """Read what restores: ``model.pt`` of a training, or the plain state dict of its generator.
 
@@ -101,6 +106,8 @@ def load_model(
         refused without.
     name
         Of the network that a plain state dict is of.
+    mapped
+        Leave the tensors on disk until they are used.
 
     Returns
     -------
@@ -112,20 +119,21 @@ def load_model(
     InputError
         As :func:`load_file`.
     """
-    payload = _load(path)
+    payload = _load(path, mapped=mapped)
     if facts is None or not _is_plain_state(payload):
         return _ours(payload, path)
     said = {"method": "unknown", "training_range": {}, **facts}
     return {**said, "networks": {name: {**said.pop(name), "state": dict(payload)}}}
 
 
-def _load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> Any:
+def _load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu", mapped: bool = False) -> Any:
     if not Path(path).is_file():
         raise InputError(
             f"{path}: there are no weights here. Remedy: train first, or name the model.pt of a finished run"
         )
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        mapped = mapped and is_zipfile(path)  # torch maps no other file
+        return torch.load(path, map_location=device, weights_only=True, mmap=mapped)
     except Exception as error:  # of other bytes an unpickler raises whatever it stumbles over
         raise InputError(
             f"{path}: is damaged or holds more than weights ({type(error).__name__}). "

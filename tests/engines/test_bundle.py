@@ -91,6 +91,13 @@ def test_a_component_that_is_elsewhere_is_named_with_its_place(target, remedy, t
         open_bundle("amyloid_pet_taskgan", "inference", variants=[str(overlay)])
 
 
+def test_overlay_whose_parameters_are_empty_changes_none(tmp_path):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("parameters:\n#  seed: 1\n", encoding="utf-8")
+    found, plain = (open_bundle(BUNDLE, "train", variants=names).parser for names in ([str(overlay)], []))
+    assert found["parameters"] == plain["parameters"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from medrestore import kinds
@@ -143,7 +144,9 @@ def test_what_a_bundle_began_is_taken_up_by_the_command(call, write, tiny_cohort
     assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == before
 
 
-def test_slides_are_restored_without_a_bundle(call, write, tmp_path):
+def test_slides_are_restored_without_a_bundle(call, write, tmp_path, monkeypatch):
+    loaded, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda *path, **how: loaded.append(how["mmap"]) or load(*path, **how))
     picture = np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "a.png")
     words = ["--weights", write(*IMAGES), "--output", tmp_path / "out", "--background", "white"]
@@ -151,6 +154,7 @@ def test_slides_are_restored_without_a_bundle(call, write, tmp_path):
     assert done.code == 0, done.err
     record = json.loads((tmp_path / "out" / "a_restored.json").read_text())
     assert (record["size"], record["background"]) == ([96, 80], "white")
+    assert loaded == [True, False]  # what kind they are of is known without the tensors
 
 
 def test_what_and_by_what_must_be_said(call, tmp_path):

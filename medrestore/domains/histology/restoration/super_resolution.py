@@ -206,9 +206,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
         self.settings.stride(inferer.scale)
         tiles = [item for item in dataset if isinstance(item, TileImage)]
         if 0 < len(tiles) < len(dataset):
-            raise InputError(
-                "tiles and slides cannot be restored by one evaluator. Remedy: one after the other"
-            )
+            raise InputError("tiles and slides cannot be restored together. Remedy: one after the other")
         if tiles and self.settings != SlideSettings():
             raise InputError(
                 "tile, overlap, background, compression and jpeg_quality are of slides, and these are "

@@ -384,7 +384,7 @@ def test_bar_counts_the_tiles_of_a_slide(weights, tmp_path):
 
 def test_tiles_and_slides_together_are_refused(weights, manifest, tmp_path):
     mixed: Any = [*find_images(manifest), *find_images(manifest.parent / "slides" / "other.png")]
-    with pytest.raises(InputError, match="tiles and slides cannot be restored by one evaluator"):
+    with pytest.raises(InputError, match="tiles and slides cannot be restored together"):
         evaluator(mixed, weights, tmp_path / "out")
 
 

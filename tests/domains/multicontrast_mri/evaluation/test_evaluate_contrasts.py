@@ -288,7 +288,9 @@ def test_a_finished_evaluation_is_read_not_repeated(contrast_cohort, evaluation,
         run(contrast_cohort, evaluation.output, seed=1)
 
 
-def test_relaxometry_is_fitted_once_per_subject(contrast_cohort, tmp_path, monkeypatch):
+def test_relaxometry_is_fitted_once_per_subject_and_once_for_the_figure(
+    contrast_cohort, tmp_path, monkeypatch
+):
     calls = []
     original = comparison_module.synthetic_images
 
@@ -298,7 +300,7 @@ def test_relaxometry_is_fitted_once_per_subject(contrast_cohort, tmp_path, monke
 
     monkeypatch.setattr(comparison_module, "synthetic_images", counted)
     run(contrast_cohort, tmp_path / "out", task=None, observers=[], segmenter=None)
-    assert len(calls) == 4 + 1  # and once more for the figure
+    assert len(calls) == 4 + 1
 
 
 def test_seeds_are_pooled(contrast_cohort, evaluation, tmp_path):
