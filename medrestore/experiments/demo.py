@@ -15,9 +15,8 @@ import typer
 from medrestore.experiments.description import Run, call, methods_of, read_description
 from medrestore.experiments.runs import command, how_to_compare, say, train_run
 from medrestore.files import atomic_path, require_empty_folder
-from medrestore.kinds import files_beside
 
-__all__ = ["Demo", "Rehearsal", "find_demo", "run_demo", "subjects"]
+__all__ = ["Demo", "Rehearsal", "find_demo", "run_demo"]
 
 FILE = "demo.yaml"
 
@@ -89,11 +88,6 @@ class Demo:
     rehearsal: Rehearsal | None = None
 
 
-def subjects() -> tuple[str, ...]:
-    """Return the kinds of image that have a demonstration."""
-    return tuple(files_beside(FILE))
-
-
 def find_demo(subject: str) -> Demo:
     """Return the demonstration of a kind of image; refuse another one, naming those there are."""
     return read_description(Demo, subject, FILE)
@@ -113,7 +107,7 @@ def run_demo(
     Parameters
     ----------
     subject
-        One of :func:`subjects`.
+        Kind of image, its underscores as hyphens.
     output
         A new folder, or that of an earlier call, which is continued.
     seed

@@ -11,14 +11,17 @@ import pytest
 from medrestore.checks import InputError
 from medrestore.engines.shelf import find_bundle
 from medrestore.experiments.corruption_plan import find_study
-from medrestore.experiments.demo import find_demo, run_demo, subjects
+from medrestore.experiments.demo import find_demo, run_demo
+from medrestore.kinds import files_beside
+
+DEMOS = files_beside("demo.yaml")
 
 
 def test_each_kind_of_image_here_has_one():
-    assert set(subjects()) == {"amyloid-pet", "histology", "multicontrast-mri"}
+    assert DEMOS.keys() == {"amyloid-pet", "histology", "multicontrast-mri"}
 
 
-@pytest.mark.parametrize("subject", subjects())
+@pytest.mark.parametrize("subject", DEMOS)
 def test_runs_follow_those_they_need_and_calls_exist(subject):
     demo = find_demo(subject)
     before: list[str] = []
@@ -30,7 +33,7 @@ def test_runs_follow_those_they_need_and_calls_exist(subject):
     assert all(callable(resolve_name(name)) for name in _calls([*demo.prepare, demo.evaluate]))
 
 
-@pytest.mark.parametrize("subject", subjects())
+@pytest.mark.parametrize("subject", DEMOS)
 def test_a_folder_of_others_is_refused_before_anything_is_prepared(subject, tmp_path):
     (tmp_path / "notes.txt").write_text("years of work")
     with pytest.raises(InputError, match="holds other files and no demo; nothing is overwritten"):
