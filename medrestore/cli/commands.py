@@ -1,4 +1,4 @@
-"""All commands but those of reader studies, and what becomes of errors."""
+"""The application: training, tables of evaluations, the commands of other modules; what becomes of errors."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import pandas as pd
 from medrestore.checks import counted
 from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.evaluation.notes import interval_note, judges_note, measured
+from medrestore.evaluation.volumes import TARGET_MAX
 
 __all__ = ["notes_of"]
 
@@ -18,7 +19,7 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
     """Return the notes of an evaluation."""
     metrics, unit = measured(summary), "/".join(record["units"])
     given = record["data_range"]
-    peak = "maximum of each scan's standard dose in the head" if given == "target_max" else f"{given} {unit}"
+    peak = "maximum of each scan's standard dose in the head" if given == TARGET_MAX else f"{given} {unit}"
     doses = ", ".join(f"{value:g}" for value in record["dose_fractions"])
     lines = [
         f"{counted(record['subjects'], 'subject')}, {counted(record['scans'], 'scan')} of split "
