@@ -105,3 +105,12 @@ def test_options_of_a_package_are_shown_however_they_are_declared(site: Path) ->
     assert "--kvp" in own
     assert "--kernel" in own
     assert "by the kind of image" in ended.stdout  # the experiment
+
+
+def test_description_of_a_demonstration_that_is_no_yaml_is_named(site: Path) -> None:
+    site.with_name("demo.yaml").write_text("runs: [1\n")
+    ended = run(site, "demo", "ct", "--output", str(site.parent / "demo_output"))
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"error: {site.with_name('demo.yaml')}: is no YAML file (")
+    assert line.endswith("Remedy: mend it")

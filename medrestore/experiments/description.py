@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
-from medrestore.checks import fail, require_in_set
+from medrestore.checks import fail, one_line, require_in_set
 from medrestore.kinds import files_beside
 
 __all__ = ["Run", "call", "methods_of", "read_description", "value_of"]
@@ -64,6 +64,8 @@ def read_description(kind: type[T], subject: str, file: str) -> T:
     strict = with_config(ConfigDict(extra="forbid"))
     try:
         read: T = TypeAdapter(strict(kind)).validate_python(yaml.safe_load(found[subject].read_text("utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        fail(f"is no YAML file ({one_line(error)})", path=found[subject], remedy="mend it")
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         fail("; ".join(faults), path=found[subject])
