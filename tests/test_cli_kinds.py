@@ -73,7 +73,7 @@ def test_package_whose_commands_are_broken_costs_them_alone(site):
         ("raise SystemExit", "SystemExit: "),
     ],
 )
-def test_package_that_makes_no_commands_costs_its_own_alone(site: Path, commands: str, told: str) -> None:
+def test_package_that_makes_no_commands_costs_its_own_alone(site, commands, told):
     site.write_text(commands)
     ended = run(site, "simulate", "--help")
     assert (ended.returncode, "amyloid-pet" in ended.stdout) == (0, True)
@@ -84,7 +84,7 @@ def test_package_that_makes_no_commands_costs_its_own_alone(site: Path, commands
 
 
 @pytest.mark.parametrize("group", ["pet", "study", "pool", "check"])
-def test_group_of_a_package_takes_the_name_of_no_command(site: Path, group: str) -> None:
+def test_group_of_a_package_takes_the_name_of_no_command(site, group):
     site.write_text(COMMANDS.replace('GROUP = "ct"', f'GROUP = "{group}"'))
     ended = run(site, group, "--help")
     assert ended.returncode == 0
@@ -93,7 +93,7 @@ def test_group_of_a_package_takes_the_name_of_no_command(site: Path, group: str)
     assert ended.stderr == f"warning: {told}\n"
 
 
-def test_options_of_a_package_are_shown_however_they_are_declared(site: Path) -> None:
+def test_options_of_a_package_are_shown_however_they_are_declared(site):
     site.write_text(
         "import typer\nfrom pathlib import Path\n"
         "def evaluate(manifest: Path, output: Path, kvp: int = 120, kernel: str = typer.Option('soft')):\n"

@@ -69,7 +69,7 @@ def test_hook_shows_a_fault_of_the_program_as_before(monkeypatch, capsys):
 
 
 def test_command_line_of_monai_ends_as_ours(tmp_path):
-    (tmp_path / "mine.yaml").write_text("learning_rate: 1e-4\n")
+    (tmp_path / "mine.yaml").write_text("parameters::learning_rate: 1e-4\n")
     files = f"['{CONFIGS / 'train.yaml'}','mine.yaml']"
     ended = subprocess.run(
         [sys.executable, "-m", "monai.bundle", "run", "--config_file", files, "--dataset_dir", "none"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ignite.distributed as idist
 import torch
 
-from medrestore.checks import require_in_range
+from medrestore.checks import InputError, require_in_range
 
 __all__ = ["join_processes", "leave_processes", "own_share"]
 
@@ -17,9 +17,18 @@ def join_processes(device: torch.device | str) -> None:
     ----------
     device
         Where the networks learn: says how processes speak (NCCL on GPUs, Gloo on CPUs).
+
+    Raises
+    ------
+    InputError
+        For one GPU by its number, which would be that of every process.
     """
     if torch.distributed.is_torchelastic_launched() and not torch.distributed.is_initialized():
         on_gpu = torch.device(device).type == "cuda"
+        if on_gpu and torch.device(device).index is not None:
+            raise InputError(
+                f"device is {device} in every process. Remedy: give cuda; each takes a GPU of its own"
+            )
         idist.initialize("nccl" if on_gpu else "gloo")
         if on_gpu:
             torch.cuda.set_device(idist.get_local_rank())

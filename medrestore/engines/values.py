@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import math
 import os
@@ -466,19 +467,21 @@ def require_parameters(parameters: Mapping[str, Any]) -> None:
     ------
     InputError
         As :func:`require_numbers`; for a key of ``parameters`` that is an argument of MONAI's command line,
-        or in its ``--args_file``, without ``parameters::``.
+        or in a file that it names, without ``parameters::``.
     """
     require_numbers(parameters)
     if getattr(sys.modules["__main__"].__spec__, "name", None) != "monai.bundle.__main__":
         return
     words = [word for argument in sys.argv for word in argument.split("=", 1)]
     given = [word.removeprefix("--") for word in words if word.startswith("--")]
-    if "args_file" in given:
-        from monai.bundle import ConfigParser
+    from monai.bundle import ConfigParser
 
-        given += ConfigParser.load_config_file(words[words.index("--args_file") + 1])
-    if alone := [name for name in given if name in parameters]:
-        whole = ", ".join(f"--{PARAMETERS}{SEPARATOR}{name}" for name in alone)
+    for files in [
+        word for name, word in itertools.pairwise(words) if name in ("--args_file", "--config_file")
+    ]:
+        given += ConfigParser.load_config_files(yaml.safe_load(files))
+    if alone := [name for name in dict.fromkeys(given) if name in parameters]:
+        whole = ", ".join(f"{PARAMETERS}{SEPARATOR}{name}" for name in alone)
         raise InputError(
             f"{', '.join(alone)} would change nothing: python -m monai.bundle takes a number by its whole "
             f"name. Remedy: write {whole}, or use medrestore train"

@@ -117,15 +117,18 @@ def test_required_properties_are_there(bundle, config, training, overrides, tmp_
 
 @pytest.mark.filterwarnings("ignore:parsing config_file")  # MONAI's, of any configuration
 @pytest.mark.parametrize("bundle", CASES)
-@pytest.mark.parametrize("word", ["--seed 1", "--seed=1", "--args_file args.json"])
-def test_a_number_named_alone_to_monai_is_refused(bundle, word, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "given", ["--seed 1", "--seed=1", "--args_file args.json", "--config_file ['{}','args.json']"]
+)
+def test_a_number_named_alone_to_monai_is_refused(bundle, given, monkeypatch, tmp_path):
     """MONAI would set a key that nothing reads, and train with another seed than was asked for."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "args.json").write_text('{"seed": 1}')
     config = BUNDLES / bundle / "configs" / "train.yaml"
+    words = [] if "--config_file" in given else ["--config_file", config]
     with pytest.raises(RuntimeError, match="require_parameters") as refused:
-        monai_bundle(monkeypatch, "run", "--config_file", config, *word.split())
-    assert re.match(r"seed would change nothing.*--parameters::seed", str(refused.value.__cause__))
+        monai_bundle(monkeypatch, "run", *words, *given.format(config).split())
+    assert re.match(r"seed would change nothing.*write parameters::seed", str(refused.value.__cause__))
     assert not (tmp_path / "runs").exists()
 
 

@@ -22,3 +22,9 @@ def test_shares_hold_everything_once():
 def test_rank_beyond_the_processes_is_refused():
     with pytest.raises(InputError, match=r"rank must be in \[0, 0\], got 1"):
         own_share(1, None)
+
+
+def test_one_gpu_for_all_processes_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
+    with pytest.raises(InputError, match="device is cuda:1 in every process"):
+        join_processes("cuda:1")

@@ -289,8 +289,8 @@ def test_every_text_and_source_is_used():
     folder = Path(medrestore.__file__).parent / "study"
     files = [path for path in folder.rglob("*") if path.suffix in {".py", ".jinja", ".html"}]
     code = "".join(path.read_text(encoding="utf-8") for path in files)
-    sections = held("texts")
-    sources = [line["source"] for line in sections.pop("agreements")]
-    keys = {key for section in sections.values() for key in section} | set(held("references")) - set(sources)
+    sections = dict(held("texts"))
+    sources = {line["source"] for line in sections.pop("agreements")}
+    keys = {key for section in sections.values() for key in section} | held("references").keys() - sources
     assert len(keys) > 30
     assert [key for key in sorted(keys) if not re.search(rf"""["'.]{re.escape(key)}\b""", code)] == []
