@@ -7,8 +7,10 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from ignite.engine import Engine, EventEnum, Events
@@ -35,6 +37,8 @@ __all__ = ["CONFIGURATION", "MODEL", "RestorationTrainer", "TrainingEvents"]
 CHECKPOINT = "checkpoint.pt"
 MODEL = "model.pt"
 CONFIGURATION = "config.yaml"
+KEPT_BY_OPTIMIZERS = {"initial_lr", "betas", "eps", "weight_decay", "momentum"}
+"""Settings that a checkpoint's optimizers bring back, whatever the configuration says."""
 
 MONAI_CONFIGURATION = "config_[0-9]*_[0-9]*.json"
 """What ``python -m monai.bundle run --tracking`` writes into ``output_dir`` before there is a trainer."""
@@ -361,7 +365,8 @@ class RestorationTrainer(Trainer):
         Raises
         ------
         InputError
-            When it was written by another configuration or other networks; names the difference.
+            When it was written by another configuration, other networks or settings of optimizers; names the
+            difference.
         """
         path = self.output_dir / CHECKPOINT
         checkpoint = load_file(path, device=self.state.device)
@@ -377,12 +382,24 @@ class RestorationTrainer(Trainer):
                 self.step.bare(name), checkpoint["step"]["networks"].get(name, {}), path=path, name=name
             )
         for name, optimizer in self.step.optimizers.items():
-            optimizer.load_state_dict(checkpoint["step"]["optimizers"][name])
+            state = checkpoint["step"]["optimizers"][name]
+            _require_same_settings(optimizer, state, path=path, name=name)
+            optimizer.load_state_dict(state)
         self.averaged.load_state_dict(checkpoint["averaged_generator"])
         self.gradient_scaler.load_state_dict(checkpoint["gradient_scaler"])
         if self.data_position is not None:
             self.data_position.load_state_dict(checkpoint["data_position"])
         self.state.epoch, self.state.iteration = checkpoint["epoch"], checkpoint["iteration"]
+
+    def _tell_what_changed(self) -> None:
+        """Warn of numbers that are not those the folder's run began with."""
+        if self.state.rank != 0 or not (self.output_dir / CONFIGURATION).exists():
+            return
+        before = yaml.safe_load((self.output_dir / CONFIGURATION).read_text()) or {}
+        for key, value in self.parameters.items():
+            if before.get(key, value) != value:
+                then = f"was {before[key]} up to epoch {self.state.epoch}"
+                self.logger.warning(f"{self.output_dir}: {key} {then}, and is {value}")
 
     def save_model(self) -> None:
         """Write ``model.pt``: the averaged network and the other ones, each with its architecture."""
@@ -439,6 +456,7 @@ class RestorationTrainer(Trainer):
     def _train(self) -> None:
         if (self.output_dir / CHECKPOINT).exists():
             self.load_checkpoint()
+            self._tell_what_changed()
             if self.state.epoch >= self.state.max_epochs:
                 if not (self.output_dir / MODEL).exists():
                     # Killed between the last epoch and its end: let the handlers record that epoch, and
@@ -455,3 +473,17 @@ class RestorationTrainer(Trainer):
             self._claim_folder()
         # Trainer.run would make a second, disabled-by-default scaler; the engine's own scaler serves fp16.
         super(Trainer, self).run()
+
+
+def _require_same_settings(
+    optimizer: torch.optim.Optimizer, state: Mapping[str, Any], *, path: Path, name: str
+) -> None:
+    """Refuse settings of an optimizer that its state in a checkpoint would put back without a word."""
+    for own, group in zip(optimizer.param_groups, state["param_groups"], strict=False):
+        for key in sorted(KEPT_BY_OPTIMIZERS & own.keys() & group.keys()):
+            if np.any(np.not_equal(own[key], group[key])):
+                raise InputError(
+                    f"{path}: the optimizer of {name} was made with {key} {group[key]}, this run has "
+                    f"{own[key]}. Remedy: use the same configuration to continue it, or another output_dir "
+                    "for a new run"
+                )

@@ -188,9 +188,24 @@ def test_checkpoint_of_another_configuration_or_network_is_refused(uninterrupted
         build_trainer(tmp_path, stages=alone).run()
     with pytest.raises(InputError, match=r"is the checkpoint of another generator"):
         build_trainer(tmp_path, step=build_step(norm="instance")).run()
+    step = build_step()
+    step.optimizers["task"].param_groups[0]["lr"] = 0.5
+    with pytest.raises(
+        InputError, match=r"optimizer of task was made with initial_lr 0.002, this run has 0.5"
+    ):
+        build_trainer(tmp_path, step=step).run()
     (tmp_path / "checkpoint.pt").write_bytes(b"PK half a checkpoint")
     with pytest.raises(InputError, match="is damaged"):
         build_trainer(tmp_path).run()
+
+
+@pytest.mark.parametrize(("jitter", "told"), [(0.1, 0), (0.2, 1)])
+def test_numbers_that_changed_are_told_when_a_run_is_continued(jitter, told, uninterrupted, tmp_path, caplog):
+    (tmp_path / "checkpoint.pt").write_bytes((uninterrupted / "checkpoint.pt").read_bytes())
+    (tmp_path / "config.yaml").write_text("{jitter: 0.1, gone: 2}")
+    build_trainer(tmp_path, parameters={"jitter": jitter, "new": 1}).run()
+    assert caplog.text.count("jitter was 0.1 up to epoch 4, and is 0.2") == told
+    assert "new" not in caplog.text
 
 
 def test_model_holds_the_averaged_generator_and_loads(uninterrupted):
