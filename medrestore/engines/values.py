@@ -476,10 +476,9 @@ def require_parameters(parameters: Mapping[str, Any]) -> None:
     given = [word.removeprefix("--") for word in words if word.startswith("--")]
     from monai.bundle import ConfigParser
 
-    for files in [
-        word for name, word in itertools.pairwise(words) if name in ("--args_file", "--config_file")
-    ]:
-        given += ConfigParser.load_config_files(yaml.safe_load(files))
+    for name, files in itertools.pairwise(words):
+        if name.startswith("--") and name[2:] in ("args_file", "config_file"):
+            given += ConfigParser.load_config_files(yaml.safe_load(files))
     if alone := [name for name in dict.fromkeys(given) if name in parameters]:
         whole = ", ".join(f"{PARAMETERS}{SEPARATOR}{name}" for name in alone)
         raise InputError(
