@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medrestore.checks import InputError, require_in_range
+from medrestore.checks import require_in_range
+from medrestore.cli.of_kinds import command_modules
 from medrestore.cli.record import Experiment, TrackingUri
 from medrestore.experiments.corruption_plan import FILE, LEVELS
-from medrestore.kinds import beside, files_beside, kinds, spoken
+from medrestore.kinds import files_beside
 from medrestore.options import OutputFolder, Seed
 
 __all__ = ["ABOUT_DEMOS", "commands_of_studies", "demo"]
@@ -20,12 +20,8 @@ __all__ = ["ABOUT_DEMOS", "commands_of_studies", "demo"]
 
 def _demos() -> dict[str, str]:
     """Return what is said of the demonstrations, by kind of image."""
-    told = dict.fromkeys(files_beside("demo.yaml"), "")
-    for point in kinds():
-        name = spoken(point.name)
-        with suppress(InputError):  # a broken package is named where its commands are added
-            told |= {name: str(getattr(beside(point, "commands"), "DEMO", ""))} if name in told else {}
-    return told
+    own = command_modules()
+    return {name: str(getattr(own.get(name), "DEMO", "")) for name in files_beside("demo.yaml")}
 
 
 _DEMOS = _demos()

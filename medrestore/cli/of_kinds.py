@@ -39,7 +39,7 @@ from medrestore.cli.record import Experiment, TrackingUri, recorded
 from medrestore.cli.restore import restore
 from medrestore.kinds import beside, kinds, refused_kinds, spoken
 
-__all__ = ["add_groups", "add_shared"]
+__all__ = ["add_groups", "add_shared", "command_modules"]
 
 Function = Callable[..., Any]
 Named = Annotated[
@@ -50,7 +50,7 @@ Named = Annotated[
 
 def add_shared(app: typer.Typer) -> None:
     """Add the commands that each kind of image has with options of its own: check, restore, evaluate."""
-    own = _modules()
+    own = command_modules()
     for command, (of, text) in _SHARED.items():
         every: dict[str, list[tuple[str, Parameter]]] = {}
         for name, module in own.items():
@@ -71,7 +71,7 @@ def add_groups(app: typer.Typer, more: Mapping[str, Mapping[str, Function]]) -> 
     simulate = typer.Typer(no_args_is_help=True, help="Simulate a cohort of a kind of image.")
     app.add_typer(simulate, name="simulate")
     taken = set(typer.main.get_group(app).commands)
-    for name, module in _modules().items():
+    for name, module in command_modules().items():
         _add_simulation(simulate, name, module)
         group = _group_of(name, module, more.get(name, {}))
         if group is not None and group.info.name in taken:
@@ -105,7 +105,7 @@ def _points() -> dict[str, EntryPoint]:
 
 
 @cache
-def _modules() -> dict[str, Any]:
+def command_modules() -> dict[str, Any]:
     """Return the commands of all kinds; a package that is broken costs its own alone, and is named."""
     for fault in refused_kinds():
         _warn(fault)
