@@ -32,6 +32,14 @@ def simulate(
     dose_fraction: Annotated[
         float, typer.Option(help="Part of the standard-dose counts that the low dose keeps.")
     ] = 0.01,
+    training_doses: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--training-dose",
+            help="Further dose fraction of training subjects; repeat. Validation and test subjects then have "
+            "the dose series too, and the manifest a row for each dose.",
+        ),
+    ] = None,
     seed: options.Seed = 0,
     workers: options.Workers = None,
 ) -> None:

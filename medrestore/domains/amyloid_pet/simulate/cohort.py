@@ -38,6 +38,7 @@ def simulate_cohort(
     size: str | CohortSize = "demo",
     seed: int = 0,
     dose_fraction: float = 0.01,
+    training_doses: Sequence[float] = (),
     workers: int | None = None,
     progress: bool = True,
     settings: ScanSettings | None = None,
@@ -56,6 +57,9 @@ def simulate_cohort(
         Names every random stream: the same seed gives the same bytes, however many workers there are.
     dose_fraction : float
         Part of the standard-dose counts that the degraded images keep, in (0, 1).
+    training_doses : sequence of float
+        Further ones of training subjects, thinned from the same counts, for one network at several doses; see
+        :func:`plan_cohort`. With some, the manifest has a row for each dose of a subject.
     workers : int or None
         Processes; one per core when None.
     progress : bool
@@ -78,29 +82,39 @@ def simulate_cohort(
         When the folder holds other things or a cohort of other settings, or a parameter is out of its range.
     """
     size = named_size(size, SIZES)
-    require_in_range("dose_fraction", dose_fraction, 0.0, 1.0, include_low=False, include_high=False)
+    further = tuple(dict.fromkeys(float(dose) for dose in training_doses if dose != dose_fraction))
+    for name, doses in (("dose_fraction", (dose_fraction,)), ("training_doses", further)):
+        for dose in doses:
+            require_in_range(name, dose, 0.0, 1.0, include_low=False, include_high=False)
     settings = settings or ScanSettings()
     grid = grid or CohortGrid()
     return simulated_cohort(
         output,
-        _description(size, seed, dose_fraction, settings, grid),
-        plan_cohort(size, seed=seed, dose_fraction=dose_fraction),
+        _description(size, seed, dose_fraction, further, settings, grid),
+        plan_cohort(size, seed=seed, dose_fraction=dose_fraction, training_doses=further),
         grid=grid,
         simulate=partial(simulate_subject, seed=seed),
         shared=lambda: (load_template(), grid, settings),
-        write_tables=partial(_write_tables, dose_fraction=dose_fraction),
+        write_tables=partial(_write_tables, dose_fraction=dose_fraction, joined=bool(further)),
         workers=workers,
         progress=progress,
     )
 
 
 def _description(
-    size: CohortSize, seed: int, dose_fraction: float, settings: ScanSettings, grid: CohortGrid
+    size: CohortSize,
+    seed: int,
+    dose_fraction: float,
+    training_doses: Sequence[float],
+    settings: ScanSettings,
+    grid: CohortGrid,
 ) -> dict[str, Any]:
     """Return all that determines a cohort."""
     return {
         "seed": seed,
         "dose_fraction": dose_fraction,
+        # A cohort of one training dose is claimed as ever: one that was begun before is continued.
+        **({"training_doses": list(training_doses)} if training_doses else {}),
         "dose_series": list(DOSE_SERIES),
         "size": asdict(size),
         "grid": asdict(grid),
@@ -122,9 +136,13 @@ def _description(
 
 
 def _write_tables(
-    folder: Path, subjects: Sequence[tuple[AmyloidPlan, dict[str, Any]]], *, dose_fraction: float
+    folder: Path,
+    subjects: Sequence[tuple[AmyloidPlan, dict[str, Any]]],
+    *,
+    dose_fraction: float,
+    joined: bool,
 ) -> Path:
-    """Write manifest, dose series and participants; return the manifest."""
+    """Write manifest, dose series and participants; return the manifest, ``joined`` if it has all doses."""
     import pandas as pd
 
     from medrestore.domains.amyloid_pet.schema import COLUMNS, pair_schema
@@ -137,23 +155,26 @@ def _write_tables(
     for plan, record in subjects:
         place, digest = f"subjects/{plan.subject_id}", record["sha256"]
         for fraction in plan.dose_fractions:
-            rows["manifest.csv" if fraction == dose_fraction else "dose_series.csv"].append(
-                {
-                    "subject_id": plan.subject_id,
-                    "session_id": "ses-01",
-                    "split": plan.split,
-                    "degraded": f"{place}/{degraded_name(fraction)}",
-                    "target": f"{place}/target.nii.gz",
-                    "regions": f"{place}/truth_regions.nii.gz",
-                    "amyloid_status": plan.amyloid_status,
-                    "dose_fraction": fraction,
-                    "tracer": "florbetaben",
-                    "units": "SUV",
-                    "degraded_sha256": digest[degraded_name(fraction)],
-                    "target_sha256": digest["target.nii.gz"],
-                    "regions_sha256": digest["truth_regions.nii.gz"],
-                }
-            )
+            tables = ["manifest.csv"] if joined or fraction == dose_fraction else []
+            tables += ["dose_series.csv"] if plan.split == "test" and fraction != dose_fraction else []
+            for table in tables:
+                rows[table].append(
+                    {
+                        "subject_id": plan.subject_id,
+                        "session_id": "ses-01",
+                        "split": plan.split,
+                        "degraded": f"{place}/{degraded_name(fraction)}",
+                        "target": f"{place}/target.nii.gz",
+                        "regions": f"{place}/truth_regions.nii.gz",
+                        "amyloid_status": plan.amyloid_status,
+                        "dose_fraction": fraction,
+                        "tracer": "florbetaben",
+                        "units": "SUV",
+                        "degraded_sha256": digest[degraded_name(fraction)],
+                        "target_sha256": digest["target.nii.gz"],
+                        "regions_sha256": digest["truth_regions.nii.gz"],
+                    }
+                )
         rows["participants.csv"].append(
             {
                 "subject_id": plan.subject_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medrestore import rng
@@ -93,7 +94,9 @@ SIZES: dict[str, CohortSize] = {
 subjects (10 positive; 10 for test), and 60 more for test, half positive."""
 
 
-def plan_cohort(size: CohortSize, *, seed: int, dose_fraction: float) -> list[AmyloidPlan]:
+def plan_cohort(
+    size: CohortSize, *, seed: int, dose_fraction: float, training_doses: Sequence[float] = ()
+) -> list[AmyloidPlan]:
     """Decide status, split and doses of every subject; the order of subjects is random.
 
     Parameters
@@ -104,6 +107,9 @@ def plan_cohort(size: CohortSize, *, seed: int, dose_fraction: float) -> list[Am
         The cohort's seed.
     dose_fraction : float
         Dose of the degraded images.
+    training_doses : sequence of float
+        Further doses of training subjects. With some, validation subjects have all doses that test subjects
+        have, which are these and :data:`DOSE_SERIES`.
 
     Returns
     -------
@@ -122,12 +128,13 @@ def plan_cohort(size: CohortSize, *, seed: int, dose_fraction: float) -> list[Am
         for index in range(count)
     ]
     order = rng.generator(seed, "order").permutation(len(kinds))
+    trained = (dose_fraction, *training_doses)
+    whole = tuple(dict.fromkeys((dose_fraction, *sorted({*training_doses, *DOSE_SERIES}))))
+    doses = {"train": trained, "validation": whole if training_doses else trained, "test": whole}
     plans = []
     for number, kind in enumerate(order, start=1):
         group, status, border = kinds[kind]
-        series = (fraction for fraction in DOSE_SERIES if fraction != dose_fraction)
-        doses = (dose_fraction, *series) if group.split == "test" else (dose_fraction,)
-        plans.append(AmyloidPlan(number, group.name, group.split, status, border, doses))
+        plans.append(AmyloidPlan(number, group.name, group.split, status, border, doses[group.split]))
     return plans
 
 

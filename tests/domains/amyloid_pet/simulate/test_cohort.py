@@ -142,6 +142,31 @@ class TestFiles:
         assert images[0].sum() == pytest.approx(target.sum(), rel=0.03)
 
 
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    doses = (0.05, 0.01, 0.3)  # the dose of all again, and one that the series has not
+    return simulate(tmp_path_factory.mktemp("cohort") / "several", training_doses=doses).parent
+
+
+class TestSeveralTrainingDoses:
+    def test_manifest_has_a_row_for_each_dose(self, several):
+        assert pair_schema().check(several / "manifest.csv") == []
+        table = pair_schema().read(several / "manifest.csv")
+        everywhere = sorted({*DOSE_SERIES, 0.01, 0.05, 0.3})
+        expected = {"train": [0.01, 0.05, 0.3], "validation": everywhere, "test": everywhere}
+        for (_, split), rows in table.groupby(["subject_id", "split"]):
+            assert sorted(rows["dose_fraction"]) == expected[split]
+        series = pair_schema().read(several / "dose_series.csv")
+        assert set(series["split"]) == {"test"}
+        assert sorted(set(series["dose_fraction"])) == everywhere[1:]
+        assert json.loads((several / "cohort.json").read_text())["training_doses"] == [0.05, 0.3]
+
+    def test_what_one_dose_has_is_the_same_to_the_byte(self, several, tiny):
+        assert "training_doses" not in json.loads((tiny / "cohort.json").read_text())
+        own = {name: digest for name, digest in digests(tiny / "subjects").items() if ".nii" in name}
+        assert own.items() <= digests(several / "subjects").items()
+
+
 class TestReproducible:
     def test_same_seed_same_bytes(self, tiny, tmp_path):
         again = simulate(tmp_path / "again").parent
