@@ -154,7 +154,7 @@ class SliceMaps:
         volume_index = np.repeat(np.arange(len(depth)), depth)
         object.__setattr__(self, "volume_index", volume_index)
         object.__setattr__(self, "slice_index", np.arange(len(volume_index)) - self.first_slice[volume_index])
-        for name in self.MAPS:
+        for name in self.maps:
             object.__setattr__(self, name, np.load(self.folder / f"{name}.npy", mmap_mode="r"))
 
     def __len__(self) -> int:
@@ -162,11 +162,16 @@ class SliceMaps:
 
     def __getstate__(self) -> dict[str, Any]:
         # A memory map pickles as a copy of all it maps: a loader process opens it by itself instead.
-        return {key: value for key, value in self.__dict__.items() if key not in self.MAPS}
+        return {key: value for key, value in self.__dict__.items() if key not in self.maps}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.__post_init__()
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Those of :attr:`MAPS` that there are."""
+        return self.MAPS
 
     @property
     def spatial_size(self) -> tuple[int, int]:

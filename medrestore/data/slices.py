@@ -105,7 +105,7 @@ class StackDataset(Dataset[dict[str, Tensor]], ABC):
 
 
 class SliceDataset(StackDataset):
-    """Slices of a stack, each with its neighbors and its subject's label.
+    """Slices of a stack, each with its neighbors, the stack's further channels and its subject's label.
 
     Parameters
     ----------
@@ -159,6 +159,12 @@ class SliceDataset(StackDataset):
         self.neighbors = self.shown_channel = int(neighbors)
         self.label_column = label_column
         self._channels = self.with_neighbors(self.neighbors)
+        count = len(stack.channels)
+        planes = [
+            self.with_neighbors(channel.neighbors) * count + index
+            for index, channel in enumerate(stack.channels)
+        ]
+        self._further = np.concatenate(planes, axis=1) if planes else None
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
         """Return a batch.
@@ -167,13 +173,18 @@ class SliceDataset(StackDataset):
         -------
         dict
             ``image`` (B, 2k + 1, X, Y) and ``label`` (B, 1, X, Y) float32, both over the degraded volume's
-            scale; the class label (B,) float32 under the name of its column; ``volume_index`` (row of
-            ``stack.volumes``) and ``slice_index`` (from the bottom) (B,) int64.
+            scale; of a stack with further channels, 2n + 1 slices of each follow in ``image``. The class
+            label (B,) float32 under the name of its column; ``volume_index`` (row of ``stack.volumes``) and
+            ``slice_index`` (from the bottom) (B,) int64.
         """
         wanted = np.asarray(indices, dtype=np.int64)
         y = {self.label_column: torch.from_numpy(self.labels[wanted])} if self.label_column else {}
+        image = self.stack.degraded[self._channels[wanted]]
+        if self._further is not None:
+            planes = self.stack.further.reshape(-1, *self.stack.spatial_size)
+            image = np.concatenate([image, planes[self._further[wanted]]], axis=1)
         return {
-            "image": torch.from_numpy(self.stack.degraded[self._channels[wanted]]),
+            "image": torch.from_numpy(image),
             "label": torch.from_numpy(self.stack.target[self.chosen[wanted]])[:, None],
             **y,
             "volume_index": torch.from_numpy(self.volume[wanted]),

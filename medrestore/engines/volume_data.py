@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from medrestore.data.channels import Channel, GaussianChannel
 from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.pairs import pair_schema
 from medrestore.data.schema import Schema
@@ -75,9 +76,13 @@ class PairData(VolumeData):
     ----------
     label_values
         Labels that may occur.
+    context_sigmas_mm
+        Of Gaussians of the whole degraded volume that the network is shown too: channels of the slice that is
+        restored, in this order.
     """
 
     label_values: Sequence[float] = (0, 1)
+    context_sigmas_mm: Sequence[float] = ()
 
     intensity: ClassVar[Intensity] = RELATIVE
     """How networks see such images."""
@@ -97,10 +102,27 @@ class PairData(VolumeData):
             label_column=self.label_column, label_values=self.label_values, intensity=self.intensity
         )
 
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """What the network is shown beside the degraded slices, in the order of its input.
+
+        A kind of image adds its own behind these, as ``(*super().channels, VolumeChannel(name="t1w"))``.
+        """
+        return tuple(GaussianChannel(sigma_mm=sigma) for sigma in self.context_sigmas_mm)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the generator's input: degraded slices, then those of the further channels."""
+        return sum(2 * count + 1 for count in (self.neighbors, *(each.neighbors for each in self.channels)))
+
     def dataset(self, split: str) -> SliceDataset:
         """Return the slices of a split."""
         stack = SliceStack.build(
-            self.rows(split), self.cache_dir, spatial_size=self.spatial_size, intensity=self.intensity
+            self.rows(split),
+            self.cache_dir,
+            spatial_size=self.spatial_size,
+            intensity=self.intensity,
+            channels=self.channels,
         )
         return SliceDataset(
             stack,
@@ -112,9 +134,11 @@ class PairData(VolumeData):
     @property
     def model_information(self) -> dict[str, Any]:
         """The shape of the input, and the range of the training images."""
+        channels = [channel.plain for channel in self.channels]
         return {
             "restorer": self.restorer,
             "neighbors": self.neighbors,
+            **({"channels": channels} if channels else {}),
             "label_column": self.label_column,
             "spatial_size": list(self.spatial_size),
             "training_range": training_range(self.rows("train"), words=self.words, intensity=self.intensity),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from medrestore import rng
 from medrestore.checks import InputError, require_in_range
+from medrestore.data.channels import Channel, Shown
 from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.slice_stack import center_window
 from medrestore.data.volumes import Volume
@@ -54,13 +55,16 @@ class SliceRestorer(NetworkRestorer):
     Parameters
     ----------
     generator
-        (B, (2k + 1) C + K, H, W) -> (B, 2m + 1, H, W): slices -k to k, each with its C channels, then K
-        constant planes. Its attribute ``stride_multiple``, where it has one, is what H and W must be a
-        multiple of.
+        (B, (2k + 1) C + S + K, H, W) -> (B, 2m + 1, H, W): slices -k to k, each with its C channels, then S
+        slices of further channels, then K constant planes. Its attribute ``stride_multiple``, where it has
+        one, is what H and W must be a multiple of.
     neighbors
         k, slices on each side that the network sees; beyond the first and last slice these are repeated.
     channels
         C, of the volume.
+    further
+        n of each further channel, whose slices -n to n follow: those of a channel side by side, so S is the
+        sum of 2n + 1.
     planes
         K, which tell the network under what condition it restores.
     samples
@@ -92,15 +96,17 @@ class SliceRestorer(NetworkRestorer):
         *,
         neighbors: int,
         channels: int = 1,
+        further: Sequence[int] = (),
         planes: int = 0,
         samples: int = 0,
         seed: int = 0,
         **running: Unpack[RunningSettings],
     ) -> None:
-        require_in_range("neighbors", neighbors, 0, 1000)
+        for count in (neighbors, *further):
+            require_in_range("neighbors", count, 0, 1000)
         if samples != 0:
             require_in_range("samples (other than 0)", samples, 2, 10**6)
-        in_channels = (2 * neighbors + 1) * channels + planes
+        in_channels = (2 * neighbors + 1) * channels + sum(2 * count + 1 for count in further) + planes
         taken = getattr(generator, "in_channels", in_channels)
         if taken != in_channels:
             raise InputError(
@@ -109,6 +115,7 @@ class SliceRestorer(NetworkRestorer):
             )
         super().__init__(generator, **running)
         self.neighbors = int(neighbors)
+        self.further = tuple(further)
         self.samples = int(samples)
         self.seed = seed
         self.stride_multiple = int(getattr(generator, "stride_multiple", 1))
@@ -129,16 +136,16 @@ class SliceRestorer(NetworkRestorer):
 
     def restorations(
         self,
-        channels: NDArray[np.float32],
+        channels: Sequence[NDArray[np.float32]],
         input_scale: Sequence[float],
         conditions: Mapping[str, Sequence[float]],
         *,
         scale: float,
     ) -> dict[str, Restoration]:
-        """Restore a volume of channels (C, X, Y, Z) once for each condition.
+        """Restore a volume of channels, (X, Y, Z) each, the further ones last, once for each condition.
 
         ``conditions`` hold the values (K,) of the constant planes that follow the slices, by name;
-        ``input_scale`` (C,) divides the channels, ``scale`` multiplies the output.
+        ``input_scale`` divides the channels, a number each; ``scale`` multiplies the output.
         """
         with torch.inference_mode():
             slices = self._padded_slices(channels, input_scale)
@@ -152,7 +159,7 @@ class SliceRestorer(NetworkRestorer):
                     mean += change / (sample + 1)
                     squares += change * (restored - mean)
                 deviation = squares.div_(self.samples - 1).sqrt_()
-            shape = channels.shape[1:3]
+            shape = channels[0].shape[:2]
             return {
                 name: Restoration(
                     self._unpadded(mean[index], shape, scale),
@@ -163,24 +170,29 @@ class SliceRestorer(NetworkRestorer):
                 for index, name in enumerate(conditions)
             }
 
-    def _padded_slices(self, channels: NDArray[np.float32], input_scale: Sequence[float]) -> Tensor:
-        """Return the channels over their scales, end slices repeated: (k + Z + k, C, H, W)."""
-        count, x, y, z = channels.shape
-        size, k = self._padded_size(x, y), self.neighbors
+    @property
+    def _margin(self) -> int:
+        """Slices that a volume's end is repeated by: what the widest window needs."""
+        return max(self.neighbors, *self.further, 0)
+
+    def _padded_slices(self, channels: Sequence[NDArray[np.float32]], input_scale: Sequence[float]) -> Tensor:
+        """Return the channels over their scales, end slices repeated by a margin: (m + Z + m, C, H, W)."""
+        x, y, z = channels[0].shape
+        size, k = self._padded_size(x, y), self._margin
         inside, place = center_window((x, y), size)
-        given = torch.from_numpy(np.require(channels, np.float32, ["C", "W"])).to(self.device)
         # Channels last, as the network's batches are: a window is then copied in runs of C numbers.
         # Cast once: autocast would do it at the first convolution, for each of a slice's 2k + 1 appearances.
         padded = torch.empty(
-            (z + 2 * k, count, *size),
+            (z + 2 * k, len(channels), *size),
             dtype=self.autocast or torch.float32,
             device=self.device,
             memory_format=torch.channels_last,
         ).zero_()
-        for channel, divisor in enumerate(input_scale):
+        for channel, (image, divisor) in enumerate(zip(channels, input_scale, strict=True)):
+            given = torch.from_numpy(np.require(image, np.float32, ["C", "W"])).to(self.device)
             # As a matrix of pixels by slices: torch transposes matrices in blocks, several times faster than
             # 3D arrays.
-            slices = given[channel].view(x * y, z).t().contiguous().view(z, x, y)
+            slices = given.view(x * y, z).t().contiguous().view(z, x, y)
             out = padded[k : k + z, channel][(slice(None), *place)]
             torch.div(slices[(slice(None), *inside)], float(divisor), out=out)
         padded[:k], padded[k + z :] = padded[k], padded[k + z - 1]
@@ -201,13 +213,14 @@ class SliceRestorer(NetworkRestorer):
         return restored
 
     def _pass(self, slices: Tensor, conditions: Mapping[str, Sequence[float]], sample: int) -> Tensor:
-        """Run the network over all slices, (k + Z + k, C, H, W) -> (conditions, Z, H, W) float32."""
-        # A window of slices for each one restored: a view, from which each batch is copied once, whatever the
+        """Run the network over all slices, (m + Z + m, C, H, W) -> (conditions, Z, H, W) float32."""
+        # Windows of slices for each one restored: views, from which each batch is copied once, whatever the
         # number of conditions. A batch has one condition: what is restored under it, and its rounding, then
         # does not depend on which others are asked for.
-        windows = slices.unfold(0, 2 * self.neighbors + 1, 1).permute(0, 4, 1, 2, 3)
-        depth, *window_shape, height, width = windows.shape
-        shown, planes = math.prod(window_shape), len(next(iter(conditions.values())))
+        windows = list(self._windows(slices))
+        depth, *_, height, width = windows[0].shape
+        counts = [math.prod(window.shape[1:3]) for window in windows]
+        shown, planes = sum(counts), len(next(iter(conditions.values())))
         total = torch.zeros((len(conditions), depth, height, width), device=slices.device)
         spread = 0
         room = torch.empty(
@@ -217,9 +230,9 @@ class SliceRestorer(NetworkRestorer):
             memory_format=torch.channels_last,
         )
         for first in range(0, depth, self.batch_size):
-            seen = windows[first : first + self.batch_size]
-            batch = room[: len(seen)]
-            batch[:, :shown].unflatten(1, window_shape).copy_(seen)
+            batch = room[: min(self.batch_size, depth - first)]
+            for window, part in zip(windows, batch[:, :shown].split(counts, dim=1), strict=True):
+                part.unflatten(1, window.shape[1:3]).copy_(window[first : first + self.batch_size])
             held: list[float | None] = [None] * planes
             for index, (name, values) in enumerate(conditions.items()):
                 for plane, value in enumerate(values):
@@ -235,9 +248,18 @@ class SliceRestorer(NetworkRestorer):
                         total[index, low:high] += output[low - start : high - start, channel]
         if spread:
             places = torch.arange(depth, device=slices.device)
-            counts = (places + spread).clamp_max(depth - 1) - (places - spread).clamp_min(0) + 1
-            total /= counts[:, None, None]
+            predictions = (places + spread).clamp_max(depth - 1) - (places - spread).clamp_min(0) + 1
+            total /= predictions[:, None, None]
         return total
+
+    def _windows(self, slices: Tensor) -> Iterator[Tensor]:
+        """Yield views (Z, 2n + 1, c, H, W): of the channels with neighbors, then of each further one."""
+        given, margin = slices.shape[1] - len(self.further), self._margin
+        parts = [(slice(0, given), self.neighbors)]
+        parts += [(slice(given + index, given + index + 1), n) for index, n in enumerate(self.further)]
+        for channels, neighbors in parts:
+            inside = slices[margin - neighbors : len(slices) - (margin - neighbors), channels]
+            yield inside.unfold(0, 2 * neighbors + 1, 1).permute(0, 4, 1, 2, 3)
 
     def _forward(self, batch: Tensor, name: str, first: int, sample: int) -> Tensor:
         stream = (
@@ -265,6 +287,8 @@ class VolumeRestorer(SliceRestorer):
         As in :class:`SliceRestorer`.
     intensity
         How the network sees the volumes.
+    channels
+        Further ones that the network was trained with.
     """
 
     def __init__(
@@ -273,25 +297,32 @@ class VolumeRestorer(SliceRestorer):
         *,
         neighbors: int,
         intensity: Intensity = RELATIVE,
+        channels: Sequence[Channel] = (),
         **settings: Unpack[SampledSettings],
     ) -> None:
-        super().__init__(generator, neighbors=neighbors, **settings)
+        further = [channel.neighbors for channel in channels]
+        super().__init__(generator, neighbors=neighbors, further=further, **settings)
         self.intensity = intensity
+        self.channels = tuple(channels)
 
-    def restore(self, volume: Volume) -> Restoration:
+    def restore(self, volume: Volume, *, beside: Mapping[str, Volume] | None = None) -> Restoration:
         """Restore a volume of any size, in its own unit.
 
         Parameters
         ----------
         volume
             (X, Y, Z) float32 in canonical axes.
+        beside
+            Further volumes on its grid by their column of the manifest, for channels that are of one.
 
         Raises
         ------
         InputError
             When the volume has no foreground to scale by, or the result is not finite or of another size.
         """
-        shown = self.intensity.above_nothing(volume.data)
-        scale = self.intensity.scale_of(shown, voxel_size_mm=volume.voxel_size_mm)
-        restored = self.restorations(shown[None], [scale], {"": ()}, scale=scale)[""]
+        image = self.intensity.above_nothing(volume.data)
+        scale = self.intensity.scale_of(image, voxel_size_mm=volume.voxel_size_mm)
+        shown = Shown(image, scale, volume.voxel_size_mm, beside or {})
+        images, scales = zip((image, scale), *(channel.of(shown) for channel in self.channels), strict=True)
+        restored = self.restorations(images, scales, {"": ()}, scale=scale)[""]
         return replace(restored, mean=self.intensity.back(restored.mean))

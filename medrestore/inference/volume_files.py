@@ -12,6 +12,7 @@ import pandas as pd
 from torch import nn
 
 from medrestore.checks import InputError, about
+from medrestore.data.channels import channel_of, read_beside
 from medrestore.data.identity import scan_name
 from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.nifti_search import nifti_files
@@ -131,7 +132,13 @@ class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):
         cls, generator: nn.Module, model: Mapping[str, Any], settings: SampledSettings
     ) -> VolumeRestorer:
         """Make what restores from what ``model.pt`` says."""
-        return VolumeRestorer(generator, neighbors=model["neighbors"], intensity=cls.intensity, **settings)
+        return VolumeRestorer(
+            generator,
+            neighbors=model["neighbors"],
+            intensity=cls.intensity,
+            channels=[channel_of(plain) for plain in model.get("channels", ())],
+            **settings,
+        )
 
     def outputs(self, item: VolumeFile) -> dict[str, Output]:
         """Name the one restoration of a volume."""
@@ -139,7 +146,14 @@ class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):
 
     def provenance_of(self, item: VolumeFile) -> dict[str, Any]:
         """Return what a sidecar says of the source: keys as of :class:`Output`."""
-        return {"source_sha256": sha256_file(item.path)}
+        beside = {f"source_{name}_sha256": sha256_file(path) for name, path in self.beside(item).items()}
+        return {"source_sha256": sha256_file(item.path), **beside}
+
+    def beside(self, item: VolumeFile) -> dict[str, Path]:
+        """Return the files of further channels that there are, by their column."""
+        columns = {channel.column for channel in self.inferer.channels if channel.column}
+        files = {name: str(item.row.get(f"{name}_path") or "") for name in sorted(columns)}
+        return {name: Path(file) for name, file in files.items() if file}
 
     def restore(self, item: VolumeFile, wanted: Sequence[str]) -> Restored:
         """Read a volume and restore it."""
@@ -147,6 +161,7 @@ class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):
         with about(item.path):
             words = {name: item.row.get(name) for name in self.words}
             notes = range_warnings(volume, self.training_range, words=words, intensity=self.intensity)
-            restoration = self.inferer.restore(volume)
+            beside = {name: read_beside(path, volume) for name, path in self.beside(item).items()}
+            restoration = self.inferer.restore(volume, beside=beside)
         found = {"intensity_scale": restoration.scale}
         return Restored(dict.fromkeys(wanted, restoration), volume.source, found, notes)

@@ -132,7 +132,7 @@ class ContrastRestorer(SliceRestorer):
                 f"the network was trained on {self.acquisition.channels}"
             )
         scale = [float(value) for value in input_scale(volume, self.acquisition)]
-        return self.restorations(volume.data, scale, planes, scale=1.0)
+        return self.restorations(list(volume.data), scale, planes, scale=1.0)
 
 
 @dataclass(frozen=True)
