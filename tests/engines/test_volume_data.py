@@ -10,17 +10,24 @@ import torch
 from training_case import build_trainer
 
 from medrestore.checks import InputError
+from medrestore.data.channels import GaussianChannel
 from medrestore.engines.validation import Validation
 from medrestore.engines.volume_data import PairData
+from medrestore.inference.volume_files import VolumeFileRestorer
 from medrestore.methods.supervised import Supervised
 from medrestore.networks.unet import UNetGenerator
-from medrestore.networks.weights import load_file
+from medrestore.networks.weights import load_file, save_file
 
 NUMBERS = {"seed": 0, "batch_size": 4, "batches_per_epoch": 2, "neighbors": 1, "spatial_size": [16, 16]}
 
 
 class SiteData(PairData):
     restorer = "site.VolumeFileRestorer"
+
+
+def written(information: dict[str, Any], path: Path) -> dict[str, Any]:
+    save_file(information, path)
+    return load_file(path)
 
 
 @pytest.fixture
@@ -41,9 +48,19 @@ def test_pairs_without_labels_train_and_are_validated(given, tmp_path):
     volumes = len(data.rows("validation"))
     assert len(validation.panel(trainer).axes) == 4 * volumes  # a slice of each volume
     model = load_file(tmp_path / "run" / "model.pt")
+    assert "channels" not in model  # as files of before: they are restored by the same
     assert model["restorer"] == "site.VolumeFileRestorer"
     assert model["neighbors"] == 1
     assert "relative_noise" in model["training_range"]["features"]
+
+
+def test_weights_say_what_the_network_is_shown_beside_the_slices(given, tmp_path):
+    data = SiteData.of({**NUMBERS, "context_sigmas_mm": [4, 9]}, **given)
+    assert data.in_channels == 3 + 2
+    assert data.training.__getitems__([0, 1])["image"].shape[1] == 5
+    model = written(data.model_information, tmp_path / "model.pt")
+    restorer = VolumeFileRestorer.build(UNetGenerator(5, channels=(2, 4), dropout_levels=0), model, {})
+    assert restorer.channels == (GaussianChannel(sigma_mm=4), GaussianChannel(sigma_mm=9))
 
 
 def test_volumes_without_labels_share_a_batch_alike(given):
