@@ -12,6 +12,7 @@ from medrestore.evaluation.record import load_evaluation
 from medrestore.evaluation.rendering import render
 from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.evaluation.titles import Metrics
+from medrestore.evaluation.verdict import verdict_sentences, verdict_table
 
 __all__ = ["pool_evaluations"]
 
@@ -65,4 +66,6 @@ def pool_evaluations(
         pairs = [(one, other) for one, other in first.record.get("pairs", first.metrics.pairs)]
     summary = summary_table(table, metrics=first.metrics, seed=seed)
     differences = difference_table(table, metrics=first.metrics, pairs=pairs, seed=seed)
-    return render(summary, differences, first.metrics)
+    verdicts = verdict_table(table, metrics=first.metrics, seed=seed)
+    said = verdict_sentences(verdicts, first.metrics)
+    return render(summary, differences, first.metrics, verdicts=said)

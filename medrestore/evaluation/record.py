@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from medrestore.data.tables import records_of
 from medrestore.evaluation.arms import raise_all
 from medrestore.evaluation.rendering import render
 from medrestore.evaluation.titles import Metrics
+from medrestore.evaluation.verdict import verdict_note, verdict_sentences, verdict_table
 from medrestore.files import atomic_path, sha256_file, write_json
 
 __all__ = [
@@ -44,8 +46,8 @@ class Evaluation:
     Parameters
     ----------
     output
-        Folder with ``per_subject.csv``, ``summary.csv``, ``differences.csv``, ``tables.md``, ``figure.png``
-        and ``evaluation.json``.
+        Folder with ``per_subject.csv``, ``summary.csv``, ``differences.csv``, ``verdicts.csv``,
+        ``tables.md``, ``figure.png`` and ``evaluation.json``.
     per_subject
         One row per image and method; with strata one for each of them.
     summary, differences
@@ -64,10 +66,17 @@ class Evaluation:
     record: dict[str, Any]
     metrics: Metrics
 
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """What is said of every restoration: :func:`~medrestore.evaluation.verdict.verdict_table`."""
+        seed = int(self.record.get("seed", 0))
+        return verdict_table(self.per_subject, metrics=self.metrics, seed=seed)
+
     @property
     def markdown(self) -> str:
-        """The tables as Markdown."""
-        return render(self.summary, self.differences, self.metrics)
+        """The verdicts and the tables as Markdown."""
+        said = verdict_sentences(self.verdicts, self.metrics)
+        return render(self.summary, self.differences, self.metrics, verdicts=said)
 
 
 def measure_scans(
@@ -224,10 +233,11 @@ def write_evaluation(result: Evaluation, *, notes: Sequence[str]) -> None:
     notes
         Sentences that say below the tables how the numbers came about.
     """
-    for name, table in zip(TABLES, (result.per_subject, result.summary, result.differences), strict=True):
+    tables = dict(zip(TABLES, (result.per_subject, result.summary, result.differences), strict=True))
+    for name, table in {**tables, "verdicts": result.verdicts}.items():
         with atomic_path(result.output / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
-    below = "".join(f"- {line}\n" for line in notes)
+    below = "".join(f"- {line}\n" for line in [*notes, *verdict_note(result.verdicts)])
     with atomic_path(result.output / "tables.md") as temporary:
         temporary.write_text(f"{result.markdown}\n{below}", encoding="utf-8")
     written = {name: sha256_file(result.output / f"{name}.csv") for name in TABLES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,13 @@ from medrestore.evaluation.titles import DIAGNOSIS, QUALITY, Metrics
 __all__ = ["render"]
 
 
-def render(summary: pd.DataFrame, differences: pd.DataFrame, metrics: Metrics) -> str:
+def render(
+    summary: pd.DataFrame,
+    differences: pd.DataFrame,
+    metrics: Metrics,
+    *,
+    verdicts: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Return the tables as aligned Markdown, readable on a terminal too.
 
     Parameters
@@ -25,9 +32,14 @@ def render(summary: pd.DataFrame, differences: pd.DataFrame, metrics: Metrics) -
         Of :func:`~medrestore.evaluation.tables.difference_table`.
     metrics
         Of the kind of image.
+    verdicts
+        Sentence of each restoration, of :func:`~medrestore.evaluation.verdict.verdict_sentences`: they stand
+        first.
     """
     stratified = summary["metric"].astype(str).str.contains("/")
-    parts = _plain_tables(summary[~stratified], metrics) + stratum_tables(summary[stratified], metrics)
+    said = [f"**{metrics.label_of(method)}**: {text}" for method, text in verdicts.items()]
+    parts = ["### Verdict", *said] if said else []
+    parts += _plain_tables(summary[~stratified], metrics) + stratum_tables(summary[stratified], metrics)
     if len(differences):
         parts += ["### Paired differences", _difference_table(differences, metrics)]
     return "\n\n".join(parts) + "\n"

@@ -14,7 +14,7 @@ from medrestore.evaluation.titles import MEAN, MetricKey, Metrics
 from medrestore.metrics.intervals import Interval, bootstrap_mean
 from medrestore.metrics.task import auc
 
-__all__ = ["auc_interval", "difference_table", "summary_table"]
+__all__ = ["auc_interval", "difference_table", "differences_by_image", "summary_table"]
 
 RESAMPLES = 2000
 
@@ -175,26 +175,30 @@ def difference_table(
         their absolute value.
     """
     names = [name for name in metrics.among(per_subject.columns) if metrics.title_of(name).paired]
-    scan = [
-        name for name in ("subject_id", "session_id", "group", metrics.strata.column) if name in per_subject
-    ]
     present = set(per_subject["method"])
     rows: list[dict[str, Any]] = []
     for first, second in metrics.pairs if pairs is None else pairs:
         if not {first, second} <= present:
             continue
-        # Image by image before any mean: of a stratum that one of the two lacks there is no difference.
-        a, b = (_by_image(per_subject, name, scan, names) for name in (first, second))
-        paired = (a - b).dropna(how="all").reset_index().assign(method=first)
+        paired = differences_by_image(per_subject, first, second, names, metrics=metrics).assign(method=first)
         summary = summary_table(paired, metrics=metrics, seed=seed).drop(columns="method")
         rows += summary.assign(first=first, second=second).to_dict("records")  # type: ignore[arg-type]
     columns = ["first", "second", "metric", "mean", "low", "high", "subjects"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _by_image(
-    per_subject: pd.DataFrame, method: str, scan: Sequence[str], metrics: Sequence[str]
+def differences_by_image(
+    per_subject: pd.DataFrame, first: str, second: str, names: Sequence[str], *, metrics: Metrics
 ) -> pd.DataFrame:
-    """Return a method's metrics by image; the mean where an image was evaluated more than once."""
-    held = per_subject[per_subject["method"] == method]
-    return held.groupby(list(scan), sort=False)[list(metrics)].mean()
+    """Return first minus second of metrics image by image, for the images that have both.
+
+    Before any mean: of a stratum that one of the two lacks there is no difference. An image that was
+    evaluated more than once counts by its mean.
+    """
+    keys = ("subject_id", "session_id", "group", metrics.strata.column)
+    image = [name for name in keys if name in per_subject]
+    a, b = (
+        per_subject[per_subject["method"] == method].groupby(image, sort=False)[list(names)].mean()
+        for method in (first, second)
+    )
+    return (a - b).dropna(how="all").reset_index()

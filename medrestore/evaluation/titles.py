@@ -7,6 +7,7 @@ all strata. Which metrics and strata there are, each kind of image says: :class:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -58,6 +59,8 @@ class MetricTitle:
         Whether a mean over strata says anything.
     paired
         Whether more of it is better or worse, so that methods can be told apart by its difference.
+    less_is_better
+        Of the two.
     bounded
         Whether a column of texts, ``NAME_bound``, says of each value whether it is the end of a scale which
         the true one lies below (``<``) or beyond (``>``). A mean that some lie beyond is shown with >=.
@@ -69,6 +72,7 @@ class MetricTitle:
     shown: bool = True
     averaged: bool = True
     paired: bool = True
+    less_is_better: bool = False
     bounded: bool = False
 
 
@@ -76,7 +80,7 @@ QUALITY, DIAGNOSIS, QUANTIFICATION = "Image quality", "Diagnosis", "Quantificati
 FIDELITY = {
     "psnr": MetricTitle("PSNR (dB)", 2, QUALITY),
     "ssim": MetricTitle("SSIM", 3, QUALITY),
-    "rmse": MetricTitle("RMSE", 3, QUALITY),
+    "rmse": MetricTitle("RMSE", 3, QUALITY, less_is_better=True),
 }
 """What can be measured of every kind of image."""
 
@@ -91,6 +95,9 @@ _KINDS = {
 
 _OF_SUBJECT = ("_patch_accuracy", "_slice_accuracy", "_mae", "_error")
 """Ends of columns that hold a classifier's reading of one subject, of which a mean can be taken."""
+
+_ERRORS = ("mae", "error")
+"""What is said of a classifier by how wrong it is."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,9 @@ class Metrics:
         Of the metrics, in the order of the tables.
     pairs
         Methods whose paired differences are reported where both are there.
+    diagnosis
+        Metrics that say whether the diagnosis held: the first one that was measured counts in verdicts.
+        ``observer_mae`` and its like stand for the mean over all independent observers.
     strata
         Of a subject's images.
     summaries
@@ -203,6 +213,7 @@ class Metrics:
 
     titles: Mapping[str, MetricTitle]
     pairs: tuple[tuple[str, str], ...] = ()
+    diagnosis: tuple[str, ...] = ()
     strata: Strata = Strata()
     summaries: Callable[[pd.DataFrame], Iterable[tuple[str, float, int]]] = _no_more
     alike: tuple[str, ...] = ()
@@ -245,13 +256,25 @@ class Metrics:
             return self.titles[metric]
         judge, kind = _judge_and_kind(metric)
         who = "T" if judge == "task" else judge.replace("_", " ").capitalize()
-        return MetricTitle(f"{who} {_KINDS.get(kind, kind)}".strip(), 3, DIAGNOSIS)
+        title = f"{who} {_KINDS.get(kind, kind)}".strip()
+        return MetricTitle(title, 3, DIAGNOSIS, less_is_better=kind in _ERRORS)
 
     def among(self, columns: Iterable[str]) -> list[str]:
         """Return the columns of a table per subject that allow a mean, in the order of the tables."""
         given = list(columns)
         judged = [name for name in given if name.endswith(_OF_SUBJECT) and name not in self.titles]
         return [name for name in self.titles if name in given] + judged
+
+    @staticmethod
+    def observed(metric: str, columns: Iterable[str]) -> list[str]:
+        """Return the columns that a metric is the mean of: of an observer's those of all observers.
+
+        >>> Metrics.observed("observer_mae", ["psnr", "task_mae", "observer_1_mae", "observer_2_mae"])
+        ['observer_1_mae', 'observer_2_mae']
+        """
+        judge, kind = _judge_and_kind(metric)
+        of_any = rf"{judge}(_\d+)?_{kind}" if judge == "observer" else re.escape(metric)
+        return [name for name in columns if re.fullmatch(of_any, name)]
 
     def in_order(self, metrics: Iterable[str]) -> list[str]:
         """Sort metrics as tables show them: those with a title first, then T, then the other classifiers."""

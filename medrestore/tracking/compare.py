@@ -11,13 +11,13 @@ from medrestore.checks import InputError
 from medrestore.domains.base import metrics_of
 from medrestore.evaluation.rendering import render as render_tables
 from medrestore.tracking.environment import import_mlflow, without_credentials
-from medrestore.tracking.evaluations import DIFFERENCE, EVALUATION, KIND, METHOD, SUBJECTS
+from medrestore.tracking.evaluations import DIFFERENCE, EVALUATION, KIND, METHOD, SUBJECTS, VERDICT
 from medrestore.tracking.store import open_existing, recording
 
 __all__ = ["compare", "render"]
 
 ENDS = ("_low", "_high", "_subjects")
-COLUMNS = ("evaluation", "domain", "method", "second", "metric", "mean", "low", "high", "subjects")
+COLUMNS = ("evaluation", "domain", "method", "second", "verdict", "metric", "mean", "low", "high", "subjects")
 
 
 def compare(experiment: str, *, tracking_uri: str) -> pd.DataFrame:
@@ -66,7 +66,8 @@ def _read(client: Any, experiment: str, tracking_uri: str) -> pd.DataFrame:
         inside = f"tags.{KIND} = '{METHOD}' and tags.mlflow.parentRunId = '{parent.info.run_id}'"
         children = _runs(client, found.experiment_id, inside)
         for child in sorted(children, key=lambda run: int(run.data.tags["order"])):
-            method = {"method": child.data.tags["method"], "second": ""}
+            said = child.data.tags.get(VERDICT, "")
+            method = {"method": child.data.tags["method"], "second": "", "verdict": said}
             counts = child.data.tags.get(SUBJECTS, "")
             rows += [name | method | numbers for numbers in _numbers(child.data.metrics, counts)]
         rows += [name | numbers for numbers in _differences(parent.data)]
@@ -90,9 +91,10 @@ def render(table: pd.DataFrame) -> str:
     for (name, domain), group in table.groupby(["evaluation", "domain"], sort=False):
         summary = group[group["second"] == ""]
         differences = group[group["second"] != ""].rename(columns={"method": "first"})
-        parts.append(
-            f"## {name}\n\n{render_tables(summary, differences, metrics_of(str(domain), group['metric']))}"
-        )
+        said = summary[summary["verdict"] != ""].groupby("method", sort=False)["verdict"].first().to_dict()
+        metrics = metrics_of(str(domain), group["metric"])
+        text = render_tables(summary, differences, metrics, verdicts={str(key): said[key] for key in said})
+        parts.append(f"## {name}\n\n{text}")
     return "\n".join(parts)
 
 
@@ -135,7 +137,7 @@ def _differences(data: Any) -> list[dict[str, Any]]:
             first, second, name = rest.split("/", 2)
             pairs.setdefault((first, second), {})[name] = value
     return [
-        {"method": first, "second": second} | numbers
+        {"method": first, "second": second, "verdict": ""} | numbers
         for (first, second), held in pairs.items()
         for numbers in _numbers(held, data.tags.get(f"{SUBJECTS}/{DIFFERENCE}/{first}/{second}", ""))
     ]

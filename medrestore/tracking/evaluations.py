@@ -7,20 +7,28 @@ from typing import Any
 import pandas as pd
 
 from medrestore.evaluation.record import Evaluation
+from medrestore.evaluation.verdict import verdict_sentences
 from medrestore.tracking.environment import flatten
 from medrestore.tracking.recording import KIND, environment_tags, metric_points, new_run, record_once
 from medrestore.tracking.store import log_file, log_values
 
-__all__ = ["DIFFERENCE", "KIND", "log_evaluation"]
+__all__ = ["DIFFERENCE", "KIND", "VERDICT", "log_evaluation"]
 
 EVALUATION, METHOD = "evaluation", "evaluation of a method"
 DIFFERENCE = "difference"
 """Paired differences are metrics of the whole evaluation: ``difference/taskgan/gan/psnr``."""
 
+VERDICT = "verdict"
+"""So are the differences that verdicts are made of: ``verdict/taskgan/input/psnr``. Sentences are tags of
+the methods' runs."""
+
 SUBJECTS = "subjects"
 """Tag that holds numbers of subjects; those of differences are ``subjects/difference/taskgan/gan``."""
 
-FILES = ("tables.md", "summary.csv", "differences.csv", "per_subject.csv", "figure.png", "evaluation.json")
+FILES = (
+    *("tables.md", "summary.csv", "differences.csv", "verdicts.csv", "per_subject.csv"),
+    *("figure.png", "evaluation.json"),
+)
 
 
 def log_evaluation(
@@ -75,10 +83,11 @@ def log_evaluation(
 def _record_whole(client: Any, run_id: str, evaluation: Evaluation) -> None:
     tags = {KIND: EVALUATION, **environment_tags()}
     values: dict[str, float] = {}
-    for (first, second), rows in evaluation.differences.groupby(["first", "second"], sort=False):
-        prefix = f"{DIFFERENCE}/{first}/{second}/"
-        values |= _numbers(rows, prefix)
-        tags[f"{SUBJECTS}/{prefix[:-1]}"] = _counts(rows)
+    for head, table in ((DIFFERENCE, evaluation.differences), (VERDICT, evaluation.verdicts)):
+        for (first, second), rows in table.groupby(["first", "second"], sort=False):
+            prefix = f"{head}/{first}/{second}/"
+            values |= _numbers(rows, prefix)
+            tags[f"{SUBJECTS}/{prefix[:-1]}"] = _counts(rows)
     log_values(client, run_id, parameters=_settings(evaluation), tags=tags, metrics=metric_points(values))
     for name in FILES:
         if (evaluation.output / name).is_file():
@@ -87,12 +96,14 @@ def _record_whole(client: Any, run_id: str, evaluation: Evaluation) -> None:
 
 def _record_method(client: Any, run_id: str, evaluation: Evaluation, method: str, order: int) -> None:
     rows = evaluation.summary[evaluation.summary["method"] == method]
+    said = verdict_sentences(evaluation.verdicts, evaluation.metrics).get(method)
     log_values(
         client,
         run_id,
         # A parameter as well as a tag: MLflow's parallel plot takes its axes from parameters.
         parameters={**_settings(evaluation), "method": method},
-        tags={KIND: METHOD, "method": method, "order": str(order), SUBJECTS: _counts(rows)},
+        tags={KIND: METHOD, "method": method, "order": str(order), SUBJECTS: _counts(rows)}
+        | ({VERDICT: said} if said else {}),
         metrics=metric_points(_numbers(rows, "")),
     )
 

@@ -46,6 +46,16 @@ def test_mean_over_seeds_and_pairs(tmp_path):
     assert "L1" not in text  # not in every evaluation
 
 
+def test_the_verdict_is_over_the_pooled_values(tmp_path):
+    # Over both seeds GAN has 30 and 34, input 31 and 33: -1 and +1, while either seed alone tells them apart.
+    a = evaluation(tmp_path / "a", {"input": [30.0, 32.0], "gan": [32.0, 36.0]})
+    b = evaluation(tmp_path / "b", {"input": [32.0, 34.0], "gan": [28.0, 32.0]})
+    for folders, word in (([a], "better than"), ([b], "worse than"), ([a, b], "no different from")):
+        text = pool_evaluations(folders, metrics_of=metrics_of)
+        assert text.startswith(f"### Verdict\n\n**GAN**: {word} the input (PSNR (dB) ")
+    assert "PSNR (dB) +0.00 (-1.00, +1.00), no different)" in text
+
+
 def test_records_that_name_no_kind_of_image_are_read(tmp_path):
     a, b = (evaluation(tmp_path / name, {"gan": [30.0, 32.0]}) for name in "ab")
     (b / RECORD).write_text(json.dumps({"finished": True, "split": "test"}))

@@ -83,6 +83,10 @@ def test_methods_are_nested_runs_with_metrics_of_the_same_names(tmp_path, tracki
     assert "suvr_upper_limit_low" not in methods["gan"]
     assert "psnr" not in methods["standard_dose"]
     assert parent.data.metrics["difference/taskgan/gan/psnr"] == 3.0
+    # .05 lower in every subject
+    assert parent.data.metrics["verdict/gan/input/observer_mae_high"] == pytest.approx(-0.05, abs=1e-12)
+    tags = {run.data.tags["method"]: run.data.tags.get("verdict", "") for run in runs}
+    assert tags["taskgan"].startswith("better than the input (") and tags["input"] == ""
     assert parent.data.params["filters.gaussian_fwhm_mm"] == "8.0"
     assert parent.data.params["manifest_sha256"] == "0.0"
     files = {item.path for item in client.list_artifacts(run_id)}
@@ -104,6 +108,7 @@ def test_the_tables_come_back_from_mlflow_alone(tmp_path, tracking_uri):
     assert title.startswith(f"## evaluation {run_id[:8]}, 20")
     assert title.endswith(" UTC")
     assert text == evaluation.markdown
+    assert text.startswith("### Verdict\n\n**GAN**: better than the input (Observer MAE -0.050 (")
     assert "≥ 0.100" in text
     assert "+3.00 (+3.00, +3.00)" in text
 

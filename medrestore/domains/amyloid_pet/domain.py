@@ -30,14 +30,15 @@ DOMAIN = Domain(
     metrics=Metrics(
         titles={
             **FIDELITY,
-            "nrmse": MetricTitle("NRMSE, head", 3, QUALITY),
+            "nrmse": MetricTitle("NRMSE, head", 3, QUALITY, less_is_better=True),
             "dose_equivalent": MetricTitle("Dose equivalent", 3, QUALITY, bounded=True),
             "suvr_bias": MetricTitle("SUVR bias", 3, QUANTIFICATION, paired=False),
             "suvr_lower_limit": MetricTitle("Lower limit", 3, QUANTIFICATION),
             "suvr_upper_limit": MetricTitle("Upper limit", 3, QUANTIFICATION),
-            "suvr_absolute_error": MetricTitle("SUVR absolute error", 3, QUANTIFICATION),
+            "suvr_absolute_error": MetricTitle("SUVR absolute error", 3, QUANTIFICATION, less_is_better=True),
         },
         pairs=(("taskgan", "gan"), ("l1_task", "l1"), ("gan", "l1"), ("taskgan", "l1")),
+        diagnosis=("observer_mae",),
         summaries=_limits_of_agreement,
         alike=("dose_fractions",),
         labels={STANDARD_DOSE: "Standard dose", "standard": "Standard dose", "low_dose": "Low dose"},

@@ -15,14 +15,16 @@ DOMAIN = Domain(
     metrics=Metrics(
         titles={
             **FIDELITY,
-            "rrmse": MetricTitle("RRMSE", 4, QUALITY),
+            "rrmse": MetricTitle("RRMSE", 4, QUALITY, less_is_better=True),
             "ms_mssim": MetricTitle("MS-mSSIM", 3, QUALITY),
             "qilv": MetricTitle("QILV", 3, QUALITY),
             "nuclei_density": MetricTitle("Nuclei per mm²", 0, NUCLEI, paired=False),
-            "nuclei_error": MetricTitle("Nuclei, relative error of count", 3, NUCLEI),
+            "nuclei_error": MetricTitle("Nuclei, relative error of count", 3, NUCLEI, less_is_better=True),
             "nuclei_f1": MetricTitle("Nuclei found again, F1", 3, NUCLEI),
-            "stain_drift_hematoxylin": MetricTitle("Hematoxylin, drift of density", 4, NUCLEI),
-            "stain_drift_eosin": MetricTitle("Eosin, drift of density", 4, NUCLEI),
+            "stain_drift_hematoxylin": MetricTitle(
+                "Hematoxylin, drift of density", 4, NUCLEI, less_is_better=True
+            ),
+            "stain_drift_eosin": MetricTitle("Eosin, drift of density", 4, NUCLEI, less_is_better=True),
         },
         pairs=(
             ("qe", "e"),
@@ -33,6 +35,7 @@ DOMAIN = Domain(
             ("sqe", "bicubic"),
             ("e", "bicubic"),
         ),
+        diagnosis=("nuclei_f1",),
         alike=("scale", "sigma"),
         labels={"srgan": "SRGAN", "e": "SRGAN_E", "qe": "SRGAN_QE", "sqe": "SRGAN_SQE"},
         baselines={"bicubic": "Bicubic", "lanczos": "Lanczos"},

@@ -16,7 +16,7 @@ DOMAIN = Domain(
     metrics=Metrics(
         titles={
             **FIDELITY,
-            "nrmse": MetricTitle("NRMSE, head", 3, QUALITY, shown=False),
+            "nrmse": MetricTitle("NRMSE, head", 3, QUALITY, shown=False, less_is_better=True),
             "cnr": MetricTitle("Lesion CNR", 2, QUANTIFICATION, averaged=False, paired=False),
             "cnr_difference": MetricTitle(
                 "Lesion CNR, difference to true image",
@@ -27,15 +27,18 @@ DOMAIN = Domain(
                 paired=False,
             ),
             "cnr_ratio": MetricTitle("Lesion CNR / that of the true image", 2, QUANTIFICATION, paired=False),
-            "cnr_error": MetricTitle("Lesion CNR, absolute error", 2, QUANTIFICATION),
-            "grid_ratio": MetricTitle("Grid artifact / that of the true image", 2, GRID),
+            "cnr_error": MetricTitle("Lesion CNR, absolute error", 2, QUANTIFICATION, less_is_better=True),
+            "grid_ratio": MetricTitle("Grid artifact / that of the true image", 2, GRID, less_is_better=True),
             "grid_amplitude": MetricTitle("Grid amplitude (% of the head's mean)", 2, GRID, paired=False),
             "lesion_dice": MetricTitle("Dice, lesion mask", 3, LESIONS, averaged=False),
             "lesion_dice_to_true": MetricTitle("Dice, true image's segmentation", 3, LESIONS, averaged=False),
             "lesion_sensitivity": MetricTitle("Lesions detected", 3, LESIONS, averaged=False),
-            "false_lesions": MetricTitle("False lesions per subject", 2, LESIONS, averaged=False),
+            "false_lesions": MetricTitle(
+                "False lesions per subject", 2, LESIONS, averaged=False, less_is_better=True
+            ),
         },
         pairs=(("taskgan", "gan"), ("gan", "l1"), ("taskgan", "l1"), ("taskgan", "classical")),
+        diagnosis=("lesion_dice", "observer_mae"),
         strata=Strata(
             column="contrast",
             titles=TITLES,

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from conftest import Cohort
 
 METHODS = ["input", "gaussian", "nlm", "gan", "taskgan", "standard_dose"]
-FILES = ["differences.csv", "evaluation.json", "figure.png", "per_subject.csv", "summary.csv", "tables.md"]
+FILES = [
+    *("differences.csv", "evaluation.json", "figure.png", "per_subject.csv"),
+    *("summary.csv", "tables.md", "verdicts.csv"),
+]
 
 FEW: dict[str, Any] = {"methods": {}, "filters": {}, "task": None, "observers": [], "dose_series": None}
 

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from conftest import TileCohort
 
 METHODS = ["bicubic", "lanczos", "e", "sqe", "true"]
-FILES = ["differences.csv", "evaluation.json", "figure.png", "per_subject.csv", "summary.csv", "tables.md"]
+FILES = [
+    *("differences.csv", "evaluation.json", "figure.png", "per_subject.csv"),
+    *("summary.csv", "tables.md", "verdicts.csv"),
+]
 TILE = "P2_A_x0_y0"
 
 

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from conftest import ContrastCohort
 
 METHODS = ["classical", "gan", "taskgan", "true"]
-FILES = ["differences.csv", "evaluation.json", "figure.png", "per_subject.csv", "summary.csv", "tables.md"]
+FILES = [
+    *("differences.csv", "evaluation.json", "figure.png", "per_subject.csv"),
+    *("summary.csv", "tables.md", "verdicts.csv"),
+]
 FEW: dict[str, Any] = {"task": None, "observers": [], "segmenter": None, "contrasts": ["t2_flair"]}
 
 
