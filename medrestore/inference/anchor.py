@@ -274,6 +274,22 @@ class Anchored:
     covariance: NDArray[np.float64]
     transfer: GeometricTransfer
 
+    def with_uncertainty(self, deviation: NDArray[np.float32]) -> NDArray[np.float32]:
+        r"""Return the standard deviation (X, Y, Z) of x, from that of G(y) in each voxel.
+
+        .. math::
+            \sigma_x^2 = \sigma_G^2 + \sum_{rs} P_{rs} B_r B_s
+
+        with P the covariance of c. The two are added as if they were independent, which tells too much rather
+        than too little: what samples of G have in common over a region, the anchor takes back.
+        """
+        variance = deviation.astype(np.float32) ** 2
+        values, vectors = np.linalg.eigh(self.covariance)
+        # P by its principal axes: as many Gaussians as regions, no products of pairs.
+        for value, vector in zip(values, vectors.T, strict=True):
+            variance += np.float32(max(value, 0)) * self.transfer.spread(vector) ** 2
+        return np.sqrt(variance)
+
     @property
     def facts(self) -> dict[str, Any]:
         """Plain values for a sidecar: numbers of each region by its code."""

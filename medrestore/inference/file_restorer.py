@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NotRequired, Protocol, TypedDict, TypeVar
 
@@ -73,10 +73,18 @@ class Output:
     provenance
         Plain values beside those that all restorations of a run share. Keys that begin with ``source_``
         belong to the source, all others to the run.
+    folder
+        Of its files, within that of all.
     """
 
     name: str
     provenance: Mapping[str, Any]
+    folder: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Where its files lie in the output folder, and how their names begin."""
+        return f"{self.folder}/{self.name}" if self.folder else self.name
 
 
 class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
@@ -155,25 +163,25 @@ class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
         for number, item in enumerate(dataset):
             with self._set_aside(number, item):
                 planned.append((number, item, self.outputs(item)))
-        held = Counter(output.name for _, _, outputs in planned for output in outputs.values())
+        held = Counter(output.stem for _, _, outputs in planned for output in outputs.values())
         todo: list[tuple[int, SourceType, dict[str, Output], int]] = []
         for number, item, outputs in planned:
             with self._set_aside(number, item):
                 missing: dict[str, Output] = {}
                 for key, output in outputs.items():
-                    if held[output.name] > 1:
+                    if held[output.stem] > 1:
                         fail(
-                            f"two inputs would be restored to one file: {self.files(output.name)[0].name}",
+                            f"two inputs would be restored to one file: {self.files(output.stem)[0].name}",
                             remedy="rename one of them or move it away",
                         )
                     # As JSON gives it back, to compare with what a finished restoration's sidecar says.
                     provenance = json.loads(json.dumps({**common, **output.provenance}))
-                    if not self._is_there(output.name, provenance):
-                        missing[key] = Output(output.name, provenance)
+                    if not self._is_there(output, provenance):
+                        missing[key] = replace(output, provenance=provenance)
                 # Nothing of a source is listed before all of it is known to be usable.
                 if missing:
                     todo.append((number, item, missing, self.amount(item, missing)))
-                self.written += [self.files(output.name)[0] for output in outputs.values()]
+                self.written += [self.files(output.stem)[0] for output in outputs.values()]
         if len(self.setbacks.reasons) == self.sources:
             self.setbacks.raise_any(self.sources)
         super().__init__(
@@ -275,11 +283,11 @@ class FileRestorer(Evaluator, Generic[SourceType, InfererType]):
         """Set a source aside by its number: two may have one name, which is then their fault."""
         return self.setbacks.set_aside(f"source {number}", of=item.name)
 
-    def _is_there(self, name: str, provenance: Mapping[str, Any]) -> bool:
+    def _is_there(self, output: Output, provenance: Mapping[str, Any]) -> bool:
         """Say whether a restoration is there; refuse what is and is not this one, whole or half made."""
-        if Path(name).name != name:
-            raise InputError(f"{name!r}: no file can have this name. Remedy: use other ids")
-        files, sidecar = self.files(name), self.sidecar(name)
+        if Path(output.name).name != output.name:
+            raise InputError(f"{output.name!r}: no file can have this name. Remedy: use other ids")
+        files, sidecar = self.files(output.stem), self.sidecar(output.stem)
         for path in (*files, sidecar):
             require_short_name(path)
         there = [path for path in (*files, sidecar) if path.exists()]

@@ -24,19 +24,22 @@ class Restored(NamedTuple):
     Parameters
     ----------
     restorations
-        By key.
+        By key. Of one that could not be made of this source the sidecar alone is written.
     grid
         On which they are written.
     found
         Plain values for the sidecar that were not known before.
     notes
         On what lies outside the range of the training, in words.
+    found_of
+        Further values for the sidecar of a restoration, by key.
     """
 
     restorations: Mapping[str, Restoration]
     grid: SourceGrid
     found: Mapping[str, Any]
     notes: list[str]
+    found_of: Mapping[str, Mapping[str, Any]] = {}
 
 
 class NiftiRestorer(FileRestorer[SourceType, SliceRestorerType]):
@@ -71,11 +74,17 @@ class NiftiRestorer(FileRestorer[SourceType, SliceRestorerType]):
         restored = self.restore(item, list(missing))
         self.warn_outside(item.name, restored.notes)
         for key, output in missing.items():
-            record = {**output.provenance, **restored.found, "outside_training_domain": restored.notes}
-            self._write(output.name, restored.restorations[key], restored.grid, record)
+            record = {
+                **output.provenance,
+                **restored.found,
+                **restored.found_of.get(key, {}),
+                "outside_training_domain": restored.notes,
+            }
+            self.write_sidecar(output.stem, record)
+            if key in restored.restorations:
+                self._write(output.stem, restored.restorations[key], restored.grid)
 
-    def _write(self, name: str, restoration: Restoration, grid: SourceGrid, record: dict[str, Any]) -> None:
-        self.write_sidecar(name, record)
+    def _write(self, name: str, restoration: Restoration, grid: SourceGrid) -> None:
         if restoration.standard_deviation is not None:
             write_volume(restoration.standard_deviation, grid, self.output_dir / deviation_name(name))
         # The restoration comes last: when it is there, so is all that belongs to it.

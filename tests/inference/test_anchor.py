@@ -247,3 +247,16 @@ def test_values_that_are_not_finite_are_refused(transfer):
     broken[20, 12, 8] = np.nan
     with pytest.raises(InputError, match="NaN or infinite values in a region"):
         anchored(broken, noise(2), transfer)
+
+
+def test_uncertainty_is_that_of_draws_of_the_coefficients(transfer):
+    """P of c carried to voxels, against the variance over draws of c."""
+    unrestored = np.where(blocks() == 7, np.float32(0.2), np.float32(-0.1)) + noise(2, 3.0)
+    found = anchored(noise(1), unrestored, transfer)
+    assert found.prior > 0
+    sd = np.full(SHAPE, 0.02, dtype=np.float32)
+    draws = np.random.default_rng(0).multivariate_normal(np.zeros(3), found.covariance, 4000)
+    spread = np.stack([transfer.spread(np.eye(3)[region]) for region in range(3)], axis=-1)
+    expected = np.sqrt(0.02**2 + (spread[18, 10:26] @ draws.T).var(-1))
+    # A standard deviation of 4,000 draws is known to 1.1 %: four of these.
+    np.testing.assert_allclose(found.with_uncertainty(sd)[18, 10:26], expected, rtol=0.045)

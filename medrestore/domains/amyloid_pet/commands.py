@@ -17,7 +17,15 @@ GROUP = "pet"
 DoseFraction = Annotated[
     float | None, typer.Option(help="Of a manifest, the rows at this dose fraction only.")
 ]
-RESTORE = {"samples": options.Samples, "dose_fraction": DoseFraction}
+RestoredAnchor = Annotated[
+    str | None,
+    typer.Option(
+        "--anchor",
+        help="regions (of the manifest): write restorations that have the regional means of the unrestored "
+        "scan too, in OUTPUT/anchored. none when not given.",
+    ),
+]
+RESTORE = {"samples": options.Samples, "dose_fraction": DoseFraction, "anchor": RestoredAnchor}
 
 
 @options.done_by("simulate.cohort.simulate_cohort", "manifest: {0}")

@@ -8,13 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medrestore.checks import InputError, fail
-from medrestore.data.schema import at_dose
-from medrestore.domains.amyloid_pet.schema import pair_schema
-from medrestore.inference import volume_files
-from medrestore.inference.volume_files import VolumeFile
+from numpy.typing import NDArray
 
-__all__ = ["VolumeFile", "VolumeFileRestorer", "find_volumes"]
+from medrestore.checks import InputError, fail
+from medrestore.data.file_checks import require_whole_numbers
+from medrestore.data.schema import at_dose
+from medrestore.data.volumes import Volume, grid_difference, read_volume
+from medrestore.domains.amyloid_pet.schema import pair_schema
+from medrestore.files import sha256_file
+from medrestore.inference import volume_files
+from medrestore.inference.anchor import Regions
+from medrestore.inference.volume_files import RegionSource, VolumeFile
+
+__all__ = ["ANCHORS", "VolumeFile", "VolumeFileRestorer", "find_volumes"]
 
 
 def find_volumes(
@@ -46,11 +52,37 @@ def find_volumes(
     )
 
 
+def _regions_of_row(item: VolumeFile, volume: Volume, _: NDArray[Any]) -> Regions | str:
+    """Return the region map that the manifest names."""
+    path = item.row.get("regions_path", "")
+    if not path:
+        return "no row of a manifest names a region map of this scan"
+    try:
+        held = read_volume(path)
+        require_whole_numbers(held)
+    except InputError as error:
+        return f"its region map is not usable: {str(error).removeprefix(f'{path}: ')}"
+    difference = grid_difference(held, volume)
+    if difference:
+        return f"its region map is on another grid: {difference}"
+    return Regions(held.data.astype("int32"))
+
+
+def _checksum_of_row(item: VolumeFile) -> dict[str, Any]:
+    path = item.row.get("regions_path", "")
+    return {"source_regions_sha256": sha256_file(path) if path and Path(path).is_file() else None}
+
+
+ANCHORS = {"regions": RegionSource(_regions_of_row, _checksum_of_row)}
+"""Where the regions of an anchor come from, by the name of the anchor."""
+
+
 class VolumeFileRestorer(volume_files.VolumeFileRestorer):
-    """Restore volumes at any dose."""
+    """Restore volumes at any dose, by all anchors of :data:`ANCHORS`."""
 
     find = staticmethod(find_volumes)
     words = ("tracer",)
+    anchors = ANCHORS
 
     @classmethod
     def require(cls, model: Mapping[str, Any], *, weights: str | os.PathLike[str]) -> None:

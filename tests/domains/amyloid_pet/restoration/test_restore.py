@@ -27,6 +27,7 @@ from medrestore.domains.amyloid_pet.restoration import (
 from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.domains.amyloid_pet.training import AmyloidPETData
 from medrestore.files import sha256_file
+from medrestore.inference.anchor import GeometricTransfer, anchored
 from medrestore.inference.restorer import load_restorer
 from medrestore.inference.slices import VolumeRestorer
 from medrestore.networks.unet import UNetGenerator
@@ -281,3 +282,147 @@ def test_inputs_of_one_name_are_set_aside_and_the_others_restored(weights, volum
     with pytest.raises(InputError, match=message):
         evaluator(files, weights, tmp_path).run()
     assert [path.name for path in tmp_path.glob("*.nii.gz")] == ["b_restored.nii.gz"]
+
+
+# ---------------------------------------------------------------------------- the anchor
+@pytest.fixture(scope="module")
+def with_regions(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the manifest of the tiny cohort's two test scans: one with a map of two regions, one without."""
+    folder = tmp_path_factory.mktemp("regions") / "cohort"
+    shutil.copytree(tiny_cohort, folder, ignore=shutil.ignore_patterns(".cache"))
+    image = nibabel.load(folder / "subjects" / "sub-0006" / "target.nii.gz")
+    codes = np.zeros(image.shape, dtype=np.int16)
+    codes[4:16, 6:26, 2:8], codes[16:28, 6:26, 2:8] = 1, 5
+    path = folder / "subjects" / "sub-0006" / "regions.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(codes, image.affine), path)
+    table = cells(folder / "manifest.csv")
+    table = table[table["split"] == "test"]
+    table["regions"] = ["subjects/sub-0006/regions.nii.gz", ""]
+    table["regions_sha256"] = [sha256_file(path), ""]
+    table.to_csv(folder / "manifest.csv", index=False)
+    return folder / "manifest.csv"
+
+
+def anchoring(manifest: Path, weights: Path, output: Path, **settings: Any) -> VolumeFileRestorer:
+    anchor = settings.pop("anchor", "regions")
+    return VolumeFileRestorer(
+        find_volumes(manifest),
+        load_restorer(weights, device="cpu", precision="fp32", **settings),
+        output_dir=output,
+        anchor=anchor,
+        progress=False,
+    )
+
+
+def test_anchored_restorations_are_written_beside_the_same_ones(with_regions, weights, tmp_path, caplog):
+    plain = anchoring(with_regions, weights, tmp_path / "plain", anchor="none").run()
+    with caplog.at_level(logging.WARNING):
+        written = anchoring(with_regions, weights, tmp_path / "both").run()
+    assert [path.relative_to(tmp_path / "both").as_posix() for path in written] == [
+        "sub-0006_ses-01_restored.nii.gz",
+        "anchored/sub-0006_ses-01_restored.nii.gz",
+        "sub-0007_ses-01_restored.nii.gz",
+    ]
+    for path in (*plain, *(path.with_name(path.name.replace(".nii.gz", ".json")) for path in plain)):
+        assert path.read_bytes() == (tmp_path / "both" / path.name).read_bytes()
+    assert (
+        "the anchor was left out of 1 of 2 volumes:\n"
+        "  sub-0007_ses-01: no row of a manifest names a region map of this scan" in caplog.text
+    )
+
+    volume = read_volume(with_regions.parent / "subjects" / "sub-0006" / "degraded.nii.gz")
+    regions = read_volume(with_regions.parent / "subjects" / "sub-0006" / "regions.nii.gz")
+    expected = anchored(
+        read_volume(plain[0]).data,
+        volume.data,
+        GeometricTransfer(regions.data.astype(int), voxel_size_mm=volume.voxel_size_mm),
+    )
+    np.testing.assert_array_equal(read_volume(written[1]).data, expected.image)
+    record = json.loads(written[1].with_name("sub-0006_ses-01_restored.json").read_text())
+    alone = json.loads((tmp_path / "plain" / "sub-0006_ses-01_restored.json").read_text())
+    added = {key: record[key] for key in record.keys() - alone.keys()}
+    assert added == {
+        "anchor": "regions",
+        "anchor_sigma_mm": 2.5,
+        "source_regions_sha256": sha256_file(regions.path),
+        "anchor_map": {},
+        "anchoring": expected.facts,
+    }
+    assert {key: record[key] for key in alone} == alone
+    assert list(record["anchoring"]["regions"]) == ["1", "5"]
+    without = json.loads((tmp_path / "both" / "anchored" / "sub-0007_ses-01_restored.json").read_text())
+    assert without["anchor_left_out"] == "no row of a manifest names a region map of this scan"
+
+
+def test_an_anchor_is_added_to_finished_restorations_and_kept(with_regions, weights, tmp_path):
+    first = anchoring(with_regions, weights, tmp_path, anchor="none").run()
+    ages = [path.stat().st_mtime_ns for path in first]
+    (_, added, _) = anchoring(with_regions, weights, tmp_path).run()
+    age = added.stat().st_mtime_ns
+    assert [path.stat().st_mtime_ns for path in first] == ages
+    assert len(anchoring(with_regions, weights, tmp_path).run()) == 3
+    assert added.stat().st_mtime_ns == age
+    assert anchoring(with_regions, weights, tmp_path, anchor="none").run() == first
+
+
+def test_another_map_or_anchor_is_refused(with_regions, weights, tmp_path, monkeypatch):
+    anchoring(with_regions, weights, tmp_path).run()
+    sidecar = tmp_path / "anchored" / "sub-0006_ses-01_restored.json"
+    record = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps({**record, "source_regions_sha256": "of another map"}))
+    with pytest.raises(InputError, match="of other source_regions_sha256"):
+        anchoring(with_regions, weights, tmp_path).run()
+    sidecar.write_text(json.dumps({**record, "anchor": "atlas"}))
+    with pytest.raises(OutputError, match=r"anchored/sub-0006_ses-01_restored.* \(of other anchor\)"):
+        anchoring(with_regions, weights, tmp_path)
+    with pytest.raises(InputError, match="anchor must be one of"):
+        anchoring(with_regions, weights, tmp_path, anchor="region")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda image: nibabel.Nifti1Image(np.zeros_like(image.dataobj), image.affine), "names no region"),
+        (lambda image: image.slicer[:, :, 1:], "its region map is on another grid: "),
+        (
+            lambda image: nibabel.Nifti1Image(image.get_fdata() / 2, image.affine),
+            "its region map is not usable: region codes are no whole numbers",
+        ),
+    ],
+    ids=["empty", "grid", "fractions"],
+)
+def test_a_map_that_is_of_no_use_leaves_the_anchor_out(spoil, reason, with_regions, weights, tmp_path):
+    path = tmp_path / "map.nii.gz"
+    nibabel.save(spoil(nibabel.load(with_regions.parent / "subjects" / "sub-0006" / "regions.nii.gz")), path)
+    item, _ = find_volumes(with_regions)
+    files = [VolumeFile(item.path, item.name, {**item.row, "regions_path": str(path)})]
+    restorer = load_restorer(weights, device="cpu", precision="fp32")
+    (written,) = VolumeFileRestorer(
+        files, restorer, output_dir=tmp_path, anchor="regions", progress=False
+    ).run()
+    assert written.name == "sub-0006_ses-01_restored.nii.gz"
+    text = (tmp_path / "anchored" / "sub-0006_ses-01_restored.json").read_text()
+    assert reason in json.loads(text)["anchor_left_out"]
+    assert str(tmp_path) not in text
+    assert not (tmp_path / "anchored" / "sub-0006_ses-01_restored.nii.gz").exists()
+
+
+def test_a_file_or_folder_has_no_regions(weights, volume, tmp_path):
+    restorer = load_restorer(weights, device="cpu", precision="fp32")
+    (written,) = VolumeFileRestorer(
+        find_volumes(volume), restorer, output_dir=tmp_path, anchor="regions", progress=False
+    ).run()
+    assert written.parent == tmp_path
+
+
+def test_uncertainty_of_the_anchor_is_added_to_that_of_the_samples(with_regions, weights, tmp_path):
+    written = anchoring(with_regions, weights, tmp_path, samples=3, seed=5).run()
+    name = "sub-0006_ses-01_standard_deviation.nii.gz"
+    plain = read_volume(tmp_path / name).data
+    carried = read_volume(tmp_path / "anchored" / name).data
+    record = json.loads(written[1].with_name("sub-0006_ses-01_restored.json").read_text())
+    assert record["anchoring"]["prior_sd"] > 0
+    regions = read_volume(with_regions.parent / "subjects" / "sub-0006" / "regions.nii.gz").data
+    assert (carried[regions > 0] > plain[regions > 0]).all()
+    # The corner is beyond the Gaussian of any region: a square root of a square, in float32.
+    assert carried[0, 0, 0] == pytest.approx(plain[0, 0, 0], rel=1e-6)
