@@ -281,7 +281,7 @@ def test_bad_volume_is_refused_by_restore(spoil, message, call, tiny_cohort, wei
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("amyloid_pet.VolumeFileRestorer", "samples dose-fraction"),
+        ("amyloid_pet.VolumeFileRestorer", "samples dose-fraction anchor"),
         ("multicontrast_mri.ContrastFileRestorer", "samples contrast"),
         (
             "histology.ImageFileRestorer",
