@@ -233,10 +233,16 @@ class BalancedBatchSampler(Sampler[list[int]]):
     least_classes
         Fewest classes that make sense: 2 where a class is something to be told from another, 1 where it is
         a patient.
+    favored : (N,) bool
+        Slices that a share of every class's places is kept for; all slices are alike when not given.
+    favored_share
+        That share, from 0 to 1. A class whose slices are all favored, or none of them, is drawn from as it
+        is.
 
     Notes
     -----
-    Where the classes do not divide the batch, the classes that get one slice more change from batch to batch.
+    Where the classes do not divide the batch, the classes that get one slice more change from batch to batch;
+    where the share does not divide a class's places, the batches that get one favored slice more do.
 
     Raises
     ------
@@ -254,7 +260,10 @@ class BalancedBatchSampler(Sampler[list[int]]):
         rank: int | None = None,
         world_size: int | None = None,
         least_classes: int = 2,
+        favored: NDArray[np.bool_] | None = None,
+        favored_share: float = 0.5,
     ) -> None:
+        require_in_range("favored_share", favored_share, 0, 1)
         require_in_range("batch_size", batch_size, 1, 10**9)
         require_in_range("batches_per_epoch", batches_per_epoch, 1, 10**9)
         require_in_range("least_classes", least_classes, 1, 2)
@@ -266,7 +275,14 @@ class BalancedBatchSampler(Sampler[list[int]]):
                 f"the training set holds only class {classes[0]:g}: label-balanced batches need two classes. "
                 "Remedy: add subjects of the other class to the split, or check the label column"
             )
-        self._members = [np.flatnonzero(inverse == index) for index in range(len(classes))]
+        rank_of = np.zeros(len(inverse), dtype=bool) if favored is None else np.asarray(favored, dtype=bool)
+        self._classes = len(classes)
+        self._members = {
+            (index, kept): np.flatnonzero((inverse == index) & (rank_of == kept))
+            for index in range(len(classes))
+            for kept in (False, True)
+        }
+        self.favored_share = favored_share
         self.batch_size = int(batch_size)
         self.batches_per_epoch = int(batches_per_epoch)
         self.seed = seed
@@ -305,22 +321,36 @@ class BalancedBatchSampler(Sampler[list[int]]):
     def draw(self, epoch: int, *, batches: str = "mixed") -> NDArray[np.int64]:
         """Return the slices that all processes see in an epoch, a row (batch_size * world_size) per batch."""
         random = rng.generator(self.seed, "sampler", epoch)
-        size, classes = self.batch_size * self.share.step, len(self._members)
+        size, classes = self.batch_size * self.share.step, self._classes
         if batches == "one_class":
             turns = rng.generator(self.seed, "sampler", "turns").permutation(classes)
             kind = np.full(self.batches_per_epoch * size, turns[epoch % classes])
         else:
-            # Taking classes in turn across batches shares out the surplus; class after class within a batch,
+            # Taking classes in turn across batches shares out the surplus; sorted by class within a batch,
             # every world_size-th place holds all classes alike.
-            turn = np.arange(self.batches_per_epoch * size).reshape(self.batches_per_epoch, size) % classes
-            kind = np.sort(turn, axis=1).reshape(-1)
-        order = np.empty(kind.shape, dtype=np.int64)
-        for index, members in enumerate(self._members):
-            places = np.flatnonzero(kind == index)
-            passes = math.ceil(len(places) / len(members))
+            kind = np.arange(self.batches_per_epoch * size) % classes
+        # Favored slices stand behind the others of their class, for the same reason.
+        part = 2 * kind + self._favored_places(kind)
+        part = np.sort(part.reshape(self.batches_per_epoch, size), axis=1).reshape(-1)
+        order = np.empty(part.shape, dtype=np.int64)
+        for (index, kept), members in self._members.items():
+            places = np.flatnonzero(part == 2 * index + kept)
+            passes = math.ceil(len(places) / max(len(members), 1))
             drawn = [random.permutation(members) for _ in range(passes)]
             order[places] = np.concatenate([*drawn, members[:0]])[: len(places)]
         return order.reshape(self.batches_per_epoch, size)
+
+    def _favored_places(self, kind: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return 1 at the places of an epoch, each of a class, that favored slices take, and 0 elsewhere."""
+        taken = np.zeros(kind.shape, dtype=np.int64)
+        for index in range(self._classes):
+            places = np.flatnonzero(kind == index)
+            others, favored = (len(self._members[index, kept]) for kept in (False, True))
+            share = self.favored_share if others and favored else float(favored > 0)
+            # As many of the first n places as n times the share, rounded down: the share in every batch.
+            until = np.floor(np.arange(len(places) + 1) * share + 1e-9)
+            taken[places] = np.diff(until)
+        return taken
 
     def state_dict(self) -> dict[str, int]:
         """Return the position: the epoch and the batches of it that were handed out.

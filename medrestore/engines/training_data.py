@@ -9,7 +9,9 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -102,6 +104,11 @@ class TrainingData(ABC):
         return 2
 
     @property
+    def favored(self) -> tuple[NDArray[np.bool_], float] | None:
+        """Training pairs that a share of every batch is kept for, and the share; None where all are alike."""
+        return None
+
+    @property
     @abstractmethod
     def schema(self) -> Schema:
         """Of the manifest."""
@@ -143,12 +150,15 @@ class TrainingData(ABC):
     @cached_property
     def sampler(self) -> BalancedBatchSampler:
         """Draws batches, and is the training's position in its data."""
+        favored, share = self.favored or (None, 0.0)
         return BalancedBatchSampler(
             self.training.labels,
             batch_size=self.batch_size,
             batches_per_epoch=self.batches_per_epoch,
             seed=self.seed,
             least_classes=self.least_classes,
+            favored=favored,
+            favored_share=share,
         )
 
     def loader(self, *, pin_memory: bool) -> DataLoader[dict[str, Tensor]]:

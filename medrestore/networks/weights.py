@@ -24,6 +24,7 @@ __all__ = [
     "load_model",
     "load_network",
     "load_state",
+    "network_class",
     "save_file",
     "save_model",
 ]
@@ -218,18 +219,18 @@ def build_network(
     if name not in networks:
         raise InputError(f"{path}: has no network {name!r}; it holds {', '.join(sorted(networks)) or 'none'}")
     entry = networks[name]
-    network_class = _network_class(entry["class"])
-    if network_class is None:
+    kind = network_class(entry["class"])
+    if kind is None:
         raise InputError(
             f"{path}: network {name!r} is of class {entry['class']!r}, which is not in medrestore.networks, "
             "nor in an installed package that adds a kind of image"
         )
-    network = network_class(**entry["architecture"])
+    network = kind(**entry["architecture"])
     load_state(network, entry["state"], path=path, name=name)
     return network.to(device).eval()
 
 
-def _network_class(name: str) -> type[nn.Module] | None:
+def network_class(name: str) -> type[nn.Module] | None:
     """Return the network class of a name, of ours or of a package with an entry point; None elsewhere."""
     module, _, attribute = name.rpartition(".")
     added = {point.module.partition(".")[0] for point in added_kinds()}

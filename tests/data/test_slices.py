@@ -226,9 +226,52 @@ def test_one_class_is_drawn_where_that_is_said():
         BalancedBatchSampler([], batch_size=2, batches_per_epoch=1, seed=0, least_classes=1)
 
 
+# ---------------------------------------------------------------- favored slices
+FAVORED = np.arange(40) % 5 == 0  # 6 of the class 0, 2 of the class 1
+
+
+def favoring(**options: object) -> BalancedBatchSampler:
+    return sampler_of(**{"favored": FAVORED, "favored_share": 0.5, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("batch_size", "world_size"), [(8, 1), (4, 2), (2, 4)])
+def test_favored_slices_have_their_share_of_each_class_in_every_batch(batch_size, world_size):
+    for batch in favoring(batch_size=batch_size, world_size=world_size).draw(3):
+        held = Counter(zip(LABELS[batch].tolist(), FAVORED[batch].tolist(), strict=True))
+        assert held == {(label, kept): 2 for label in (0, 1) for kept in (False, True)}
+
+
+def test_share_that_does_not_divide_a_batch_goes_round():
+    drawn = favoring(favored_share=0.3).draw(0)  # 4 places of each class in 10 batches: 12 of 40 are favored
+    for label in (0, 1):
+        counts = [int(FAVORED[batch[LABELS[batch] == label]].sum()) for batch in drawn]
+        assert sum(counts) == 12
+        assert set(counts) == {1, 2}
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 80)])
+def test_share_may_be_none_or_all(share, expected):
+    assert FAVORED[favoring(favored_share=share).draw(0)].sum() == expected
+
+
+def test_class_without_favored_slices_is_drawn_as_it_is():
+    only_ones = FAVORED & (LABELS == 1)
+    drawn = favoring(favored=only_ones).draw(0)
+    assert all(LABELS[batch].sum() == 4 and only_ones[batch].sum() == 2 for batch in drawn)
+
+
+@pytest.mark.parametrize("favored", [np.zeros(40, bool), np.ones(40, bool)])
+def test_where_all_slices_are_alike_the_order_is_that_without(favored):
+    for epoch in (0, 3):
+        for batches in ("mixed", "one_class"):
+            expected = sampler_of().draw(epoch, batches=batches)
+            np.testing.assert_array_equal(favoring(favored=favored).draw(epoch, batches=batches), expected)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"favored_share": 1.5}, "favored_share must be in"),
         ({"batch_size": 0}, "batch_size must be in"),
         ({"batches_per_epoch": 0}, "batches_per_epoch must be in"),
         ({"world_size": 0}, "world_size must be in"),

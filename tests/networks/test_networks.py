@@ -44,6 +44,24 @@ CASES = {
             IN_CHANNELS,
         ],
     ),
+    "BlendGenerator": Case(
+        (3, 5, 16, 24),
+        {
+            **{"in_channels": 5, "candidates": [1, 3, 4], "seed": 5},
+            "base": {"network": "unet.UNetGenerator", "channels": [4, 8, 8], "dropout_levels": 1},
+        },
+        {
+            **{"in_channels": 2, "candidates": [0, 1]},
+            "base": {"network": "unet.UNetGenerator", "channels": [1, 1], "dropout_levels": 1},
+        },
+        [
+            ({"candidates": [1]}, r"number of candidates must be in \[2, inf\], got 1"),
+            ({"candidates": [1, 5]}, r"candidates must be in \[0, 4\], got 5"),
+            ({"base": {"network": "os.system", "channels": [4]}}, "base must name a network below medrestore.networks"),
+            ({"base": {"channels": [4, 8]}}, "base must name a network below medrestore.networks"),
+            IN_CHANNELS,
+        ],
+    ),
     "ContrastClassifier": Case(
         (3, 2, 32, 24),
         {

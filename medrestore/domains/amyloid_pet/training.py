@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medrestore.checks import require_in_range
 from medrestore.data.schema import Schema
 from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.engines.volume_data import PairData
@@ -9,11 +15,33 @@ from medrestore.engines.volume_data import PairData
 __all__ = ["AmyloidPETData"]
 
 
+@dataclass(kw_only=True, eq=False)
 class AmyloidPETData(PairData):
-    """Pairs of low and standard dose, balanced over the amyloid status."""
+    """Pairs of low and standard dose, balanced over the amyloid status.
+
+    Further parameters are those of :class:`~medrestore.engines.volume_data.PairData`.
+
+    Parameters
+    ----------
+    lowest_dose_share
+        Of each batch, where the training subjects are there at several doses: the lowest dose has most to
+        learn. 0 draws all rows alike.
+    """
+
+    lowest_dose_share: float = 0.0
 
     restorer = "amyloid_pet.VolumeFileRestorer"
     words = ("tracer", "units", "dose_fraction")
+
+    @property
+    def favored(self) -> tuple[NDArray[np.bool_], float] | None:
+        """Slices at the lowest dose, and their share of a batch."""
+        require_in_range("lowest_dose_share", self.lowest_dose_share, 0, 1, include_high=False)
+        if not self.lowest_dose_share:
+            return None
+        doses = self.rows("train")["dose_fraction"].to_numpy(dtype=np.float64)
+        lowest = np.isclose(doses, doses.min())
+        return lowest[self.training.volume], self.lowest_dose_share
 
     @property
     def schema(self) -> Schema:
