@@ -115,6 +115,12 @@ class PairData(VolumeData):
         """Channels of the generator's input: degraded slices, then those of the further channels."""
         return sum(2 * count + 1 for count in (self.neighbors, *(each.neighbors for each in self.channels)))
 
+    @property
+    def candidates(self) -> list[int]:
+        """Channels that a generator can blend: the slice itself, then the Gaussians."""
+        first = 2 * self.neighbors + 1
+        return [self.neighbors, *range(first, first + len(self.context_sigmas_mm))]
+
     def dataset(self, split: str) -> SliceDataset:
         """Return the slices of a split."""
         stack = SliceStack.build(

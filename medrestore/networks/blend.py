@@ -14,15 +14,16 @@ from medrestore.networks.weights import network_class
 
 __all__ = ["BlendGenerator"]
 
-SHARPNESS = 4.0
-"""Factor of the logits: their network learns in steps of a size that is set for images, about 1."""
+SHARPNESS, STRENGTH = 4.0, 10.0
+"""Factors of the logits and of the residual's scale: both learn in steps of a size that is set for images,
+about 1, and would lag behind. A residual that lags leaves very noisy images to the Gaussians."""
 
 
 class BlendGenerator(ImageNetwork):
     r"""Convex blend of some input channels, and a residual, both by a network of images.
 
     .. math::
-        G(x)_v = \sum_c \operatorname{softmax}_c\{4 l_{cv}(x)\}\, x_{cv} + \rho\, r_v(x)
+        G(x)_v = \sum_c \operatorname{softmax}_c\{4 l_{cv}(x)\}\, x_{cv} + 10 \rho\, r_v(x)
 
     The channels c are the image itself and Gaussians of it: how much is smoothed where is then a choice in
     each voxel, which holds at noise that training has not shown, and an image that is good already passes as
@@ -77,7 +78,7 @@ class BlendGenerator(ImageNetwork):
         self.base: nn.Module = kind(in_channels, len(candidates) + 1, **settings, seed=seed)
         self.stride_multiple = int(getattr(self.base, "stride_multiple", 1))
         self.residual_scale = nn.Parameter(torch.zeros(()))
-        self.sharpness = SHARPNESS  # TorchScript knows no constants of a module
+        self.sharpness, self.strength = SHARPNESS, STRENGTH  # TorchScript knows no constants of a module
         self.candidates = [int(channel) for channel in candidates]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,4 +104,5 @@ class BlendGenerator(ImageNetwork):
         count = found.shape[1] - 1
         weights = torch.softmax(self.sharpness * found[:, :count], dim=1)
         shown = torch.stack([x[:, channel] for channel in self.candidates], dim=1).float()
-        return (weights * shown).sum(1, keepdim=True) + self.residual_scale * found[:, count:]
+        residual = self.strength * self.residual_scale * found[:, count:]
+        return (weights * shown).sum(1, keepdim=True) + residual

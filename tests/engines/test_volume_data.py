@@ -57,6 +57,7 @@ def test_pairs_without_labels_train_and_are_validated(given, tmp_path):
 def test_weights_say_what_the_network_is_shown_beside_the_slices(given, tmp_path):
     data = SiteData.of({**NUMBERS, "context_sigmas_mm": [4, 9]}, **given)
     assert data.in_channels == 3 + 2
+    assert data.candidates == [1, 3, 4]  # the slice between its neighbors, and the two behind them
     assert data.training.__getitems__([0, 1])["image"].shape[1] == 5
     model = written(data.model_information, tmp_path / "model.pt")
     restorer = VolumeFileRestorer.build(UNetGenerator(5, channels=(2, 4), dropout_levels=0), model, {})

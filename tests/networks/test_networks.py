@@ -57,7 +57,10 @@ CASES = {
         [
             ({"candidates": [1]}, r"number of candidates must be in \[2, inf\], got 1"),
             ({"candidates": [1, 5]}, r"candidates must be in \[0, 4\], got 5"),
-            ({"base": {"network": "os.system", "channels": [4]}}, "base must name a network below medrestore.networks"),
+            (
+                {"base": {"network": "os.system", "channels": [4]}},
+                "base must name a network below medrestore.networks",
+            ),
             ({"base": {"channels": [4, 8]}}, "base must name a network below medrestore.networks"),
             IN_CHANNELS,
         ],
