@@ -100,9 +100,10 @@ class BlendGenerator(ImageNetwork):
             When the channels differ, or as the base network.
         """
         require_image_batch(x, self.in_channels)
-        found = self.base(x).float()
+        found: Tensor = self.base(x).float()
         count = found.shape[1] - 1
         weights = torch.softmax(self.sharpness * found[:, :count], dim=1)
         shown = torch.stack([x[:, channel] for channel in self.candidates], dim=1).float()
-        residual = self.strength * self.residual_scale * found[:, count:]
-        return (weights * shown).sum(1, keepdim=True) + residual
+        blended = (weights * shown).sum(1, keepdim=True)
+        restored: Tensor = blended + self.strength * self.residual_scale * found[:, count:]
+        return restored
