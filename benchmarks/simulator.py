@@ -23,6 +23,7 @@ from timing import interleaved, machine
 from medrestore import rng
 from medrestore.data.phantoms.anatomy import CohortGrid, load_template, vary
 from medrestore.data.phantoms.folder import SubjectFolder
+from medrestore.data.phantoms.head import ventricle_distance_mm
 from medrestore.domains.amyloid_pet.simulate.amyloid import draw_uptake, true_activity
 from medrestore.domains.amyloid_pet.simulate.design import DOSE_SERIES
 from medrestore.domains.amyloid_pet.simulate.subject import (
@@ -33,7 +34,6 @@ from medrestore.domains.amyloid_pet.simulate.subject import (
 )
 from medrestore.domains.multicontrast_mri.simulate.body import fine_grid
 from medrestore.domains.multicontrast_mri.simulate.design import SIZES, MriSubjectPlan
-from medrestore.domains.multicontrast_mri.simulate.head import ventricle_distance_mm
 from medrestore.domains.multicontrast_mri.simulate.session import MriSettings
 from medrestore.domains.multicontrast_mri.simulate.subject import simulate_mdme_subject
 from medrestore.operators.mr_sequences import CONTRASTS

@@ -21,6 +21,7 @@ __all__ = [
     "CohortGrid",
     "SubjectAnatomy",
     "Template",
+    "anatomy_at",
     "load_template",
     "smooth_field",
     "vary",
@@ -180,8 +181,6 @@ def vary(template: Template, grid: CohortGrid, *, random: np.random.Generator) -
     over people, blurred by what registration left; they are sharpened towards one person's, p_t^2 / sum p^2,
     with the fluid weighted by a factor per subject (atrophy).
     """
-    from scipy import ndimage
-
     affine = _subject_affine(random)
     warp = 2.0 * smooth_field(grid, spacing_mm=30.0, random=random, components=3)
     fluid_weight = float(MEDIAN_FLUID_WEIGHT * np.exp(0.35 * random.standard_normal()))
@@ -191,6 +190,35 @@ def vary(template: Template, grid: CohortGrid, *, random: np.random.Generator) -
         weights = affine[row].astype(np.float32)
         template_mm[row] += (weights[0] * x)[:, None, None] + (weights[1] * y)[None, :, None]
         template_mm[row] += weights[2] * z + weights[3]
+    parameters = {
+        "head_size": float(abs(np.linalg.det(affine[:, :3])) ** (-1 / 3)),
+        "fluid_weight": fluid_weight,
+    }
+    return anatomy_at(template, template_mm, parameters=parameters)
+
+
+def anatomy_at(
+    template: Template, template_mm: NDArray[np.float32], *, parameters: dict[str, float]
+) -> SubjectAnatomy:
+    """Return a subject's anatomy by where its voxels lie in the template.
+
+    Parameters
+    ----------
+    template : Template
+        The average head.
+    template_mm : (3, X, Y, Z) float32, mm
+        Where each voxel lies in it.
+    parameters : dict of float
+        Of the subject, as :class:`SubjectAnatomy` has them.
+
+    Returns
+    -------
+    SubjectAnatomy
+        On the grid of the places.
+    """
+    from scipy import ndimage
+
+    fluid_weight = parameters["fluid_weight"]
     spacing = np.diag(template.affine)[:3].astype(np.float32)
     indices = (template_mm - template.affine[:3, 3].astype(np.float32)[:, None, None, None]) / spacing[
         :, None, None, None
@@ -209,14 +237,10 @@ def vary(template: Template, grid: CohortGrid, *, random: np.random.Generator) -
     soft = distance <= MENINGES_MM
     skull = ~inside & ~soft & (distance <= MENINGES_MM + SKULL_MM)
     scalp = ~inside & ~skull & (sample(template.outline_mm, mode="nearest") <= 0)
-    regions = np.zeros(grid.shape, dtype=np.int16)
+    regions = np.zeros(template_mm.shape[1:], dtype=np.int16)
     regions[skull | scalp] = REGIONS["head"]
     tissue = np.argmax(np.stack([gray, white, fluid]), axis=0)
     regions[inside] = np.where(tissue == 1, REGIONS["white_matter"], REGIONS["csf"])[inside]
     is_gray = inside & (tissue == 0)
     regions[is_gray] = template.region_of_gray(template_mm)[is_gray]
-    parameters = {
-        "head_size": float(abs(np.linalg.det(affine[:, :3])) ** (-1 / 3)),
-        "fluid_weight": fluid_weight,
-    }
     return SubjectAnatomy(gray, white, fluid, scalp, skull, regions, template_mm, parameters)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.data.phantoms.anatomy import CohortGrid, smooth_field
-from medrestore.domains.multicontrast_mri.simulate.head import Head
-from medrestore.domains.multicontrast_mri.simulate.lesions import LesionMap
-from medrestore.domains.multicontrast_mri.simulate.tissues import LESION_KINDS, TISSUES, Relaxation, varied
+from medrestore.data.phantoms.head import Head
+from medrestore.data.phantoms.tissues import TISSUES, Relaxation, varied
+from medrestore.domains.multicontrast_mri.simulate.lesions import LESION_KINDS, LesionMap
 
 __all__ = ["Body", "Compartment", "Truth", "fine_grid", "make_body", "thick", "truth_maps"]
 

@@ -9,16 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from medrestore.data.phantoms import tissues
 from medrestore.data.phantoms.anatomy import load_template
 from medrestore.data.phantoms.folder import named_size, simulated_cohort, write_participants
-from medrestore.domains.multicontrast_mri.simulate import tissues
+from medrestore.data.phantoms.head import ventricle_distance_mm
 from medrestore.domains.multicontrast_mri.simulate.design import (
     SIZES,
     MriCohortSize,
     MriSubjectPlan,
     plan_mdme_cohort,
 )
-from medrestore.domains.multicontrast_mri.simulate.head import ventricle_distance_mm
+from medrestore.domains.multicontrast_mri.simulate.lesions import LESION_KINDS
 from medrestore.domains.multicontrast_mri.simulate.session import MriSettings
 from medrestore.domains.multicontrast_mri.simulate.subject import LESION_FRACTION, simulate_mdme_subject
 from medrestore.operators.mr_sequences import CONTRASTS
@@ -95,7 +96,7 @@ def _description(size: MriCohortSize, seed: int, settings: MriSettings) -> dict[
         "session": asdict(settings),
         "contrasts": {name: asdict(sequence) for name, sequence in CONTRASTS.items()},  # type: ignore[call-overload]
         "tissues": {name: asdict(tissue) for name, tissue in tissues.TISSUES.items()},
-        "lesion_kinds": {name: asdict(kind) for name, kind in tissues.LESION_KINDS.items()},
+        "lesion_kinds": {name: asdict(kind) for name, kind in LESION_KINDS.items()},
         "lesion_fraction": LESION_FRACTION,
         "subject_log_sd": asdict(tissues.SUBJECT_LOG_SD),
         "smooth_log_sd": asdict(tissues.SMOOTH_LOG_SD),

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.data.phantoms.anatomy import CohortGrid
+from medrestore.data.phantoms.ellipsoids import ellipsoid_fraction
+from medrestore.data.phantoms.head import Head, sample_template
 from medrestore.data.phantoms.template import Template
-from medrestore.domains.multicontrast_mri.simulate.head import Head, sample_template
-from medrestore.domains.multicontrast_mri.simulate.tissues import LESION_KINDS, TISSUES, Relaxation
+from medrestore.data.phantoms.tissues import TISSUES, Relaxation
 
-__all__ = ["Lesion", "LesionMap", "draw_lesions", "with_lesions"]
+__all__ = ["LESION_KINDS", "Lesion", "LesionKind", "LesionMap", "draw_lesions", "with_lesions"]
 
 PERIVENTRICULAR_SHARE = 0.6
 PERIVENTRICULAR_MM = (2.0, 12.0)
@@ -38,13 +39,48 @@ LOWEST_MM = -12.0
 
 
 @dataclass(frozen=True)
+class LesionKind:
+    """A kind of white-matter lesion; each lesion draws its own values, uniformly between the bounds.
+
+    Attributes
+    ----------
+    code : int
+        In maps of tissue.
+    t1_ms, t2_ms : (float, float), ms
+        Bounds of the relaxation times.
+    pd : (float, float)
+        Bounds of the proton density.
+    transfer : float
+        Signal lost to magnetization transfer in a multi-slice turbo spin echo.
+    diameter_mm : (float, float), mm
+        Smallest and largest mean diameter.
+    """
+
+    code: int
+    t1_ms: tuple[float, float]
+    t2_ms: tuple[float, float]
+    pd: tuple[float, float]
+    transfer: float
+    diameter_mm: tuple[float, float]
+
+
+LESION_KINDS: dict[str, LesionKind] = {
+    "plaque": LesionKind(8, (1150.0, 1500.0), (105.0, 150.0), (0.78, 0.86), 0.07, (3.0, 15.0)),
+    "black_hole": LesionKind(9, (1600.0, 2200.0), (140.0, 220.0), (0.84, 0.92), 0.03, (4.0, 13.0)),
+    "oedema": LesionKind(10, (1300.0, 1700.0), (125.0, 190.0), (0.82, 0.9), 0.06, (14.0, 30.0)),
+}
+"""Lesions of patients. Black holes are the plaques whose tissue is destroyed. The values are choices that follow
+the order that the sources of :mod:`medrestore.data.phantoms.tissues` give."""
+
+
+@dataclass(frozen=True)
 class Lesion:
     """One lesion: an ellipsoid.
 
     Attributes
     ----------
     kind : str
-        A name of :data:`~medrestore.domains.multicontrast_mri.simulate.tissues.LESION_KINDS`.
+        A name of :data:`LESION_KINDS`.
     center_mm : three float, mm
         Its middle, in the subject's coordinates.
     diameters_mm : three float, mm
@@ -201,7 +237,9 @@ def lesion_map(head: Head, grid: CohortGrid, lesions: Sequence[Lesion]) -> Lesio
     code = np.zeros(grid.shape, dtype=np.uint8)
     t1, t2, pd = (np.zeros(grid.shape, dtype=np.float32) for _ in range(3))
     for lesion in lesions:
-        box, inside = _ellipsoid(lesion, grid)
+        box, inside = ellipsoid_fraction(
+            grid, center_mm=lesion.center_mm, diameters_mm=lesion.diameters_mm[:2], axis=lesion.axis
+        )
         filled = inside * white[box]
         wins = filled > fraction[box]
         fraction[box][wins] = filled[wins]
@@ -213,27 +251,6 @@ def lesion_map(head: Head, grid: CohortGrid, lesions: Sequence[Lesion]) -> Lesio
         ):
             values[box][wins] = value
     return LesionMap(fraction, code, t1, t2, pd, tuple(lesions))
-
-
-def _ellipsoid(lesion: Lesion, grid: CohortGrid) -> tuple[tuple[slice, ...], NDArray[np.float32]]:
-    """Return the box around a lesion, and how much of each of its voxels the ellipsoid fills."""
-    long, short = lesion.diameters_mm[0] / 2, lesion.diameters_mm[1] / 2
-    border = min(grid.voxel_size_mm)  # as wide as a voxel: the part of a voxel that a plane fills
-    box, offsets = [], []
-    for axis_mm, middle, count, size in zip(
-        grid.axes_mm(), lesion.center_mm, grid.shape, grid.voxel_size_mm, strict=True
-    ):
-        reach = long + border + size
-        start = int(np.clip(np.floor((middle - reach - axis_mm[0]) / size), 0, count - 1))
-        stop = int(np.clip(np.ceil((middle + reach - axis_mm[0]) / size) + 1, start + 1, count))
-        box.append(slice(start, stop))
-        offsets.append(axis_mm[start:stop] - middle)
-    x, y, z = np.meshgrid(*offsets, indexing="ij", sparse=True)
-    along = x * lesion.axis[0] + y * lesion.axis[1] + z * lesion.axis[2]
-    across2 = np.maximum(x**2 + y**2 + z**2 - along**2, 0)
-    radius = np.sqrt((along / long) ** 2 + across2 / short**2)
-    surface_mm = (1 - radius) * short  # exact across, steeper than the truth along
-    return tuple(box), np.asarray(np.clip(surface_mm / border + 0.5, 0, 1), dtype=np.float32)
 
 
 def with_lesions(head: Head, lesions: LesionMap) -> Head:

@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 from medrestore import rng
 from medrestore.data.phantoms.anatomy import CohortGrid, Template, vary
 from medrestore.data.phantoms.folder import SubjectFolder
+from medrestore.data.phantoms.head import draw_head
+from medrestore.data.phantoms.tissues import draw_relaxation
 from medrestore.domains.multicontrast_mri.simulate.body import fine_grid, make_body, truth_maps
 from medrestore.domains.multicontrast_mri.simulate.design import MriSubjectPlan
-from medrestore.domains.multicontrast_mri.simulate.head import draw_head
-from medrestore.domains.multicontrast_mri.simulate.lesions import draw_lesions, lesion_map, with_lesions
+from medrestore.domains.multicontrast_mri.simulate.lesions import (
+    LESION_KINDS,
+    draw_lesions,
+    lesion_map,
+    with_lesions,
+)
 from medrestore.domains.multicontrast_mri.simulate.session import MriSettings, scan
-from medrestore.domains.multicontrast_mri.simulate.tissues import LESION_KINDS, draw_relaxation
 from medrestore.operators.mdme import MdmeProtocol
 from medrestore.operators.mr_sequences import CONTRASTS, TITLES
 
@@ -71,7 +76,7 @@ def simulate_mdme_subject(
         The average head.
     ventricle_mm : (X, Y, Z) float32, mm
         Distance to its ventricles, from
-        :func:`~medrestore.domains.multicontrast_mri.simulate.head.ventricle_distance_mm`.
+        :func:`~medrestore.data.phantoms.head.ventricle_distance_mm`.
     grid : CohortGrid
         Grid of the volumes.
     settings : MriSettings

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from medrestore import rng
 from medrestore.data.phantoms.anatomy import CohortGrid, load_template, vary
+from medrestore.data.phantoms.head import Head, draw_head, ventricle_distance_mm
+from medrestore.data.phantoms.tissues import draw_relaxation
 from medrestore.domains.multicontrast_mri.simulate.body import Body, fine_grid, make_body
 from medrestore.domains.multicontrast_mri.simulate.cohort import simulate_mdme_cohort
 from medrestore.domains.multicontrast_mri.simulate.design import MriCohortSize, MriSubjectGroup
-from medrestore.domains.multicontrast_mri.simulate.head import Head, draw_head, ventricle_distance_mm
 from medrestore.domains.multicontrast_mri.simulate.lesions import (
     LesionMap,
     draw_lesions,
     lesion_map,
     with_lesions,
 )
-from medrestore.domains.multicontrast_mri.simulate.tissues import draw_relaxation
 
 GRID = CohortGrid(shape=(64, 75, 12), voxel_size_mm=(3.0, 3.0, 10.0), origin_mm=(-94.5, -127.0, -43.0))
 PARTS = 4

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from medrestore.data.phantoms.anatomy import CohortGrid
+from medrestore.data.phantoms.head import Head
+from medrestore.data.phantoms.tissues import TISSUES
 from medrestore.domains.multicontrast_mri.simulate.body import Body, Compartment, fine_grid, thick, truth_maps
-from medrestore.domains.multicontrast_mri.simulate.head import Head
-from medrestore.domains.multicontrast_mri.simulate.lesions import LesionMap
-from medrestore.domains.multicontrast_mri.simulate.tissues import LESION_KINDS, TISSUES
+from medrestore.domains.multicontrast_mri.simulate.lesions import LESION_KINDS, LesionMap
 
 
 def test_thin_slices_fill_the_thick_ones():

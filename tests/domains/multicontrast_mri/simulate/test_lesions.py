@@ -7,9 +7,14 @@ import pytest
 
 from medrestore import rng
 from medrestore.data.phantoms.anatomy import CohortGrid, load_template
-from medrestore.domains.multicontrast_mri.simulate.head import Head, sample_template
-from medrestore.domains.multicontrast_mri.simulate.lesions import Lesion, draw_lesions, lesion_map
-from medrestore.domains.multicontrast_mri.simulate.tissues import LESION_KINDS, TISSUES, Relaxation
+from medrestore.data.phantoms.head import Head, sample_template
+from medrestore.data.phantoms.tissues import TISSUES, Relaxation
+from medrestore.domains.multicontrast_mri.simulate.lesions import (
+    LESION_KINDS,
+    Lesion,
+    draw_lesions,
+    lesion_map,
+)
 
 CUBE = CohortGrid(shape=(40, 40, 40), voxel_size_mm=(1.0, 1.0, 1.0), origin_mm=(-19.5, -19.5, -19.5))
 
@@ -122,3 +127,42 @@ class TestDraw:
         assert not control.lesions.fraction.any()
         assert not control.lesions.code.any()
         np.testing.assert_array_equal(control.head.fractions, control.whole.fractions)
+
+
+def test_codes_are_unique_and_none_is_air():
+    codes = [kind.code for kind in (*TISSUES.values(), *LESION_KINDS.values())]
+    assert sorted(codes) == list(range(1, len(codes) + 1))
+
+
+def test_lesions_are_wetter_than_white_matter_and_black_holes_most():
+    white = TISSUES["white_matter"].mean
+    for kind in LESION_KINDS.values():
+        assert kind.t1_ms[0] > 1.25 * white.t1_ms
+        assert kind.t2_ms[0] > 1.25 * white.t2_ms
+        assert kind.pd[0] > 1.1 * white.pd
+        assert kind.transfer < TISSUES["white_matter"].transfer
+        assert kind.t1_ms[1] < TISSUES["csf"].mean.t1_ms
+    assert LESION_KINDS["black_hole"].t1_ms[0] >= LESION_KINDS["plaque"].t1_ms[1]
+    assert LESION_KINDS["plaque"].diameter_mm == (3.0, 15.0)
+    assert LESION_KINDS["oedema"].diameter_mm[1] == 30.0
+
+
+def test_fractions_add_up_with_air(patient, control):
+    for subject in (patient, control):
+        total = subject.head.fractions.sum(axis=0) + subject.lesions.fraction
+        # Sums of eight float32.
+        assert subject.head.fractions.min() >= -1e-6
+        assert total.max() <= 1 + 1e-5
+        brain = subject.whole.fractions[:4].sum(axis=0)
+        inside = np.zeros(brain.shape, dtype=bool)
+        inside[30:34, 33:37, 20:30] = True  # the middle of the head is no air
+        np.testing.assert_allclose(total[inside], 1, atol=1e-5)
+        assert total[0].max() == 0
+        assert total[:, -1].max() == 0
+
+
+def test_lesions_take_the_place_of_white_matter_alone(patient):
+    taken = patient.whole.fractions - patient.head.fractions
+    white = list(TISSUES).index("white_matter")
+    np.testing.assert_array_equal(np.delete(taken, white, axis=0), 0)
+    np.testing.assert_allclose(taken[white], patient.lesions.fraction, atol=1e-6)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from medrestore.data.phantoms.anatomy import CohortGrid
+from medrestore.data.phantoms.tissues import TISSUES
 from medrestore.domains.multicontrast_mri.simulate.body import Body, Compartment, thick, truth_maps
 from medrestore.domains.multicontrast_mri.simulate.session import (
     MriSettings,
@@ -17,7 +18,6 @@ from medrestore.domains.multicontrast_mri.simulate.session import (
     scan,
     transmit_field,
 )
-from medrestore.domains.multicontrast_mri.simulate.tissues import TISSUES
 from medrestore.operators.mdme import mdme_signal, phase_corrected
 from medrestore.operators.mr_sequences import CONTRASTS
 

@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from medrestore.operators.mr_sequences import CSF_T1_MS, FAT_T1_MS
 
 __all__ = [
-    "LESION_KINDS",
     "SMOOTH_LOG_SD",
     "SOURCES",
     "SUBJECT_LOG_SD",
     "TISSUES",
-    "LesionKind",
     "Relaxation",
     "Tissue",
     "draw_relaxation",
@@ -70,32 +68,6 @@ class Tissue:
     smooth: float = 1.0
 
 
-@dataclass(frozen=True)
-class LesionKind:
-    """A kind of white-matter lesion; each lesion draws its own values, uniformly between the bounds.
-
-    Attributes
-    ----------
-    code : int
-        In maps of tissue.
-    t1_ms, t2_ms : (float, float), ms
-        Bounds of the relaxation times.
-    pd : (float, float)
-        Bounds of the proton density.
-    transfer : float
-        Signal lost to magnetization transfer in a multi-slice turbo spin echo.
-    diameter_mm : (float, float), mm
-        Smallest and largest mean diameter.
-    """
-
-    code: int
-    t1_ms: tuple[float, float]
-    t2_ms: tuple[float, float]
-    pd: tuple[float, float]
-    transfer: float
-    diameter_mm: tuple[float, float]
-
-
 TISSUES: dict[str, Tissue] = {
     "white_matter": Tissue(1, Relaxation(860.0, 74.0, 0.69), (728.0, 1110.0), (56.0, 80.0), 0.14),
     "cortical_gray": Tissue(2, Relaxation(1380.0, 99.0, 0.82), (1165.0, 1820.0), (71.0, 132.0), 0.09),
@@ -107,13 +79,6 @@ TISSUES: dict[str, Tissue] = {
 }
 """Tissues of every head. ``muscle`` stands for all lean soft tissue: skin, dura, muscle. The published bounds
 of bone are those of its ultrashort components; no sequence here sees them."""
-
-LESION_KINDS: dict[str, LesionKind] = {
-    "plaque": LesionKind(8, (1150.0, 1500.0), (105.0, 150.0), (0.78, 0.86), 0.07, (3.0, 15.0)),
-    "black_hole": LesionKind(9, (1600.0, 2200.0), (140.0, 220.0), (0.84, 0.92), 0.03, (4.0, 13.0)),
-    "oedema": LesionKind(10, (1300.0, 1700.0), (125.0, 190.0), (0.82, 0.9), 0.06, (14.0, 30.0)),
-}
-"""Lesions of patients. Black holes are the plaques whose tissue is destroyed."""
 
 SUBJECT_LOG_SD = Relaxation(t1_ms=0.035, t2_ms=0.035, pd=0.012)
 """Standard deviation, over subjects, of the logarithm of each value of a tissue."""
@@ -138,7 +103,7 @@ SOURCES: tuple[str, ...] = (
     "Thaler C et al. T1 thresholds in black holes increase clinical-radiological correlation in multiple "
     "sclerosis patients. PLoS One 10:e0144693 (2015): T1 tells black holes from other plaques.",
 )
-"""Where the values come from; those of lesions are choices that follow the order the sources give."""
+"""Where the values come from."""
 
 
 def draw_relaxation(random: np.random.Generator) -> dict[str, Relaxation]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, SubjectAnatomy, smooth_field
 from medrestore.data.phantoms.template import MENINGES_MM, SKULL_MM, Template
-from medrestore.domains.multicontrast_mri.simulate.tissues import TISSUES
+from medrestore.data.phantoms.tissues import TISSUES
 
 __all__ = ["Head", "draw_head", "ventricle_distance_mm"]
 
@@ -44,7 +44,7 @@ class Head:
     Attributes
     ----------
     fractions : (T, X, Y, Z) float32
-        In the order of :data:`~medrestore.domains.multicontrast_mri.simulate.tissues.TISSUES`; with air they
+        In the order of :data:`~medrestore.data.phantoms.tissues.TISSUES`; with air they
         add up to 1.
     template_mm : (3, X, Y, Z) float32, mm
         Where each voxel lies in the template.
@@ -103,9 +103,14 @@ def sample_template(
 
 
 def draw_head(
-    anatomy: SubjectAnatomy, template: Template, grid: CohortGrid, *, random: np.random.Generator
+    anatomy: SubjectAnatomy,
+    template: Template,
+    grid: CohortGrid,
+    *,
+    random: np.random.Generator,
+    sharpness: float = SHARPNESS,
 ) -> Head:
-    """Return the tissue fractions of a subject's head, without lesions.
+    """Return the tissue fractions of a healthy subject's head.
 
     Parameters
     ----------
@@ -117,6 +122,8 @@ def draw_head(
         The grid of the anatomy.
     random : numpy.random.Generator
         Source of the thickness of skull and fat, and of where fat lies between muscles.
+    sharpness : float
+        Exponent on the anatomy's tissue fractions of the brain; 1 leaves them as they are.
 
     Returns
     -------
@@ -127,7 +134,7 @@ def draw_head(
     From the brain outward: fluid and meninges (3 mm), skull with marrow in its middle, lean tissue, fat under
     the skin, skin. Borders are as wide as a voxel of the template, so that a voxel at a border is mixed.
     """
-    gray, white, fluid = (part**SHARPNESS for part in (anatomy.gray, anatomy.white, anatomy.fluid))
+    gray, white, fluid = (part**sharpness for part in (anatomy.gray, anatomy.white, anatomy.fluid))
     brain = np.minimum(anatomy.gray + anatomy.white + anatomy.fluid, 1)
     scale = brain / np.maximum(gray + white + fluid, 1e-6)
     gray, white, fluid = gray * scale, white * scale, fluid * scale
