@@ -22,6 +22,7 @@ __all__ = [
     "SubjectAnatomy",
     "Template",
     "anatomy_at",
+    "anatomy_of_other_grid",
     "load_template",
     "smooth_field",
     "vary",
@@ -244,3 +245,51 @@ def anatomy_at(
     is_gray = inside & (tissue == 0)
     regions[is_gray] = template.region_of_gray(template_mm)[is_gray]
     return SubjectAnatomy(gray, white, fluid, scalp, skull, regions, template_mm, parameters)
+
+
+def anatomy_of_other_grid(
+    anatomy: SubjectAnatomy,
+    template: Template,
+    grid: CohortGrid,
+    *,
+    other: CohortGrid,
+    matrix: NDArray[np.float64],
+) -> SubjectAnatomy:
+    """Return the same head on another grid, where it may lie otherwise.
+
+    Parameters
+    ----------
+    anatomy : SubjectAnatomy
+        The head.
+    template : Template
+        The average head that it was varied from.
+    grid : CohortGrid
+        Its grid.
+    other : CohortGrid
+        The grid that is wanted.
+    matrix : (4, 4) float64
+        Places of the other grid, mm, to the same places of the head.
+
+    Returns
+    -------
+    SubjectAnatomy
+        Made from the template, as the head itself: nothing is resampled twice. The deformation is linear
+        between voxels of ``grid``; beyond them its shift goes on.
+    """
+    from scipy import ndimage
+
+    x, y, z = np.meshgrid(*other.axes_mm(), indexing="ij", sparse=True)
+    places = [row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]
+    indices = [
+        (place - start) / size
+        for place, start, size in zip(places, grid.origin_mm, grid.voxel_size_mm, strict=True)
+    ]
+    template_mm = np.empty((3, *other.shape), dtype=np.float32)
+    for row, (place, own) in enumerate(
+        zip(places, np.meshgrid(*grid.axes_mm(), indexing="ij", sparse=True), strict=True)
+    ):
+        shift = anatomy.template_mm[row] - own.astype(np.float32)
+        template_mm[row] = place + ndimage.map_coordinates(
+            shift, indices, order=1, mode="nearest", prefilter=False
+        )
+    return anatomy_at(template, template_mm, parameters=anatomy.parameters)

@@ -223,7 +223,7 @@ class SubjectFolder:
     def __init__(self, folder: Path, subject_id: str, grid: CohortGrid) -> None:
         self.folder = folder
         self.subject_id = subject_id
-        self.source = SourceGrid.from_affine(grid.shape, grid.affine, code=MNI_SPACE)
+        self.grid = grid
         self.digests: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         for left in (folder / RECORD_NAME, *folder.glob(".partial-*")):
@@ -237,6 +237,7 @@ class SubjectFolder:
         *,
         dtype: str = "float32",
         facts: Mapping[str, Any] | None = None,
+        grid: CohortGrid | None = None,
     ) -> None:
         """Write a volume, or channels of it first in ``data``, and its sidecar.
 
@@ -252,9 +253,13 @@ class SubjectFolder:
             Voxel type in the file.
         facts : mapping or None
             What else the sidecar says.
+        grid : CohortGrid or None
+            Grid of the volume; the cohort's when not given.
         """
+        grid = grid or self.grid
+        source = SourceGrid.from_affine(grid.shape, grid.affine, code=MNI_SPACE)
         write = write_channels if data.ndim == 4 else write_volume
-        write(data, self.source, self.folder / name, dtype=dtype)
+        write(data, source, self.folder / name, dtype=dtype)
         sidecar = name.removesuffix(".nii.gz") + ".json"
         write_json(
             self.folder / sidecar,

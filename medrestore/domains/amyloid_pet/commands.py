@@ -28,13 +28,17 @@ RestoredAnchor = Annotated[
 RESTORE = {"samples": options.Samples, "dose_fraction": DoseFraction, "anchor": RestoredAnchor}
 
 
-@options.done_by("simulate.cohort.simulate_cohort", "manifest: {0}")
+def _scans(given: list[str] | None) -> list[str] | None:
+    return [name for name in given if name != "none"] if given else None
+
+
+@options.done_by("simulate.cohort.simulate_cohort", "manifest: {0}", mr=_scans)
 def simulate(
     output: options.OutputFolder,
     size: Annotated[
         str,
         typer.Option(
-            help="demo (80 subjects), large (164), or reference: the paper's 40 and 60 more for test."
+            help="demo (84 subjects), large (184), or reference: the paper's 40 and 60 more for test."
         ),
     ] = "demo",
     dose_fraction: Annotated[
@@ -48,10 +52,17 @@ def simulate(
             "the dose series too, and the manifest a row for each dose.",
         ),
     ] = None,
+    mr: Annotated[
+        list[str] | None,
+        typer.Option(help="MR of each subject: t1, flair; repeat; 'none' for none. Default: t1."),
+    ] = None,
     seed: options.Seed = 0,
     workers: options.Workers = None,
 ) -> None:
-    """Simulate a cohort of amyloid PET pairs: low and standard dose of the very same counts, truth beside."""
+    """Simulate a cohort of amyloid PET pairs: low and standard dose of the very same counts, truth beside.
+
+    A subject's MR is on a grid of its own, and the head has moved since the PET.
+    """
 
 
 def check(

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from medrestore import rng
 from medrestore.checks import fail, require_in_range, require_in_set
+from medrestore.domains.amyloid_pet.simulate.departure import DEPARTURES
 from medrestore.domains.amyloid_pet.simulate.subject import AmyloidPlan
 
-__all__ = ["DOSE_SERIES", "SIZES", "CohortSize", "SubjectGroup", "plan_cohort"]
+__all__ = ["DEPARTURE", "DOSE_SERIES", "SIZES", "CohortSize", "SubjectGroup", "plan_cohort"]
 
 DOSE_SERIES: tuple[float, ...] = (0.02, 0.05, 0.1, 0.25, 0.5)
 """Dose fractions at which test subjects are reconstructed too, to say which dose a restoration is worth."""
+
+DEPARTURE = "departure"
+"""Group of the further test subjects whose uptake departs from the tissue map."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,14 @@ class CohortSize:
         Its parts.
     border_share : float
         Share of border cases in each class of each group, rounded up.
+    departures : int
+        Further test subjects whose uptake departs from the tissue map: each kind in turn, half positive.
     """
 
     name: str
     groups: tuple[SubjectGroup, ...]
     border_share: float = 0.25
+    departures: int = 0
 
     def __post_init__(self) -> None:
         require_in_range("border_share", self.border_share, 0.0, 1.0)
@@ -59,6 +66,7 @@ class CohortSize:
             require_in_set("split", group.split, ("train", "validation", "test"))
             if min(group.negatives, group.positives) < 0:
                 fail(f"group {group.name} must not have a negative number of subjects")
+        require_in_range("departures", self.departures, 0, 10_000)
         if not sum(group.negatives + group.positives for group in self.groups):
             fail("a cohort must have at least one subject")
 
@@ -71,6 +79,7 @@ SIZES: dict[str, CohortSize] = {
             SubjectGroup("demo", "validation", negatives=4, positives=4),
             SubjectGroup("demo", "test", negatives=12, positives=12),
         ),
+        departures=4,
     ),
     "large": CohortSize(
         "large",
@@ -79,6 +88,7 @@ SIZES: dict[str, CohortSize] = {
             SubjectGroup("large", "validation", negatives=12, positives=12),
             SubjectGroup("large", "test", negatives=40, positives=40),
         ),
+        departures=20,
     ),
     "reference": CohortSize(
         "reference",
@@ -97,7 +107,7 @@ subjects (10 positive; 10 for test), and 60 more for test, half positive."""
 def plan_cohort(
     size: CohortSize, *, seed: int, dose_fraction: float, training_doses: Sequence[float] = ()
 ) -> list[AmyloidPlan]:
-    """Decide status, split and doses of every subject; the order of subjects is random.
+    """Decide status, split and doses of every subject; their order is random, departures come behind.
 
     Parameters
     ----------
@@ -135,6 +145,20 @@ def plan_cohort(
     for number, kind in enumerate(order, start=1):
         group, status, border = kinds[kind]
         plans.append(AmyloidPlan(number, group.name, group.split, status, border, doses[group.split]))
+    kinds_of_departure = list(DEPARTURES)
+    for index in range(size.departures):
+        turn, kind = divmod(index, len(kinds_of_departure))
+        plans.append(
+            AmyloidPlan(
+                number=len(plans) + 1,
+                group=DEPARTURE,
+                split="test",
+                amyloid_status=(turn + kind) % 2,
+                border=False,
+                dose_fractions=(dose_fraction,),
+                departure=kinds_of_departure[kind],
+            )
+        )
     return plans
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,14 @@ from medrestore import rng
 from medrestore.data.phantoms.anatomy import CohortGrid, SubjectAnatomy, Template, vary
 from medrestore.data.phantoms.folder import SubjectFolder, SubjectPlan
 from medrestore.domains.amyloid_pet.simulate.amyloid import composite_of_truth, draw_uptake, true_activity
+from medrestore.domains.amyloid_pet.simulate.departure import depart
+from medrestore.domains.amyloid_pet.simulate.mr import (
+    MrSettings,
+    draw_white_lesions,
+    sequence_facts,
+    simulate_mr,
+    white_lesion_fraction,
+)
 from medrestore.operators.pet_scan import STANDARD_DOSE, ScanSettings, simulate_scans
 
 __all__ = ["AmyloidPlan", "degraded_name", "mu_map", "simulate_subject"]
@@ -22,6 +31,9 @@ reconstruction at 1 % of the dose reaches about 22 dB against the standard dose,
 
 DOSE_LOG_SD = 0.15
 """Standard deviation, over subjects, of the logarithm of dose x time x sensitivity."""
+
+LESION_FRACTION = 0.4
+"""Fraction of a voxel from which it counts to the mask of white-matter lesions."""
 
 MU_TISSUE_PER_CM = 0.096
 MU_BONE_PER_CM = 0.151
@@ -40,11 +52,15 @@ class AmyloidPlan(SubjectPlan):
         Whether its composite SUVR lies near the cut-off.
     dose_fractions : tuple of float
         Doses to reconstruct beside the standard dose.
+    departure : str
+        How its uptake departs from the tissue map, a name of
+        :data:`~medrestore.domains.amyloid_pet.simulate.departure.DEPARTURES`; empty where it does not.
     """
 
     amyloid_status: int
     border: bool
     dose_fractions: tuple[float, ...]
+    departure: str = ""
 
 
 def degraded_name(dose_fraction: float) -> str:
@@ -68,10 +84,13 @@ def simulate_subject(
     plan: AmyloidPlan,
     files: SubjectFolder,
     template: Template,
+    ventricle_mm: NDArray[np.float32],
     grid: CohortGrid,
     settings: ScanSettings,
+    mr_settings: MrSettings,
     *,
     seed: int,
+    mr: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Simulate one subject and write its volumes and sidecars; return its record.
 
@@ -83,18 +102,41 @@ def simulate_subject(
         Its folder.
     template : Template
         The average head.
+    ventricle_mm : (X, Y, Z) float32, mm
+        Distance to its ventricles, from :func:`~medrestore.data.phantoms.head.ventricle_distance_mm`.
     grid : CohortGrid
-        Grid of the volumes.
+        Grid of the PET volumes.
     settings : ScanSettings
         Scanner and reconstruction.
+    mr_settings : MrSettings
+        MR scanner and session.
     seed : int
         The cohort's seed.
+    mr : sequence of str
+        MR scans, names of :data:`~medrestore.domains.amyloid_pet.simulate.mr.SEQUENCES`.
+
+    Notes
+    -----
+    MR and departures have random streams of their own: the PET of a subject without a departure is the
+    same with them and without.
     """
     anatomy = vary(template, grid, random=rng.generator(seed, "subject", plan.number, "anatomy"))
     random = rng.generator(seed, "subject", plan.number, "uptake")
     uptake = draw_uptake(plan.amyloid_status, border=plan.border, random=random)
     activity = true_activity(anatomy, template, grid, uptake, random=random)
     level = COUNTS_PER_SUV_MM * float(np.exp(DOSE_LOG_SD * random.standard_normal()))
+    departed = None
+    if plan.departure:
+        departed = depart(
+            activity,
+            anatomy,
+            template,
+            grid,
+            plan.departure,
+            status=plan.amyloid_status,
+            random=rng.generator(seed, "subject", plan.number, "departure"),
+        )
+        activity = departed.activity
     mu = mu_map(anatomy)
     scans = simulate_scans(
         activity,
@@ -127,10 +169,76 @@ def simulate_subject(
                 "reconstruction": {"method": "OSEM", **asdict(settings)},
             },
         )
+    further: dict[str, Any] = {}
+    if departed is not None:
+        files.write(
+            "truth_departure.nii.gz",
+            departed.difference,
+            "what the true activity departs by from that of the tissue map",
+            facts={"units": "SUV", **departed.record},
+        )
+        further["departure"] = departed.record
+    if mr:
+        further |= _write_mr(plan, files, anatomy, template, ventricle_mm, grid, mr_settings, seed, mr)
     return {
         "amyloid_status": plan.amyloid_status,
         "truth_suvr": round(composite_of_truth(activity, anatomy.regions), 6),
         "dose_fractions": list(plan.dose_fractions),
         "recorded_counts": scans.recorded_counts,
+        **further,
         "parameters": {**uptake.as_parameters(), "counts_per_suv_mm": level, **anatomy.parameters},
+    }
+
+
+def _write_mr(
+    plan: AmyloidPlan,
+    files: SubjectFolder,
+    anatomy: SubjectAnatomy,
+    template: Template,
+    ventricle_mm: NDArray[np.float32],
+    grid: CohortGrid,
+    settings: MrSettings,
+    seed: int,
+    mr: Sequence[str],
+) -> dict[str, Any]:
+    """Simulate and write a subject's MR and the truth of it; return what its record says of them."""
+    lesions = draw_white_lesions(
+        anatomy,
+        template,
+        grid,
+        ventricle_mm=ventricle_mm,
+        random=rng.generator(seed, "subject", plan.number, "white lesions"),
+    )
+    fraction = white_lesion_fraction(lesions, anatomy.white, grid)
+    files.write(
+        "truth_white_lesions.nii.gz",
+        fraction >= LESION_FRACTION,
+        f"voxels that white-matter lesions fill by {100 * LESION_FRACTION:.0f} % or more; the tracer does not "
+        "follow them",
+        dtype="uint8",
+    )
+    scans = simulate_mr(
+        anatomy,
+        template,
+        grid,
+        lesions,
+        mr,
+        settings,
+        seed=rng.derive(seed, "subject", plan.number, "mr"),
+    )
+    for name, scan in scans.items():
+        files.write(
+            f"{name}.nii.gz",
+            scan.image,
+            f"MR, {name.upper()}; the head has moved since the PET",
+            dtype="int16",
+            facts=sequence_facts(name),
+            grid=settings.grid,
+        )
+    volume_ml = float(fraction.sum(dtype=np.float64) * np.prod(grid.voxel_size_mm) / 1000)
+    return {
+        "white_lesions": len(lesions),
+        "white_lesion_volume_ml": round(volume_ml, 6),
+        "motion": {name: [round(value, 6) for value in scan.motion] for name, scan in scans.items()},
+        "pet_to_mr": {name: scan.matrix.round(9).tolist() for name, scan in scans.items()},
     }

@@ -69,8 +69,8 @@ LESION_KINDS: dict[str, LesionKind] = {
     "black_hole": LesionKind(9, (1600.0, 2200.0), (140.0, 220.0), (0.84, 0.92), 0.03, (4.0, 13.0)),
     "oedema": LesionKind(10, (1300.0, 1700.0), (125.0, 190.0), (0.82, 0.9), 0.06, (14.0, 30.0)),
 }
-"""Lesions of patients. Black holes are the plaques whose tissue is destroyed. The values are choices that follow
-the order that the sources of :mod:`medrestore.data.phantoms.tissues` give."""
+"""Lesions of patients. Black holes are the plaques whose tissue is destroyed. The values are choices that
+follow the order that the sources of :mod:`medrestore.data.phantoms.tissues` give."""
 
 
 @dataclass(frozen=True)
