@@ -231,7 +231,7 @@ def _write_tables(
     # The manifest last: whoever finds it finds everything.
     for name in ("dose_series.csv", "departures.csv", "manifest.csv"):
         of_departures = ("group", "departure", "departure_sha256") if name == "departures.csv" else ()
-        scans = [column for name in mr for column in (name, f"{name}_sha256")]
-        table = pd.DataFrame(rows[name], columns=[*COLUMNS, *scans, *of_departures])
-        pair_schema().write(table, folder / name)
+        of_mr = [column for name in mr for column in (name, f"{name}_sha256")]
+        content = pd.DataFrame(rows[name], columns=[*COLUMNS, *of_mr, *of_departures])
+        pair_schema().write(content, folder / name)
     return folder / "manifest.csv"

@@ -269,9 +269,8 @@ def simulate_mr(
         shift = settings.motion_mm * random.standard_normal(3)
         turn = settings.motion_deg * random.standard_normal(3)
         matrix = _rigid(grid, shift, turn)
-        seen = anatomy_of_other_grid(
-            anatomy, template, grid, other=settings.grid, matrix=np.linalg.inv(matrix)
-        )
+        back = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+        seen = anatomy_of_other_grid(anatomy, template, grid, other=settings.grid, matrix=back)
         there = [_moved(lesion, matrix) for lesion in lesions]
         image = _signal(seen, template, there, name, relaxation, settings, random)
         brain = seen.gray + seen.white > 0.9

@@ -213,8 +213,8 @@ def _write_mr(
     files.write(
         "truth_white_lesions.nii.gz",
         fraction >= LESION_FRACTION,
-        f"voxels that white-matter lesions fill by {100 * LESION_FRACTION:.0f} % or more; the tracer does not "
-        "follow them",
+        f"voxels that white-matter lesions fill by {100 * LESION_FRACTION:.0f} % or more; the tracer does "
+        "not follow them",
         dtype="uint8",
     )
     scans = simulate_mr(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ from medrestore.domains.amyloid_pet.simulate import cohort as cohort_module
 from medrestore.domains.amyloid_pet.simulate.amyloid import CUT_OFF_SUVR, composite_of_truth
 from medrestore.domains.amyloid_pet.simulate.cohort import simulate_cohort
 from medrestore.domains.amyloid_pet.simulate.design import DOSE_SERIES, CohortSize, SubjectGroup
+from medrestore.domains.amyloid_pet.simulate.mr import MrSettings
 from medrestore.domains.amyloid_pet.simulate.subject import AmyloidPlan, degraded_name
 from medrestore.operators.pet_scan import ScanSettings
 
 GRID = CohortGrid(shape=(48, 48, 25), voxel_size_mm=(5.2, 5.2, 6.0), origin_mm=(-122.0, -140.0, -68.0))
+MR = MrSettings(
+    grid=CohortGrid(shape=(48, 57, 38), voxel_size_mm=(4.0, 4.0, 4.0), origin_mm=(-94.0, -130.0, -70.0))
+)
 SETTINGS = ScanSettings(angles=40, subsets=8)
 TINY = CohortSize(
     "tiny",
@@ -45,6 +50,7 @@ def simulate(output: Path, **changes: object) -> Path:
         "progress": False,
         "settings": SETTINGS,
         "grid": GRID,
+        "mr_settings": MR,
     }
     return simulate_cohort(output, **{**options, **changes})  # type: ignore[arg-type]
 
@@ -165,6 +171,55 @@ class TestSeveralTrainingDoses:
         assert "training_doses" not in json.loads((tiny / "cohort.json").read_text())
         own = {name: digest for name, digest in digests(tiny / "subjects").items() if ".nii" in name}
         assert own.items() <= digests(several / "subjects").items()
+
+
+class TestMr:
+    def test_manifest_names_t1_on_a_grid_of_its_own(self, tiny):
+        table = pair_schema().read(tiny / "manifest.csv")
+        for row in table.itertuples():
+            image = nibabel.load(tiny / row.t1)
+            np.testing.assert_allclose(image.affine, MR.grid.affine, atol=1e-5)  # float32 in the header
+            assert image.get_data_dtype() == np.int16
+            assert row.t1_sha256 == hashlib.sha256((tiny / row.t1).read_bytes()).hexdigest()
+            record = json.loads((tiny / "subjects" / row.subject_id / "subject.json").read_text())
+            assert len(record["motion"]["t1"]) == 6
+            assert np.shape(record["pet_to_mr"]["t1"]) == (4, 4)
+        participants = pd.read_csv(tiny / "participants.csv")
+        assert participants["white_lesions"].between(0, 15).all()
+
+    def test_pet_is_the_same_without_mr_and_departures(self, tiny, tmp_path):
+        plain = digests(simulate(tmp_path / "plain", mr=()).parent)
+        more = digests(simulate(tmp_path / "more", mr=("t1",), size=replace(TINY, departures=1)).parent)
+        volumes = [name for name in plain if name.endswith(".nii.gz")]
+        assert len(volumes) == 6 * 5 + 2 * len(DOSE_SERIES)  # truth of activity and regions, mu, target, 1 %
+        for other in (more, digests(tiny)):
+            assert {name: other[name] for name in volumes} == {name: plain[name] for name in volumes}
+        assert not any("t1" in name or "lesions" in name for name in plain)
+
+    def test_unknown_or_double_sequence_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match="mr must be of t1, flair, got 't2'"):
+            simulate(tmp_path, mr=("t2",))
+        with pytest.raises(InputError, match="mr must be different, got t1, t1"):
+            simulate(tmp_path, mr=("t1", "t1"))
+
+
+def test_departures_are_apart_with_their_truth(tmp_path):
+    size = CohortSize("one", (SubjectGroup("one", "train", negatives=1, positives=0),), departures=2)
+    manifest = simulate(tmp_path / "one", size=size)
+    assert list(pair_schema().read(manifest)["subject_id"]) == ["sub-0001"]
+    table = pair_schema().read(manifest.with_name("departures.csv"))
+    assert list(table["group"]) == ["raised_focus", "lost_focus"]
+    assert list(table["split"]) == ["test", "test"]
+    participants = pd.read_csv(manifest.with_name("participants.csv"), keep_default_na=False)
+    assert list(participants["departure"]) == ["", "raised_focus", "lost_focus"]
+    for row, sign in zip(table.itertuples(), (1, -1), strict=True):
+        difference = np.asarray(nibabel.load(manifest.parent / row.departure).dataobj)
+        activity = np.asarray(
+            nibabel.load(manifest.parent / row.target.replace("target", "truth_activity")).dataobj
+        )
+        assert difference.any()
+        assert np.all(sign * difference >= 0)
+        assert np.all(activity >= 0)
 
 
 class TestReproducible:

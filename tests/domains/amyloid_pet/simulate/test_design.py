@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
-from medrestore.domains.amyloid_pet.simulate.design import SIZES, CohortSize, SubjectGroup, plan_cohort
+from medrestore.domains.amyloid_pet.simulate.departure import DEPARTURES
+from medrestore.domains.amyloid_pet.simulate.design import (
+    DEPARTURE,
+    SIZES,
+    CohortSize,
+    SubjectGroup,
+    plan_cohort,
+)
 
 DESIGN = Path(__file__).parents[4] / "data_manifests" / "amyloid_pet_simulated.csv"
 
@@ -34,9 +42,15 @@ class TestPlan:
                 ("large", "test"): (40, 40),
             },
         }[name]
-        assert counted == {
-            (*place, status): numbers[status] for place, numbers in expected.items() for status in (0, 1)
-        }
+        departures = {"demo": (2, 2), "reference": (0, 0), "large": (10, 10)}[name]
+        assert counted == Counter(
+            {
+                (*place, status): numbers[status]
+                for place, numbers in {**expected, (DEPARTURE, "test"): departures}.items()
+                for status in (0, 1)
+                if numbers[status]
+            }
+        )
 
     def test_border_cases_in_every_class_of_every_group(self):
         plans = plan_cohort(SIZES["reference"], seed=0, dose_fraction=0.01)
@@ -49,17 +63,29 @@ class TestPlan:
 
     def test_order_tells_nothing_and_follows_the_seed(self):
         plans = plan_cohort(SIZES["demo"], seed=0, dose_fraction=0.01)
-        assert [plan.number for plan in plans] == list(range(1, 81))
+        assert [plan.number for plan in plans] == list(range(1, 85))
         assert plans == plan_cohort(SIZES["demo"], seed=0, dose_fraction=0.01)
         assert plans != plan_cohort(SIZES["demo"], seed=1, dose_fraction=0.01)
-        status = np.array([plan.amyloid_status for plan in plans])
+        status = np.array([plan.amyloid_status for plan in plans[:80]])
         # A random order of 40 and 40: the correlation with the number has a standard error of 0.11.
         assert abs(np.corrcoef(np.arange(80), status)[0, 1]) < 0.44
 
     def test_only_test_subjects_have_the_dose_series(self):
         for plan in plan_cohort(SIZES["demo"], seed=0, dose_fraction=0.05):
-            series = (0.05, 0.02, 0.1, 0.25, 0.5) if plan.split == "test" else (0.05,)
+            with_series = plan.split == "test" and not plan.departure
+            series = (0.05, 0.02, 0.1, 0.25, 0.5) if with_series else (0.05,)
             assert plan.dose_fractions == series
+
+    def test_departures_come_behind_and_change_nothing_before_them(self):
+        without = replace(SIZES["large"], departures=0)
+        plans = plan_cohort(SIZES["large"], seed=1, dose_fraction=0.01)
+        before, behind = plans[:164], plans[164:]
+        assert before == plan_cohort(without, seed=1, dose_fraction=0.01)
+        assert [plan.number for plan in behind] == list(range(165, 185))
+        # Four kinds, five subjects each, of which two or three are positive.
+        positive = Counter(plan.departure for plan in behind if plan.amyloid_status)
+        assert Counter(plan.departure for plan in behind) == dict.fromkeys(DEPARTURES, 5)
+        assert set(positive.values()) == {2, 3}
 
     def test_refuses_impossible_sizes(self):
         with pytest.raises(InputError, match="split must be one of 'train', 'validation', 'test'"):
