@@ -26,6 +26,7 @@ from medrestore.data.phantoms.folder import SubjectFolder
 from medrestore.data.phantoms.head import ventricle_distance_mm
 from medrestore.domains.amyloid_pet.simulate.amyloid import draw_uptake, true_activity
 from medrestore.domains.amyloid_pet.simulate.design import DOSE_SERIES
+from medrestore.domains.amyloid_pet.simulate.mr import MrSettings
 from medrestore.domains.amyloid_pet.simulate.subject import (
     COUNTS_PER_SUV_MM,
     AmyloidPlan,
@@ -68,6 +69,7 @@ def bare_products(settings: ScanSettings, grid: CohortGrid) -> dict[str, Callabl
 def subjects(settings: ScanSettings, grid: CohortGrid, folder: Path) -> dict[str, Callable[[], object]]:
     """Return the scans alone, and the whole subject with anatomy, activity and files, for each kind."""
     template, random = load_template(), rng.generator(0, "benchmark")
+    ventricle_mm = ventricle_distance_mm(template)
     anatomy = vary(template, grid, random=random)
     uptake = draw_uptake(1, border=False, random=random)
     activity = true_activity(anatomy, template, grid, uptake, random=random)
@@ -87,7 +89,8 @@ def subjects(settings: ScanSettings, grid: CohortGrid, folder: Path) -> dict[str
     def whole(number: int, fractions: tuple[float, ...]) -> None:
         plan = AmyloidPlan(number, "benchmark", "test", 1, False, fractions)
         place = folder / plan.subject_id
-        simulate_subject(plan, SubjectFolder(place, plan.subject_id, grid), template, grid, settings, seed=0)
+        files = SubjectFolder(place, plan.subject_id, grid)
+        simulate_subject(plan, files, template, ventricle_mm, grid, settings, MrSettings(), seed=0)
 
     jobs: dict[str, Callable[[], object]] = {}
     for number, (kind, fractions) in enumerate(KINDS.items(), start=1):

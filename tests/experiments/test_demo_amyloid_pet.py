@@ -38,7 +38,8 @@ def simulated(tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
 
     asked: list[tuple[str, int]] = []
 
-    def simulate(output: str, *, size: str, seed: int) -> Path:
+    def simulate(output: str, *, size: str, seed: int, mr: list[str]) -> Path:
+        assert mr == []  # nothing of the demo looks at it
         asked.append((size, seed))
         folder = Path(output)
         if not folder.exists():
