@@ -61,7 +61,7 @@ def make_slide(path: Path, *, size: int, tissue: float) -> Path:
 def restore(source: Path, output: Path, *, channels: int, blocks: int) -> None:
     """Restore a slide by a network of random weights."""
     generator = SRResNet(channels=channels, blocks=blocks, enlargement_skip="bicubic")
-    resolver = SuperResolver(generator, scale=SCALE, sigma=2.0, precision="auto")
+    resolver = SuperResolver(generator, degradation=GaussianSubsampling(SCALE, 2.0), precision="auto")
     settings = SlideSettings()
     with open_slide(source) as slide:
         windows = occupied_windows(slide, stride=settings.stride(SCALE), overlap=settings.overlap)

@@ -37,6 +37,7 @@ from medrestore.methods.srgan import SRGAN
 from medrestore.networks.autoencoder import TextureAutoencoder
 from medrestore.networks.discriminators import ImageDiscriminator
 from medrestore.networks.super_resolution import SRResNet
+from medrestore.operators.resampling import GaussianSubsampling
 
 STEP_RATIO, SLIDE_RATIO = 1.05, 1.25
 SIZES = {
@@ -132,8 +133,7 @@ def slide_jobs(size: str, folder: Path, side: int) -> dict[str, Callable[[], obj
     channels, blocks, norm = SIZES[size][:3]
     resolver = SuperResolver(
         SRResNet(channels=channels, blocks=blocks, norm=norm, enlargement_skip="bicubic"),
-        scale=4,
-        sigma=2.0,
+        degradation=GaussianSubsampling(4, 2.0),
         precision="auto",
     )
     settings = SlideSettings()

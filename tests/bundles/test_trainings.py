@@ -60,7 +60,7 @@ CASES = {
     "histology_srgan": Case(
         fixture="tiny_histology",
         learn={"e": SR, "qe": SR, "sqe": SR, "autoencoder": {"encoder"}},
-        modifiers={"demo", "srgan"},
+        modifiers={"demo", "any_blur", "srgan"},
         # The pixel is four times the example's.
         says={"scale": 4, "sigma": 2.0, "training_range/microns_per_pixel": [2.0, 2.0]},
         epochs=({}, 3),

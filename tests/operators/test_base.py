@@ -11,7 +11,8 @@ from defined import defined_classes
 from medrestore import operators
 from medrestore.operators.base import Degradation, LinearDegradation
 from medrestore.operators.projector import ParallelProjector, ProjectionGeometry
-from medrestore.operators.resampling import GaussianSubsampling
+from medrestore.operators.recording import RecordedSubsampling
+from medrestore.operators.resampling import GaussianSubsampling, KernelSubsampling
 from medrestore.testing import check_degradation
 
 GEOMETRY = ProjectionGeometry(pixels=24, slices=5, pixel_mm=4.0, slice_mm=6.0, angles=12, fwhm_mm=7.0)
@@ -22,6 +23,13 @@ CASES: dict[str, tuple[Callable[[], Degradation], tuple[int, ...]]] = {
     "projector without blur": (lambda: ParallelProjector(UNBLURRED), (25, 25, 3)),
     "subset of the projector": (lambda: ParallelProjector(GEOMETRY).subset(1, 3), (24, 24, 5)),
     "subsampling": (lambda: GaussianSubsampling(scale=4, sigma=2.0), (3, 16, 24)),
+    "box": (lambda: KernelSubsampling("box", scale=4), (3, 16, 24)),
+    "bicubic by an odd scale": (lambda: KernelSubsampling("bicubic", scale=3), (2, 3, 9, 6)),
+    "lanczos": (lambda: KernelSubsampling("lanczos", scale=2), (3, 16, 24)),
+    "recorded": (
+        lambda: RecordedSubsampling(GaussianSubsampling(), noise_sd=3, jpeg_quality=60),
+        (3, 32, 64),
+    ),
     "subsampling by an odd scale": (lambda: GaussianSubsampling(scale=3, sigma=0.7), (2, 3, 9, 6)),
 }
 

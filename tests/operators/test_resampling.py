@@ -7,10 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
 from medrestore.checks import InputError
-from medrestore.operators.resampling import GaussianSubsampling, enlarge, subsampling_matrix
+from medrestore.operators.resampling import (
+    KERNELS,
+    GaussianSubsampling,
+    KernelSubsampling,
+    enlarge,
+)
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -46,7 +52,7 @@ def slowly(vector: np.ndarray, scale: int, sigma: float) -> np.ndarray:
 )
 def test_matrix_does_what_a_loop_does(size, scale, sigma):
     vector = np.random.default_rng(1).standard_normal(size)
-    matrix = subsampling_matrix(size, scale=scale, sigma=sigma)
+    matrix = GaussianSubsampling(scale=scale, sigma=sigma).matrix(size)
     # float32 weights: relative error 6e-8 each, of values up to about 3.
     np.testing.assert_allclose(matrix @ vector, slowly(vector, scale, sigma), atol=1e-6)
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-6)
@@ -56,12 +62,14 @@ def test_matrix_does_what_a_loop_does(size, scale, sigma):
 def test_odd_scale_is_scipys_smoothing_at_the_centers(sigma):
     vector = np.random.default_rng(2).standard_normal(45)
     smooth = gaussian_filter1d(vector, sigma, mode="reflect", radius=int(4 * sigma))
-    np.testing.assert_allclose(subsampling_matrix(45, scale=3, sigma=sigma) @ vector, smooth[1::3], atol=1e-6)
+    np.testing.assert_allclose(
+        GaussianSubsampling(scale=3, sigma=sigma).matrix(45) @ vector, smooth[1::3], atol=1e-6
+    )
 
 
 def test_low_resolution_pixels_lie_at_the_centers_of_their_blocks():
     ramp = np.arange(64, dtype=np.float32)
-    reduced = subsampling_matrix(64, scale=4, sigma=2.0) @ ramp
+    reduced = GaussianSubsampling().matrix(64) @ ramp
     # A symmetric kernel keeps a ramp; two blocks from the ends no mirrored sample is met (reach 8).
     np.testing.assert_allclose(reduced[2:-2], 4 * np.arange(2, 14) + 1.5, atol=1e-5)
 
@@ -85,9 +93,38 @@ def test_tensor_agrees_with_torchs_enlargement_in_place():
     torch.testing.assert_close(again[..., 12:-12], ramp[..., 12:-12], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("scale", [2, 4, 5])
+def test_kernels_are_pillows_away_from_borders(kernel, scale):
+    image = 64 + picture(16 * scale, 14 * scale) // 2  # Pillow limits to the range; this stays in it
+    method = {name: getattr(Image.Resampling, name.upper()) for name in KERNELS}[kernel]
+    expected = np.asarray(Image.fromarray(image).resize((14, 16), method)).astype(float)
+    found = KernelSubsampling(kernel, scale).reduced(image)
+    inside = (slice(3, -3),) * 2  # the widest kernel reaches three low-resolution pixels
+    # Pillow rounds after either axis: half a level, times the widest kernel's absolute sum of 1.3, and half.
+    assert np.abs(found - expected)[inside].max() < 0.5 * 1.3 + 0.5 + 0.01
+
+
+def test_box_is_the_mean_of_blocks():
+    image = picture(8, 12)
+    expected = image.reshape(2, 4, 3, 4, 3).mean(axis=(1, 3))
+    # float32 sums of 16 numbers up to 255.
+    np.testing.assert_allclose(KernelSubsampling("box").reduced(image), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_keep_a_ramp_and_strips_are_the_whole(kernel):
+    operator = KernelSubsampling(kernel)
+    reduced = operator.matrix(64) @ np.arange(64, dtype=np.float32)
+    np.testing.assert_allclose(reduced[3:-3], 4 * np.arange(3, 13) + 1.5, atol=1e-4)
+    image, halo = picture(96, 40), operator.halo
+    part = operator.picture(image[4 * (8 - halo) : 4 * (16 + halo)])[halo : halo + 8]
+    np.testing.assert_array_equal(part, operator.picture(image)[8:16])
+
+
 def test_picture_is_reduced_channel_by_channel_and_rounded():
     image = picture(16, 24)
-    rows, columns = (subsampling_matrix(size, scale=4, sigma=2.0).toarray() for size in (16, 24))
+    rows, columns = (GaussianSubsampling().matrix(size).toarray() for size in (16, 24))
     exact = np.stack([rows @ image[..., channel] @ columns.T for channel in range(3)], axis=-1)
     reduced = GaussianSubsampling().picture(image)
     assert reduced.shape == (4, 6, 3)
@@ -143,6 +180,8 @@ def test_wrong_input_is_refused():
             GaussianSubsampling(sigma=sigma)
     with pytest.raises(InputError, match=r"must be \(H, W, C\) uint8, got \(8, 8, 3\) float64"):
         GaussianSubsampling().picture(np.zeros((8, 8, 3)))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="kernel must be one of 'box', 'bicubic', 'lanczos', got 'nearest'"):
+        KernelSubsampling("nearest")
     with pytest.raises(InputError, match="method must be one of 'bicubic', 'lanczos', got 'nearest'"):
         enlarge(picture(4, 4), scale=4, method="nearest")
     with pytest.raises(InputError, match="3 channels, got 1"):

@@ -17,6 +17,12 @@ from torch import nn
 from medrestore.checks import InputError, fail
 from medrestore.data.restorations import refuse_restoration, restored_name
 from medrestore.data.schema import split_rows
+from medrestore.domains.histology.degradation import (
+    degradation_of,
+    degraded_name,
+    named_degradations,
+    reduction_for_tiles,
+)
 from medrestore.domains.histology.restoration.slide_files import (
     SlideSettings,
     occupied_windows,
@@ -32,6 +38,8 @@ from medrestore.domains.histology.training.training_range import resolution_warn
 from medrestore.files import atomic_path
 from medrestore.inference.file_restorer import FileRestorer, Output, RunSettings
 from medrestore.inference.network import SampledSettings
+from medrestore.operators.recording import degradation_called
+from medrestore.operators.resampling import GaussianSubsampling, PictureDegradation
 
 __all__ = [
     "ImageFile",
@@ -84,10 +92,14 @@ class TileImage:
         Stem of the files that are written for it.
     row
         Of :data:`~medrestore.domains.histology.schema.TILES`.
+    degradation
+        Name of what it is reduced by, of :func:`~medrestore.operators.recording.degradation_called`; when
+        empty, what the network was trained to undo, or the paper's Gaussian where that is a range.
     """
 
     name: str
     row: Mapping[Any, Any]
+    degradation: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,7 @@ def find_images(
     source: str | os.PathLike[str],
     *,
     split: str | None = None,
+    degradations: Sequence[str] = (),
     microns_per_pixel: float | None = None,
     override_microns_per_pixel: bool = False,
 ) -> list[ImageFile] | list[TileImage]:
@@ -124,6 +137,9 @@ def find_images(
         high resolution: they are reduced as in training before they are restored.
     split
         Of a manifest, the rows of this split only.
+    degradations
+        Of a manifest, names of what each tile is reduced by, one after another: a restoration each, called
+        ``TILE_DEGRADATION``. See :class:`TileImage` for none.
     microns_per_pixel : float, um
         Of slides and pictures that do not state it.
     override_microns_per_pixel
@@ -141,7 +157,16 @@ def find_images(
         if microns_per_pixel is not None or override_microns_per_pixel:
             raise InputError(f"{source}: a manifest states the resolution of its tiles. Remedy: leave it out")
         rows = split_rows(TILES.read(source), split)
-        return [TileImage(row["tile"], row) for row in rows.to_dict("records")]
+        records = rows.to_dict("records")
+        if not degradations:
+            return [TileImage(row["tile"], row) for row in records]
+        return [
+            TileImage(degraded_name(row["tile"], name), row, name)
+            for name in named_degradations(degradations)
+            for row in records
+        ]
+    if degradations:
+        raise InputError(f"tiles of a manifest are degraded, but {source} is none. Remedy: leave it out")
     if split is not None:
         raise InputError(f"a split is that of a manifest, but {source} is none. Remedy: leave it out")
     if not source.exists():
@@ -180,7 +205,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
     """
 
     unit = "tile"
-    needs = ("scale", "sigma")
+    needs = ("scale",)
     training = "a super-resolution"
     find = staticmethod(find_images)
 
@@ -235,8 +260,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
             raise InputError("no samples are drawn of images. Remedy: use samples 0")
         return SuperResolver(
             generator,
-            scale=model["scale"],
-            sigma=model["sigma"],
+            degradation=degradation_of(model),
             batch_size=settings["batch_size"],
             device=settings["device"],
             precision=settings["precision"],
@@ -255,7 +279,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
         outputs = {}
         for tile in item.tiles:
             with self.setbacks.set_aside(tile.name, of=tile.row["slide_path"]):
-                outputs[tile.name] = Output(tile.name, self._tile_provenance(tile.row))
+                outputs[tile.name] = Output(tile.name, self._tile_provenance(tile))
         return outputs
 
     def count(self, dataset: Sequence[ImageFile | TileBatch]) -> int:
@@ -330,7 +354,8 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
 
     def _make_tiles(self, batch: TileBatch, missing: Mapping[str, Output]) -> None:
         targets = [self._target(tile) for tile in batch.tiles]
-        reduced = self._pool.map(self.inferer.degradation.picture, targets)
+        reductions = [self._reduction(tile) for tile in batch.tiles]
+        reduced = self._pool.map(lambda pair: pair[0].picture(pair[1]), zip(reductions, targets, strict=True))
         # All of the batch, also where some are there: the same batch gives the same bits.
         restored = self.inferer.restore(np.stack(list(reduced)))
 
@@ -368,7 +393,13 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
                 return self._reader.read(tile.row)
         return np.zeros((tile.row["tile_size"], tile.row["tile_size"], 3), np.uint8)
 
-    def _tile_provenance(self, row: Mapping[Any, Any]) -> dict[str, Any]:
+    def _reduction(self, tile: TileImage) -> PictureDegradation:
+        if tile.degradation:
+            return degradation_called(tile.degradation, scale=self.inferer.scale)
+        return reduction_for_tiles(self.inferer.degradation)
+
+    def _tile_provenance(self, tile: TileImage) -> dict[str, Any]:
+        row, reduction = tile.row, self._reduction(tile)
         path = row["slide_path"]
         if path not in self._checksums:
             self._checksums[path] = slide_checksum(path)
@@ -381,7 +412,11 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
             "source_position": [row["x"], row["y"]],
             "source_size": row["tile_size"],
             "source_microns_per_pixel": row["microns_per_pixel"],
-            "smoothing_sigma": self.inferer.sigma,
+            **(
+                {"smoothing_sigma": reduction.sigma}
+                if isinstance(reduction, GaussianSubsampling)
+                else {"degradation": reduction.name}
+            ),
         }
 
 

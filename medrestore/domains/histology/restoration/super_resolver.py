@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medrestore.checks import InputError
+from medrestore.domains.histology.training.sources import TileDegradation
 from medrestore.inference.network import NetworkRestorer, RunningSettings
-from medrestore.operators.resampling import GaussianSubsampling
 
 __all__ = ["SuperResolver"]
 
@@ -23,10 +23,8 @@ class SuperResolver(NetworkRestorer):
     ----------
     generator
         (B, 3, h, w) in [0, 1] -> (B, 3, scale h, scale w).
-    scale
-        Factor along each axis.
-    sigma : float, high-resolution pixels
-        Of the Gaussian by which the training images were reduced; used where inputs are made of targets.
+    degradation
+        Which the generator was trained to undo; its scale is the factor along each axis.
     batch_size, device, precision
         As in :class:`~medrestore.inference.network.NetworkRestorer`.
 
@@ -38,16 +36,15 @@ class SuperResolver(NetworkRestorer):
     """
 
     def __init__(
-        self, generator: nn.Module, *, scale: int, sigma: float, **running: Unpack[RunningSettings]
+        self, generator: nn.Module, *, degradation: TileDegradation, **running: Unpack[RunningSettings]
     ) -> None:
-        self.degradation = GaussianSubsampling(scale=scale, sigma=sigma)
+        self.degradation = degradation
+        self.scale = scale = int(degradation.scale)
         for name, expected in (("in_channels", 3), ("scale", scale)):
             found = getattr(generator, name, expected)
             if found != expected:
                 raise InputError(f"the generator has {name} {found}, expected {expected}")
         super().__init__(generator, **running)
-        self.scale = int(scale)
-        self.sigma = float(sigma)
 
     @property
     def provenance(self) -> dict[str, Any]:

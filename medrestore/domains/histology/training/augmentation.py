@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medrestore.checks import InputError, require_in_range, require_same_shape
 from medrestore.data.transforms import DrawnAugmentation
+from medrestore.operators.recording import DegradationRange, degraded_batch
 from medrestore.operators.stains import stain_jitter
 
 __all__ = ["TileAugmentation", "TileChanges"]
@@ -53,6 +54,9 @@ class TileAugmentation(DrawnAugmentation):
         High-resolution pixels per low-resolution pixel.
     flips
         Lay each pair in one of the eight ways that flips and quarter turns make: tissue has no up.
+    degradation
+        When given, the low-resolution image of each pair is made anew from its changed target, by a
+        degradation drawn from this range.
     stain_jitter
         Half width j of the factor on the amount of each stain, uniform in [1 - j, 1 + j]; with it goes a
         shift of up to 0.1 j. 0 leaves the stains.
@@ -77,6 +81,7 @@ class TileAugmentation(DrawnAugmentation):
         scale: int,
         flips: bool = True,
         stain_jitter: float = 0.0,
+        degradation: DegradationRange | None = None,
         seed: int,
         rank: int | None = None,
         world_size: int | None = None,
@@ -90,6 +95,7 @@ class TileAugmentation(DrawnAugmentation):
         self.scale = int(scale)
         self.flips = bool(flips)
         self.stain_jitter = float(stain_jitter)
+        self.degradation = degradation
 
     def __call__(self, batch: Mapping[str, Tensor], *, epoch: int, iteration: int) -> dict[str, Tensor]:
         """Return the batch with ``image`` and ``label`` changed; the given tensors stay as they are.
@@ -115,6 +121,7 @@ class TileAugmentation(DrawnAugmentation):
         )
         changes = self.draw(len(image), epoch=epoch, iteration=iteration)
         changed = dict(batch)
+        kept = ("image", "label") if self.degradation is None else ("label",)
         if self.crop_size is not None:
             side = self.crop_size // self.scale
             if side > min(height, width):
@@ -128,13 +135,18 @@ class TileAugmentation(DrawnAugmentation):
             scaled = [(self.scale * row, self.scale * column) for row, column in corner]
             changed["label"] = _cropped(label, scaled, self.crop_size)
         if self.flips:
-            for name in ("image", "label"):
+            for name in kept:
                 changed[name] = _laid(changed[name], changes)
         if self.stain_jitter > 0:
-            for name in ("image", "label"):
+            for name in kept:
                 changed[name] = stain_jitter(
                     changed[name], scale=changes.stain_scale, shift=changes.stain_shift
                 )
+        if self.degradation is not None:
+            drawn = self.degradation.drawn(
+                len(label) * self.share.step, epoch=epoch, iteration=iteration, share=self.share
+            )
+            changed["image"] = degraded_batch(changed["label"], drawn)
         return changed
 
     def draw(self, count: int, *, epoch: int, iteration: int) -> TileChanges:

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medrestore.checks import InputError
 from medrestore.data.schema import Schema
+from medrestore.domains.histology.degradation import degradation_facts
 from medrestore.domains.histology.schema import TILES
 from medrestore.domains.histology.training.augmentation import TileAugmentation
 from medrestore.domains.histology.training.dataset import TileDataset
+from medrestore.domains.histology.training.sources import TileDegradation
 from medrestore.domains.histology.training.stack import TileStack
 from medrestore.domains.histology.training.validation import TileMeasures
 from medrestore.engines.training_data import TrainingData
 from medrestore.operators.corruption import Corruption
-from medrestore.operators.resampling import GaussianSubsampling
+from medrestore.operators.recording import DegradationRange
 
 __all__ = ["TileData"]
 
@@ -26,14 +29,15 @@ class TileData(TrainingData):
     Parameters
     ----------
     degradation
-        Makes the low-resolution tiles.
+        Makes the low-resolution tiles. Of a range, validation tiles draw one by their names, training pairs
+        another each time.
     corruption_fraction, corruption_kinds
         What is done to targets in training, of :class:`~medrestore.operators.corruption.Corruption`.
     crop_size, flips, stain_jitter
         Of :class:`~medrestore.domains.histology.training.augmentation.TileAugmentation`.
     """
 
-    degradation: GaussianSubsampling
+    degradation: TileDegradation
     corruption_fraction: float = 0.0
     corruption_kinds: Sequence[str] = ("noise", "blur", "contrast")
     crop_size: int | None = None
@@ -41,6 +45,13 @@ class TileData(TrainingData):
     stain_jitter: float = 0.0
 
     validation_batch_size = 8
+
+    def __post_init__(self) -> None:
+        if self.corruption_fraction and isinstance(self.degradation, DegradationRange):
+            raise InputError(
+                "corruption_fraction must be 0 with a range of degradations: they are made of targets, and "
+                "low-resolution tiles are those of clean ones. Remedy: train with one degradation"
+            )
 
     @property
     def least_classes(self) -> int:
@@ -72,6 +83,7 @@ class TileData(TrainingData):
             scale=self.degradation.scale,
             flips=self.flips,
             stain_jitter=self.stain_jitter,
+            degradation=self.degradation if isinstance(self.degradation, DegradationRange) else None,
             seed=self.seed,
         )
 
@@ -86,6 +98,6 @@ class TileData(TrainingData):
         microns = self.rows("train")["microns_per_pixel"] * self.degradation.scale
         return {
             "restorer": "histology.ImageFileRestorer",
-            **self.degradation.key,
+            **degradation_facts(self.degradation),
             "training_range": {"microns_per_pixel": [float(microns.min()), float(microns.max())]},
         }

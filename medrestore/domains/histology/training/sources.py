@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,13 @@ from medrestore.data.slice_maps import MapWriter, SliceMaps, build_maps, known_c
 from medrestore.domains.histology.schema import TileReader, open_tile_slide, read_tile
 from medrestore.domains.histology.slides.parts import slide_checksum
 from medrestore.operators.corruption import Corruption, PlannedCorruption
-from medrestore.operators.resampling import GaussianSubsampling
+from medrestore.operators.recording import DegradationRange
+from medrestore.operators.resampling import PictureDegradation
 
-__all__ = ["MappedTiles", "SlideTiles", "TileSource"]
+__all__ = ["MappedTiles", "SlideTiles", "TileDegradation", "TileSource"]
+
+TileDegradation: TypeAlias = PictureDegradation | DegradationRange
+"""What makes low-resolution tiles: one way for all, or one that each tile draws by its name."""
 
 _FORMAT = 1
 _BLOCK = 64
@@ -88,7 +92,7 @@ class MappedTiles:
         rows: Sequence[Row],
         cache_dir: str | os.PathLike[str],
         *,
-        degradation: GaussianSubsampling,
+        degradation: TileDegradation,
         corruption: Corruption | None,
         planned: Sequence[PlannedCorruption],
         workers: int | None,
@@ -141,7 +145,7 @@ class SlideTiles:
         self,
         rows: Sequence[Row],
         *,
-        degradation: GaussianSubsampling,
+        degradation: TileDegradation,
         corruption: Corruption | None,
         planned: Sequence[PlannedCorruption],
     ) -> None:
@@ -154,7 +158,7 @@ class SlideTiles:
 
     def images(self, tiles: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return low-resolution tiles (B, 3, h, w)."""
-        return self._reduced([self._read(tile) for tile in tiles.tolist()])
+        return self._reduced(tiles, [self._read(tile) for tile in tiles.tolist()])
 
     def targets(self, tiles: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return high-resolution tiles (B, 3, H, W), corrupted where planned."""
@@ -163,13 +167,16 @@ class SlideTiles:
     def pairs(self, tiles: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return low- and high-resolution tiles."""
         clean = [self._read(tile) for tile in tiles.tolist()]
-        return self._reduced(clean), self._corrupted(tiles, clean)
+        return self._reduced(tiles, clean), self._corrupted(tiles, clean)
 
     def _read(self, tile: int) -> NDArray[np.uint8]:
         return self._reader.read(self._rows[tile])
 
-    def _reduced(self, clean: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        return np.stack([_channels_first(self._degradation.picture(tile)) for tile in clean])
+    def _reduced(self, tiles: NDArray[np.int64], clean: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        rows = (self._rows[tile] for tile in tiles.tolist())
+        return np.stack(
+            [_reduced(self._degradation, row, tile) for row, tile in zip(rows, clean, strict=True)]
+        )
 
     def _corrupted(self, tiles: NDArray[np.int64], clean: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         targets = list(clean)
@@ -211,7 +218,7 @@ def _count(block: Sequence[Any] | _Block) -> int:
 def _build_clean(
     rows: Sequence[Row],
     cache_dir: str | os.PathLike[str],
-    degradation: GaussianSubsampling,
+    degradation: TileDegradation,
     *,
     workers: int | None,
     progress: bool,
@@ -240,7 +247,7 @@ def _build_clean(
 
 
 def _decode_block(
-    size: int, degradation: GaussianSubsampling, block: _Block, writer: MapWriter
+    size: int, degradation: TileDegradation, block: _Block, writer: MapWriter
 ) -> dict[str, Any]:
     """Write the tiles of a block at their place."""
     if block.verify:
@@ -252,7 +259,7 @@ def _decode_block(
         for place, row in enumerate(block.rows):
             tile = read_tile(slide, row)
             targets[place] = _channels_first(tile)
-            images[place] = _channels_first(degradation.picture(tile))
+            images[place] = _reduced(degradation, row, tile)
     writer.write("target", targets)
     writer.write("image", images)
     return {}
@@ -307,6 +314,10 @@ def _corrupt_block(
         targets[place] = _channels_first(corruption.apply(image, planned[tile], tile=str(rows[tile]["tile"])))
     writer.write("target", targets)
     return {}
+
+
+def _reduced(degradation: TileDegradation, row: Row, tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return _channels_first(degradation.of(str(row["tile"])).picture(tile))
 
 
 def _channels_first(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,7 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError
-from medrestore.domains.histology.training.sources import MappedTiles, SlideTiles, TileSource
+from medrestore.domains.histology.training.sources import (
+    MappedTiles,
+    SlideTiles,
+    TileDegradation,
+    TileSource,
+)
 from medrestore.operators.corruption import Corruption, PlannedCorruption
 from medrestore.operators.resampling import GaussianSubsampling
 
@@ -68,7 +73,7 @@ class TileStack:
         table: pd.DataFrame,
         *,
         cache_dir: str | os.PathLike[str] | None,
-        degradation: GaussianSubsampling | None = None,
+        degradation: TileDegradation | None = None,
         corruption: Corruption | None = None,
         workers: int | None = None,
         progress: bool = True,
@@ -84,7 +89,7 @@ class TileStack:
             and the plan of corruption, so one that was built of other things is never taken for this one.
             When None, nothing is stored: tiles are read from the slides whenever they are drawn.
         degradation
-            Makes the low-resolution tiles; scale 4 and sigma 2 when not given.
+            Makes the low-resolution tiles, of a range each its own; scale 4 and sigma 2 when not given.
         corruption
             What is done to the targets; nothing when None.
         workers

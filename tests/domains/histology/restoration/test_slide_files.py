@@ -29,7 +29,7 @@ from medrestore.domains.histology.restoration.slide_files import (
 from medrestore.domains.histology.restoration.super_resolver import SuperResolver
 from medrestore.domains.histology.slides.reader import open_slide
 from medrestore.networks.super_resolution import SRResNet
-from medrestore.operators.resampling import enlarge
+from medrestore.operators.resampling import GaussianSubsampling, enlarge
 
 HEIGHT, WIDTH = 110, 182
 SETTINGS = SlideSettings(tile=128, overlap=12, compression="deflate")  # windows of 44 pixels, 4 rows of 6
@@ -61,7 +61,7 @@ def slide_path(tmp_path: Path) -> Path:
 
 
 def resolver(network: nn.Module, *, batch_size: int = 2) -> SuperResolver:
-    return SuperResolver(network, scale=4, sigma=2.0, batch_size=batch_size)
+    return SuperResolver(network, degradation=GaussianSubsampling(4, 2.0), batch_size=batch_size)
 
 
 def restore(
@@ -197,6 +197,7 @@ from medrestore.domains.histology.restoration.slide_files import (
 )
 from medrestore.domains.histology.restoration.super_resolver import SuperResolver
 from medrestore.networks.super_resolution import SRResNet
+from medrestore.operators.resampling import GaussianSubsampling
 
 source, output, pause = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
 network = SRResNet(channels=4, blocks=1)
@@ -206,7 +207,8 @@ def advance(tiles):
     time.sleep(pause)
 with open_slide(source) as slide:
     windows = occupied_windows(slide, stride=settings.stride(4), overlap=8)
-    restore_slide(slide, SuperResolver(network, scale=4, sigma=2.0, batch_size=1), output=output,
+    resolver = SuperResolver(network, degradation=GaussianSubsampling(4, 2.0), batch_size=1)
+    restore_slide(slide, resolver, output=output,
                   settings=settings, windows=windows, identity={}, advance=advance)
 # Not getrusage's peak, which begins with that of the process that this one was forked from.
 print("memory", Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])

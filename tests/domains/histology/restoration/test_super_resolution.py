@@ -98,7 +98,7 @@ def test_images_are_scaled_and_rounded_and_clipped():
 
     images = picture(5, 7)[None]
     images[0, 0, 0] = (0, 10, 255)
-    restored = SuperResolver(Affine(), scale=2, sigma=1.0).restore(images)
+    restored = SuperResolver(Affine(), degradation=GaussianSubsampling(2, 1.0)).restore(images)
     # 1.5 x - 25.5 in gray levels, rounded half to even, cut off at 0 and 255.
     expected = np.clip(np.rint(1.5 * images.astype(np.float64) - 25.5), 0, 255)
     assert restored.shape == (1, 10, 14, 3)
@@ -110,15 +110,17 @@ def test_images_are_scaled_and_rounded_and_clipped():
 
 def test_batches_only_divide_the_work():
     images = np.stack([picture(12, 9, seed=seed) for seed in range(5)])
-    one = SuperResolver(network(), scale=4, sigma=2.0, batch_size=1).restore(images)
-    many = SuperResolver(network(), scale=4, sigma=2.0, batch_size=4).restore(images)
+    one = SuperResolver(network(), degradation=GaussianSubsampling(4, 2.0), batch_size=1).restore(images)
+    many = SuperResolver(network(), degradation=GaussianSubsampling(4, 2.0), batch_size=4).restore(images)
     assert np.abs(one.astype(int) - many).max() <= 1  # the order of sums in a convolution
 
 
 def test_training_mode_and_later_changes_of_the_network_do_not_matter():
     generator = network().train()
-    resolver = SuperResolver(generator, scale=4, sigma=2.0)
-    expected = SuperResolver(network().eval(), scale=4, sigma=2.0).restore(picture(8, 8)[None])
+    resolver = SuperResolver(generator, degradation=GaussianSubsampling(4, 2.0))
+    expected = SuperResolver(network().eval(), degradation=GaussianSubsampling(4, 2.0)).restore(
+        picture(8, 8)[None]
+    )
     with torch.no_grad():
         generator.output.weight.zero_()
     np.testing.assert_array_equal(resolver.restore(picture(8, 8)[None]), expected)
@@ -126,8 +128,14 @@ def test_training_mode_and_later_changes_of_the_network_do_not_matter():
 
 def test_bf16_is_close_to_fp32():
     images = picture(16, 16)[None]
-    fine = SuperResolver(network(), scale=4, sigma=2.0, precision="fp32").restore(images).astype(int)
-    coarse = SuperResolver(network(), scale=4, sigma=2.0, precision="bf16").restore(images)
+    fine = (
+        SuperResolver(network(), degradation=GaussianSubsampling(4, 2.0), precision="fp32")
+        .restore(images)
+        .astype(int)
+    )
+    coarse = SuperResolver(network(), degradation=GaussianSubsampling(4, 2.0), precision="bf16").restore(
+        images
+    )
     # bfloat16 has 8 bits: 1/256 of what the network adds (some 50 levels), over a few layers.
     assert np.abs(fine - coarse).max() <= 6
 
@@ -136,8 +144,8 @@ def test_bf16_is_close_to_fp32():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_is_close_to_cpu():
     images = picture(16, 16)[None]
-    expected = SuperResolver(network(), scale=4, sigma=2.0).restore(images).astype(int)
-    found = SuperResolver(network(), scale=4, sigma=2.0, device="cuda").restore(images)
+    expected = SuperResolver(network(), degradation=GaussianSubsampling(4, 2.0)).restore(images).astype(int)
+    found = SuperResolver(network(), degradation=GaussianSubsampling(4, 2.0), device="cuda").restore(images)
     # CUDA convolves in TF32: 2**-11 of what the network adds (some 50 levels), over a few layers, and rounds.
     assert np.abs(expected - found).max() <= 2
 
@@ -151,25 +159,29 @@ def test_cuda_is_close_to_cpu():
 )
 def test_images_of_another_kind_are_refused(images, message):
     with pytest.raises(InputError, match=message):
-        SuperResolver(network(), scale=4, sigma=2.0).restore(images)
+        SuperResolver(network(), degradation=GaussianSubsampling(4, 2.0)).restore(images)
 
 
 def test_networks_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="the generator has scale 4, expected 2"):
-        SuperResolver(network(), scale=2, sigma=2.0)
+        SuperResolver(network(), degradation=GaussianSubsampling(2, 2.0))
     with pytest.raises(InputError, match="the generator has in_channels 1, expected 3"):
-        SuperResolver(SRResNet(1, channels=4, blocks=1), scale=4, sigma=2.0)
+        SuperResolver(SRResNet(1, channels=4, blocks=1), degradation=GaussianSubsampling(4, 2.0))
     with pytest.raises(InputError, match=r"the generator gave \(1, 3, 4, 4\), expected \(1, 3, 8, 8\)"):
-        SuperResolver(nn.Identity(), scale=2, sigma=2.0).restore(np.zeros((1, 4, 4, 3), np.uint8))
+        SuperResolver(nn.Identity(), degradation=GaussianSubsampling(2, 2.0)).restore(
+            np.zeros((1, 4, 4, 3), np.uint8)
+        )
     broken = network()
     broken.output.weight.data.fill_(float("nan"))
     with pytest.raises(InputError, match="the restored image is not finite"):
-        SuperResolver(broken, scale=4, sigma=2.0).restore(np.zeros((1, 4, 4, 3), np.uint8))
+        SuperResolver(broken, degradation=GaussianSubsampling(4, 2.0)).restore(
+            np.zeros((1, 4, 4, 3), np.uint8)
+        )
 
 
 def test_weights_of_another_training_are_refused(tmp_path):
     save_file({"method": "taskgan", "domain": {}, "networks": {}}, tmp_path / "model.pt")
-    with pytest.raises(InputError, match="names no scale, sigma: these are no weights of a super-resolution"):
+    with pytest.raises(InputError, match="names no scale: these are no weights of a super-resolution"):
         load_restorer(tmp_path / "model.pt", facts={"restorer": "histology.ImageFileRestorer"})
 
 
@@ -210,7 +222,7 @@ def test_tiles_are_reduced_and_restored_with_their_provenance(weights, manifest,
     written = evaluator(find_images(manifest, split="test"), weights, tmp_path / "out").run()
     assert [path.name for path in written][:2] == ["doe_x0_y0_restored.png", "doe_x48_y0_restored.png"]
     whole = picture(100, 150)
-    resolver = SuperResolver(network(), scale=4, sigma=1.5, batch_size=4)
+    resolver = SuperResolver(network(), degradation=GaussianSubsampling(4, 1.5), batch_size=4)
     places = [(0, 0), (48, 0), (96, 0), (0, 48), (48, 48), (96, 48)]
     reduced = [
         GaussianSubsampling(scale=4, sigma=1.5).picture(whole[y : y + SIZE, x : x + SIZE]) for x, y in places

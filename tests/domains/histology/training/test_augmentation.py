@@ -8,6 +8,7 @@ import torch
 
 from medrestore.checks import InputError
 from medrestore.domains.histology.training.augmentation import SHIFT_PER_JITTER, TileAugmentation
+from medrestore.operators.recording import DegradationRange, degraded_batch
 from medrestore.operators.resampling import GaussianSubsampling
 from medrestore.operators.stains import stain_jitter
 
@@ -73,6 +74,26 @@ def test_changed_pair_is_still_a_pair(crop_size):
     torch.testing.assert_close(
         changed["image"][..., inside, inside], again[..., inside, inside], atol=1e-5, rtol=0
     )
+
+
+def test_low_resolution_is_made_of_the_changed_target_by_what_is_drawn():
+    wanted = DegradationRange(jpeg_fraction=0.5, seed=4)
+    batch = batch_of(16, side=16)
+    augmentation = augmentation_of(crop_size=32, stain_jitter=0.2, degradation=wanted)
+    changed = augmentation(batch, epoch=3, iteration=5)
+    plain = augmentation_of(crop_size=32, stain_jitter=0.2)(batch, epoch=3, iteration=5)
+    torch.testing.assert_close(changed["label"], plain["label"], atol=0, rtol=0)
+    expected = degraded_batch(plain["label"], wanted.drawn(16, epoch=3, iteration=5))
+    torch.testing.assert_close(changed["image"], expected, atol=0, rtol=0)
+    assert changed["image"].shape == (16, 3, 8, 8)
+    shares = [
+        augmentation_of(rank=rank, world_size=2, flips=False, degradation=wanted)(part, epoch=3, iteration=5)
+        for rank in (0, 1)
+        for part in [{name: values[rank::2] for name, values in batch.items()}]
+    ]
+    whole = augmentation_of(flips=False, degradation=wanted)(batch, epoch=3, iteration=5)
+    for rank in (0, 1):  # processes take every second draw, as they do pairs
+        torch.testing.assert_close(shares[rank]["image"], whole["image"][rank::2], atol=0, rtol=0)
 
 
 def test_nothing_asked_is_nothing_done():

@@ -17,7 +17,8 @@ from medrestore.domains.histology.training import sources
 from medrestore.domains.histology.training.stack import TileStack
 from medrestore.files import sha256_file
 from medrestore.operators.corruption import Corruption
-from medrestore.operators.resampling import GaussianSubsampling
+from medrestore.operators.recording import DegradationRange
+from medrestore.operators.resampling import GaussianSubsampling, KernelSubsampling
 
 SIDE, TILE = 48, 16
 
@@ -70,6 +71,16 @@ def test_stack_holds_every_tile_and_its_reduction(table, tmp_path, mapped):
     np.testing.assert_array_equal(stack.images([3, 1]), images[[3, 1]])
     np.testing.assert_array_equal(stack.targets([3, 1]), targets[[3, 1]])
     assert stack.kinds == (None,) * 18
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_each_tile_of_a_range_has_its_own_degradation(table, tmp_path, mapped):
+    drawn = DegradationRange(scale=2, jpeg_fraction=0.5, noise_fraction=0.5, seed=5)
+    stack = build(table, tmp_path / "cache" if mapped else None, degradation=drawn)
+    images, targets = everything(stack)
+    for name, image, target in zip(stack.volumes["tile"], images, targets, strict=True):
+        expected = drawn.of(name).picture(np.ascontiguousarray(np.moveaxis(target, 0, -1)))
+        np.testing.assert_array_equal(np.moveaxis(image, 0, -1), expected)
 
 
 def test_tiles_of_a_patient_come_together(table, tmp_path):
@@ -156,6 +167,8 @@ def renamed(table: pd.DataFrame) -> pd.DataFrame:
         (lambda table: table.assign(microns_per_pixel=1.0, x=0, y=0).drop_duplicates("slide"), {}),
         (lambda table: table, {"degradation": GaussianSubsampling(2, 2.0)}),
         (lambda table: table, {"degradation": GaussianSubsampling(4, 2.5)}),
+        (lambda table: table, {"degradation": KernelSubsampling("box", 4)}),
+        (lambda table: table, {"degradation": DegradationRange()}),
         (lambda table: table, {"corruption": Corruption(0.6, seed=0)}),
         (lambda table: table, {"corruption": Corruption(0.5, seed=1)}),
         (lambda table: table, {"corruption": Corruption(0.5, ["blur"], seed=0)}),

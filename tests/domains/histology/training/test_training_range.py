@@ -7,8 +7,11 @@ import json
 import pandas as pd
 import pytest
 
+from medrestore.checks import InputError
+from medrestore.domains.histology.degradation import degradation_facts, degradation_of
 from medrestore.domains.histology.training.data import TileData
 from medrestore.domains.histology.training.training_range import resolution_warnings
+from medrestore.operators.recording import DegradationRange, degradation_called
 from medrestore.operators.resampling import GaussianSubsampling
 
 
@@ -26,6 +29,32 @@ def test_resolution_is_that_of_the_low_resolution_images():
     assert information.pop("restorer") == "histology.ImageFileRestorer"
     assert information == {"scale": 4, "sigma": 2.0, "training_range": {"microns_per_pixel": [1.0, 2.0]}}
     assert json.loads(json.dumps(information)) == information
+
+
+@pytest.mark.parametrize(
+    "degradation",
+    [
+        GaussianSubsampling(2, 1.5),
+        degradation_called("box", scale=2),
+        degradation_called("gaussian2-noise5-jpeg70"),
+        DegradationRange(sigma=(1, 2), jpeg_fraction=0.5, seed=3),
+    ],
+)
+def test_what_weights_say_of_a_degradation_makes_it_again(degradation):
+    facts = json.loads(json.dumps(degradation_facts(degradation)))
+    assert degradation_of(facts) == degradation
+    assert facts["scale"] == degradation.scale
+
+
+def test_weights_that_name_no_degradation_are_refused():
+    with pytest.raises(InputError, match="neither sigma nor degradation"):
+        degradation_of({"scale": 4})
+
+
+def test_a_range_leaves_no_room_for_corruption():
+    given = {"manifest": "", "cache_dir": None, "seed": 0, "batch_size": 1, "batches_per_epoch": 1}
+    with pytest.raises(InputError, match="corruption_fraction must be 0 with a range of degradations"):
+        TileData(**given, degradation=DegradationRange(), corruption_fraction=0.1)
 
 
 @pytest.mark.parametrize(
