@@ -81,3 +81,13 @@ def test_restores_the_tiles_of_the_test_split(tiny_histology_training, tiny_tile
         assert picture.dtype == np.uint8
         sidecar = json.loads(path.with_suffix(".json").read_text())
         assert sidecar["method"] == "srgan"
+
+
+def test_any_blur_draws_degradations_and_says_so(tiny_histology_training, tiny_histology_overrides):
+    numbers = {"sigma_range": [1.0, 2.5], "reductions": ["gaussian", "box"]}
+    folder, _ = tiny_histology_training("sqe", "demo", "any_blur", **numbers)
+    model = load_file(folder / "model.pt")
+    assert "sigma" not in model
+    assert model["degradation"]["sigma"] == [1.0, 2.5]
+    assert model["degradation"]["reductions"] == ["gaussian", "box"]
+    assert differing(folder / "model.pt", tiny_histology_training("sqe")[0] / "model.pt")

@@ -35,7 +35,16 @@ OverrideMicrons = Annotated[
         help="The resolution that is given holds for slides too that state another.",
     ),
 ]
+Degradations = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--degradation",
+        help="What tiles are reduced by: gaussianSIGMA, box, bicubic or lanczos, with -noiseSD and "
+        "-jpegQUALITY as wanted (gaussian2-jpeg70); blind-set for eight of them; repeat.",
+    ),
+]
 RESTORE = {
+    "degradations": Degradations,
     "microns_per_pixel": SlideMicrons,
     "override_microns_per_pixel": OverrideMicrons,
     "background": Annotated[

@@ -32,6 +32,7 @@ from medrestore.files import sha256_file
 from medrestore.inference.restorer import load_restorer
 from medrestore.networks.super_resolution import SRResNet
 from medrestore.networks.weights import describe, save_file
+from medrestore.operators.recording import BLIND_SET, degradation_called
 from medrestore.operators.resampling import GaussianSubsampling
 
 SIZE = 48
@@ -247,6 +248,30 @@ def test_tiles_are_reduced_and_restored_with_their_provenance(weights, manifest,
         "outside_training_domain": [],
     }
     assert len(list((tmp_path / "out").iterdir())) == 12
+
+
+def test_tiles_are_degraded_as_they_are_asked_to_be(weights, manifest, tmp_path):
+    found = find_images(manifest, split="test", degradations=["box", "gaussian2-jpeg70"])
+    assert [image.name for image in found][:2] == ["doe_x0_y0_box", "doe_x48_y0_box"]
+    written = evaluator(found, weights, tmp_path / "out").run()
+    assert len(written) == 12
+    resolver = SuperResolver(network(), degradation=GaussianSubsampling(4, 1.5), batch_size=4)
+    whole = picture(100, 150)
+    for name in ("box", "gaussian2-jpeg70"):
+        reduced = [
+            degradation_called(name).picture(whole[y : y + SIZE, x : x + SIZE])
+            for x, y in [(0, 0), (48, 0), (96, 0), (0, 48)]
+        ]
+        restored = np.asarray(Image.open(tmp_path / "out" / f"doe_x48_y0_{name}_restored.png"))
+        np.testing.assert_array_equal(restored, resolver.restore(np.stack(reduced))[1])
+        record = json.loads((tmp_path / "out" / f"doe_x48_y0_{name}_restored.json").read_text())
+        assert record["degradation"] == name
+        assert "smoothing_sigma" not in record
+    assert len(find_images(manifest, split="test", degradations=["blind-set", "box"])) == 6 * len(BLIND_SET)
+    with pytest.raises(InputError, match="a degradation must be"):
+        find_images(manifest, degradations=["blur"])
+    with pytest.raises(InputError, match="tiles of a manifest are degraded"):
+        find_images(manifest.parent / "slides", degradations=["box"])
 
 
 def test_finished_tiles_are_kept_and_missing_ones_made_alike(weights, manifest, tmp_path, monkeypatch):
