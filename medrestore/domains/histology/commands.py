@@ -162,11 +162,12 @@ def evaluate(
     split: options.EvaluatedSplit = "test",
     scale: Scale = 4,
     sigma: Sigma = 2.0,
+    degradations: Degradations = None,
     seed: options.Seed = 0,
 ) -> None:
     """Compare restored tiles with the true ones: RRMSE, MS-mSSIM, QILV, PSNR, nuclei, stains; by patient.
 
-    Folders of restored tiles hold TILE_restored.png.
+    Folders of restored tiles hold TILE_restored.png, or with --degradation TILE_DEGRADATION_restored.png.
     """
 
 

@@ -70,8 +70,8 @@ def named_degradations(names: Sequence[str]) -> list[str]:
 
 
 def degraded_name(tile: str, degradation: str) -> str:
-    """Return what the restoration is called of a tile that was degraded so."""
-    return f"{tile}_{degradation}"
+    """Return what the restoration is called of a tile that was degraded so: the tile where none is named."""
+    return f"{tile}_{degradation}" if degradation else tile
 
 
 def reduction_for_tiles(degradation: TileDegradation) -> PictureDegradation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medrestore.domains.base import Domain
 from medrestore.domains.histology.schema import TILES
-from medrestore.evaluation.titles import FIDELITY, QUALITY, Metrics, MetricTitle
+from medrestore.evaluation.titles import FIDELITY, QUALITY, Metrics, MetricTitle, Strata
 
 __all__ = ["DOMAIN"]
 
@@ -34,10 +34,34 @@ DOMAIN = Domain(
             ("sqe", "srgan"),
             ("sqe", "bicubic"),
             ("e", "bicubic"),
+            ("any_blur", "bicubic"),
+            ("any_blur", "sqe"),
+            ("any_blur", "specialized"),
         ),
         diagnosis=("nuclei_f1",),
-        alike=("scale", "sigma"),
-        labels={"srgan": "SRGAN", "e": "SRGAN_E", "qe": "SRGAN_QE", "sqe": "SRGAN_SQE"},
+        strata=Strata(
+            "degradation",
+            {
+                "gaussian1": "Gaussian 1",
+                "gaussian2": "Gaussian 2",
+                "gaussian3": "Gaussian 3",
+                "box": "Box",
+                "bicubic": "Bicubic",
+                "lanczos": "Lanczos",
+                "gaussian2-noise5": "Gaussian 2, noise 5",
+                "gaussian2-jpeg70": "Gaussian 2, JPEG 70",
+                "box-jpeg70": "Box, JPEG 70",
+            },
+        ),
+        alike=("scale", "sigma", "degradations"),
+        labels={
+            "srgan": "SRGAN",
+            "e": "SRGAN_E",
+            "qe": "SRGAN_QE",
+            "sqe": "SRGAN_SQE",
+            "any_blur": "Any blur",
+            "specialized": "Trained for it",
+        },
         baselines={"bicubic": "Bicubic", "lanczos": "Lanczos"},
     ),
     schema=TILES,

@@ -25,8 +25,7 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
         f"{counted(patients, 'patient')}, {counted(record['tiles'], 'tile')} of {size} x {size} pixels at "
         f"{resolution} µm per pixel, split {record['split']}.{averaged} "
         f"{interval_note(patients, unit='patient')}",
-        f"Low resolution: the true tile smoothed by a Gaussian of {counted(record['sigma'], 'pixel')} and "
-        f"subsampled {record['scale']}-fold, in 8 bits."
+        _low_resolution(record)
         + (f" Interpolated from it: {_and(record['baselines'])}." if record["baselines"] else ""),
     ]
     quality = {
@@ -61,6 +60,20 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
     if size < LEAST_SIDE:
         lines.append(f"MS-mSSIM needs tiles of {LEAST_SIDE} pixels or more; it was left out.")
     return lines
+
+
+def _low_resolution(record: Mapping[str, Any]) -> str:
+    if "degradations" not in record:
+        return (
+            f"Low resolution: the true tile smoothed by a Gaussian of {counted(record['sigma'], 'pixel')} "
+            f"and subsampled {record['scale']}-fold, in 8 bits."
+        )
+    return (
+        f"Low resolution: the true tile reduced {record['scale']}-fold in each of the ways that the columns "
+        "name, in 8 bits. Gaussian: its standard deviation in pixels of the true tile; box: mean of blocks; "
+        "Lanczos, bicubic: kernels stretched to the block; noise: standard deviation in gray levels of 255; "
+        "JPEG: quality, of the low-resolution tile. Means are over all columns."
+    )
 
 
 def _and(names: Sequence[str]) -> str:

@@ -158,11 +158,9 @@ def find_images(
             raise InputError(f"{source}: a manifest states the resolution of its tiles. Remedy: leave it out")
         rows = split_rows(TILES.read(source), split)
         records = rows.to_dict("records")
-        if not degradations:
-            return [TileImage(row["tile"], row) for row in records]
         return [
             TileImage(degraded_name(row["tile"], name), row, name)
-            for name in named_degradations(degradations)
+            for name in named_degradations(degradations) or [""]
             for row in records
         ]
     if degradations:

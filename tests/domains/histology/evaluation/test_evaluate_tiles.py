@@ -22,6 +22,7 @@ from medrestore.domains.histology.evaluation.measures import TrueTile, measure_t
 from medrestore.evaluation.pool import pool_evaluations
 from medrestore.evaluation.record import Evaluation
 from medrestore.metrics.structure import qilv
+from medrestore.operators.recording import degradation_called
 from medrestore.operators.resampling import GaussianSubsampling
 from medrestore.testing import check_domain
 
@@ -34,6 +35,7 @@ FILES = [
     *("summary.csv", "tables.md", "verdicts.csv"),
 ]
 TILE = "P2_A_x0_y0"
+COLUMNS = ["Gaussian 1", "Box", "Mean"]
 
 
 def run(cohort: TileCohort, output: Path, **settings: Any) -> Evaluation:
@@ -111,6 +113,41 @@ def test_baselines_enlarge_the_reduced_tile(tile_cohort, evaluation):
         row = pick(evaluation.per_subject, session_id=TILE, method=method)
         expected = peak_signal_noise_ratio(true, image, data_range=255)
         assert row["psnr"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_each_degradation_is_a_column(tile_cohort, tmp_path):
+    names = ["gaussian1", "box", "gaussian2-jpeg70"]
+    folder = tmp_path / "sqe"
+    for name in names[:2]:
+        for tile in tile_cohort.tiles:
+            save_as = folder / f"{tile}_{name}_restored.png"
+            save_as.parent.mkdir(exist_ok=True)
+            shutil.copy(tile_cohort.methods["sqe"] / f"{tile}_restored.png", save_as)
+    with pytest.raises(InputError, match=f"{TILE}_gaussian2-jpeg70_restored.png is missing"):
+        run(tile_cohort, tmp_path / "out", methods={"sqe": folder}, degradations=names)
+    found = run(tile_cohort, tmp_path / "out", methods={"sqe": folder}, degradations=names[:2])
+    assert list(found.per_subject["degradation"].unique()) == names[:2]
+    true = tile_cohort.tiles[TILE]
+    low = degradation_called("box").picture(true)
+    image = np.asarray(Image.fromarray(low).resize((176, 176), Image.Resampling.BICUBIC))
+    row = pick(found.per_subject, session_id=TILE, method="bicubic", degradation="box")
+    assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(true, image, data_range=255), rel=1e-12)
+    per_patient = found.per_subject.query("method == 'bicubic' and degradation == 'box'")
+    mean = per_patient.groupby("subject_id")["psnr"].mean().mean()
+    row = pick(found.summary, method="bicubic", metric="box/psnr")
+    assert row["mean"] == pytest.approx(mean, rel=1e-12)
+    assert row["subjects"] == 3
+    # The very same restorations: no degradation tells them apart.
+    sqe = [pick(found.summary, method="sqe", metric=f"{name}/psnr")["mean"] for name in (*names[:2], "mean")]
+    assert max(sqe) - min(sqe) < 1e-9
+    text = (found.output / "tables.md").read_text()
+    assert [cell.strip() for cell in text.splitlines()[2].split("|")[1:-1]] == ["Method", *COLUMNS]
+    assert "reduced 4-fold in each of the ways that the columns name" in text
+    assert found.record["degradations"] == names[:2]
+    assert "sigma" not in found.record
+    assert found.record["tiles"] == 4
+    assert (found.output / "figure.png").stat().st_size > 10_000
+    assert metrics_of("", found.per_subject.columns).strata.column == "degradation"
 
 
 def test_stains_drift_by_the_difference_of_mean_densities(tile_cohort, evaluation):
