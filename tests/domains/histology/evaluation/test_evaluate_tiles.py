@@ -141,7 +141,8 @@ def test_each_degradation_is_a_column(tile_cohort, tmp_path):
     sqe = [pick(found.summary, method="sqe", metric=f"{name}/psnr")["mean"] for name in (*names[:2], "mean")]
     assert max(sqe) - min(sqe) < 1e-9
     text = (found.output / "tables.md").read_text()
-    assert [cell.strip() for cell in text.splitlines()[2].split("|")[1:-1]] == ["Method", *COLUMNS]
+    heads = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["Method", *COLUMNS] in heads
     assert "reduced 4-fold in each of the ways that the columns name" in text
     assert found.record["degradations"] == names[:2]
     assert "sigma" not in found.record
