@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from medrestore.checks import InputError
-from medrestore.domains.histology.training.sources import TileDegradation
 from medrestore.operators.recording import (
     BLIND_SET,
     DegradationRange,
@@ -16,6 +15,7 @@ from medrestore.operators.recording import (
 from medrestore.operators.resampling import GaussianSubsampling, PictureDegradation, Subsampling
 
 __all__ = [
+    "TileDegradation",
     "degradation_facts",
     "degradation_of",
     "degraded_name",
@@ -23,6 +23,9 @@ __all__ = [
     "reduction_for_tiles",
     "reductions_of",
 ]
+
+TileDegradation: TypeAlias = PictureDegradation | DegradationRange
+"""What makes low-resolution tiles: one way for all, or one that each tile draws by its name."""
 
 SET = "blind-set"
 

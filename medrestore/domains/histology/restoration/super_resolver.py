@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medrestore.checks import InputError
-from medrestore.domains.histology.training.sources import TileDegradation
+from medrestore.domains.histology.degradation import TileDegradation
 from medrestore.inference.network import NetworkRestorer, RunningSettings
 
 __all__ = ["SuperResolver"]

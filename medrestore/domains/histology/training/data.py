@@ -8,11 +8,10 @@ from typing import Any
 
 from medrestore.checks import InputError
 from medrestore.data.schema import Schema
-from medrestore.domains.histology.degradation import degradation_facts
+from medrestore.domains.histology.degradation import TileDegradation, degradation_facts
 from medrestore.domains.histology.schema import TILES
 from medrestore.domains.histology.training.augmentation import TileAugmentation
 from medrestore.domains.histology.training.dataset import TileDataset
-from medrestore.domains.histology.training.sources import TileDegradation
 from medrestore.domains.histology.training.stack import TileStack
 from medrestore.domains.histology.training.validation import TileMeasures
 from medrestore.engines.training_data import TrainingData

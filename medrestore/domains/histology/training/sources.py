@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,16 +15,12 @@ from numpy.typing import NDArray
 
 from medrestore.checks import fail
 from medrestore.data.slice_maps import MapWriter, SliceMaps, build_maps, known_checksum, require_checksum
+from medrestore.domains.histology.degradation import TileDegradation
 from medrestore.domains.histology.schema import TileReader, open_tile_slide, read_tile
 from medrestore.domains.histology.slides.parts import slide_checksum
 from medrestore.operators.corruption import Corruption, PlannedCorruption
-from medrestore.operators.recording import DegradationRange
-from medrestore.operators.resampling import PictureDegradation
 
-__all__ = ["MappedTiles", "SlideTiles", "TileDegradation", "TileSource"]
-
-TileDegradation: TypeAlias = PictureDegradation | DegradationRange
-"""What makes low-resolution tiles: one way for all, or one that each tile draws by its name."""
+__all__ = ["MappedTiles", "SlideTiles", "TileSource"]
 
 _FORMAT = 1
 _BLOCK = 64

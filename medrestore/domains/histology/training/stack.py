@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError
+from medrestore.domains.histology.degradation import TileDegradation
 from medrestore.domains.histology.training.sources import (
     MappedTiles,
     SlideTiles,
-    TileDegradation,
     TileSource,
 )
 from medrestore.operators.corruption import Corruption, PlannedCorruption
