@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from medrestore.data.tables import Problem
+from medrestore.data.tables import Problem, records_of
 from medrestore.data.texts import alike
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "likeness_problems",
     "ruined",
     "scan_name",
+    "scan_names",
 ]
 
 LONGEST = 100
@@ -35,6 +37,27 @@ def scan_name(subject_id: object, session_id: object) -> str:
     'sub-0001_ses-01'
     """
     return f"{subject_id}_{session_id}"
+
+
+def scan_names(rows: pd.DataFrame, arm: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    """Return what the files of each row of a manifest are called.
+
+    Parameters
+    ----------
+    rows
+        With ``subject_id`` and ``session_id``.
+    arm
+        From a row to what follows the name of a scan that has several of them.
+
+    >>> rows = pd.DataFrame({"subject_id": ["a", "a", "b"], "session_id": "1", "dose": [2, 5, 2]})
+    >>> scan_names(rows, lambda row: f"_dose-{row['dose']}")
+    ['a_1_dose-2', 'a_1_dose-5', 'b_1']
+    """
+    several = rows.duplicated(["subject_id", "session_id"], keep=False)
+    return [
+        scan_name(row["subject_id"], row["session_id"]) + (arm(row) if repeated else "")
+        for row, repeated in zip(records_of(rows), several, strict=True)
+    ]
 
 
 def id_problem(value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pandas as pd
 
@@ -25,10 +26,16 @@ def stratum_tables(summary: pd.DataFrame, metrics: Metrics) -> list[str]:
         Of the kind of image.
     """
     cells: Cells = {}
+    beyond = {f"{name}_beyond": name for name in metrics.bounded}
+    past: list[tuple[str, MetricKey]] = []
     for row in summary.to_dict("records"):
         key = MetricKey.parse(row["metric"])
+        if key.name in beyond:
+            past += [(row["method"], replace(key, name=beyond[key.name]))] if row["mean"] > 0 else []
+            continue
         digits = metrics.title_of(key.name).digits
         cells[row["method"], key] = interval_text(row["mean"], row["low"], row["high"], digits=digits)
+    cells |= {place: f"≥ {cells[place]}" for place in past}
     methods, strata = list(summary["method"].unique()), metrics.strata
     labels = {method: metrics.label_of(method) for method in methods}
     shown = metrics.in_order(key.name for _, key in cells if metrics.title_of(key.name).shown)

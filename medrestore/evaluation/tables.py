@@ -52,7 +52,12 @@ def summary_table(per_subject: pd.DataFrame, *, metrics: Metrics, seed: int) -> 
                     interval = bootstrap_mean(values.to_numpy(), n_resamples=RESAMPLES, seed=seed)
                     key = str(MetricKey(metric, stratum, group))
                     rows.append(_row(method, key, interval, len(values)))
-        rows += _of_all(str(method), per_subject[per_subject["method"] == method], metrics, seed)
+        for stratum, group, part in _strata(per_subject, method, metrics):
+            if stratum != MEAN:
+                rows += [
+                    {**row, "metric": str(MetricKey(row["metric"], stratum, group))}
+                    for row in _of_all(str(method), part, metrics, seed)
+                ]
     return pd.DataFrame(rows, columns=["method", "metric", "mean", "low", "high", "subjects"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, Unpack
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, about, counted
-from medrestore.data.identity import scan_name
+from medrestore.data.identity import scan_name, scan_names
 from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.schema import Schema, split_rows
 from medrestore.data.tables import records_of
@@ -27,7 +27,7 @@ from medrestore.evaluation.panels import Panel, draw_panels
 from medrestore.evaluation.record import Evaluation
 from medrestore.evaluation.titles import Metrics
 
-__all__ = ["TARGET_MAX", "TrueVolume", "VolumeComparison", "evaluate_volumes", "find_arms"]
+__all__ = ["TARGET_MAX", "TrueVolume", "VolumeComparison", "evaluate_volumes", "find_arms", "with_arms"]
 
 TARGET_MAX = "target_max"
 """As a data range: the maximum of each true image in its foreground."""
@@ -77,7 +77,7 @@ def find_arms(
     Parameters
     ----------
     rows
-        Of the manifest, one for each scan to be evaluated.
+        Of the manifest, one for each scan to be evaluated; of :func:`with_arms` where a scan has several.
     methods
         Folder of restored volumes, ``SUBJECT_SESSION_restored.nii.gz``, by the method's name.
     reserved
@@ -98,13 +98,30 @@ def find_arms(
         As :func:`~medrestore.evaluation.arms.find_restorations`, and when a scan is in the manifest more than
         once. Names all faults.
     """
-    names = [scan_name(row["subject_id"], row["session_id"]) for row in records_of(rows)]
+    names = [_name_of(row) for row in records_of(rows)]
     columns = ("degraded", *beside)
     grids = {
         name: (str(row["target_path"]), [str(row[f"{column}_path"]) for column in columns])
         for name, row in zip(names, records_of(rows), strict=True)
     }
     return find_restorations(grids, methods, known=known, reserved=reserved, problems=repeated_scans(names))
+
+
+def with_arms(rows: pd.DataFrame, arm: Callable[[Mapping[str, Any]], str]) -> pd.DataFrame:
+    """Return rows with a column ``scan``: what their files are called where a scan has several rows.
+
+    Parameters
+    ----------
+    rows
+        Of the manifest.
+    arm
+        From a row to what follows the name of such a scan: the one that its restorations were named by.
+    """
+    return rows.assign(scan=scan_names(rows, arm))
+
+
+def _name_of(row: Mapping[str, Any]) -> str:
+    return str(row.get("scan") or scan_name(row["subject_id"], row["session_id"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +131,8 @@ class VolumeComparison(Comparison[True_, NDArray[np.float32]], Generic[True_]):
     Parameters
     ----------
     rows
-        Of the manifest.
+        Of the manifest, as :func:`find_arms` took them; the column of strata, where they have it, goes into
+        the table per subject.
     arms
         Of :func:`find_arms`.
     metrics
@@ -139,7 +157,9 @@ class VolumeComparison(Comparison[True_, NDArray[np.float32]], Generic[True_]):
         peak = float(image[mask].max()) if self.data_range == TARGET_MAX else float(self.data_range)
         return TrueVolume(image, mask, peak, target.voxel_size_mm)
 
-    def baselines(self, _degraded: Volume) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def baselines(
+        self, _row: Mapping[str, Any], _degraded: Volume
+    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Yield images that the evaluation computes by itself."""
         yield from ()
 
@@ -147,9 +167,10 @@ class VolumeComparison(Comparison[True_, NDArray[np.float32]], Generic[True_]):
         """Yield the scan of a row."""
         target = read_volume(row["target_path"])
         degraded = read_on_grid(row["degraded_path"], target)
-        columns = {"subject_id": row["subject_id"], "session_id": row["session_id"]}
+        names = ("subject_id", "session_id", self.metrics.strata.column)
+        columns = {name: row[name] for name in names if name in row}
         images = self._images(row, target, degraded)
-        yield Case(scan_name(**columns), columns, self.true_of(row, target, degraded), images)
+        yield Case(_name_of(row), columns, self.true_of(row, target, degraded), images)
 
     def _images(
         self, row: Mapping[str, Any], target: Volume, degraded: Volume
@@ -157,9 +178,9 @@ class VolumeComparison(Comparison[True_, NDArray[np.float32]], Generic[True_]):
         above = self.intensity.above_nothing
         own = (Path(row["degraded_path"]),)
         yield INPUT, above(degraded.data), own
-        for name, image in self.baselines(degraded):
+        for name, image in self.baselines(row, degraded):
             yield name, above(image), own
-        for name, path in self.arms[scan_name(row["subject_id"], row["session_id"])].items():
+        for name, path in self.arms[_name_of(row)].items():
             yield name, above(read_on_grid(path, target).data), (path,)
 
     def measured(self, image: NDArray[np.float32] | None, true: True_) -> dict[str, Any]:

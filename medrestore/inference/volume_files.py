@@ -14,7 +14,7 @@ from torch import nn
 
 from medrestore.checks import InputError, about, counted, listed_lines, require_in_set
 from medrestore.data.channels import channel_of, read_beside
-from medrestore.data.identity import scan_name
+from medrestore.data.identity import scan_names
 from medrestore.data.intensity import RELATIVE, Intensity
 from medrestore.data.nifti_search import nifti_files
 from medrestore.data.pairs import pair_schema
@@ -114,14 +114,9 @@ def find_volumes(
             raise InputError(f"a split is that of a manifest, but {path} is none")
         return [VolumeFile(file, name) for file, name in nifti_files(path, datatype=datatype)]
     rows = choose(split_rows(schema.read(path), split))
-    several = rows.duplicated(["subject_id", "session_id"], keep=False)
     return [
-        VolumeFile(
-            Path(row["degraded_path"]),
-            scan_name(row["subject_id"], row["session_id"]) + (arm(row) if repeated else ""),
-            row,
-        )
-        for row, repeated in zip(records_of(rows), several, strict=True)
+        VolumeFile(Path(row["degraded_path"]), name, row)
+        for row, name in zip(records_of(rows), scan_names(rows, arm), strict=True)
     ]
 
 

@@ -87,8 +87,11 @@ def check(
     options.report_problems(manifest, schema.check(manifest))
 
 
-def _filters(given: list[str] | None) -> dict[str, float] | None:
-    return options.named_numbers("filter", [item for item in given if item != "none"]) if given else None
+def _filters(given: list[str] | None) -> dict[str, float | None] | None:
+    if not given:
+        return None
+    tuned: dict[str, float | None] = {item: None for item in given if "=" not in item and item != "none"}
+    return tuned | options.named_numbers("filter", [item for item in given if "=" in item])
 
 
 @options.done_by("evaluation.evaluate.evaluate", methods=options.folders_of, filters=_filters)
@@ -107,7 +110,7 @@ def evaluate(
         typer.Option(
             "--filter",
             help="Classical filter and its parameter, gaussian=FWHM_MM or nlm=STRENGTH; repeat; "
-            "'none' for neither. Tuned on the validation split when not given.",
+            "'none' for neither. Both when not given; tuned on the validation split where no parameter is.",
         ),
     ] = None,
     split: options.EvaluatedSplit = "test",

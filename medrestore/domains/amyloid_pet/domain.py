@@ -9,10 +9,13 @@ import pandas as pd
 from medrestore.domains.amyloid_pet.schema import STANDARD_DOSE, pair_schema
 from medrestore.domains.amyloid_pet.study import SUVR
 from medrestore.domains.base import Domain
-from medrestore.evaluation.titles import FIDELITY, QUALITY, QUANTIFICATION, Metrics, MetricTitle
+from medrestore.evaluation.titles import FIDELITY, QUALITY, QUANTIFICATION, Metrics, MetricTitle, Strata
 from medrestore.metrics.quantitative import bland_altman
 
 __all__ = ["DOMAIN"]
+
+COMMON_DOSES = (0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 80, 90)
+"""Percent: tables show these as such, in this order, and others as fractions behind them."""
 
 
 def _limits_of_agreement(rows: pd.DataFrame) -> Iterator[tuple[str, float, int]]:
@@ -37,11 +40,21 @@ DOMAIN = Domain(
             "suvr_upper_limit": MetricTitle("Upper limit", 3, QUANTIFICATION),
             "suvr_absolute_error": MetricTitle("SUVR absolute error", 3, QUANTIFICATION, less_is_better=True),
         },
-        pairs=(("taskgan", "gan"), ("l1_task", "l1"), ("gan", "l1"), ("taskgan", "l1")),
+        pairs=(
+            *(("taskgan", "gan"), ("l1_task", "l1"), ("gan", "l1"), ("taskgan", "l1")),
+            *(("blend", "plain"), ("blend", "gaussian"), ("blend", "l1")),
+        ),
         diagnosis=("observer_mae",),
+        # Of scans at several doses; those at one have no such column.
+        strata=Strata(column="dose", titles={f"{dose / 100:g}": f"{dose:g} %" for dose in COMMON_DOSES}),
         summaries=_limits_of_agreement,
         alike=("dose_fractions",),
-        labels={STANDARD_DOSE: "Standard dose", "standard": "Standard dose", "low_dose": "Low dose"},
+        labels={
+            "blend": "Blend",
+            STANDARD_DOSE: "Standard dose",
+            "standard": "Standard dose",
+            "low_dose": "Low dose",
+        },
         baselines={"gaussian": "Gaussian filter", "nlm": "Non-local means"},
     ),
     quantity=SUVR,

@@ -14,7 +14,7 @@ from medrestore.checks import InputError, fail
 from medrestore.data.file_checks import require_whole_numbers
 from medrestore.data.schema import at_dose
 from medrestore.data.volumes import Volume, grid_difference, read_volume
-from medrestore.domains.amyloid_pet.schema import pair_schema
+from medrestore.domains.amyloid_pet.schema import dose_arm, pair_schema
 from medrestore.files import sha256_file
 from medrestore.inference import volume_files
 from medrestore.inference.anchor import Regions
@@ -48,7 +48,7 @@ def find_volumes(
         datatype="pet",
         split=split,
         choose=partial(at_dose, dose_fraction=dose_fraction),
-        arm=lambda row: f"_dose-{row['dose_fraction']:g}",
+        arm=dose_arm,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from medrestore.data.file_checks import require_whole_numbers
 from medrestore.data.schema import Schema
 from medrestore.data.volumes import Volume
 
-__all__ = ["COLUMNS", "COMPOSITE_REGIONS", "REFERENCE_REGION", "STANDARD_DOSE", "pair_schema"]
+__all__ = ["COLUMNS", "COMPOSITE_REGIONS", "REFERENCE_REGION", "STANDARD_DOSE", "dose_arm", "pair_schema"]
 
 STANDARD_DOSE = "standard_dose"
 """What evaluations call the target."""
@@ -40,6 +41,15 @@ with posterior cingulate cortex."""
 
 REFERENCE_REGION: int = 1
 """The region that the composite SUVR is relative to: cerebellar cortex."""
+
+
+def dose_arm(row: Mapping[str, Any]) -> str:
+    """Return what follows the name of a scan that is there at several doses.
+
+    >>> dose_arm({"dose_fraction": 0.05})
+    '_dose-0.05'
+    """
+    return f"_dose-{row['dose_fraction']:g}"
 
 
 def pair_schema(

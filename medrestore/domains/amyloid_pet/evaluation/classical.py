@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class ClassicalFilter:
 
 
 FILTERS: dict[str, tuple[str, tuple[float, ...]]] = {
-    "gaussian": ("fwhm_mm", (2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 20.0)),
+    "gaussian": ("fwhm_mm", (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 20.0)),
     # The noise of a post-filtered reconstruction is smooth: its estimate from neighboring voxels is far too
     # low.
     "nlm": ("strength", (1.0, 8.0, 64.0, 128.0, 256.0, 512.0)),
@@ -63,7 +63,10 @@ FILTERS: dict[str, tuple[str, tuple[float, ...]]] = {
 
 
 def tuned_filters(
-    validation: pd.DataFrame, *, given: Mapping[str, float] | None = None, data_range: float | None = None
+    validation: pd.DataFrame,
+    *,
+    given: Mapping[str, float | None] | None = None,
+    data_range: float | None = None,
 ) -> tuple[dict[str, ClassicalFilter], dict[str, dict[str, object]]]:
     """Choose each filter's parameter by the mean PSNR over the validation scans.
 
@@ -72,7 +75,8 @@ def tuned_filters(
     validation
         The manifest's rows of the validation split.
     given
-        Parameters by filter: these filters, without tuning; ``{}`` for none. All are tuned when not given.
+        Parameters by filter: these filters alone, without tuning where they are numbers; ``{}`` for none. All
+        are tuned when not given.
     data_range
         Of the PSNR; the maximum of each target when not given.
 
@@ -87,13 +91,17 @@ def tuned_filters(
     InputError
         For an unknown filter, or no validation scan to tune on.
     """
-    if given is not None:
-        require_known_keys("filters", given, FILTERS)
-        chosen = {name: ClassicalFilter(name, FILTERS[name][0], float(given[name])) for name in given}
-        return chosen, {
-            name: {"parameter": item.parameter, "value": item.value, "chosen": "given"}
-            for name, item in chosen.items()
-        }
+    wanted: Mapping[str, float | None] = dict.fromkeys(FILTERS) if given is None else given
+    require_known_keys("filters", wanted, FILTERS)
+    numbers = {name: float(value) for name, value in wanted.items() if value is not None}
+    filters = {name: ClassicalFilter(name, FILTERS[name][0], value) for name, value in numbers.items()}
+    record: dict[str, dict[str, object]] = {
+        name: {"parameter": item.parameter, "value": item.value, "chosen": "given"}
+        for name, item in filters.items()
+    }
+    tuned = [name for name in wanted if name not in numbers]
+    if not tuned:
+        return filters, record
     if validation.empty:
         raise InputError(
             "the manifest has no validation scan to tune the classical filters on. Remedy: give their "
@@ -111,29 +119,23 @@ def tuned_filters(
         ValidationPair(pair.degraded[..., ::NLM_STEP], pair.target[..., ::NLM_STEP], pair.data_range)
         for pair in pairs
     ]
-    tunings = {
-        "gaussian": tune(
-            FILTERS["gaussian"][1],
+    restorations: dict[str, tuple[list[ValidationPair], Callable[[NDArray[Any], float], NDArray[Any]]]] = {
+        "gaussian": (
             pairs,
-            restore=lambda volume, fwhm: gaussian_filter(
-                volume, fwhm_mm=fwhm, voxel_size_mm=voxel_sizes[id(volume)]
-            ),
+            lambda volume, fwhm: gaussian_filter(volume, fwhm_mm=fwhm, voxel_size_mm=voxel_sizes[id(volume)]),
         ),
-        "nlm": tune(
-            FILTERS["nlm"][1],
-            every_third,
-            restore=lambda volume, strength: non_local_means(volume, strength=strength),
-        ),
+        "nlm": (every_third, lambda volume, strength: non_local_means(volume, strength=strength)),
     }
-    filters = {name: ClassicalFilter(name, FILTERS[name][0], found.best) for name, found in tunings.items()}
-    record: dict[str, dict[str, object]] = {
-        name: {
-            "parameter": filters[name].parameter,
-            "value": filters[name].value,
+    for name in tuned:
+        parameter, candidates = FILTERS[name]
+        held, restore = restorations[name]
+        found = tune(candidates, held, restore=restore)
+        filters[name] = ClassicalFilter(name, parameter, found.best)
+        record[name] = {
+            "parameter": parameter,
+            "value": found.best,
             "chosen": f"best mean PSNR of {len(pairs)} validation scans",
-            "candidates": list(FILTERS[name][1]),
-            "mean_psnr": [round(value, 4) for value in tunings[name].mean_psnr],
+            "candidates": list(candidates),
+            "mean_psnr": [round(value, 4) for value in found.mean_psnr],
         }
-        for name in filters
-    }
     return filters, record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,7 +37,7 @@ class DoseComparison(VolumeComparison[Reference]):
     true_name: ClassVar[str] = STANDARD_DOSE
 
     series: Mapping[str, Sequence[tuple[float, str]]]
-    classical: Mapping[str, ClassicalFilter]
+    classical: Mapping[float, Mapping[str, ClassicalFilter]]
     tuned: Mapping[str, Mapping[str, object]]
     judges: Sequence[Observer]
     label_column: str
@@ -55,7 +55,7 @@ class DoseComparison(VolumeComparison[Reference]):
         dose = float(row["dose_fraction"])
         series = self.series.get(scan_name(row["subject_id"], row["session_id"]), ())
         plain = [(dose, degraded)] if series else []
-        plain += [(fraction, read_on_grid(path, target)) for fraction, path in series]
+        plain += [(fraction, read_on_grid(path, target)) for fraction, path in series if fraction != dose]
         curve = [(of, psnr(image.data, target.data, data_range=true.data_range)) for of, image in plain]
         return Reference(
             **vars(true),
@@ -69,9 +69,11 @@ class DoseComparison(VolumeComparison[Reference]):
             reference_labels=self.reference_labels,
         )
 
-    def baselines(self, degraded: Volume) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """Yield the classical filters' images."""
-        for name, item in self.classical.items():
+    def baselines(
+        self, row: Mapping[str, Any], degraded: Volume
+    ) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Yield the images of the classical filters of a row's dose."""
+        for name, item in self.classical[float(row["dose_fraction"])].items():
             yield name, item.restore(degraded.data, voxel_size_mm=degraded.voxel_size_mm)
 
     def measured(self, image: NDArray[np.float32] | None, true: Reference) -> dict[str, Any]:
@@ -99,7 +101,15 @@ class DoseComparison(VolumeComparison[Reference]):
         }
 
     def draw(self, per_subject: pd.DataFrame, _: pd.DataFrame, *, path: Path) -> None:
-        """Draw a typical positive, a typical negative and a border case, and the agreement of the SUVR."""
+        """Draw a typical positive, a typical negative and a border case, and the agreement of the SUVR.
+
+        Of several doses, at the lowest one.
+        """
+        if "dose" in per_subject:
+            rows = self.rows[self.rows["dose_fraction"] == self.rows["dose_fraction"].min()]
+            lowest = per_subject[per_subject["dose"].isin(set(rows["dose"]))].drop(columns="dose")
+            replace(self, rows=rows).draw(lowest, _, path=path)
+            return
         panels = self.panels({scan: title for title, scan in choose_scans(per_subject).items()}, per_subject)
         units = sorted(set(self.rows["units"]))
         draw_evaluation(panels, per_subject, unit=units[0] if len(units) == 1 else "", path=path)

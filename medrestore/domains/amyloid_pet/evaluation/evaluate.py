@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from medrestore.checks import InputError, require_in_range
+from medrestore.checks import InputError, about, require_in_range
 from medrestore.data.identity import scan_name
 from medrestore.data.schema import at_dose, split_rows
 from medrestore.data.tables import records_of
 from medrestore.domains.amyloid_pet.domain import DOMAIN
-from medrestore.domains.amyloid_pet.evaluation.classical import FILTERS, tuned_filters
+from medrestore.domains.amyloid_pet.evaluation.classical import FILTERS, ClassicalFilter, tuned_filters
 from medrestore.domains.amyloid_pet.evaluation.comparison import DoseComparison
 from medrestore.domains.amyloid_pet.evaluation.notes import notes_of
 from medrestore.domains.amyloid_pet.schema import (
     COMPOSITE_REGIONS,
     REFERENCE_REGION,
     STANDARD_DOSE,
+    dose_arm,
     pair_schema,
 )
 from medrestore.evaluation.arms import INPUT, file_problems, raise_all
 from medrestore.evaluation.evaluate import Running, run_evaluation
 from medrestore.evaluation.observers import load_observer, named_observers
 from medrestore.evaluation.record import Evaluation
-from medrestore.evaluation.volumes import TARGET_MAX, find_arms
+from medrestore.evaluation.titles import MetricKey
+from medrestore.evaluation.volumes import TARGET_MAX, find_arms, with_arms
 from medrestore.files import sha256_file
 
 __all__ = ["evaluate"]
@@ -47,7 +49,7 @@ def evaluate(
     target_labels: Sequence[int] = COMPOSITE_REGIONS,
     reference_labels: Sequence[int] = (REFERENCE_REGION,),
     data_range: str | float = TARGET_MAX,
-    filters: Mapping[str, float] | None = None,
+    filters: Mapping[str, float | None] | None = None,
     device: str = "cpu",
     **running: Unpack[Running],
 ) -> Evaluation:
@@ -65,7 +67,10 @@ def evaluate(
     observers
         ``model.pt`` of independent classifiers, never seen by any method in training.
     dose_fraction
-        Rows of this dose fraction are evaluated; all of the split when not given.
+        Rows of this dose fraction are evaluated; all of the split when not given. Of scans that are there at
+        several doses, each dose is then a column of the tables, with filters tuned on its own validation
+        scans; restorations are called ``SUBJECT_SESSION_dose-DOSE_restored.nii.gz``, as ``restore`` names
+        them.
     dose_series
         Manifest of plain reconstructions of the same subjects at other dose fractions, for the dose
         equivalent.
@@ -78,7 +83,7 @@ def evaluate(
         in the images' unit.
     filters
         Parameters of the classical filters, ``gaussian`` (FWHM in mm) and ``nlm`` (strength); ``{}`` leaves
-        them out. Tuned on the validation split when not given.
+        them out. Tuned on the validation split when not given, or where None is.
     device
         Where classifiers run.
     output, split, running
@@ -97,6 +102,10 @@ def evaluate(
     table = pair_schema(label_column=label_column).read(manifest)
     rows = at_dose(split_rows(table, split), dose_fraction)
     others = [scan_name(row["subject_id"], row["session_id"]) for row in records_of(table)]
+    others += [name + dose_arm(row) for name, row in zip(others, records_of(table), strict=True)]
+    doses = sorted({float(dose) for dose in rows["dose_fraction"]})
+    if rows.duplicated(["subject_id", "session_id"]).any():
+        rows = with_arms(rows, dose_arm).assign(dose=[f"{dose:g}" for dose in rows["dose_fraction"]])
     reserved = (INPUT, *FILTERS, STANDARD_DOSE)
     arms = find_arms(rows, methods, reserved=reserved, known=others, beside=["regions"])
     series = _series(rows, dose_series, label_column)
@@ -111,8 +120,10 @@ def evaluate(
         validation = table[table["split"] == "validation"]
         if dose_fraction is not None:
             validation = validation[np.isclose(validation["dose_fraction"], dose_fraction)]
-        classical, tuned = tuned_filters(
+        classical, tuned = _filters_of(
             validation,
+            doses,
+            apart="dose" in rows,
             given=filters,
             data_range=None if data_range == TARGET_MAX else float(data_range),
         )
@@ -155,10 +166,28 @@ def evaluate(
     )
 
 
+def _filters_of(
+    validation: pd.DataFrame, doses: Sequence[float], *, apart: bool, **tuning: Any
+) -> tuple[dict[float, dict[str, ClassicalFilter]], dict[str, dict[str, object]]]:
+    """Return the filters of every dose and what is recorded of them; ``apart``: each dose has its own."""
+    if not apart:
+        classical, tuned = tuned_filters(validation, **tuning)
+        return dict.fromkeys(doses, classical), tuned
+    found: dict[float, dict[str, ClassicalFilter]] = {}
+    record: dict[str, dict[str, object]] = {}
+    for dose in doses:
+        with about(f"dose fraction {dose:g}"):
+            found[dose], tuned = tuned_filters(
+                validation[np.isclose(validation["dose_fraction"], dose)], **tuning
+            )
+        record |= {str(MetricKey(name, f"{dose:g}")): item for name, item in tuned.items()}
+    return found, record
+
+
 def _series(
     rows: pd.DataFrame, path: str | os.PathLike[str] | None, label_column: str
 ) -> dict[str, list[tuple[float, str]]]:
-    """Return dose fraction and file of each scan's plain reconstructions at other doses."""
+    """Return dose fraction and file of each scan's plain reconstructions."""
     if path is None:
         return {}
     found: dict[str, list[tuple[float, str]]] = {}
@@ -171,10 +200,7 @@ def _series(
         raise InputError(
             f"{path}: has no reconstruction of {', '.join(missing)}. Remedy: leave dose_series out"
         )
-    series = {
-        name: [item for item in found[name] if item[0] != float(row["dose_fraction"])]
-        for name, row in wanted.items()
-    }
+    series = {name: found[name] for name in wanted}
     raise_all(
         file_problems(
             {

@@ -10,6 +10,7 @@ import pandas as pd
 from medrestore.checks import counted
 from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.evaluation.notes import interval_note, judges_note, measured
+from medrestore.evaluation.titles import MetricKey
 from medrestore.evaluation.volumes import TARGET_MAX
 
 __all__ = ["notes_of"]
@@ -42,6 +43,8 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
         limits = " and limits of agreement (95 %)" if "suvr_upper_limit" in metrics else ""
         lines.append(f"SUVR: composite; bias{limits} against standard dose.")
     for name, item in record["tuned_filters"].items():
-        label = DOMAIN.metrics.label_of(name)
+        key = MetricKey.parse(name)
+        dose = f" at {DOMAIN.metrics.strata.title_of(key.stratum)}" if key.stratum else ""
+        label = f"{DOMAIN.metrics.label_of(key.name)}{dose}"
         lines.append(f"{label}: {item['parameter']} {item['value']:g} ({item['chosen']}).")
     return lines
