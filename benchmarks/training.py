@@ -22,6 +22,8 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medrestore.engines.trainer import RestorationTrainer
+from medrestore.losses.task import task_regression_loss
+from medrestore.methods.base import Task
 from medrestore.methods.taskgan import TaskGAN
 from medrestore.networks.discriminators import ImageDiscriminator
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
@@ -131,8 +133,7 @@ def trainer_loop(size: str, batches: list[Batch], device: torch.device, bf16: bo
         networks=networks,
         optimizers=optimizers,
         adversarial_weight=LAMBDA,
-        task_weight=MU,
-        label_column="amyloid_status",
+        tasks={"task": Task(weight=MU, label_column="amyloid_status", loss=task_regression_loss)},
     )
     trainer = RestorationTrainer(
         device,

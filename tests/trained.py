@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +102,23 @@ def recorded(folder: Path, *, store: Path | None = None) -> dict[str, float]:
 
 
 def require_resumable(
-    call: Callable[..., Ended], bundle: Path, overrides: Mapping[str, Any], folder: Path, *, epochs: int
+    call: Callable[..., Ended],
+    bundle: Path,
+    overrides: Mapping[str, Any],
+    folder: Path,
+    *,
+    epochs: int,
+    variants: Sequence[str] = ("demo",),
 ) -> None:
-    """Train the demo overlay in ``whole``, and in ``killed``: a process, by SIGKILL after a checkpoint.
+    """Train overlays in ``whole``, and in ``killed``: a process, by SIGKILL after a checkpoint.
 
     The same call, here, continues it: what both leave must be the same, bit for bit.
     """
 
     def words(name: str) -> list[str]:
         given = arguments({**overrides, "output_dir": folder / name})
-        return ["train", str(bundle), "--variant", "demo", *given]
+        chosen = [word for variant in variants for word in ("--variant", variant)]
+        return ["train", str(bundle), *chosen, *given]
 
     checkpoint = folder / "killed" / "checkpoint.pt"
     program = [sys.executable, "-c", "from medrestore.cli import main; main()", *words("killed")]

@@ -13,6 +13,8 @@ from ignite.engine import Events
 
 from medrestore import rng
 from medrestore.engines.trainer import RestorationTrainer
+from medrestore.losses.task import task_regression_loss
+from medrestore.methods.base import Task
 from medrestore.methods.taskgan import TaskGAN
 from medrestore.networks.discriminators import ImageDiscriminator
 from medrestore.networks.tasks.amyloid import AmyloidClassifier
@@ -77,7 +79,9 @@ def build_step(*, norm: str = "batch", dropout: float = 0.5, **settings: Any) ->
     optimizers = {
         name: torch.optim.Adam(net.parameters(), lr=2e-3, fused=True) for name, net in networks.items()
     }
-    values = {"adversarial_weight": 0.1, "task_weight": 0.1, "label_column": "amyloid_status", **settings}
+    weight = settings.pop("task_weight", 0.1)
+    task = Task(weight=weight, label_column="amyloid_status", loss=task_regression_loss)
+    values = {"adversarial_weight": 0.1, "tasks": {"task": task}, **settings}
     return TaskGAN(networks=networks, optimizers=optimizers, **values)
 
 

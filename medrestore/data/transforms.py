@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from medrestore import rng
-from medrestore.checks import require_in_range, require_same_shape
+from medrestore.checks import InputError, require_in_range, require_same_shape
 from medrestore.data.processes import own_share
 
-__all__ = ["DrawnAugmentation", "PairAugmentation"]
+__all__ = ["DrawnAugmentation", "PairAugmentation", "PatchAugmentation"]
 
 
 class DrawnAugmentation:
-    """Draws for the pairs of a batch.
+    """Draws for the pairs of a batch, from its class's stream.
 
     Parameters
     ----------
     seed
-        Of the stream ``augmentation``: what happens in an iteration depends on it, the epoch and the
-        iteration alone.
+        Of the stream: what happens in an iteration depends on it, the epoch and the iteration alone.
     rank, world_size
         Draws are made for the batches of all processes together, of which this one takes every
         ``world_size``-th, as :class:`~medrestore.data.slices.BalancedBatchSampler` does with the pairs; those
@@ -33,6 +33,8 @@ class DrawnAugmentation:
         When the rank is not one of the world.
     """
 
+    stream: ClassVar[str] = "augmentation"
+
     def __init__(self, *, seed: int, rank: int | None = None, world_size: int | None = None) -> None:
         self.seed, self.share = seed, own_share(rank, world_size)
 
@@ -40,7 +42,7 @@ class DrawnAugmentation:
         self, count: int, numbers: int, *, epoch: int, iteration: int, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Return ``numbers`` in [0, 1) for each of ``count`` pairs."""
-        generator = rng.torch_generator(self.seed, "augmentation", epoch, iteration)
+        generator = rng.torch_generator(self.seed, self.stream, epoch, iteration)
         drawn = torch.rand(count * self.share.step, numbers, generator=generator, dtype=dtype)
         return drawn[self.share]
 
@@ -55,6 +57,8 @@ class PairAugmentation(DrawnAugmentation):
     intensity_jitter
         Half width j of the factor on a pair's intensity, uniform in [1 - j, 1 + j]. The scale of an image is
         known from noisy data only; the network learns not to depend on it.
+    masks
+        Further keys of the batch, mirrored as the images are, their values left as they are.
     seed, rank, world_size
         Of :class:`DrawnAugmentation`.
 
@@ -69,6 +73,7 @@ class PairAugmentation(DrawnAugmentation):
         *,
         flip_probability: float,
         intensity_jitter: float,
+        masks: Sequence[str] = (),
         seed: int,
         rank: int | None = None,
         world_size: int | None = None,
@@ -78,6 +83,7 @@ class PairAugmentation(DrawnAugmentation):
         super().__init__(seed=seed, rank=rank, world_size=world_size)
         self.flip_probability = flip_probability
         self.intensity_jitter = intensity_jitter
+        self.masks = tuple(masks)
 
     def __call__(self, batch: Mapping[str, Tensor], *, epoch: int, iteration: int) -> dict[str, Tensor]:
         """Return the batch with ``image`` and ``label`` changed; the given tensors stay as they are.
@@ -94,10 +100,11 @@ class PairAugmentation(DrawnAugmentation):
         flip, factor = self.draw(len(image), epoch=epoch, iteration=iteration)
         flip, factor = flip.to(image.device), factor.to(image.device)
         changed = dict(batch)
-        for name in ("image", "label"):
+        for name in ("image", "label", *self.masks):
             images = batch[name]
             images = torch.where(flip, images.flip(2), images) if self.flip_probability > 0 else images
-            changed[name] = images * factor.to(images.dtype) if self.intensity_jitter > 0 else images
+            jittered = self.intensity_jitter > 0 and name not in self.masks
+            changed[name] = images * factor.to(images.dtype) if jittered else images
         return changed
 
     def draw(self, count: int, *, epoch: int, iteration: int) -> tuple[Tensor, Tensor]:
@@ -106,3 +113,85 @@ class PairAugmentation(DrawnAugmentation):
         flip = uniform[:, 0] < self.flip_probability
         factor = 1 + self.intensity_jitter * (2 * uniform[:, 1] - 1)
         return flip[:, None, None, None], factor[:, None, None, None]
+
+
+class PatchAugmentation(DrawnAugmentation):
+    """Cut a patch out of each slice: around a place that its mask marks, or anywhere where none is marked.
+
+    Parameters
+    ----------
+    size
+        In-plane size (X, Y) of the patches; a slice that is not larger stays whole along that axis.
+    mask
+        Key of (B, 1, X, Y) in the batch: places other than 0 are those that patches are centered at, each as
+        often as the other, as far as the slice's edge allows. Anywhere when not given.
+    others
+        Further keys of the batch that are cut with image and label.
+    seed, rank, world_size
+        Of :class:`DrawnAugmentation`; the stream is ``patches``.
+
+    Raises
+    ------
+    InputError
+        When a size is no positive number.
+    """
+
+    stream = "patches"
+
+    def __init__(
+        self,
+        *,
+        size: Sequence[int],
+        mask: str | None = None,
+        others: Sequence[str] = (),
+        seed: int,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        if len(size) != 2:
+            raise InputError(f"patch_size must be two numbers (X, Y), got {tuple(size)}")
+        for axis, length in enumerate(size):
+            require_in_range(f"patch_size[{axis}]", length, 1, 65535)
+        super().__init__(seed=seed, rank=rank, world_size=world_size)
+        self.size = (int(size[0]), int(size[1]))
+        self.mask = mask
+        self.cut = ("image", "label", *others)
+
+    def __call__(self, batch: Mapping[str, Tensor], *, epoch: int, iteration: int) -> dict[str, Tensor]:
+        """Return the batch with its images cut; the given tensors stay as they are.
+
+        Parameters
+        ----------
+        batch
+            ``image`` (B, C, X, Y), ``label`` and the others (B, 1, X, Y), on one device; further entries are
+            passed on.
+        epoch, iteration
+            Name the draws.
+        """
+        count, _, *shape = batch["image"].shape
+        drawn = self.uniform(count, 3, epoch=epoch, iteration=iteration, dtype=torch.float64)
+        marked = batch[self.mask][:, 0].cpu() != 0 if self.mask is not None else torch.zeros(count, *shape)
+        size = [min(length, room) for length, room in zip(self.size, shape, strict=True)]
+        corners = [self._corner(*pair, size, shape) for pair in zip(drawn.tolist(), marked, strict=True)]
+        changed = dict(batch)
+        for name in self.cut:
+            changed[name] = torch.stack(
+                [
+                    image[:, x : x + size[0], y : y + size[1]]
+                    for image, (x, y) in zip(batch[name], corners, strict=True)
+                ]
+            )
+        return changed
+
+    def _corner(
+        self, drawn: Sequence[float], marked: Tensor, size: Sequence[int], shape: Sequence[int]
+    ) -> list[int]:
+        """Return the first pixel of a patch."""
+        places = marked.nonzero()
+        free = [room - length for length, room in zip(size, shape, strict=True)]
+        if not len(places):
+            return [int(part * (most + 1)) for part, most in zip(drawn[:2], free, strict=True)]
+        center = places[int(drawn[2] * len(places))].tolist()
+        return [
+            min(max(at - length // 2, 0), most) for at, length, most in zip(center, size, free, strict=True)
+        ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from torch import Tensor
 
 from medrestore.data.channels import Channel, GaussianChannel
 from medrestore.data.intensity import RELATIVE, Intensity
@@ -54,10 +56,18 @@ class VolumeData(TrainingData, ABC):
         return self.slice_range if split == "train" else self.validation_slice_range
 
     @property
-    def augmentation(self) -> PairAugmentation:
+    def masks(self) -> tuple[str, ...]:
+        """Keys of masks in batches, beside image and label."""
+        return ()
+
+    @property
+    def augmentation(self) -> Callable[..., Mapping[str, Tensor]]:
         """Flips and factors of intensity."""
         return PairAugmentation(
-            flip_probability=self.flip_probability, intensity_jitter=self.intensity_jitter, seed=self.seed
+            flip_probability=self.flip_probability,
+            intensity_jitter=self.intensity_jitter,
+            masks=self.masks,
+            seed=self.seed,
         )
 
     @property

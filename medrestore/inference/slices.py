@@ -55,8 +55,9 @@ class SliceRestorer(NetworkRestorer):
     Parameters
     ----------
     generator
-        (B, (2k + 1) C + S + K, H, W) -> (B, 2m + 1, H, W): slices -k to k, each with its C channels, then S
-        slices of further channels, then K constant planes. Its attribute ``stride_multiple``, where it has
+        (B, (2k + 1) C + S + K + E, H, W) -> (B, 2m + 1, H, W): slices -k to k, each with its C channels, then
+        S slices of further channels, then K constant planes, then E images that go with the condition. Its
+        attribute ``stride_multiple``, where it has
         one, is what H and W must be a multiple of.
     neighbors
         k, slices on each side that the network sees; beyond the first and last slice these are repeated.
@@ -67,6 +68,8 @@ class SliceRestorer(NetworkRestorer):
         sum of 2n + 1.
     planes
         K, which tell the network under what condition it restores.
+    beside
+        E, images that each condition brings, of the slice itself alone.
     samples
         0: evaluation mode, one pass. Otherwise, at least 2: dropout is on (the paper's noise z), and mean and
         standard deviation (ddof 1) over so many passes are returned.
@@ -98,6 +101,7 @@ class SliceRestorer(NetworkRestorer):
         channels: int = 1,
         further: Sequence[int] = (),
         planes: int = 0,
+        beside: int = 0,
         samples: int = 0,
         seed: int = 0,
         **running: Unpack[RunningSettings],
@@ -106,7 +110,8 @@ class SliceRestorer(NetworkRestorer):
             require_in_range("neighbors", count, 0, 1000)
         if samples != 0:
             require_in_range("samples (other than 0)", samples, 2, 10**6)
-        in_channels = (2 * neighbors + 1) * channels + sum(2 * count + 1 for count in further) + planes
+        further_slices = sum(2 * count + 1 for count in further)
+        in_channels = (2 * neighbors + 1) * channels + further_slices + planes + beside
         taken = getattr(generator, "in_channels", in_channels)
         if taken != in_channels:
             raise InputError(
@@ -141,19 +146,25 @@ class SliceRestorer(NetworkRestorer):
         conditions: Mapping[str, Sequence[float]],
         *,
         scale: float,
+        beside: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> dict[str, Restoration]:
         """Restore a volume of channels, (X, Y, Z) each, the further ones last, once for each condition.
 
-        ``conditions`` hold the values (K,) of the constant planes that follow the slices, by name;
-        ``input_scale`` divides the channels, a number each; ``scale`` multiplies the output.
+        ``conditions`` hold the values (K,) of the constant planes that follow the slices, by name, ``beside``
+        the images (E, X, Y, Z) that follow the planes, as the network sees them; ``input_scale`` divides the
+        channels, a number each; ``scale`` multiplies the output.
         """
         with torch.inference_mode():
             slices = self._padded_slices(channels, input_scale)
-            mean, deviation = self._pass(slices, conditions, 0), None
+            images = {
+                name: self._padded_slices(own, [1.0] * len(own))[self.neighbors :][: own.shape[3]]
+                for name, own in (beside or {}).items()
+            }
+            mean, deviation = self._pass(slices, conditions, images, 0), None
             if self.samples:
                 squares = torch.zeros_like(mean)
                 for sample in range(1, self.samples):
-                    restored = self._pass(slices, conditions, sample)
+                    restored = self._pass(slices, conditions, images, sample)
                     # Welford's update: no difference of large sums, whatever the number of samples.
                     change = restored - mean
                     mean += change / (sample + 1)
@@ -212,7 +223,13 @@ class SliceRestorer(NetworkRestorer):
         self.require_finite(bool(np.isfinite(restored).all()), what="volume")
         return restored
 
-    def _pass(self, slices: Tensor, conditions: Mapping[str, Sequence[float]], sample: int) -> Tensor:
+    def _pass(
+        self,
+        slices: Tensor,
+        conditions: Mapping[str, Sequence[float]],
+        beside: Mapping[str, Tensor],
+        sample: int,
+    ) -> Tensor:
         """Run the network over all slices, (m + Z + m, C, H, W) -> (conditions, Z, H, W) float32."""
         # Windows of slices for each one restored: views, from which each batch is copied once, whatever the
         # number of conditions. A batch has one condition: what is restored under it, and its rounding, then
@@ -223,8 +240,9 @@ class SliceRestorer(NetworkRestorer):
         shown, planes = sum(counts), len(next(iter(conditions.values())))
         total = torch.zeros((len(conditions), depth, height, width), device=slices.device)
         spread = 0
+        images = max((own.shape[1] for own in beside.values()), default=0)
         room = torch.empty(
-            (min(self.batch_size, depth), shown + planes, height, width),
+            (min(self.batch_size, depth), shown + planes + images, height, width),
             dtype=slices.dtype,
             device=slices.device,
             memory_format=torch.channels_last,
@@ -239,6 +257,8 @@ class SliceRestorer(NetworkRestorer):
                     if held[plane] != value:  # of a one-hot condition, two planes change from the last one
                         batch[:, shown + plane] = value
                 held = list(values)
+                if images:
+                    batch[:, shown + planes :] = beside[name][first : first + self.batch_size]
                 output = self._forward(batch, name, first, sample)
                 spread = output.shape[1] // 2
                 for channel in range(output.shape[1]):

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from medrestore.checks import InputError, require_in_set, require_same_shape
 
-__all__ = ["CONTRAST_CRITERIA", "contrast_loss", "task_regression_loss"]
+__all__ = ["CONTRAST_CRITERIA", "contrast_loss", "lesion_loss", "task_regression_loss"]
 
 CONTRAST_CRITERIA = ("cross_entropy", "squared_error")
 """What T learns the contrast of a patch by."""
@@ -90,3 +90,45 @@ def contrast_loss(logits: Tensor, labels: Tensor, *, criterion: str = "cross_ent
         return functional.cross_entropy(logits.float(), patches)
     truth = functional.one_hot(patches, logits.shape[1]).movedim(-1, 1)
     return (torch.softmax(logits.float(), dim=1) - truth).square().sum(1).mean()
+
+
+def lesion_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    r"""Return what a lesion segmenter learns by: one minus Dice, and the binary cross-entropy.
+
+    .. math::
+        1 - \frac{2 \sum p y + \epsilon}{\sum p + \sum y + \epsilon} - E[y \log p + (1 - y) \log(1 - p)]
+
+    with the sigmoid p of the logits, sums and mean over all pixels of all images together.
+
+    Parameters
+    ----------
+    logits : (B, 1, H, W) float
+        What the segmenter says of each pixel.
+    masks : (B, 1, H, W)
+        1 in a lesion, 0 elsewhere.
+
+    Returns
+    -------
+    () float32
+
+    Raises
+    ------
+    InputError
+        When the shapes differ.
+
+    Notes
+    -----
+    ``monai.losses.DiceCELoss``, epsilon 1e-5. Sums over images together: a slice without lesion has no Dice
+    of its own.
+
+    Examples
+    --------
+    >>> mask = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
+    >>> lesion_loss(torch.zeros(1, 1, 1, 2), mask)  # 1 - 1 / 2 + log 2
+    tensor(1.1931)
+    """
+    from monai.losses.dice import DiceCELoss
+
+    require_same_shape(logits=logits.shape, masks=masks.shape)
+    loss: Tensor = DiceCELoss(sigmoid=True, batch=True)(logits.float(), masks.float())
+    return loss

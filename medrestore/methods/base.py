@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from medrestore.checks import InputError, require_in_range, require_in_set, require_known_keys
 
-__all__ = ["Minimizer", "Stage", "Step", "frozen", "make_stages"]
+__all__ = ["Minimizer", "Stage", "Step", "Task", "frozen", "make_stages"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,48 @@ def make_stages(stages: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...]:
     return tuple(built)
 
 
+KNOWN = "_known"
+"""After a label's key: key of which images of a batch have one; all have where a batch does not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a task network T reads in an image, and how its word counts.
+
+    Parameters
+    ----------
+    weight
+        mu of equation 4; 0 keeps T from G.
+    label_column
+        Key of y in the batch. Where the batch has ``<label_column>_known`` too, (B,) bool, images without it
+        are not asked of T.
+    loss
+        Called with what T gives and y: one term of equation 3.
+    update
+        What T learns in a stage that trains it beside G. ``joint`` (the paper): both terms of equation 3;
+        ``real_only``: (T(x) - y)^2 alone, so that T cannot learn to excuse a bad restoration.
+    weights
+        ``model.pt`` of a run that pretrained T; T starts from it. A stage that trains T alone
+        falls away then.
+    trained_as
+        Name of the network in such files; T's own when not given.
+    comes_trained
+        Whether no stage trains it: it must have weights then, to judge G.
+    """
+
+    weight: float
+    label_column: str
+    loss: Callable[[Tensor, Tensor], Tensor]
+    update: str = "joint"
+    weights: str | os.PathLike[str] | None = None
+    trained_as: str | None = None
+    comes_trained: bool = False
+
+    def known(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """Return which images of a batch T is asked about, (B,) bool; None for all."""
+        return batch.get(self.label_column + KNOWN)
+
+
 class Minimizer(Protocol):
     """What a step needs of the engine that runs it."""
 
@@ -116,6 +160,8 @@ class Step(ABC):
         Name of the network whose weights are kept as a moving average: the one that is used after training.
     given : frozenset of str
         Names of the networks that come with weights of an earlier run.
+    tasks : Mapping
+        What each task network is for, by its name.
 
     Raises
     ------
@@ -126,6 +172,7 @@ class Step(ABC):
     method: str = ""
     averaged: str = "generator"
     given: frozenset[str] = frozenset()
+    tasks: Mapping[str, Task] = MappingProxyType({})
 
     def __init__(
         self, *, networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]

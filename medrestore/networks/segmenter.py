@@ -42,8 +42,9 @@ class LesionSegmenter(ImageNetwork):
 
     Notes
     -----
-    It judges restored images by what it finds in them, so it is trained on true images alone and is part of
-    no generator's loss. Layers and initialization are MONAI's (``monai.networks.nets.UNet``).
+    It judges restored images by what it finds in them, so it is trained on true images alone. One that is
+    part of a generator's loss is another, of another seed: its word on that generator is no evidence. Layers
+    and initialization are MONAI's (``monai.networks.nets.UNet``).
 
     Examples
     --------
@@ -106,3 +107,21 @@ class LesionSegmenter(ImageNetwork):
     def probability(self, x: Tensor) -> Tensor:
         """Return the probability of lesion of every pixel, (B, 1, H, W)."""
         return torch.sigmoid(self(x).float())
+
+    def error(self, x: Tensor, masks: Tensor) -> Tensor:
+        """Return how wrong each image is: 1 - Dice of the probabilities, softened by a pixel.
+
+        An image without lesion, in which none is seen, has 0.
+
+        Parameters
+        ----------
+        x : (B, in_channels, H, W) float
+        masks : (B, 1, H, W)
+            1 in a lesion.
+
+        Returns
+        -------
+        (B,) float32, in [0, 1]
+        """
+        seen, truth = self.probability(x).flatten(1), masks.float().flatten(1)
+        return 1 - (2 * (seen * truth).sum(1) + 1) / (seen.sum(1) + truth.sum(1) + 1)

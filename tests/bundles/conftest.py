@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ TINY_MRI_SUBJECTS = (
 TINY_MRI: dict[str, Any] = {
     **{key: value for key, value in TINY.items() if key not in ("task_widen_factor", "joint_epochs")},
     "contrasts": list(TINY_MRI_CONTRASTS),
-    "saturation_delays_ms": [150, 2000],
+    "saturation_delays_ms": [150, 600, 2000],
     "echo_times_ms": [20, 90],
     "task_channels": [4, 4, 4, 4, 4],
     "segmenter_channels": [4, 8],
@@ -144,7 +145,7 @@ def tiny_mri_training(tiny_mri_overrides: dict[str, Any], trainings: Path) -> Tr
 
 @pytest.fixture(scope="session")
 def tiny_mri_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write five subjects of 30 x 28 x 8 voxels, four complex channels, three contrasts; return the folder.
+    """Write five subjects of 30 x 28 x 8 voxels, six complex channels, three contrasts; return the folder.
 
     A head with a core that is bright or dark as the contrast wills, on an oblique grid in LPS order. Patients
     have a bright lesion; sub-0002 has no proton density image.
@@ -168,11 +169,18 @@ def tiny_mri_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
         below = f"subjects/sub-{index:04}"
         lesion = head & ((x + 0.5) ** 2 + y**2 < 0.04) & (group == "patient")
         # Delay after delay, within each the two echoes: inverted, then recovered; each echo loses half.
-        weights = np.array([-0.4, -0.2, 1.0, 0.5])[:, None, None, None]
+        weights = np.array([-0.4, -0.2, 0.3, 0.15, 1.0, 0.5])[:, None, None, None]
         channels = weights * (100.0 * head + 40.0 * core + 30.0 * lesion) * np.exp(1j * 0.5 * x)
         noise = random.normal(0, 2, (2, *channels.shape))
         channels = channels + noise[0] + 1j * noise[1]
         write_channels(channels, grid, folder / below / "mdme.nii.gz", dtype="complex64")
+        sidecar = {
+            "SaturationDelay": [0.15, 0.15, 0.6, 0.6, 2.0, 2.0],
+            "EchoTime": [0.02, 0.09] * 3,
+            "RepetitionTime": 4.5,
+            "ComplexComponent": "complex",
+        }
+        (folder / below / "mdme.json").write_text(json.dumps(sidecar))
         row = {"subject_id": f"sub-{index:04}", "session_id": "ses-01", "split": split, "group": group}
         row["input"] = f"{below}/mdme.nii.gz"
         for contrast, (of_core, of_lesion) in TINY_MRI_CONTRASTS.items():

@@ -8,7 +8,7 @@ import nibabel
 import pytest
 import torch
 from manifest import write_manifest
-from trained import recorded, require_grid, restored
+from trained import recorded, require_grid, require_resumable, restored
 
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.engines.bundle import open_bundle
@@ -91,16 +91,65 @@ def test_segmenter_is_validated_by_dice_and_loads(tiny_mri_training):
     assert load_network(folder / "model.pt", "segmenter")(torch.zeros(1, 1, 32, 32)).shape == (1, 1, 32, 32)
 
 
-@pytest.mark.parametrize(("overlay", "contrasts"), [("l1", None), ("taskgan", ["pdw"])])
+@pytest.mark.parametrize(
+    ("overlays", "contrasts"), [(["l1"], None), (["taskgan"], ["pdw"]), (["gan", "lesions"], None)]
+)
 def test_restores_contrasts_of_the_test_split_on_the_source_grid(
-    overlay, contrasts, tiny_mri_training, tiny_mri_overrides, tmp_path
+    overlays, contrasts, tiny_mri_training, tiny_mri_overrides, segmenters, tmp_path
 ):
-    cohort, weights = tiny_mri_overrides["dataset_dir"], tiny_mri_training(overlay)[0] / "model.pt"
+    given = segmenters if "lesions" in overlays else {}
+    cohort = tiny_mri_overrides["dataset_dir"]
+    weights = tiny_mri_training(*overlays, **given)[0] / "model.pt"
     written = restored(BUNDLE, weights, output=tmp_path / "restored", dataset_dir=cohort, contrasts=contrasts)
     wanted = contrasts or CONTRASTS
     assert [path.name for path in written] == [f"sub-0004_ses-01_{name}_restored.nii.gz" for name in wanted]
     for path in written:
         require_grid(path, f"{cohort}/subjects/sub-0004/pdw.nii.gz")
+
+
+@pytest.fixture
+def segmenters(tiny_mri_training) -> dict[str, str]:
+    """A lesion segmenter that is a second T, and another that judges."""
+    given = {
+        "lesion_weights": tiny_mri_training("segmenter"),
+        "lesion_observer": tiny_mri_training("segmenter", seed=8),
+    }
+    return {name: str(folder / "model.pt") for name, (folder, _) in given.items()}
+
+
+def test_lesion_segmenter_is_a_second_task_and_stays_as_it_came(tiny_mri_training, segmenters):
+    folder, before = tiny_mri_training(
+        "l1", "lesions", batches_per_epoch=10, patch_size=[16, 16], **segmenters
+    )
+    model = load_file(folder / "model.pt")
+    came = load_file(segmenters["lesion_weights"])["networks"]["segmenter"]["state"]
+    kept = model["networks"]["lesion"]["state"]
+    assert all(torch.equal(value, before["lesion"][name]) for name, value in came.items())
+    assert all(torch.equal(value, kept[name]) for name, value in came.items())
+    assert model["synthetic"] is True
+    architecture = model["networks"]["generator"]["architecture"]
+    assert (architecture["in_channels"], architecture["skip"]) == (3 * 6 + 3 + 1, -1)
+    curves = recorded(folder)
+    assert {"mixed/pixel", "mixed/lesion_restored", "validation_lesion_mae", "validation_psnr"} <= set(curves)
+    assert {"validation_lesion_observer_mae", "validation_lesion_observer_mae_target"} <= set(curves)
+
+
+def test_lesions_want_a_segmenter(tiny_mri_overrides, tmp_path):
+    overrides = {**tiny_mri_overrides, "output_dir": str(tmp_path / "run")}
+    workflow = open_bundle(BUNDLE, "train", variants=["demo", "lesions", "l1"], overrides=overrides)
+    workflow.initialize()
+    with pytest.raises(RuntimeError) as refused:
+        workflow.parser.get_parsed_content("step")
+    assert "nothing has taught it. Remedy: give lesion_weights" in str(refused.value.__cause__)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_training_on_lesions_is_bit_identical(
+    tiny_mri_overrides, segmenters, trainings, tmp_path, call
+):
+    given = {**tiny_mri_overrides, **segmenters, "tracking_uri": f"sqlite:///{trainings}/mlflow.db"}
+    given |= {"batches_per_epoch": 6, "patch_size": [16, 16]}
+    require_resumable(call, BUNDLE, given, tmp_path, epochs=4, variants=["demo", "lesions", "l1"])
 
 
 @pytest.mark.slow

@@ -52,8 +52,8 @@ CASES = {
             **{"l1": G, "gan": GAN, "taskgan": ALL, "paper": ALL},
             **{"observer": {"task"}, "task": {"task"}, "segmenter": {"segmenter"}},
         },
-        modifiers={"demo"},
-        says={"acquisition/saturation_delays_ms": [150, 2000]},
+        modifiers={"demo", "lesions"},
+        says={"acquisition/saturation_delays_ms": [150, 600, 2000]},
         epochs=({"contrast_epochs": 30, "mixed_epochs": 60, "generator_dropout_levels": 1}, 1 + 30 + 60),
         resumed=({"batches_per_epoch": 6}, 4),  # in the stage of one contrast per epoch
     ),

@@ -44,13 +44,14 @@ def observer(tmp_path: Path) -> Path:
 
 def test_figures_are_those_of_a_plain_loop(tmp_path, observer):
     validation = Validation(
-        data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"), observer=observer
+        data_of(Slices(), measures=VolumeMeasures()),
+        observers={"task": observer},
     )
     trainer = build_trainer(tmp_path / "run", handlers=[validation])
     trainer.run()
     metrics = trainer.state.metrics
     generator, task = trainer.averaged.module.eval(), trainer.step.bare("task").eval()
-    judge = validation.observer
+    judge = validation.observers["task"]
     batches = list(Slices())
     with torch.no_grad():
         restored = torch.cat([generator(batch["image"]) for batch in batches])
@@ -80,7 +81,8 @@ def test_validation_changes_nothing_of_the_training(tmp_path, observer):
         tmp_path / "watched",
         handlers=[
             Validation(
-                data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"), observer=observer
+                data_of(Slices(), measures=VolumeMeasures()),
+                observers={"task": observer},
             )
         ],
     )
@@ -116,15 +118,17 @@ def test_interval(tmp_path):
     assert seen == [3]
     with pytest.raises(InputError, match="interval must be in"):
         Validation(data_of(Slices(), measures=VolumeMeasures()), interval=0)
-    with pytest.raises(InputError, match="observer is given without label_column"):
-        Validation(data_of(Slices(), measures=VolumeMeasures()), observer="model.pt")
+    stranger = Validation(data_of(Slices(), measures=VolumeMeasures()), observers={"lesion": "model.pt"})
+    with pytest.raises(InputError, match=r"observer is given for 'lesion', but the method has T \['task'\]"):
+        build_trainer(tmp_path / "other", handlers=[stranger])
 
 
 @pytest.mark.parametrize(("observer_error", "warned"), [(0.4, True), (0.25, False)])
 def test_warns_when_task_and_observer_part(observer_error, warned, tmp_path, observer, caplog):
     """T errs by 0.05 more than on targets, the observer by 0.3 or 0.15: a gap of 0.25, or 0.1 (tolerated)."""
     validation = Validation(
-        data_of(Slices(), measures=VolumeMeasures(), label_column="amyloid_status"), observer=observer
+        data_of(Slices(), measures=VolumeMeasures()),
+        observers={"task": observer},
     )
     trainer = build_trainer(tmp_path / "run", handlers=[validation])
     metrics = {
@@ -134,7 +138,7 @@ def test_warns_when_task_and_observer_part(observer_error, warned, tmp_path, obs
         "validation_observer_mae_target": 0.1 + 1e-9,
     }
     with caplog.at_level(logging.WARNING):
-        validation._warn(trainer, metrics)
+        validation._warn(trainer, metrics, "task")
     assert ("learning to please T" in caplog.text) is warned
     assert trainer.state.metrics["validation_observer_task_gap"] == pytest.approx(
         observer_error - 0.15, abs=1e-8

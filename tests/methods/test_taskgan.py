@@ -8,9 +8,11 @@ from step_case import Discriminator, take_step
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
-from medrestore.losses.task import contrast_loss
-from medrestore.methods.base import Stage
+from medrestore.losses.task import contrast_loss, lesion_loss, task_regression_loss
+from medrestore.methods.base import Stage, Task
 from medrestore.methods.taskgan import TaskGAN
+from medrestore.networks.segmenter import LesionSegmenter
+from medrestore.testing import check_step
 
 JOINT = Stage("joint", 1, ("generator", "discriminator", "task"))
 PRETRAIN = Stage("pretrain", 1, ("task",))
@@ -25,7 +27,7 @@ class Generator(nn.Module):
         return self.convolution(image)
 
 
-class Task(nn.Module):
+class Classifier(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.out = nn.Linear(1, 1)
@@ -48,12 +50,14 @@ def batch() -> dict[str, Tensor]:
 def networks() -> Iterator[dict[str, nn.Module]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        yield {"generator": Generator(), "discriminator": Discriminator(1), "task": Task()}
+        yield {"generator": Generator(), "discriminator": Discriminator(1), "task": Classifier()}
 
 
 def build(networks: dict[str, nn.Module], **settings: object) -> TaskGAN:
     optimizers = {name: torch.optim.Adam(network.parameters()) for name, network in networks.items()}
-    values = {"adversarial_weight": 0.3, "task_weight": 0.7, "label_column": "amyloid_status", **settings}
+    own = {name: settings.pop(name) for name in {"weight", "update", "loss", "label_column"} & set(settings)}
+    task = {"weight": 0.7, "label_column": "amyloid_status", "loss": task_regression_loss, **own}
+    values = {"adversarial_weight": 0.3, "tasks": {"task": Task(**task)}, **settings}
     return TaskGAN(networks=networks, optimizers=optimizers, **values)
 
 
@@ -108,19 +112,19 @@ def test_discriminator_features_of_the_target_are_computed_once(networks, batch)
 @pytest.mark.parametrize(
     ("settings", "learning", "terms"),
     [
-        ({"adversarial_weight": 0.0, "task_weight": 0.0}, {"generator"}, {"pixel", "generator"}),
+        ({"adversarial_weight": 0.0, "weight": 0.0}, {"generator"}, {"pixel", "generator"}),
         (
             {"adversarial_weight": 0.0},
             {"generator", "task"},
             {"pixel", "task_restored", "generator", "task_target", "task_joint"},
         ),
         (
-            {"task_weight": 0.0},
+            {"weight": 0.0},
             {"generator", "discriminator"},
             {"pixel", "feature_matching", "generator", "discriminator"},
         ),
         (
-            {"task_update": "real_only"},
+            {"update": "real_only"},
             {"generator", "discriminator", "task"},
             {"pixel", "feature_matching", "task_restored", "generator", "discriminator", "task_target"},
         ),
@@ -140,7 +144,7 @@ def test_task_loss_of_ones_own_takes_the_place_of_the_regression(networks, batch
     networks["task"] = nn.Conv2d(1, 3, 3)
     contrast = torch.tensor([0, 2, 1, 0])
     engine, losses = take_step(
-        build(networks, task_loss=contrast_loss, label_column="contrast"),
+        build(networks, loss=contrast_loss, label_column="contrast"),
         JOINT,
         {**batch, "contrast": contrast},
     )
@@ -181,4 +185,108 @@ def test_settings_out_of_range(networks):
     with pytest.raises(
         InputError, match=r"must be one of 'joint', 'real_only', got 'never'.*leave task out of the stage"
     ):
-        build(networks, task_update="never")
+        build(networks, update="never")
+
+
+# ---------------------------------------------------------------------------- several task networks
+@pytest.fixture
+def marked(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Lesion masks, known of the second and the last image."""
+    masks = (torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(5)) > 0.8).float()
+    known = torch.tensor([False, True, False, True])
+    return {**batch, "lesions": masks, "lesions_known": known}
+
+
+def with_lesions(networks: dict[str, nn.Module], *, weight: float, network: nn.Module) -> TaskGAN:
+    networks["lesion"] = network
+    tasks = {
+        "task": Task(weight=0.7, label_column="amyloid_status", loss=task_regression_loss),
+        "lesion": Task(weight=weight, label_column="lesions", loss=lesion_loss),
+    }
+    return build(networks, tasks=tasks)
+
+
+def segmenter() -> nn.Module:
+    return LesionSegmenter(channels=(2, 4), residual_units=0, seed=3)
+
+
+def test_a_second_task_asks_the_images_that_have_an_answer_alone(networks, marked):
+    step = with_lesions(networks, weight=0.1, network=segmenter())
+    restored = networks["generator"](marked["image"]).detach()
+    engine, losses = take_step(step, JOINT, marked)
+    with torch.no_grad():
+        expected = lesion_loss(networks["lesion"].eval()(restored[[1, 3]]), marked["lesions"][[1, 3]])
+        terms = losses["pixel"] + 0.3 * losses["feature_matching"] + 0.7 * losses["task_restored"]
+    # Tolerance: float32 sums of some hundred terms in another order.
+    torch.testing.assert_close(losses["lesion_restored"], expected, rtol=1e-5, atol=1e-6)
+    assert engine.losses["generator"] == pytest.approx((terms + 0.1 * expected).item(), rel=1e-5)
+
+
+def test_only_images_with_an_answer_get_a_gradient_of_the_second_task(networks, marked):
+    step = with_lesions(networks, weight=0.1, network=segmenter())
+    image = marked["image"].clone().requires_grad_()
+    step.adversarial_weight = 0.0
+    step.tasks.pop("task")
+    restored = networks["generator"](image)
+    marked["label"] = restored.detach() - 1  # the sign of L1 is then one, and its gradient even
+    take_step(step, Stage("joint", 1, ("generator",)), {**marked, "image": image})
+    (plain,) = torch.autograd.grad((restored - marked["label"]).abs().mean(), image)
+    pairs = zip(image.grad, plain, strict=True)
+    same = [torch.allclose(own, other, rtol=1e-5, atol=1e-9) for own, other in pairs]
+    assert same == [True, False, True, False]
+
+
+def test_without_any_answer_the_second_task_has_no_say(networks, marked):
+    step = with_lesions(networks, weight=0.1, network=segmenter())
+    nobody = {**marked, "lesions_known": torch.zeros(4, dtype=torch.bool)}
+    engine, losses = take_step(step, JOINT, nobody)
+    assert losses["lesion_restored"] == 0
+    terms = losses["pixel"] + 0.3 * losses["feature_matching"] + 0.7 * losses["task_restored"]
+    assert engine.losses["generator"] == pytest.approx(terms.item(), rel=1e-6)
+
+
+def after_a_step(batch: dict[str, Tensor], *, weight: float | None) -> dict[str, dict[str, Tensor]]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        own = {"generator": Generator(), "discriminator": Discriminator(1), "task": Classifier()}
+    step = build(own) if weight is None else with_lesions(own, weight=weight, network=segmenter())
+    check_step(step, JOINT, batch)
+    return {name: network.state_dict() for name, network in own.items()}
+
+
+def test_a_task_of_weight_0_changes_nothing_and_a_frozen_one_is_not_changed(marked):
+    alone, beside, counted = (after_a_step(marked, weight=weight) for weight in (None, 0.0, 10.0))
+    for name, state in alone.items():
+        assert all(torch.equal(value, beside[name][key]) for key, value in state.items())
+    assert not torch.equal(
+        alone["generator"]["convolution.weight"], counted["generator"]["convolution.weight"]
+    )
+    fresh = segmenter().state_dict()
+    assert all(torch.equal(value, counted["lesion"][key]) for key, value in fresh.items())
+
+
+def test_a_second_task_learns_from_the_images_that_have_an_answer(networks, marked):
+    step = with_lesions(networks, weight=0.1, network=nn.Conv2d(1, 1, 3, padding=1))
+    everyone = Stage("joint", 1, ("generator", "discriminator", "task", "lesion"))
+    with torch.no_grad():
+        expected = lesion_loss(networks["lesion"](marked["label"][[1, 3]]), marked["lesions"][[1, 3]])
+    engine, losses = take_step(step, everyone, marked)
+    torch.testing.assert_close(losses["lesion_target"], expected)
+    assert engine.touched["lesion"] == {"lesion"}
+    nobody = {**marked, "lesions_known": torch.zeros(4, dtype=torch.bool)}
+    engine, losses = take_step(step, everyone, nobody)
+    assert losses["lesion_target"] == losses["lesion_joint"] == 0
+    assert engine.losses["lesion"] == 0  # it steps all the same: processes step together
+
+
+def test_a_task_that_comes_trained_has_weights(networks):
+    task = {"label_column": "amyloid_status", "loss": task_regression_loss, "comes_trained": True}
+    with pytest.raises(InputError, match=r"task judges G with weight 0\.7, and nothing.*give task_weights"):
+        build(networks, tasks={"task": Task(weight=0.7, **task)})
+    build(networks, tasks={"task": Task(weight=0.0, **task)})
+
+
+def test_a_task_without_a_network_is_refused(networks):
+    task = Task(weight=0.1, label_column="lesions", loss=lesion_loss)
+    with pytest.raises(InputError, match="task 'lesion' has no network"):
+        build(networks, tasks={"lesion": task})

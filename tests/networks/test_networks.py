@@ -80,6 +80,27 @@ CASES = {
             IN_CHANNELS,
         ],
     ),
+    "FullResolutionGenerator": Case(
+        (3, 3, 16, 24),
+        {
+            **{"in_channels": 3, "widths": [5], "skip": -2, "seed": 3},
+            "base": {
+                **{"network": "unet.UNetGenerator", "channels": [4, 8, 8], "dropout_levels": 2},
+                **{"dropout": 0.25, "norm": "instance", "output_activation": "softplus"},
+            },
+        },
+        {
+            "in_channels": 1,
+            "base": {"network": "unet.UNetGenerator", "channels": (1, 1), "dropout_levels": 1},
+            "widths": (1,),
+        },
+        [
+            IN_CHANNELS,
+            ({"skip": 3}, r"skip must be in \[-3, 2\], got 3"),
+            ({"widths": ()}, "widths must list one positive width"),
+            ({"base": {"channels": [4]}}, "base must name a network below medrestore.networks"),
+        ],
+    ),
     "ImageDiscriminator": Case(
         (3, 2, 16, 24),
         {"in_channels": 2, "channels": [4, 8], "norm": "instance", "seed": 3},

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from medrestore.checks import InputError, about, fail
@@ -23,11 +25,17 @@ from medrestore.domains.multicontrast_mri.acquisition.channel_volume import (
     input_scale,
     read_channels,
 )
+from medrestore.domains.multicontrast_mri.acquisition.synthetic import (
+    require_fitted,
+    require_protocol,
+    scaled_synthetic_images,
+)
 from medrestore.files import sha256_file
 from medrestore.inference.file_restorer import RunSettings
 from medrestore.inference.network import SampledSettings
 from medrestore.inference.nifti import NiftiRestorer, Output, Restored
 from medrestore.inference.slices import Restoration, SliceRestorer
+from medrestore.operators.mdme import MdmeProtocol
 
 __all__ = [
     "ContrastFileRestorer",
@@ -49,6 +57,8 @@ class ContrastRestorer(SliceRestorer):
         Names of the K contrasts in the order of their planes.
     acquisition
         What the C channels are.
+    synthetic
+        Whether the network sees the wanted contrast of the fit too, as in training.
     neighbors, batch_size, device, precision, samples, seed
         As in :class:`~medrestore.inference.slices.SliceRestorer`.
 
@@ -66,6 +76,7 @@ class ContrastRestorer(SliceRestorer):
         neighbors: int,
         contrasts: Sequence[str],
         acquisition: Acquisition,
+        synthetic: bool = False,
         **running: Unpack[SampledSettings],
     ) -> None:
         if not contrasts or len(set(contrasts)) < len(contrasts):
@@ -75,8 +86,12 @@ class ContrastRestorer(SliceRestorer):
             neighbors=neighbors,
             channels=acquisition.channels,
             planes=len(contrasts),
+            beside=int(synthetic),
             **running,
         )
+        if synthetic:
+            require_fitted(acquisition, contrasts)
+        self.synthetic = synthetic
         self.contrasts = tuple(contrasts)
         self.acquisition = acquisition
 
@@ -99,7 +114,11 @@ class ContrastRestorer(SliceRestorer):
         return tuple(name for name in self.contrasts if name in contrasts)
 
     def restore(
-        self, volume: ChannelVolume, *, contrasts: Sequence[str] | None = None
+        self,
+        volume: ChannelVolume,
+        *,
+        contrasts: Sequence[str] | None = None,
+        protocol: MdmeProtocol | None = None,
     ) -> dict[str, Restoration]:
         """Restore the contrasts of a volume of any size, in relative units: 1 is the mean over the head.
 
@@ -109,6 +128,8 @@ class ContrastRestorer(SliceRestorer):
             (C, X, Y, Z) float32 in canonical axes.
         contrasts
             Those wanted; all when not given.
+        protocol
+            Times and angles of the channels, for a network that sees synthetic images.
 
         Returns
         -------
@@ -119,7 +140,8 @@ class ContrastRestorer(SliceRestorer):
         ------
         InputError
             When a contrast is unknown, the channels are of another number than the acquisition's or have no
-            foreground to scale by, or a result is not finite or of another size.
+            foreground to scale by, the protocol is needed and missing, or a result is not finite or of
+            another size.
         """
         count = len(self.contrasts)
         planes = {
@@ -132,7 +154,20 @@ class ContrastRestorer(SliceRestorer):
                 f"the network was trained on {self.acquisition.channels}"
             )
         scale = [float(value) for value in input_scale(volume, self.acquisition)]
-        return self.restorations(list(volume.data), scale, planes, scale=1.0)
+        images = self._synthetic(volume, tuple(planes), protocol) if self.synthetic else None
+        return self.restorations(list(volume.data), scale, planes, scale=1.0, beside=images)
+
+    def _synthetic(
+        self, volume: ChannelVolume, contrasts: Sequence[str], protocol: MdmeProtocol | None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return what the fit says of each contrast, (1, X, Y, Z) as the network sees it."""
+        if protocol is None:
+            raise InputError(
+                "the network sees synthetic images, which need the protocol of the channels. "
+                "Remedy: give protocol, read_protocol of the files"
+            )
+        images = scaled_synthetic_images(volume, self.acquisition, protocol, contrasts)
+        return {name: image[None] for name, image in images.items()}
 
 
 @dataclass(frozen=True)
@@ -218,6 +253,7 @@ class ContrastFileRestorer(NiftiRestorer[InputFiles, ContrastRestorer]):
             neighbors=model["neighbors"],
             contrasts=model["contrasts"],
             acquisition=Acquisition.from_plain(model["acquisition"]),
+            synthetic=model.get("synthetic", False),
             **settings,
         )
 
@@ -241,7 +277,8 @@ class ContrastFileRestorer(NiftiRestorer[InputFiles, ContrastRestorer]):
             raise InputError(f"{error}. (The weights were trained on {_in_words(acquisition)})") from error
         with about(*item.paths):
             notes = range_warnings(volume.reference(acquisition), self.training_range)
-            restorations = self.inferer.restore(volume, contrasts=wanted)
+            protocol = require_protocol(item.paths, acquisition) if self.inferer.synthetic else None
+            restorations = self.inferer.restore(volume, contrasts=wanted, protocol=protocol)
         scales = next(iter(restorations.values())).input_scale
         found: Mapping[str, Any] = {"input_scale": list(scales), "intensity_unit": "mean over the head"}
         return Restored(restorations, volume.source, found, notes)

@@ -13,12 +13,11 @@ from medrestore.data.volumes import read_series
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels, read_protocol
 from medrestore.domains.multicontrast_mri.acquisition.sidecar import read_sidecar
-from medrestore.evaluation.measures import foreground_mask
+from medrestore.domains.multicontrast_mri.acquisition.synthetic import synthetic_images
 from medrestore.operators.mdme import MdmeProtocol
-from medrestore.operators.mr_sequences import CONTRASTS
-from medrestore.solvers.relaxometry import LEAST_DELAYS, LEAST_ECHOES, fit_relaxometry, synthesize
+from medrestore.solvers.relaxometry import LEAST_DELAYS, LEAST_ECHOES
 
-__all__ = ["MdmeInput", "input_channels", "mdme_input", "synthetic_images"]
+__all__ = ["MdmeInput", "fitted_images", "input_channels", "mdme_input"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def mdme_input(paths: Sequence[str]) -> MdmeInput | None:
     return MdmeInput(tuple(paths), acquisition, protocol)
 
 
-def synthetic_images(source: MdmeInput, contrasts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+def fitted_images(source: MdmeInput, contrasts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Fit an input once and compute every contrast that has a signal equation.
 
     Parameters
@@ -73,23 +72,16 @@ def synthetic_images(source: MdmeInput, contrasts: Sequence[str]) -> dict[str, N
     source
         The input.
     contrasts
-        Wanted; those that are not in :data:`~medrestore.operators.mr_sequences.CONTRASTS` are left out.
+        Wanted.
 
     Returns
     -------
     dict
-        Image (X, Y, Z) by contrast: magnitude, zero outside the head as the reference channel shows it.
+        Of :func:`~medrestore.domains.multicontrast_mri.acquisition.synthetic.synthetic_images`.
     """
     volume = read_channels(source.paths, source.acquisition)
-    reference = volume.reference(source.acquisition)
     with about(*source.paths):
-        maps = fit_relaxometry(
-            volume.data,
-            protocol=source.protocol,
-            component=source.acquisition.component,
-            mask=foreground_mask(reference.data, voxel_size_mm=reference.voxel_size_mm),
-        )
-    return {name: synthesize(maps, CONTRASTS[name]) for name in contrasts if name in CONTRASTS}
+        return synthetic_images(volume, source.acquisition, source.protocol, contrasts)
 
 
 def input_channels(paths: Sequence[str], source: MdmeInput | None) -> dict[str, NDArray[np.float32]]:

@@ -16,8 +16,8 @@ from medrestore.data.identity import scan_name
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.domains.multicontrast_mri.evaluation.classical import (
     MdmeInput,
+    fitted_images,
     input_channels,
-    synthetic_images,
 )
 from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase, draw_contrasts
 from medrestore.domains.multicontrast_mri.evaluation.judges import ContrastObserver, LesionReader
@@ -78,7 +78,7 @@ class ContrastComparison(Comparison[TrueImage, NDArray[np.float32]]):
         """Yield the contrasts that a subject has."""
         scan = scan_name(row["subject_id"], row["session_id"])
         trues, source = self._true_images(row), self.inputs.get(scan)
-        synthetic = {} if source is None else synthetic_images(source, list(trues))
+        synthetic = {} if source is None else fitted_images(source, list(trues))
         for contrast, (true, target) in trues.items():
             columns = {
                 "subject_id": row["subject_id"],

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from medrestore.data.schema import Schema
 from medrestore.data.slices import StackDataset
 from medrestore.data.training_range import training_range
+from medrestore.data.transforms import PatchAugmentation
 from medrestore.data.volumes import Volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training.dataset import ContrastDataset, LesionDataset
-from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
+from medrestore.domains.multicontrast_mri.training.stack import ContrastStack, SyntheticStack
 from medrestore.domains.multicontrast_mri.training.validation import LesionMeasures
 from medrestore.engines.training_data import Measures
 from medrestore.engines.volume_data import VolumeData
 
 __all__ = ["ContrastData", "LesionData"]
 
+MASK = "lesions"
+"""Key of lesion masks in batches."""
+
 
 @dataclass(kw_only=True, eq=False)
-class ContrastData(VolumeData):
-    """Channels of one acquisition and the contrasts that are wanted of them, balanced over contrasts.
+class _AcquisitionData(VolumeData, ABC):
+    """Channels of one acquisition and the contrasts that go with them.
 
     Input and target have scales of their own, and planes of contrasts are no intensities: there is no
     ``intensity_jitter``.
@@ -38,7 +48,6 @@ class ContrastData(VolumeData):
         echoes are not looked at where the component is ``any``.
     """
 
-    label_column: str | None = "contrast"
     contrasts: Sequence[str]
     component: str
     saturation_delays_ms: Sequence[float] | None = None
@@ -78,10 +87,6 @@ class ContrastData(VolumeData):
             spatial_size=self.spatial_size,
         )
 
-    def dataset(self, split: str) -> StackDataset:
-        """Return the slices of a split, each once for every contrast that its subject has."""
-        return ContrastDataset(self.stack(split), neighbors=self.neighbors, slice_range=self.range_of(split))
-
     @property
     def model_information(self) -> dict[str, Any]:
         """The channels, the contrasts, and the range of the reference channel's magnitude in training."""
@@ -102,8 +107,94 @@ class ContrastData(VolumeData):
 
 
 @dataclass(kw_only=True, eq=False)
-class LesionData(ContrastData):
+class ContrastData(_AcquisitionData):
+    """Channels of one acquisition and the contrasts that are wanted of them, balanced over contrasts.
+
+    Other parameters are those of all data of acquisitions.
+
+    Parameters
+    ----------
+    synthetic
+        Whether the network sees, as its last channel, the wanted contrast as the fit of relaxation times
+        gives it, see
+        :func:`~medrestore.domains.multicontrast_mri.acquisition.synthetic.scaled_synthetic_images`.
+    lesion_contrast
+        Contrast of whose lesions a segmenter is asked.
+    lesion_weight
+        mu of that segmenter; 0 where none is asked.
+    lesion_share
+        Of each contrast's draws, those that are of slices with lesion; all slices alike when None.
+    patch_size
+        In-plane size (X, Y) of the patches that training slices are cut to: around a lesion where the slice
+        holds one, else anywhere. Whole slices when None.
+    """
+
+    label_column: str | None = "contrast"
+    synthetic: bool = False
+    lesion_contrast: str | None = None
+    lesion_weight: float = 0.0
+    lesion_share: float | None = None
+    patch_size: Sequence[int] | None = None
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the generator's input, the synthetic one among them."""
+        return super().in_channels + int(self.synthetic)
+
+    def synthetic_stack(self, split: str) -> SyntheticStack | None:
+        """Open what the fit says of the volumes of a split; None where the network does not see it."""
+        if not self.synthetic:
+            return None
+        return SyntheticStack.build(
+            self.rows(split),
+            self.cache_dir,
+            contrasts=self.contrasts,
+            acquisition=self.acquisition,
+            spatial_size=self.spatial_size,
+        )
+
+    def dataset(self, split: str) -> ContrastDataset:
+        """Return the slices of a split, each once for every contrast that its subject has."""
+        return ContrastDataset(
+            self.stack(split),
+            neighbors=self.neighbors,
+            synthetic=self.synthetic_stack(split),
+            lesions_of=self.lesion_contrast if self.masks else None,
+            slice_range=self.range_of(split),
+        )
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """Lesions, where anything asks for them."""
+        asked = self.lesion_weight > 0 or self.patch_size is not None
+        return (MASK,) if asked and self.lesion_contrast in self.contrasts else ()
+
+    @property
+    def augmentation(self) -> Callable[..., Mapping[str, Tensor]]:
+        """Patches, then flips."""
+        flips = super().augmentation
+        if self.patch_size is None:
+            return flips
+        mask = next(iter(self.masks), None)
+        patches = PatchAugmentation(size=self.patch_size, mask=mask, others=self.masks, seed=self.seed)
+        return partial(_both, patches, flips)
+
+    @property
+    def favored(self) -> tuple[NDArray[np.bool_], float] | None:
+        """Slices with lesion, and their share."""
+        return None if self.lesion_share is None else (self.dataset("train").holds_lesion, self.lesion_share)
+
+    @property
+    def model_information(self) -> dict[str, Any]:
+        """As of all data of acquisitions, and whether the network sees a synthetic channel."""
+        return {**super().model_information, **({"synthetic": True} if self.synthetic else {})}
+
+
+@dataclass(kw_only=True, eq=False)
+class LesionData(_AcquisitionData):
     """True images of one contrast and their lesion masks, balanced over slices with and without lesion.
+
+    Other parameters are those of all data of acquisitions.
 
     Parameters
     ----------
@@ -111,7 +202,6 @@ class LesionData(ContrastData):
         The contrast.
     """
 
-    label_column: str | None = None
     lesion_contrast: str
 
     full_precision = True
@@ -129,5 +219,17 @@ class LesionData(ContrastData):
 
     @property
     def model_information(self) -> dict[str, Any]:
-        """As of :class:`ContrastData`, of a network that sees one slice of one contrast."""
+        """As of all data of acquisitions, of a network that sees one slice of one contrast."""
         return {**super().model_information, "contrasts": [self.lesion_contrast], "neighbors": 0}
+
+
+def _both(
+    first: Callable[..., Mapping[str, Tensor]],
+    second: Callable[..., Mapping[str, Tensor]],
+    batch: Mapping[str, Tensor],
+    *,
+    epoch: int,
+    iteration: int,
+) -> Mapping[str, Tensor]:
+    """Change a batch twice."""
+    return second(first(batch, epoch=epoch, iteration=iteration), epoch=epoch, iteration=iteration)

@@ -28,12 +28,19 @@ from medrestore.data.slice_maps import (
 from medrestore.data.volumes import Volume, grid_difference, read_grid, read_volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import input_scale, read_channels
+from medrestore.domains.multicontrast_mri.acquisition.synthetic import (
+    require_fitted,
+    require_protocol,
+    scaled_synthetic_images,
+)
 from medrestore.domains.multicontrast_mri.schema import SEPARATOR, require_contrasts
 from medrestore.files import sha256_file
 
-__all__ = ["ContrastStack"]
+__all__ = ["ContrastStack", "SyntheticStack"]
 
 _FORMAT = 1
+_SYNTHETIC_FORMAT = 1
+"""Changes with what a fit gives: maps of an earlier one are then not taken for those of today's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +161,72 @@ class ContrastStack(SliceMaps):
         )
 
 
+@dataclass(frozen=True, eq=False)
+class SyntheticStack(SliceMaps):
+    """All axial slices of the contrasts that follow from a fit of the inputs, as a read-only memory map.
+
+    Made by :meth:`build`; parameters and further attributes are those of
+    :class:`~medrestore.data.slice_maps.SliceMaps`. Slices are numbered as those of :class:`ContrastStack`.
+
+    Attributes
+    ----------
+    synthetic : (N, K, X, Y) float32
+        Of
+        :func:`~medrestore.domains.multicontrast_mri.acquisition.synthetic.scaled_synthetic_images`.
+    """
+
+    MAPS: ClassVar[tuple[str, ...]] = ("synthetic",)
+
+    synthetic: NDArray[np.float32] = field(init=False, repr=False)
+
+    @classmethod
+    def build(
+        cls,
+        table: pd.DataFrame,
+        cache_dir: str | os.PathLike[str],
+        *,
+        contrasts: Sequence[str],
+        acquisition: Acquisition,
+        spatial_size: Sequence[int],
+        workers: int | None = None,
+        progress: bool = True,
+    ) -> SyntheticStack:
+        """Open the stack of a table's rows, fitting the inputs first where no earlier call has.
+
+        Parameters are those of :meth:`ContrastStack.build`.
+
+        Raises
+        ------
+        InputError
+            As there, and when an input cannot be fitted.
+        """
+        names = require_contrasts(contrasts)
+        require_fitted(acquisition, names)
+        size = stack_size(table, spatial_size)
+        volumes = table.reset_index(drop=True)
+        subjects = [_Subject.of(row, ()) for row in volumes.to_dict("records")]
+        folder, index = build_maps(
+            cache_dir,
+            subjects,
+            key={
+                "format": _SYNTHETIC_FORMAT,
+                "files": [subject.checksums[:2] for subject in subjects],
+                "acquisition": acquisition.as_plain(),
+                "contrasts": names,
+                "spatial_size": size,
+                "scale": [SMOOTHING_FWHM_MM, THRESHOLD],
+            },
+            prefix="synthetic",
+            depth=_depth,
+            decode=partial(_fit_subject, size, acquisition, names),
+            shapes={"synthetic": ((len(names), *size), "<f4")},
+            unit="subject",
+            workers=workers,
+            progress=progress,
+        )
+        return cls(folder=folder, volumes=volumes, first_slice=np.array(index["first_slice"], dtype=np.int64))
+
+
 @dataclass(frozen=True)
 class _Subject:
     """Files of a row with their checksums; empty where there is none."""
@@ -213,6 +286,27 @@ def _decode_subject(
     if subject.lesions:
         writer.write("lesions", _lesion_slices(subject.lesions, lesion_sum, fixed, size))
     return {"scale": scale.tolist(), "target_scale": target_scale}
+
+
+def _fit_subject(
+    size: tuple[int, int],
+    acquisition: Acquisition,
+    contrasts: Sequence[str],
+    subject: _Subject,
+    writer: MapWriter,
+) -> dict[str, Any]:
+    """Write the slices of one subject's synthetic images."""
+    for path, expected in zip(subject.inputs, subject.checksums[0], strict=True):
+        require_checksum(path, expected)
+    protocol = require_protocol(subject.inputs, acquisition)
+    volume = read_channels(subject.inputs, acquisition)
+    with about(*subject.inputs):
+        images = scaled_synthetic_images(volume, acquisition, protocol, contrasts)
+    slices = np.zeros((writer.depth, len(contrasts), *size), dtype="<f4")
+    for index, name in enumerate(contrasts):
+        centered_slices(images[name], size, scale=1.0, out=slices[:, index])
+    writer.write("synthetic", slices)
+    return {}
 
 
 def _put_target(

@@ -13,9 +13,9 @@ import pytest
 from medrestore.data.volumes import SourceGrid, read_volume, write_volume
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
 from medrestore.domains.multicontrast_mri.evaluation.classical import (
+    fitted_images,
     input_channels,
     mdme_input,
-    synthetic_images,
 )
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def test_a_list_of_magnitudes_is_fitted_as_one_complex_file_is(contrast_cohort, 
     assert whole is not None and parts is not None
     assert (whole.acquisition.component, parts.acquisition.component) == ("phase_corrected", "magnitude")
     assert whole.protocol == parts.protocol == contrast_cohort.protocol
-    images = synthetic_images(whole, ["t1w", "t1c", "t2_flair"])
+    images = fitted_images(whole, ["t1w", "t1c", "t2_flair"])
     assert list(images) == ["t1w", "t2_flair"]
-    of_parts = synthetic_images(parts, ["t1w"])["t1w"]
+    of_parts = fitted_images(parts, ["t1w"])["t1w"]
     inside = images["t1w"] > 0.2 * images["t1w"].max()
     # Noise of 0.002 beside signals of 0.1 to 0.6 is Rician but for a few parts in a thousand.
     ratio = of_parts[inside] / images["t1w"][inside]

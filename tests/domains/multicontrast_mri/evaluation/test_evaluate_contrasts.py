@@ -295,13 +295,13 @@ def test_relaxometry_is_fitted_once_per_subject_and_once_for_the_figure(
     contrast_cohort, tmp_path, monkeypatch
 ):
     calls = []
-    original = comparison_module.synthetic_images
+    original = comparison_module.fitted_images
 
     def counted(*arguments: Any) -> Any:
         calls.append(arguments)
         return original(*arguments)
 
-    monkeypatch.setattr(comparison_module, "synthetic_images", counted)
+    monkeypatch.setattr(comparison_module, "fitted_images", counted)
     run(contrast_cohort, tmp_path / "out", task=None, observers=[], segmenter=None)
     assert len(calls) == 4 + 1
 

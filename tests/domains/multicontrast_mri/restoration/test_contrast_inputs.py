@@ -14,8 +14,11 @@ from manifest import write_manifest
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
+from medrestore.data.intensity import foreground_scale
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import make_acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
+from medrestore.domains.multicontrast_mri.acquisition.synthetic import require_protocol
+from medrestore.domains.multicontrast_mri.evaluation.classical import fitted_images, mdme_input
 from medrestore.domains.multicontrast_mri.restoration import (
     ContrastFileRestorer,
     ContrastRestorer,
@@ -24,7 +27,7 @@ from medrestore.domains.multicontrast_mri.restoration import (
 )
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training.dataset import ContrastDataset
-from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
+from medrestore.domains.multicontrast_mri.training.stack import ContrastStack, SyntheticStack
 from medrestore.inference.network import Training
 
 NAMES = ("t1w", "stir", "pdw")
@@ -143,6 +146,99 @@ def test_network_sees_what_it_saw_in_training(write_mdme, tmp_path):
     for image, contrast, index in zip(shown["image"], shown["contrast"], shown["slice_index"], strict=True):
         # One float32 division, by a scale that is float32 in the one and float64 in the other.
         torch.testing.assert_close(seen[int(contrast)][int(index)], image, rtol=2**-22, atol=0)
+
+
+@pytest.fixture
+def fitted(mdme_images, tmp_path: Path) -> Path:
+    """An acquisition of six signed channels with all that a fit needs; return its folder."""
+    images = mdme_images()
+    channels = np.concatenate([images[..., :2], 1.5 * images[..., :2], images[..., 2:]], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(channels, np.diag([3.0, 3.5, 5.0, 1.0])), tmp_path / "in.nii.gz")
+    said = {
+        "SaturationDelay": [0.1, 0.1, 0.6, 0.6, 2.0, 2.0],
+        "EchoTime": [0.02, 0.09] * 3,
+        "RepetitionTime": 3.0,
+        "ComplexComponent": "phase_corrected",
+    }
+    (tmp_path / "in.json").write_text(json.dumps(said))
+    return tmp_path
+
+
+SIX = make_acquisition(saturation_delays_ms=[100, 600, 2000], echo_times_ms=[20, 90])
+
+
+def test_synthetic_channel_is_that_of_training_and_of_the_evaluation_bit_for_bit(fitted):
+    row = {"subject_id": "a", "session_id": "b", "split": "train", "group": "", "input": "in.nii.gz"}
+    row |= {**dict.fromkeys(NAMES, ""), "lesions": ""}
+    paths = [str(fitted / "in.nii.gz")]
+    volume = read_channels(paths, SIX)
+    x, y, z = volume.data.shape[1:]
+    size = (-(-x // 8) * 8, -(-y // 8) * 8)
+    trained = SyntheticStack.build(
+        pd.DataFrame([{**row, "input_paths": tuple(paths)}]),
+        fitted / "cache",
+        contrasts=NAMES,
+        acquisition=SIX,
+        spatial_size=size,
+        progress=False,
+    )
+    seen: list[Tensor] = []
+
+    class Seen(nn.Module):
+        stride_multiple = 8
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.clone())
+            return x[:, -1:]
+
+    settings = {"neighbors": 1, "contrasts": NAMES, "acquisition": SIX, "synthetic": True, "batch_size": z}
+    restorer = ContrastRestorer(Seen(), **settings)
+    restored = restorer.restore(volume, protocol=require_protocol(paths, SIX))
+    source = mdme_input(paths)
+    assert source is not None
+    evaluated = fitted_images(source, NAMES)
+    for index, name in enumerate(NAMES):
+        assert seen[index].shape == (z, 3 * 6 + 3 + 1, *size)
+        np.testing.assert_array_equal(seen[index][:, -1], trained.synthetic[:, index])
+        scale = np.float32(foreground_scale(evaluated[name], voxel_size_mm=volume.voxel_size_mm))
+        np.testing.assert_array_equal(restored[name].mean, evaluated[name] / scale)
+    # What is asked for beside it changes nothing, batches neither.
+    by_itself = ContrastRestorer(Seen(), **{**settings, "batch_size": 2}).restore(
+        volume, contrasts=["stir"], protocol=require_protocol(paths, SIX)
+    )
+    np.testing.assert_array_equal(by_itself["stir"].mean, restored["stir"].mean)
+    with pytest.raises(InputError, match=r"need the protocol.*Remedy: give protocol"):
+        restorer.restore(volume)
+
+
+def test_files_are_restored_with_their_own_synthetic_channel(fitted, mri_weights):
+    restorer = ContrastRestorer(Last(), neighbors=0, contrasts=["t2w"], acquisition=SIX, synthetic=True)
+    restorer.training = Training(mri_weights, "taskgan", {})
+    inputs = InputFiles((fitted / "in.nii.gz",), "a")
+    (written,) = ContrastFileRestorer([inputs], restorer, output_dir=fitted / "out", progress=False).run()
+    source = mdme_input([str(fitted / "in.nii.gz")])
+    assert source is not None
+    image = fitted_images(source, ["t2w"])["t2w"]
+    scale = np.float32(foreground_scale(image, voxel_size_mm=(3, 3.5, 5)))
+    np.testing.assert_array_equal(nibabel.load(written).get_fdata(dtype=np.float32), image / scale)
+    (fitted / "in.json").write_text('{"ComplexComponent": "phase_corrected"}')
+    with pytest.raises(InputError, match="has no sidecar that states"):
+        ContrastFileRestorer([inputs], restorer, output_dir=fitted / "other", progress=False).run()
+
+
+class Last(nn.Module):
+    """Gives its last channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, -1:]
+
+
+def test_protocol_is_in_the_order_of_the_acquisition(fitted):
+    paths = [str(fitted / "in.nii.gz")]
+    turned = make_acquisition(saturation_delays_ms=[2000, 100, 600], echo_times_ms=[20, 90])
+    assert require_protocol(paths, turned).saturation_delays_ms == (2000, 100, 600)
+    with pytest.raises(InputError, match="its sidecar states 3 delays and 2 echo times, the acquisition"):
+        require_protocol(paths, ACQUISITION)
 
 
 @pytest.mark.parametrize(

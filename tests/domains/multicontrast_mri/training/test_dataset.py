@@ -15,7 +15,7 @@ from medrestore.data.slices import BalancedBatchSampler, make_sequential_loader,
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.domains.multicontrast_mri.training.dataset import ContrastDataset, LesionDataset
-from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
+from medrestore.domains.multicontrast_mri.training.stack import ContrastStack, SyntheticStack
 
 CONTRASTS = ("t1w", "t2w", "t2_flair")
 DEPTHS = (5, 6, 7, 8)
@@ -27,6 +27,18 @@ def stack(make_cohort: Callable[..., Path], acquisition: Acquisition, tmp_path: 
     table = contrast_schema(CONTRASTS).read(make_cohort())
     return ContrastStack.build(
         table[table["split"] == "train"],
+        tmp_path / "cache",
+        contrasts=CONTRASTS,
+        acquisition=acquisition,
+        spatial_size=(16, 12),
+        progress=False,
+    )
+
+
+@pytest.fixture
+def synthetic(stack: ContrastStack, acquisition: Acquisition, tmp_path: Path) -> SyntheticStack:
+    return SyntheticStack.build(
+        stack.volumes,
         tmp_path / "cache",
         contrasts=CONTRASTS,
         acquisition=acquisition,
@@ -87,6 +99,38 @@ def test_shown_channel_is_the_slice_in_the_reference_channel(stack):
     volume = int(batch["volume_index"][0]) // 3
     position = stack.first_slice[volume] + int(batch["slice_index"][0])
     np.testing.assert_array_equal(batch["image"][0, dataset.shown_channel], stack.input[position, 4])
+
+
+def test_last_channel_is_the_synthetic_image_of_the_wanted_contrast(stack, synthetic):
+    plain, dataset = (
+        ContrastDataset(stack, neighbors=1),
+        ContrastDataset(stack, neighbors=1, synthetic=synthetic),
+    )
+    wanted = [0, len(dataset) - 1, 14, 15, 30, 14]
+    before, batch = plain.__getitems__(wanted), dataset.__getitems__(wanted)
+    assert batch["image"].shape == (6, 3 * 6 + 3 + 1, 16, 12)
+    assert torch.equal(batch["image"][:, :-1], before["image"])
+    for place in range(6):
+        volume, contrast = divmod(int(batch["volume_index"][place]), 3)
+        position = stack.first_slice[volume] + int(batch["slice_index"][place])
+        np.testing.assert_array_equal(batch["image"][place, -1], synthetic.synthetic[position, contrast])
+
+
+def test_lesions_are_known_on_their_contrast_of_marked_volumes(stack):
+    dataset = ContrastDataset(stack, neighbors=0, lesions_of="t2_flair")
+    batch = dataset.__getitems__(range(len(dataset)))
+    assert (batch["lesions"].shape, batch["lesions"].dtype) == ((len(dataset), 1, 16, 12), torch.float32)
+    volume, contrast = np.divmod(batch["volume_index"].numpy(), 3)
+    # Volumes 0 and 2 have masks; t2_flair is the third contrast.
+    expected = (contrast == 2) & np.isin(volume, (0, 2))
+    np.testing.assert_array_equal(batch["lesions_known"], expected)
+    position = stack.first_slice[volume] + batch["slice_index"].numpy()
+    np.testing.assert_array_equal(batch["lesions"][:, 0], stack.lesions[position])
+    # Their masks lie in slices 2 and 3.
+    holds = np.isin(volume, (0, 2)) & np.isin(batch["slice_index"], (2, 3))
+    np.testing.assert_array_equal(dataset.holds_lesion, holds)
+    with pytest.raises(InputError, match="lesions_of must be one of 't1w', 't2w', 't2_flair', got 'stir'"):
+        ContrastDataset(stack, neighbors=0, lesions_of="stir")
 
 
 def test_batch_may_be_changed_without_touching_the_maps(stack):

@@ -17,8 +17,9 @@ from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import read_volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import input_scale, read_channels
+from medrestore.domains.multicontrast_mri.evaluation.classical import fitted_images, mdme_input
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
-from medrestore.domains.multicontrast_mri.training.stack import ContrastStack
+from medrestore.domains.multicontrast_mri.training.stack import ContrastStack, SyntheticStack
 
 CONTRASTS = ("t1w", "t2w", "t2_flair")
 
@@ -171,3 +172,64 @@ def test_bad_file_is_named_and_nothing_is_left(make_cohort, build, tmp_path, fau
     with pytest.raises(InputError, match=message):
         build(rows)
     assert [file.name for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"] == []
+
+
+# ---------------------------------------------------------------------------- what the fit says
+@pytest.fixture
+def fit(acquisition: Acquisition, tmp_path: Path) -> Callable[..., SyntheticStack]:
+    def fit(table: pd.DataFrame, **options: Any) -> SyntheticStack:
+        given = {"contrasts": CONTRASTS, "acquisition": acquisition, "spatial_size": (16, 8), **options}
+        return SyntheticStack.build(table, tmp_path / "cache", progress=False, **given)
+
+    return fit
+
+
+def test_synthetic_slices_are_those_of_the_evaluation_over_their_own_scale(make_cohort, fit):
+    rows = rows_of(make_cohort())
+    stack = fit(rows)
+    assert (stack.synthetic.shape, stack.synthetic.dtype) == ((26, 3, 16, 8), np.float32)
+    position = 0
+    for row in rows.to_dict("records"):
+        source = mdme_input(row["input_paths"])
+        assert source is not None
+        images = fitted_images(source, CONTRASTS)
+        depth = images["t1w"].shape[2]
+        for k, name in enumerate(CONTRASTS):
+            scale = np.float32(foreground_scale(images[name], voxel_size_mm=(4, 4, 5)))
+            for z in range(depth):
+                expected = centered(images[name][:, :, z] / scale)
+                np.testing.assert_array_equal(stack.synthetic[position + z, k], expected)
+        position += depth
+    assert stack.synthetic.max() > 1
+
+
+def test_synthetic_slices_are_named_by_what_they_come_from(make_cohort, fit):
+    path = make_cohort()
+    rows = rows_of(path)
+    folders = [
+        fit(rows).folder,
+        fit(rows, contrasts=("t2w",)).folder,
+        fit(rows, spatial_size=(16, 16)).folder,
+        fit(rows.assign(t1w_path="", lesions_path="")).folder,  # targets play no part
+    ]
+    sidecar = path.parent / "subjects/sub-0000/mdme.json"
+    sidecar.write_text(sidecar.read_text().replace("4.5", "5.0"))
+    folders.append(fit(rows).folder)
+    assert folders[3] == folders[0]
+    assert len(set(folders)) == 4
+
+
+def test_inputs_that_cannot_be_fitted_have_no_synthetic_slices(make_cohort, fit):
+    path = make_cohort()
+    with pytest.raises(InputError, match=r"no signal equation of t1c.*--synthetic false"):
+        fit(rows_of(path), contrasts=("t1w", "t1c"))
+    with pytest.raises(InputError, match="need an MDME acquisition, got images of other sequences"):
+        fit(rows_of(path), acquisition=make_acquisition(component="any", channels=6))
+    few = make_acquisition(saturation_delays_ms=[150, 4130], echo_times_ms=[22, 95])
+    with pytest.raises(InputError, match="need 3 saturation delays and 2 echo times or more, got 2 and 2"):
+        fit(rows_of(path), acquisition=few)
+    (path.parent / "subjects/sub-0001/mdme.json").unlink()
+    with pytest.raises(
+        InputError, match=r"0001.mdme\.nii\.gz: has no sidecar that states.*RepetitionTime"
+    ):
+        fit(rows_of(path))
