@@ -155,9 +155,9 @@ class SliceRestorer(NetworkRestorer):
         channels, a number each; ``scale`` multiplies the output.
         """
         with torch.inference_mode():
-            slices = self._padded_slices(channels, input_scale)
+            slices = self._padded_slices(channels, input_scale, margin=self._margin)
             images = {
-                name: self._padded_slices(own, [1.0] * len(own))[self.neighbors :][: own.shape[3]]
+                name: self._padded_slices(list(own), [1.0] * len(own), margin=0)
                 for name, own in (beside or {}).items()
             }
             mean, deviation = self._pass(slices, conditions, images, 0), None
@@ -186,10 +186,12 @@ class SliceRestorer(NetworkRestorer):
         """Slices that a volume's end is repeated by: what the widest window needs."""
         return max(self.neighbors, *self.further, 0)
 
-    def _padded_slices(self, channels: Sequence[NDArray[np.float32]], input_scale: Sequence[float]) -> Tensor:
+    def _padded_slices(
+        self, channels: Sequence[NDArray[np.float32]], input_scale: Sequence[float], *, margin: int
+    ) -> Tensor:
         """Return the channels over their scales, end slices repeated by a margin: (m + Z + m, C, H, W)."""
         x, y, z = channels[0].shape
-        size, k = self._padded_size(x, y), self._margin
+        size, k = self._padded_size(x, y), margin
         inside, place = center_window((x, y), size)
         # Channels last, as the network's batches are: a window is then copied in runs of C numbers.
         # Cast once: autocast would do it at the first convolution, for each of a slice's 2k + 1 appearances.

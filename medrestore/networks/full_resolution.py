@@ -30,7 +30,8 @@ class FullResolutionGenerator(ImageNetwork):
     ----------
     base
         The network of images: its class under ``network``, a name below ``medrestore.networks`` as
-        ``unet.UNetGenerator``, and its arguments but for channels of input and output and the seed.
+        ``unet.UNetGenerator``, and its arguments but for the channels of the input and the seed. It gives
+        one channel.
     widths
         Channels between the branch's convolutions.
     skip
@@ -77,7 +78,7 @@ class FullResolutionGenerator(ImageNetwork):
             raise InputError(
                 f"base must name a network below medrestore.networks under 'network', got {dict(base)}"
             )
-        self.base: nn.Module = kind(in_channels, 1, **settings, seed=seed)
+        self.base: nn.Module = kind(in_channels=in_channels, **settings, seed=seed)
         self.stride_multiple = int(getattr(self.base, "stride_multiple", 1))
         with rng.forked(seed, "FullResolutionGenerator"):
             layers: list[nn.Module] = []

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from medrestore.networks.full_resolution import FullResolutionGenerator
 
+BASE = {"network": "unet.UNetGenerator", "channels": [4, 8], "dropout_levels": 1}
+
 
 @pytest.fixture
 def x() -> Tensor:
@@ -15,8 +17,7 @@ def x() -> Tensor:
 
 
 def generator(**settings: object) -> FullResolutionGenerator:
-    base = {"network": "unet.UNetGenerator", "channels": [4, 8], "dropout_levels": 1}
-    return FullResolutionGenerator(3, base=base, **settings).eval()
+    return FullResolutionGenerator(3, base=BASE, **settings).eval()
 
 
 @pytest.mark.parametrize(("skip", "channel"), [(None, None), (0, 0), (-1, 2), (-2, 1)])
@@ -42,10 +43,17 @@ def test_branch_sees_one_pixel(x):
     assert changed.sum() == 2  # one pixel of each image
 
 
-def test_any_network_is_a_base(x):
-    base = {"network": "segmenter.LesionSegmenter", "channels": [2, 4], "residual_units": 0}
-    with pytest.raises(TypeError):  # it takes one argument alone by its place: its output has one channel
-        FullResolutionGenerator(3, base=base)
+@pytest.mark.parametrize(
+    "base",
+    [
+        {"network": "blend.BlendGenerator", "candidates": [0, 1], "base": BASE},
+        {"network": "segmenter.LesionSegmenter", "channels": [2, 4, 4], "residual_units": 0},
+    ],
+)
+def test_any_network_of_images_is_a_base(x, base):
+    network = FullResolutionGenerator(3, base=base).eval()
+    torch.testing.assert_close(network(x), network.branch(x) + network.base(x))
+    assert network.stride_multiple == 4
 
 
 def test_torchscript_gives_the_same(x):

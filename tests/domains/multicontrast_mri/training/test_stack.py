@@ -229,7 +229,5 @@ def test_inputs_that_cannot_be_fitted_have_no_synthetic_slices(make_cohort, fit)
     with pytest.raises(InputError, match="need 3 saturation delays and 2 echo times or more, got 2 and 2"):
         fit(rows_of(path), acquisition=few)
     (path.parent / "subjects/sub-0001/mdme.json").unlink()
-    with pytest.raises(
-        InputError, match=r"0001.mdme\.nii\.gz: has no sidecar that states.*RepetitionTime"
-    ):
+    with pytest.raises(InputError, match=r"0001.mdme\.nii\.gz: has no sidecar that states.*RepetitionTime"):
         fit(rows_of(path))
