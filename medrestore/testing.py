@@ -79,7 +79,7 @@ def check_task_network(network: nn.Module, images: Tensor, labels: Tensor) -> No
         With ``probability``, ``error`` and ``architecture``.
     images : (B, C, H, W) float
         That it can judge.
-    labels : (B,)
+    labels : (B, ...)
         What they show.
 
     Raises

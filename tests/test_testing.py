@@ -71,6 +71,11 @@ TASKS = [
         torch.tensor([0, 1, 2]),
     ),
 ]
+SEGMENTER = (
+    LesionSegmenter(channels=(2, 4), residual_units=0),
+    random(3, 1, 16, 16),
+    random(3, 1, 16, 16).round(),
+)
 
 
 @pytest.mark.parametrize(("build", "batch", "train"), STEPS)
@@ -79,7 +84,7 @@ def test_step_keeps_the_contract(build, batch, train):
     assert losses
 
 
-@pytest.mark.parametrize(("network", "images", "labels"), TASKS)
+@pytest.mark.parametrize(("network", "images", "labels"), [*TASKS, SEGMENTER])
 def test_task_network_keeps_the_contract(network, images, labels):
     check_task_network(network, images, labels)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medrestore.checks import InputError
-from medrestore.data.transforms import PairAugmentation
+from medrestore.data.transforms import PairAugmentation, PatchAugmentation
 
 
 def batch_of(count: int = 6) -> dict[str, torch.Tensor]:
@@ -115,3 +115,83 @@ def test_pair_of_different_shape_is_refused():
     augmentation = PairAugmentation(flip_probability=0.5, intensity_jitter=0.1, seed=0)
     with pytest.raises(InputError, match=r"shapes must be equal, got image \(6, 4, 5\), label \(6, 4, 4\)"):
         augmentation(batch, epoch=0, iteration=1)
+
+
+def test_masks_are_mirrored_and_their_values_left():
+    batch = batch_of() | {"lesions": batch_of()["label"].round()}
+    options = {"flip_probability": 0.5, "intensity_jitter": 0.2, "seed": 1}
+    changed = PairAugmentation(**options, masks=["lesions"])(batch, epoch=2, iteration=7)
+    plain = PairAugmentation(**options)(batch, epoch=2, iteration=7)
+    flips, _ = PairAugmentation(**options).draw(6, epoch=2, iteration=7)
+    assert 0 < int(flips.sum()) < 6
+    assert torch.equal(changed["image"], plain["image"])
+    for index in range(6):
+        mask = batch["lesions"][index]
+        assert torch.equal(changed["lesions"][index], mask.flip(1) if flips[index] else mask)
+
+
+# ---------------------------------------------------------------------------- patches
+def marked_batch() -> dict[str, torch.Tensor]:
+    """Images whose value names their pixel, 9 x 8; masks of one pixel, of none, in a corner, and of two."""
+    place = torch.arange(72, dtype=torch.float32).view(1, 1, 9, 8)
+    masks = torch.zeros(4, 1, 9, 8)
+    masks[0, 0, 5, 3] = masks[2, 0, 0, 7] = masks[3, 0, 2, 2] = masks[3, 0, 7, 6] = 1
+    return {"image": place.repeat(4, 2, 1, 1), "label": place.repeat(4, 1, 1, 1), "lesions": masks}
+
+
+def corners(changed: dict[str, torch.Tensor]) -> list[tuple[int, int]]:
+    return [divmod(int(first), 8) for first in changed["label"][:, 0, 0, 0]]
+
+
+def test_patches_are_centered_at_what_is_marked_as_far_as_the_edge_allows():
+    patches = PatchAugmentation(size=(4, 5), mask="lesions", others=["lesions"], seed=0)
+    batch, found = marked_batch(), []
+    for iteration in range(40):
+        changed = patches(batch, epoch=0, iteration=iteration)
+        assert {name: value.shape[1:] for name, value in changed.items()} == {
+            "image": (2, 4, 5),
+            "label": (1, 4, 5),
+            "lesions": (1, 4, 5),
+        }
+        found.append(corners(changed))
+        for index, (x, y) in enumerate(found[-1]):
+            for name in ("image", "label", "lesions"):
+                expected = batch[name][index, :, x : x + 4, y : y + 5]
+                assert torch.equal(changed[name][index], expected)
+    first, nowhere, corner, two = ({place[index] for place in found} for index in range(4))
+    assert first == {(5 - 2, 3 - 2)}
+    assert corner == {(0, 8 - 5)}  # (-2, 5), moved inside
+    assert two == {(0, 0), (5, 3)}  # (2 - 2, 2 - 2) and (7 - 2, 6 - 2), the last moved inside
+    assert len(nowhere) > 10  # of 6 x 4 corners
+    assert {x for x, _ in nowhere} == set(range(6))
+    assert {y for _, y in nowhere} == set(range(4))
+
+
+def test_patches_are_a_function_of_seed_epoch_and_iteration_for_all_processes_together():
+    batch = marked_batch()
+    whole = corners(PatchAugmentation(size=(4, 5), seed=1)(batch, epoch=1, iteration=2))
+    for rank in range(2):
+        part = {name: value[rank::2] for name, value in batch.items()}
+        own = PatchAugmentation(size=(4, 5), seed=1, rank=rank, world_size=2)(part, epoch=1, iteration=2)
+        assert corners(own) == whole[rank::2]
+    others = [
+        corners(PatchAugmentation(size=(4, 5), seed=seed)(batch, epoch=epoch, iteration=iteration))
+        for epoch, iteration, seed in ((2, 2, 1), (1, 3, 1), (1, 2, 2))
+    ]
+    assert all(other != whole for other in others)
+
+
+def test_slices_that_are_not_larger_stay_whole():
+    batch = marked_batch()
+    changed = PatchAugmentation(size=(20, 8), mask="lesions", seed=0)(batch, epoch=0, iteration=0)
+    assert torch.equal(changed["image"], batch["image"])
+    assert changed["lesions"] is batch["lesions"]
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [((4,), r"patch_size must be two numbers \(X, Y\), got"), ((4, 0), r"patch_size\[1\] must be in")],
+)
+def test_patches_without_a_size_are_refused(size, message):
+    with pytest.raises(InputError, match=message):
+        PatchAugmentation(size=size, seed=0)

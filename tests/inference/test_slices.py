@@ -177,9 +177,9 @@ def test_samples_have_the_mean_and_deviation_of_separate_passes():
     passes = []
     single = VolumeRestorer(network, neighbors=1, batch_size=2, samples=2, seed=7)
     with torch.inference_mode():
-        slices = single._padded_slices(volume.data[None], [restoration.scale])
+        slices = single._padded_slices(volume.data[None], [restoration.scale], margin=1)
         for sample in range(4):
-            restored = single._pass(slices, {"": ()}, sample)[0]
+            restored = single._pass(slices, {"": ()}, {}, sample)[0]
             passes.append(single._unpadded(restored, volume.data.shape[:2], restoration.scale))
     assert restoration.standard_deviation is not None
     # float32 update against float64 sums of four values of up to 10.

@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import label_binarize
 
 from medrestore.checks import InputError
-from medrestore.losses.task import CONTRAST_CRITERIA, contrast_loss, task_regression_loss
+from medrestore.losses.task import CONTRAST_CRITERIA, contrast_loss, lesion_loss, task_regression_loss
 
 
 def test_value_by_hand():
@@ -88,3 +88,21 @@ def test_faulty_contrast_logits_are_refused():
         contrast_loss(torch.zeros(2, 3, 1, 1), torch.zeros(3))
     with pytest.raises(InputError, match="criterion must be one of 'cross_entropy', 'squared_error'"):
         contrast_loss(torch.zeros(2, 3, 1, 1), torch.zeros(2), criterion="hinge")
+
+
+# ---------------------------------------------------------------------------- lesions
+def test_lesion_loss_is_dice_and_cross_entropy_over_all_pixels_together():
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 1, 4, 5, generator=random, requires_grad=True)
+    masks = (torch.rand(3, 1, 4, 5, generator=random) > 0.7).float()
+    masks[1] = 0  # a slice without lesion has no Dice of its own
+    value = lesion_loss(logits, masks)
+    probability = torch.sigmoid(logits.detach()).double().numpy().ravel()
+    truth = masks.numpy().ravel()
+    dice = (2 * (probability * truth).sum() + 1e-5) / (probability.sum() + truth.sum() + 1e-5)
+    # float32 sums of sixty terms.
+    assert value.item() == pytest.approx(1 - dice + log_loss(truth, probability), rel=1e-5)
+    value.backward()
+    assert (torch.sign(logits.grad) == 1 - 2 * masks).all()  # down outside of lesions, up inside
+    with pytest.raises(InputError, match="masks"):
+        lesion_loss(logits, masks[:2])

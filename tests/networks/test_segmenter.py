@@ -1,5 +1,6 @@
 """The lesion segmenter: MONAI's U-Net behind the package's interface."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -31,3 +32,26 @@ def test_learns_to_mark_bright_squares():
         nn.functional.binary_cross_entropy_with_logits(net(x), mask).backward()
         optimizer.step()
     assert ((net(x) > 0) == mask.bool()).float().mean() > 0.97  # marking nothing: 0.90
+
+
+def test_error_is_what_a_loop_over_pixels_gives():
+    net = LesionSegmenter(channels=(4, 8)).eval()
+    x, masks = slices(2, 1, 6, 4), torch.zeros(2, 1, 6, 4)
+    masks[0, 0, 2:4, 1:3] = 1
+    found = net.error(x, masks)
+    for index in range(2):
+        seen = net.probability(x)[index].flatten().tolist()
+        truth = masks[index].flatten().tolist()
+        both = sum(p * y for p, y in zip(seen, truth, strict=True))
+        # float32 sums of 24 terms.
+        expected = 1 - (2 * both + 1) / (sum(seen) + sum(truth) + 1)
+        assert found[index].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_error_is_0_where_nothing_is_and_nothing_is_seen():
+    net = LesionSegmenter(channels=(4, 8)).eval()
+    net.probability = torch.zeros_like
+    assert net.error(slices(2, 1, 6, 4), torch.zeros(2, 1, 6, 4)).tolist() == [0, 0]
+    whole = torch.ones(2, 1, 6, 4)
+    net.probability = torch.ones_like
+    assert net.error(whole, whole).tolist() == [0, 0]
