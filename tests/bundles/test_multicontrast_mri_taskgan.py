@@ -10,6 +10,7 @@ import torch
 from manifest import write_manifest
 from trained import recorded, require_grid, require_resumable, restored
 
+from medrestore.checks import InputError
 from medrestore.domains.multicontrast_mri.schema import contrast_schema
 from medrestore.engines.bundle import open_bundle
 from medrestore.networks.weights import load_file, load_network
@@ -141,6 +142,10 @@ def test_lesions_want_a_segmenter(tiny_mri_overrides, tmp_path):
     with pytest.raises(RuntimeError) as refused:
         workflow.parser.get_parsed_content("step")
     assert "nothing has taught it. Remedy: give lesion_weights" in str(refused.value.__cause__)
+    data = workflow.parser.get_parsed_content("data")
+    data.lesion_contrast = "stir"
+    with pytest.raises(InputError, match="lesion_contrast 'stir' is none of contrasts, t1w, t2_flair, pdw"):
+        _ = data.augmentation
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medrestore.checks import InputError
 from medrestore.data.schema import Schema
 from medrestore.data.slices import StackDataset
 from medrestore.data.training_range import training_range
@@ -166,6 +167,11 @@ class ContrastData(_AcquisitionData):
     @property
     def masks(self) -> tuple[str, ...]:
         """Lesions, where anything asks for them."""
+        if self.lesion_weight > 0 and self.lesion_contrast not in self.contrasts:
+            raise InputError(
+                f"lesion_contrast {self.lesion_contrast!r} is none of contrasts, {', '.join(self.contrasts)}. "
+                "Remedy: name one of them, or lesion_weight 0"
+            )
         asked = self.lesion_weight > 0 or self.patch_size is not None
         return (MASK,) if asked and self.lesion_contrast in self.contrasts else ()
 
