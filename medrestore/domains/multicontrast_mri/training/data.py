@@ -169,8 +169,8 @@ class ContrastData(_AcquisitionData):
         """Lesions, where anything asks for them."""
         if self.lesion_weight > 0 and self.lesion_contrast not in self.contrasts:
             raise InputError(
-                f"lesion_contrast {self.lesion_contrast!r} is none of contrasts, {', '.join(self.contrasts)}. "
-                "Remedy: name one of them, or lesion_weight 0"
+                f"lesion_contrast {self.lesion_contrast!r} is none of contrasts, {', '.join(self.contrasts)}"
+                ". Remedy: name one of them, or lesion_weight 0"
             )
         asked = self.lesion_weight > 0 or self.patch_size is not None
         return (MASK,) if asked and self.lesion_contrast in self.contrasts else ()
