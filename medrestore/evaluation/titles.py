@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "ANCHORED",
     "DIAGNOSIS",
     "FIDELITY",
     "MEAN",
@@ -39,6 +40,10 @@ LABELS = {
     "true": "True image",
 }
 """Of what no kind of image has to itself."""
+
+
+ANCHORED = "_anchored"
+"""End of the name of a method's anchored version, see :mod:`medrestore.inference.anchor`."""
 
 
 @dataclass(frozen=True)
@@ -234,10 +239,13 @@ class Metrics:
     def label_of(self, method: str) -> str:
         """Return a method's name as tables and figures show it.
 
-        >>> Metrics(FIDELITY).label_of("taskgan"), Metrics(FIDELITY).label_of("my_method")
-        ('Task-GAN', 'my_method')
+        >>> [Metrics(FIDELITY).label_of(name) for name in ("taskgan", "my_method", "taskgan_anchored")]
+        ['Task-GAN', 'my_method', 'Task-GAN + anchor']
         """
-        return {**LABELS, **self.labels, **self.baselines}.get(method, method)
+        known = {**LABELS, **self.labels, **self.baselines}
+        if method not in known and method.endswith(ANCHORED):
+            return f"{self.label_of(method.removesuffix(ANCHORED))} + anchor"
+        return known.get(method, method)
 
     def title_of(self, metric: str) -> MetricTitle:
         """Return how a metric is shown; those of a classifier are named after it.

@@ -113,6 +113,13 @@ def evaluate(
             "'none' for neither. Both when not given; tuned on the validation split where no parameter is.",
         ),
     ] = None,
+    anchor: Annotated[
+        str | None,
+        typer.Option(
+            help="regions (of the manifest): every method has a row '+ anchor' too, with the regional means "
+            "of the unrestored scans. none when not given."
+        ),
+    ] = None,
     split: options.EvaluatedSplit = "test",
     dose_fraction: DoseFraction = None,
     seed: options.Seed = 0,

@@ -55,7 +55,12 @@ DOMAIN = Domain(
             "standard": "Standard dose",
             "low_dose": "Low dose",
         },
-        baselines={"gaussian": "Gaussian filter", "nlm": "Non-local means"},
+        baselines={
+            "gaussian": "Gaussian filter",
+            "gaussian_anchored": "Gaussian filter + anchor",
+            "nlm": "Non-local means",
+            "nlm_anchored": "Non-local means + anchor",
+        },
     ),
     quantity=SUVR,
     schema=lambda _table: pair_schema(),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medrestore.checks import about
+from medrestore.checks import InputError, about
 from medrestore.data.identity import scan_name
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume
@@ -18,10 +18,13 @@ from medrestore.domains.amyloid_pet.evaluation.classical import ClassicalFilter
 from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation, subject_panel
 from medrestore.domains.amyloid_pet.measures import Reference, reading, scan_quality
 from medrestore.domains.amyloid_pet.schema import STANDARD_DOSE
-from medrestore.evaluation.arms import read_on_grid
+from medrestore.evaluation.arms import INPUT, read_on_grid
 from medrestore.evaluation.observers import Observer
 from medrestore.evaluation.panels import Panel
+from medrestore.evaluation.titles import ANCHORED
 from medrestore.evaluation.volumes import VolumeComparison
+from medrestore.inference.anchor import GeometricTransfer, anchored
+from medrestore.inference.volume_files import RegionSource, VolumeFile
 from medrestore.metrics.fidelity import psnr
 
 if TYPE_CHECKING:
@@ -39,10 +42,12 @@ class DoseComparison(VolumeComparison[Reference]):
     series: Mapping[str, Sequence[tuple[float, str]]]
     classical: Mapping[float, Mapping[str, ClassicalFilter]]
     tuned: Mapping[str, Mapping[str, object]]
+    anchor: RegionSource | None
     judges: Sequence[Observer]
     label_column: str
     target_labels: Sequence[int]
     reference_labels: Sequence[int]
+    not_anchored: dict[str, str] = field(default_factory=dict)
 
     def true_of(self, row: Mapping[str, Any], target: Volume, degraded: Volume) -> Reference:
         """Return what the images of a scan are measured by."""
@@ -76,6 +81,39 @@ class DoseComparison(VolumeComparison[Reference]):
         for name, item in self.classical[float(row["dose_fraction"])].items():
             yield name, item.restore(degraded.data, voxel_size_mm=degraded.voxel_size_mm)
 
+    def _images(
+        self, row: Mapping[str, Any], target: Volume, degraded: Volume
+    ) -> Iterator[tuple[str, NDArray[np.float32], tuple[Path, ...]]]:
+        """Yield each method's image, and beside it the anchored one.
+
+        A scan without regions is restored without an anchor: it counts in these rows as it is.
+        """
+        transfer: GeometricTransfer | str | None = None
+        for name, image, files in super()._images(row, target, degraded):
+            yield name, image, files
+            if self.anchor is None or name == INPUT:
+                continue
+            if transfer is None:
+                transfer = self._transfer_of(self.anchor, row, degraded, image)
+            if isinstance(transfer, str):
+                yield f"{name}{ANCHORED}", image, files
+            else:
+                yield f"{name}{ANCHORED}", anchored(image, degraded.data, transfer).image, files
+
+    def _transfer_of(
+        self, anchor: RegionSource, row: Mapping[str, Any], degraded: Volume, image: NDArray[np.float32]
+    ) -> GeometricTransfer | str:
+        """Return the transfer of a scan's regions, or why it has none: one for all methods."""
+        name = scan_name(row["subject_id"], row["session_id"])
+        found = anchor.find(VolumeFile(Path(row["degraded_path"]), name, row), degraded, image)
+        if not isinstance(found, str):
+            try:
+                return GeometricTransfer(found.codes, voxel_size_mm=degraded.voxel_size_mm)
+            except InputError as error:
+                found = str(error)
+        self.not_anchored[name] = found
+        return found
+
     def measured(self, image: NDArray[np.float32] | None, true: Reference) -> dict[str, Any]:
         """Measure how close an image is to standard dose, and what is read from it."""
         found: dict[str, Any] = {
@@ -93,8 +131,10 @@ class DoseComparison(VolumeComparison[Reference]):
 
     def facts(self, per_subject: pd.DataFrame) -> dict[str, Any]:
         """Return what is recorded when all is measured."""
+        without = {"not_anchored": dict(sorted(self.not_anchored.items()))} if self.anchor else {}
         return {
             "tuned_filters": self.tuned,
+            **without,
             **super().facts(per_subject),
             "dose_fractions": sorted({float(value) for value in self.rows["dose_fraction"]}),
             "units": sorted(set(self.rows["units"])),

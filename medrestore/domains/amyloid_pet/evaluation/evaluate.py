@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from medrestore.checks import InputError, about, require_in_range
+from medrestore.checks import InputError, about, require_in_range, require_in_set
 from medrestore.data.identity import scan_name
 from medrestore.data.schema import at_dose, split_rows
 from medrestore.data.tables import records_of
@@ -17,6 +17,7 @@ from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.domains.amyloid_pet.evaluation.classical import FILTERS, ClassicalFilter, tuned_filters
 from medrestore.domains.amyloid_pet.evaluation.comparison import DoseComparison
 from medrestore.domains.amyloid_pet.evaluation.notes import notes_of
+from medrestore.domains.amyloid_pet.restoration import ANCHORS
 from medrestore.domains.amyloid_pet.schema import (
     COMPOSITE_REGIONS,
     REFERENCE_REGION,
@@ -28,9 +29,11 @@ from medrestore.evaluation.arms import INPUT, file_problems, raise_all
 from medrestore.evaluation.evaluate import Running, run_evaluation
 from medrestore.evaluation.observers import load_observer, named_observers
 from medrestore.evaluation.record import Evaluation
-from medrestore.evaluation.titles import MetricKey
+from medrestore.evaluation.titles import ANCHORED, MetricKey
 from medrestore.evaluation.volumes import TARGET_MAX, find_arms, with_arms
 from medrestore.files import sha256_file
+from medrestore.inference.anchor import SIGMA_MM
+from medrestore.inference.volume_files import NO_ANCHOR
 
 __all__ = ["evaluate"]
 
@@ -50,6 +53,7 @@ def evaluate(
     reference_labels: Sequence[int] = (REFERENCE_REGION,),
     data_range: str | float = TARGET_MAX,
     filters: Mapping[str, float | None] | None = None,
+    anchor: str = NO_ANCHOR,
     device: str = "cpu",
     **running: Unpack[Running],
 ) -> Evaluation:
@@ -84,6 +88,9 @@ def evaluate(
     filters
         Parameters of the classical filters, ``gaussian`` (FWHM in mm) and ``nlm`` (strength); ``{}`` leaves
         them out. Tuned on the validation split when not given, or where None is.
+    anchor
+        One of :data:`~medrestore.domains.amyloid_pet.restoration.ANCHORS`: every method has a second row, of
+        its images anchored to the unrestored scans, NAME_anchored.
     device
         Where classifiers run.
     output, split, running
@@ -106,7 +113,16 @@ def evaluate(
     doses = sorted({float(dose) for dose in rows["dose_fraction"]})
     if rows.duplicated(["subject_id", "session_id"]).any():
         rows = with_arms(rows, dose_arm).assign(dose=[f"{dose:g}" for dose in rows["dose_fraction"]])
-    reserved = (INPUT, *FILTERS, STANDARD_DOSE)
+    require_in_set("anchor", anchor, (NO_ANCHOR, *ANCHORS))
+    reserved = [INPUT, *FILTERS, STANDARD_DOSE]
+    if anchor != NO_ANCHOR:
+        if anchor == "regions" and not any(rows["regions_path"]):
+            raise InputError(
+                f"{manifest}: names no region map in split {split}, so nothing can be anchored by regions. "
+                "Remedy: fill in the column regions, or leave anchor out"
+            )
+        reserved += [f"{name}{ANCHORED}" for name in (*FILTERS, *methods)]
+        running.setdefault("pairs", [*DOMAIN.metrics.pairs, *_pairs_with_anchor(list(methods))])
     arms = find_arms(rows, methods, reserved=reserved, known=others, beside=["regions"])
     series = _series(rows, dose_series, label_column)
     if data_range != TARGET_MAX:
@@ -134,6 +150,7 @@ def evaluate(
             series=series,
             classical=classical,
             tuned=tuned,
+            anchor=None if anchor == NO_ANCHOR else ANCHORS[anchor],
             judges=judges,
             data_range=data_range,
             label_column=label_column,
@@ -159,6 +176,7 @@ def evaluate(
             "reference_labels": list(reference_labels),
             "data_range": data_range,
             "filters": dict(filters) if filters is not None else None,
+            **({} if anchor == NO_ANCHOR else {"anchor": anchor, "anchor_sigma_mm": SIGMA_MM}),
         },
         prepare=prepare,
         notes=notes_of,
@@ -182,6 +200,16 @@ def _filters_of(
             )
         record |= {str(MetricKey(name, f"{dose:g}")): item for name, item in tuned.items()}
     return found, record
+
+
+def _pairs_with_anchor(methods: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of anchored methods: with themselves without, GAN without, and standard dose."""
+    pairs = []
+    for name in methods:
+        with_anchor = f"{name}{ANCHORED}"
+        others = dict.fromkeys([name, *(["gan"] if "gan" in methods else []), STANDARD_DOSE])
+        pairs += [(with_anchor, other) for other in others]
+    return [*pairs, *((name, STANDARD_DOSE) for name in methods)]
 
 
 def _series(

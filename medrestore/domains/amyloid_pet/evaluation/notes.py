@@ -42,9 +42,23 @@ def notes_of(record: Mapping[str, Any], summary: pd.DataFrame) -> list[str]:
     if "suvr_bias" in metrics:
         limits = " and limits of agreement (95 %)" if "suvr_upper_limit" in metrics else ""
         lines.append(f"SUVR: composite; bias{limits} against standard dose.")
+    if "anchor" in record:
+        lines.append(_anchor_note(record))
     for name, item in record["tuned_filters"].items():
         key = MetricKey.parse(name)
         dose = f" at {DOMAIN.metrics.strata.title_of(key.stratum)}" if key.stratum else ""
         label = f"{DOMAIN.metrics.label_of(key.name)}{dose}"
         lines.append(f"{label}: {item['parameter']} {item['value']:g} ({item['chosen']}).")
     return lines
+
+
+def _anchor_note(record: Mapping[str, Any]) -> str:
+    without = record["not_anchored"]
+    note = (
+        f"+ anchor: regional means of the unrestored scan given back ({record['anchor']}, Gaussian of "
+        f"{record['anchor_sigma_mm']:g} mm, shrunk by the noise of each mean)."
+    )
+    if without:
+        reasons = "; ".join(dict.fromkeys(without.values()))
+        note += f" {counted(len(without), 'scan')} without an anchor, counted as restored ({reasons})."
+    return note

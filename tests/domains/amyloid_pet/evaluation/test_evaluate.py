@@ -19,6 +19,7 @@ from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate
 from medrestore.domains.base import metrics_of
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.record import Evaluation, load_evaluation
+from medrestore.inference.anchor import GeometricTransfer, anchored
 from medrestore.metrics.quantitative import dose_equivalent
 from medrestore.networks.weights import load_network
 from medrestore.testing import check_domain
@@ -339,3 +340,90 @@ def test_an_unreadable_record_is_named(tmp_path):
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(InputError, match=r"evaluation\.json: is no record of an evaluation"):
         load_evaluation(tmp_path, metrics_of=metrics_of)
+
+
+# ---------------------------------------------------------------------------- the anchor
+@pytest.fixture(scope="module")
+def with_anchor(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    """Evaluate with region maps of three of the four test scans."""
+    table = pd.read_csv(cohort.manifest, dtype=str)
+    table.loc[table["subject_id"] == "sub-02", ["regions", "regions_sha256"]] = ""
+    table.to_csv(cohort.folder / "some_regions.csv", index=False)
+    return evaluate(
+        cohort.folder / "some_regions.csv",
+        output=tmp_path_factory.mktemp("results") / "anchored",
+        anchor="regions",
+        methods=cohort.methods,
+        observers=[cohort.observer],
+        filters={"gaussian": 8.0},
+        progress=False,
+    )
+
+
+def test_every_method_has_a_row_with_an_anchor(cohort, with_anchor):
+    assert list(with_anchor.per_subject["method"].unique()) == [
+        "input",
+        *("gaussian", "gaussian_anchored", "gan", "gan_anchored", "taskgan", "taskgan_anchored"),
+        "standard_dose",
+    ]
+    text = (with_anchor.output / "tables.md").read_text(encoding="utf-8")
+    for label in ("Gaussian filter + anchor", "GAN + anchor", "Task-GAN + anchor - Standard dose"):
+        assert label in text
+    assert "1 scan without an anchor, counted as restored (no row of a manifest names a region map" in text
+    assert with_anchor.record["not_anchored"].keys() == {"sub-02_ses-01"}
+
+
+def test_rows_with_an_anchor_are_those_of_anchored_images(cohort, with_anchor):
+    table = with_anchor.per_subject.set_index(["subject_id", "method"])
+    place = cohort.folder / "subjects" / "sub-03"
+    degraded, target = (read_volume(place / f"{name}.nii.gz") for name in ("degraded_dose-0.01", "target"))
+    image = read_volume(cohort.methods["gan"] / "sub-03_ses-01_restored.nii.gz").data
+    codes = read_volume(place / "regions.nii.gz").data.astype(int)
+    expected = anchored(image, degraded.data, GeometricTransfer(codes, voxel_size_mm=(4, 4, 6))).image
+    rmse = np.sqrt(np.mean((expected.astype(np.float64) - target.data) ** 2))
+    assert table.loc[("sub-03", "gan_anchored"), "psnr"] == pytest.approx(
+        20 * np.log10(target.data.max() / rmse)
+    )
+    assert table.loc[("sub-03", "gan_anchored"), "psnr"] != table.loc[("sub-03", "gan"), "psnr"]
+    # Without a region map a scan is as it was restored.
+    assert table.loc[("sub-02", "gan_anchored"), "psnr"] == table.loc[("sub-02", "gan"), "psnr"]
+
+
+def test_anchored_methods_are_paired_with_themselves_and_with_standard_dose(with_anchor):
+    pairs = set(zip(with_anchor.differences["first"], with_anchor.differences["second"], strict=True))
+    assert pairs >= {
+        ("taskgan_anchored", "taskgan"),
+        ("taskgan_anchored", "gan"),
+        ("taskgan_anchored", "standard_dose"),
+        ("taskgan", "standard_dose"),
+        ("gan_anchored", "gan"),
+    }
+    held = with_anchor.differences.set_index(["first", "second", "metric"])["mean"]
+    table = with_anchor.per_subject.pivot_table("observer_mae", "subject_id", "method")
+    expected = (table["taskgan_anchored"] - table["standard_dose"]).mean()
+    assert held["taskgan_anchored", "standard_dose", "observer_mae"] == pytest.approx(expected)
+    assert ("taskgan_anchored", "standard_dose", "psnr") not in held.index
+
+
+def test_restorations_that_were_written_with_an_anchor_are_a_method(cohort, tmp_path):
+    """The folder beside the plain ones is found as any other is."""
+    folder = tmp_path / "gan" / "anchored"
+    shutil.copytree(cohort.methods["gan"], folder)
+    found = run(cohort, tmp_path / "out", **FEW | {"methods": {"gan_anchored": folder}})
+    assert "GAN + anchor" in found.markdown
+
+
+def test_anchors_that_cannot_be_are_refused(cohort, tmp_path):
+    with pytest.raises(InputError, match="anchor must be one of"):
+        run(cohort, tmp_path / "out", anchor="region")
+    names = {"gan": cohort.methods["gan"], "gan_anchored": cohort.methods["taskgan"]}
+    with pytest.raises(InputError, match="'gan_anchored': the name is taken"):
+        run(cohort, tmp_path / "out", methods=names, anchor="regions")
+    table = pd.read_csv(cohort.manifest).drop(columns=["regions", "regions_sha256"])
+    table.to_csv(cohort.folder / "no_regions.csv", index=False)
+    with pytest.raises(InputError, match="names no region map in split test"):
+        evaluate(cohort.folder / "no_regions.csv", output=tmp_path / "out", anchor="regions", methods={})
+
+
+def test_without_an_anchor_nothing_of_it_is_recorded(evaluation):
+    assert not {"anchor", "not_anchored"} & set(evaluation.record)
