@@ -145,7 +145,7 @@ def _options(text: str) -> set[str]:
         ("amyloid-pet", "check", "label-column label-values"),
         ("multicontrast-mri", "check", "contrast component saturation-delay-ms echo-time-ms channels"),
         ("histology", "check", ""),
-        ("amyloid-pet", "evaluate", "task observer dose-series filter dose-fraction"),
+        ("amyloid-pet", "evaluate", "task observer dose-series filter anchor dose-fraction"),
         ("multicontrast-mri", "evaluate", "task observer contrast segmenter classical"),
         ("histology", "evaluate", "scale sigma"),
     ],
