@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +29,13 @@ class VolumeMeasures:
     ----------
     colors
         Of the panel's images: a color map of matplotlib.
+    groups
+        Of volumes, by ``volume_index``: ``psnr_GROUP`` too, where there are several.
     """
 
     colors: str = "gray_r"
     caption: str = ""
+    groups: Sequence[str] = ()
 
     def measure(self, pairs: Iterable[Pair]) -> dict[str, float]:
         """Return the mean PSNR of volumes and the mean absolute error of slices."""
@@ -56,11 +59,16 @@ class VolumeMeasures:
                 entry[2] = max(entry[2], peak)
         if not squared:
             return {}
-        psnr = [
-            10 * torch.log10(torch.tensor(n * peak**2 / square)).item()
-            for square, n, peak in squared.values()
-        ]
-        return {"l1": total / count, "psnr": sum(psnr) / len(psnr)}
+        psnr = {
+            volume: 10 * torch.log10(torch.tensor(n * peak**2 / square)).item()
+            for volume, (square, n, peak) in squared.items()
+        }
+        found = {"l1": total / count, "psnr": sum(psnr.values()) / len(psnr)}
+        if len(set(self.groups)) > 1:
+            for group in dict.fromkeys(self.groups):
+                held = [value for volume, value in psnr.items() if self.groups[volume] == group]
+                found |= {f"psnr_{group}": sum(held) / len(held)} if held else {}
+        return found
 
     def draw(self, data_loader: Any, restore: Callable[[Tensor], Tensor]) -> Any:
         """Draw degraded, restored, target and difference of a slice of each class."""

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from trained import arguments, differing, learned, monai_arguments, require_grid, restored, tensors
+from trained import (
+    arguments,
+    differing,
+    learned,
+    monai_arguments,
+    require_grid,
+    require_resumable,
+    restored,
+    tensors,
+)
 
 from medrestore.data.schema import split_rows
 from medrestore.domains.amyloid_pet.schema import pair_schema
@@ -72,7 +81,7 @@ def test_monai_trains_the_same_network(tiny_training, tmp_path, tiny_overrides, 
     assert differing(output / "model.pt", expected / "model.pt") == []
 
 
-@pytest.mark.parametrize("overlay", ["l1", "taskgan"])
+@pytest.mark.parametrize("overlay", ["l1", "taskgan", "blend"])
 def test_restores_the_test_split_on_the_source_grid(overlay, tiny_training, tiny_cohort, tmp_path):
     weights = tiny_training(overlay)[0] / "model.pt"
     written = restored(BUNDLE, weights, output=tmp_path / "restored", dataset_dir=str(tiny_cohort))
@@ -82,6 +91,13 @@ def test_restores_the_test_split_on_the_source_grid(overlay, tiny_training, tiny
     ]
     for path, source in zip(written, rows["degraded_path"], strict=True):
         require_grid(path, source)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_blend_is_bit_identical(tiny_overrides, trainings, tmp_path, call):
+    store = f"sqlite:///{trainings}/mlflow.db"
+    given = {**tiny_overrides, "batches_per_epoch": 6, "joint_epochs": 4, "tracking_uri": store}
+    require_resumable(call, BUNDLE, given, tmp_path, epochs=4, variants=["demo", "l1", "blend"])
 
 
 @pytest.mark.slow

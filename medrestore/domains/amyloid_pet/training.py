@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from medrestore.checks import require_in_range
 from medrestore.data.schema import Schema
 from medrestore.domains.amyloid_pet.schema import pair_schema
+from medrestore.engines.training_data import Measures
 from medrestore.engines.volume_data import PairData
+from medrestore.engines.volume_measures import VolumeMeasures
 
 __all__ = ["AmyloidPETData"]
 
@@ -42,6 +44,12 @@ class AmyloidPETData(PairData):
         doses = self.rows("train")["dose_fraction"].to_numpy(dtype=np.float64)
         lowest = np.isclose(doses, doses.min())
         return lowest[self.training.volume], self.lowest_dose_share
+
+    @property
+    def measures(self) -> Measures:
+        """PSNR of volumes, at each dose too where there are several, and the mean absolute error."""
+        doses = self.rows("validation")["dose_fraction"]
+        return VolumeMeasures(colors=self.colors, groups=[f"dose_{dose:g}" for dose in doses])
 
     @property
     def schema(self) -> Schema:

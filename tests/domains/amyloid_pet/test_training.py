@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from manifest import cells, write_manifest
 
 from medrestore.checks import InputError
@@ -65,3 +66,19 @@ def test_share_of_all_is_refused(several_doses):
 def test_weights_say_the_doses_of_the_training(several_doses):
     seen = AmyloidPETData.of(NUMBERS, **several_doses).model_information["training_range"]
     assert seen["dose_fraction"] == ["0.01", "0.05", "0.25"]
+
+
+def test_validation_tells_the_psnr_at_each_dose(several_doses, make_cohort, tmp_path):
+    data = AmyloidPETData.of(NUMBERS, **several_doses)
+    doses = data.rows("validation")["dose_fraction"].to_numpy()
+    target = torch.ones(len(doses), 1, 2, 2)
+    # A volume's peak is 1: an error of 10^-k everywhere is 20 k dB.
+    errors = torch.from_numpy(np.where(doses == 0.01, 0.1, 0.01)).float()[:, None, None, None]
+    batch = {"label": target, "volume_index": torch.arange(len(doses))}
+    found = data.measures.measure([(batch, target + errors)])
+    # float32: 1 + .01 is known to a part in a hundred thousand of the error.
+    assert found["psnr_dose_0.01"] == pytest.approx(20, abs=1e-3)
+    assert found["psnr_dose_0.05"] == found["psnr_dose_0.25"] == pytest.approx(40, abs=1e-2)
+    given = {"manifest": make_cohort(name="one"), "cache_dir": tmp_path / "one"}
+    alone = AmyloidPETData.of(NUMBERS, **given).measures.measure([(batch, target + errors)])
+    assert set(alone) == {"l1", "psnr"}
