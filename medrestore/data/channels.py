@@ -25,7 +25,15 @@ from medrestore.checks import InputError, about, fail, require_in_range
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume, grid_difference, read_volume
 
-__all__ = ["Channel", "GaussianChannel", "Shown", "VolumeChannel", "channel_of", "read_beside"]
+__all__ = [
+    "Channel",
+    "GaussianChannel",
+    "PresenceChannel",
+    "Shown",
+    "VolumeChannel",
+    "channel_of",
+    "read_beside",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +144,31 @@ class VolumeChannel(Channel):
             return volume.data, foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PresenceChannel(Channel):
+    """Whether a row has a further volume: 1 everywhere where it has, 0 where not.
+
+    Without it a network could not tell a volume that is missing from one that shows nothing.
+
+    Parameters
+    ----------
+    name
+        Column of the manifest.
+    """
+
+    name: str
+
+    @property
+    def column(self) -> str:
+        """Column of the manifest with the file that it is of."""
+        return self.name
+
+    def of(self, shown: Shown) -> tuple[NDArray[np.float32], float]:
+        """Return ones or zeros."""
+        held = self.name in shown.beside
+        return np.full_like(shown.image, 1.0 if held else 0.0), 1.0
+
+
 def channel_of(plain: Mapping[str, Any]) -> Channel:
     """Return the channel that plain values describe.
 
@@ -171,5 +204,9 @@ def read_beside(path: str | Path, degraded: Volume) -> Volume:
     volume = read_volume(path)
     difference = grid_difference(volume, degraded)
     if difference:
-        fail(f"is on another grid than {degraded.path}: {difference}", path=path)
+        fail(
+            f"is on another grid than {degraded.path}: {difference}",
+            path=path,
+            remedy="co-register it first: networks are shown volumes on one grid",
+        )
     return volume

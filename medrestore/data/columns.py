@@ -95,6 +95,8 @@ class FileColumn(Column):
         beside that of the other column; it is given both, where they share a grid.
     anywhere
         Files may lie outside of the manifest's folder.
+    any_grid
+        Files need not be on the grid of the others of their row.
     """
 
     examine: Callable[[Volume], None] | None = None
@@ -104,6 +106,7 @@ class FileColumn(Column):
     against: str = ""
     compare: Callable[[Volume, Volume], None] | None = None
     anywhere: bool = False
+    any_grid: bool = False
 
     def files(self, cell: str) -> list[str]:
         """Return the files that a cell names.

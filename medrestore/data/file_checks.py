@@ -133,7 +133,8 @@ def file_problems(
         }
         for name, cell in cells.items():
             problems += _checksum_problems(row, of_name[name], cell)
-        problems += _grid_problems(row, cells, grid, remedy)
+        on_grid = {name: cell for name, cell in cells.items() if not of_name[name].any_grid}
+        problems += _grid_problems(row, on_grid, grid, remedy)
         problems += _content_problems(row, {name: cells[name] for name in contents if name in cells}, owners)
     return problems
 

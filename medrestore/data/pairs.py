@@ -23,6 +23,7 @@ def pair_schema(
     order: Sequence[str] = (),
     key: Mapping[str, str] | None = None,
     same: Sequence[str] = (),
+    contents: Sequence[str] = (),
 ) -> Schema:
     """Return the schema of a manifest of pairs.
 
@@ -46,6 +47,8 @@ def pair_schema(
         Further columns that tell rows of a scan apart, and their names in words.
     same
         Further columns that are the same in all rows of a scan.
+    contents
+        Further columns of images that only one subject can have.
     """
     examine = partial(require_foreground, intensity=intensity)
     held: list[Column] = [
@@ -68,11 +71,11 @@ def pair_schema(
             partial(
                 row_problems,
                 key={"subject_id": "subject", "session_id": "session", **(key or {})},
-                contents=("degraded", "target"),
+                contents=("degraded", "target", *contents),
             ),
             partial(scan_problems, columns=[*labels, *same]),
         ),
         whole_checks=tuple(partial(class_problems, column=name, values=label_values) for name in labels),
         grid="target",
-        contents=("degraded", "target"),
+        contents=("degraded", "target", *contents),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from medrestore import rng
 from medrestore.checks import InputError, require_in_range, require_same_shape
 from medrestore.data.processes import own_share
 
-__all__ = ["DrawnAugmentation", "PairAugmentation", "PatchAugmentation"]
+__all__ = ["ChannelDropout", "DrawnAugmentation", "InTurn", "PairAugmentation", "PatchAugmentation"]
 
 
 class DrawnAugmentation:
@@ -59,6 +59,9 @@ class PairAugmentation(DrawnAugmentation):
         known from noisy data only; the network learns not to depend on it.
     masks
         Further keys of the batch, mirrored as the images are, their values left as they are.
+    scaled_channels
+        The factor is for so many of the image's channels, the first ones: those that show the degraded image.
+        All when not given.
     seed, rank, world_size
         Of :class:`DrawnAugmentation`.
 
@@ -74,6 +77,7 @@ class PairAugmentation(DrawnAugmentation):
         flip_probability: float,
         intensity_jitter: float,
         masks: Sequence[str] = (),
+        scaled_channels: int | None = None,
         seed: int,
         rank: int | None = None,
         world_size: int | None = None,
@@ -84,6 +88,7 @@ class PairAugmentation(DrawnAugmentation):
         self.flip_probability = flip_probability
         self.intensity_jitter = intensity_jitter
         self.masks = tuple(masks)
+        self.scaled_channels = scaled_channels
 
     def __call__(self, batch: Mapping[str, Tensor], *, epoch: int, iteration: int) -> dict[str, Tensor]:
         """Return the batch with ``image`` and ``label`` changed; the given tensors stay as they are.
@@ -104,8 +109,16 @@ class PairAugmentation(DrawnAugmentation):
             images = batch[name]
             images = torch.where(flip, images.flip(2), images) if self.flip_probability > 0 else images
             jittered = self.intensity_jitter > 0 and name not in self.masks
-            changed[name] = images * factor.to(images.dtype) if jittered else images
+            changed[name] = self._scaled(images, factor.to(images.dtype)) if jittered else images
         return changed
+
+    def _scaled(self, images: Tensor, factor: Tensor) -> Tensor:
+        """Return images times their factors, further channels as they are."""
+        if self.scaled_channels is None or self.scaled_channels >= images.shape[1]:
+            return images * factor
+        return torch.cat(
+            [images[:, : self.scaled_channels] * factor, images[:, self.scaled_channels :]], dim=1
+        )
 
     def draw(self, count: int, *, epoch: int, iteration: int) -> tuple[Tensor, Tensor]:
         """Return which of ``count`` pairs are mirrored (bool) and their factors, both (B, 1, 1, 1)."""
@@ -195,3 +208,68 @@ class PatchAugmentation(DrawnAugmentation):
         return [
             min(max(at - length // 2, 0), most) for at, length, most in zip(center, size, free, strict=True)
         ]
+
+
+class ChannelDropout(DrawnAugmentation):
+    """Take groups of channels away from some of the images, as if what they show were missing.
+
+    A network that met both restores with and without.
+
+    Parameters
+    ----------
+    groups
+        Channels of ``image`` that come and go together; each group is drawn for itself.
+    probability
+        Of a group to be set to 0, for each image.
+    seed, rank, world_size
+        Of :class:`DrawnAugmentation`; the stream is ``channel dropout``.
+
+    Raises
+    ------
+    InputError
+        When a number is out of range.
+    """
+
+    stream = "channel dropout"
+
+    def __init__(
+        self,
+        groups: Sequence[Sequence[int]],
+        *,
+        probability: float,
+        seed: int,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        require_in_range("probability", probability, 0, 1)
+        super().__init__(seed=seed, rank=rank, world_size=world_size)
+        self.groups = [list(group) for group in groups]
+        self.probability = probability
+
+    def __call__(self, batch: Mapping[str, Tensor], *, epoch: int, iteration: int) -> dict[str, Tensor]:
+        """Return the batch with ``image`` (B, C, X, Y) changed; the given tensor stays as it is."""
+        image = batch["image"].clone()
+        drawn = self.uniform(len(image), len(self.groups), epoch=epoch, iteration=iteration)
+        for group, numbers in zip(self.groups, drawn.T, strict=True):
+            taken = torch.nonzero(numbers < self.probability).ravel().to(image.device)
+            image[taken[:, None], torch.tensor(group, device=image.device)] = 0
+        return {**batch, "image": image}
+
+
+class InTurn:
+    """One augmentation after another.
+
+    Parameters
+    ----------
+    augmentations
+        Each called with a batch, ``epoch`` and ``iteration``.
+    """
+
+    def __init__(self, *augmentations: Callable[..., Mapping[str, Tensor]]) -> None:
+        self.augmentations = augmentations
+
+    def __call__(self, batch: Mapping[str, Tensor], *, epoch: int, iteration: int) -> Mapping[str, Tensor]:
+        """Return the batch that the last one returns."""
+        for augmentation in self.augmentations:
+            batch = augmentation(batch, epoch=epoch, iteration=iteration)
+        return batch

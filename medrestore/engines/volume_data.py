@@ -67,8 +67,14 @@ class VolumeData(TrainingData, ABC):
             flip_probability=self.flip_probability,
             intensity_jitter=self.intensity_jitter,
             masks=self.masks,
+            scaled_channels=self.scaled_channels,
             seed=self.seed,
         )
+
+    @property
+    def scaled_channels(self) -> int | None:
+        """How many channels of the input show the degraded image, the first ones; None for all."""
+        return None
 
     @property
     def measures(self) -> Measures:
@@ -124,6 +130,22 @@ class PairData(VolumeData):
     def in_channels(self) -> int:
         """Channels of the generator's input: degraded slices, then those of the further channels."""
         return sum(2 * count + 1 for count in (self.neighbors, *(each.neighbors for each in self.channels)))
+
+    @property
+    def places(self) -> list[range]:
+        """Where in the generator's input each of :attr:`channels` is."""
+        places, first = [], 2 * self.neighbors + 1
+        for channel in self.channels:
+            count = 2 * channel.neighbors + 1
+            places.append(range(first, first + count))
+            first += count
+        return places
+
+    @property
+    def scaled_channels(self) -> int | None:
+        """Those of the degraded volume: further volumes of a row have scales of their own."""
+        own = [bool(channel.column) for channel in self.channels]
+        return self.places[own.index(True)].start if any(own) else None
 
     @property
     def candidates(self) -> list[int]:

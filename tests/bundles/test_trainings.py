@@ -39,7 +39,7 @@ CASES = {
         fixture="tiny",
         learn={
             **{"l1": G, "l1_task": {"generator", "task"}, "gan": GAN, "taskgan": ALL, "paper": ALL},
-            **{"observer": {"task"}, "task": {"task"}, "blend": ALL},
+            **{"observer": {"task"}, "task": {"task"}, "blend": ALL, "guided": ALL},
         },
         modifiers={"demo"},
         says={"neighbors": 2, "training_range/tracer": ["florbetaben"]},

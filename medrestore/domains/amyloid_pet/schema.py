@@ -11,11 +11,19 @@ import numpy as np
 from medrestore.checks import InputError
 from medrestore.data import pairs
 from medrestore.data.columns import Column, FileColumn
-from medrestore.data.file_checks import require_whole_numbers
+from medrestore.data.file_checks import require_foreground, require_whole_numbers
 from medrestore.data.schema import Schema
 from medrestore.data.volumes import Volume
 
-__all__ = ["COLUMNS", "COMPOSITE_REGIONS", "REFERENCE_REGION", "STANDARD_DOSE", "dose_arm", "pair_schema"]
+__all__ = [
+    "COLUMNS",
+    "COMPOSITE_REGIONS",
+    "GUIDES",
+    "REFERENCE_REGION",
+    "STANDARD_DOSE",
+    "dose_arm",
+    "pair_schema",
+]
 
 STANDARD_DOSE = "standard_dose"
 """What evaluations call the target."""
@@ -34,6 +42,9 @@ COLUMNS = (
     *("tracer", "units", "degraded_sha256", "target_sha256", "regions_sha256"),
 )
 """Order in which a manifest's columns are written; others follow."""
+
+GUIDES = ("t1", "t2", "flair")
+"""Columns of MR of the same head: any of them, or none."""
 
 COMPOSITE_REGIONS: tuple[int, ...] = (2, 3, 4, 5)
 """Regions whose means are averaged for the composite SUVR: frontal, lateral temporal, parietal, and precuneus
@@ -62,7 +73,9 @@ def pair_schema(
 
     Beside what :func:`medrestore.data.pairs.pair_schema` finds, a row is found faulty for a dose fraction
     outside of (0, 1], a region map other than that of the same scan, region codes that are no whole numbers,
-    negative, all zero or not those of ``regions``, a reference region without uptake.
+    negative, all zero or not those of ``regions``, a reference region without uptake, MR without foreground
+    or other than that of the same scan. MR may be on a grid of its own here; training and restoration want it
+    on the PET's.
 
     Parameters
     ----------
@@ -86,10 +99,19 @@ def pair_schema(
             Column("dose_fraction", number=_dose_problem),
             *map(Column, ("tracer", "units")),
             Column("regions_sha256", required=False),
+            *(
+                column
+                for name in GUIDES
+                for column in (
+                    FileColumn(name, required=False, examine=require_foreground, any_grid=True),
+                    Column(f"{name}_sha256", required=False),
+                )
+            ),
         ),
         order=COLUMNS,
         key={"dose_fraction": "dose fraction"},
-        same=["regions_sha256"],
+        same=["regions_sha256", *(f"{name}_sha256" for name in GUIDES)],
+        contents=GUIDES,
     )
 
 
