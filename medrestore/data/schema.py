@@ -171,7 +171,8 @@ class Schema:
     def write(self, table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
         """Write a manifest, whole or not at all: known columns first, then others; same table, same bytes.
 
-        Columns that :meth:`read` derives are left out.
+        Columns that :meth:`read` derives are left out, and so are optional ones that are not of :attr:`order`
+        and hold nothing.
 
         Raises
         ------
@@ -188,6 +189,8 @@ class Schema:
                 fail(f"{problem.column} {problem.message}", path=path, row=problem.row)
         derived = {"row", *(f"{column.name}_path{many}" for column in self.files for many in ("", "s"))}
         first = [name for name in self.order if name in table]
+        optional = {column.name for column in self.columns if not column.required}
+        derived |= {name for name in optional if name in table and (table[name] == "").all()}
         others = [name for name in table.columns if name not in self.order and name not in derived]
         with atomic_path(path) as temporary:
             table[first + others].to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
-from medrestore.data.channels import GaussianChannel, Shown, VolumeChannel, channel_of
+from medrestore.data.channels import GaussianChannel, PresenceChannel, Shown, VolumeChannel, channel_of
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.slice_stack import SliceStack
 from medrestore.data.slices import SliceDataset
@@ -80,7 +80,7 @@ def test_missing_volume_is_zero_and_one_that_is_there_has_its_own_scale(make_coh
     assert scale == foreground_scale(volume.data, voxel_size_mm=volume.voxel_size_mm)
 
 
-@pytest.mark.parametrize("channel", [*CONTEXT, BESIDE])
+@pytest.mark.parametrize("channel", [*CONTEXT, BESIDE, PresenceChannel(name="t1w")])
 def test_plain_values_make_a_channel_again(channel):
     assert channel_of(channel.plain) == channel
 
@@ -150,3 +150,13 @@ def test_stack_is_named_by_channels_and_their_files_and_without_any_as_ever(make
     other = rows.assign(t1w_path=[rows["target_path"][1], "", "", ""])
     with pytest.raises(InputError, match="is on another grid than"):
         folder(other, BESIDE)
+
+
+def test_presence_is_one_where_a_volume_is_there(make_cohort):
+    volume = read_volume(rows_of(make_cohort())["target_path"].iloc[0])
+    channel = PresenceChannel(name="t1w")
+    assert channel.column == "t1w"
+    for beside, value in (({}, 0), ({"t1w": volume}, 1), ({"t2w": volume}, 0)):
+        plane, scale = channel.of(shown(volume.data, **beside))
+        assert scale == 1
+        np.testing.assert_array_equal(plane, np.full_like(volume.data, value))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medrestore.checks import InputError
-from medrestore.data.transforms import PairAugmentation, PatchAugmentation
+from medrestore.data.transforms import ChannelDropout, InTurn, PairAugmentation, PatchAugmentation
 
 
 def batch_of(count: int = 6) -> dict[str, torch.Tensor]:
@@ -195,3 +195,70 @@ def test_slices_that_are_not_larger_stay_whole():
 def test_patches_without_a_size_are_refused(size, message):
     with pytest.raises(InputError, match=message):
         PatchAugmentation(size=size, seed=0)
+
+
+class TestChannelDropout:
+    GROUPS = ((1, 2), (4,))
+
+    def changed(self, count=64, *, epoch=1, iteration=1, probability=0.5, seed=3, **share):
+        dropout = ChannelDropout(self.GROUPS, probability=probability, seed=seed, **share)
+        batch = {"image": torch.ones(count, 5, 2, 2), "label": torch.ones(count, 1, 2, 2)}
+        after = dropout(batch, epoch=epoch, iteration=iteration)
+        assert torch.equal(batch["image"], torch.ones(count, 5, 2, 2))  # the given one stays
+        assert after["label"] is batch["label"]
+        return after["image"]
+
+    def test_groups_go_as_a_whole_each_for_itself_and_nothing_else(self):
+        image = self.changed(1000)
+        gone = image == 0
+        assert torch.equal(gone, gone[:, :, :1, :1].expand_as(gone))  # whole planes
+        gone = gone[:, :, 0, 0]
+        assert not gone[:, [0, 3]].any()
+        assert torch.equal(gone[:, 1], gone[:, 2])
+        # Shares of 1000 draws at .5 deviate by .016 (SD), that of both at .25 by .014: four of each.
+        assert float(gone[:, 1].float().mean()) == pytest.approx(0.5, abs=0.064)
+        assert float((gone[:, 1] & gone[:, 4]).float().mean()) == pytest.approx(0.25, abs=0.056)
+
+    def test_probability_of_none_and_all(self):
+        assert bool((self.changed(probability=0.0) == 1).all())
+        assert not self.changed(probability=1.0)[:, [1, 2, 4]].any()
+        with pytest.raises(InputError, match="probability must be in"):
+            self.changed(probability=1.5)
+
+    def test_draws_depend_on_seed_epoch_and_iteration_alone_and_are_no_others(self):
+        first = self.changed()
+        assert torch.equal(self.changed(), first)
+        for other in ({"epoch": 2}, {"iteration": 2}, {"seed": 4}):
+            assert not torch.equal(self.changed(**other), first)
+        flips = PairAugmentation(flip_probability=0.5, intensity_jitter=0.0, seed=3)
+        drawn = flips.draw(64, epoch=1, iteration=1)[0].ravel()
+        assert not torch.equal(drawn, first[:, 1, 0, 0] == 0)
+
+    def test_processes_share_the_draws_of_one(self):
+        together = self.changed(8)
+        for rank in (0, 1):
+            assert torch.equal(self.changed(4, rank=rank, world_size=2), together[rank::2])
+
+
+def test_factor_is_for_the_first_channels_alone_where_so_many_are_named():
+    batch = batch_of()
+    whole, some = (
+        PairAugmentation(flip_probability=0.5, intensity_jitter=0.2, scaled_channels=count, seed=1)(
+            batch, epoch=0, iteration=1
+        )
+        for count in (None, 2)
+    )
+    assert torch.equal(some["label"], whole["label"])
+    assert torch.equal(some["image"][:, :2], whole["image"][:, :2])
+    flip, _ = PairAugmentation(flip_probability=0.5, intensity_jitter=0.2, seed=1).draw(
+        6, epoch=0, iteration=1
+    )
+    expected = torch.where(flip, batch["image"].flip(2), batch["image"])[:, 2]
+    assert torch.equal(some["image"][:, 2], expected)
+    assert not torch.equal(whole["image"][:, 2], expected)
+
+
+def test_augmentations_follow_one_another():
+    flip = PairAugmentation(flip_probability=1.0, intensity_jitter=0.0, seed=0)
+    batch = batch_of()
+    assert torch.equal(InTurn(flip, flip)(batch, epoch=0, iteration=0)["image"], batch["image"])

@@ -629,3 +629,44 @@ def test_problem_names_row_and_column():
     assert str(Problem(3, "", "is a duplicate")) == "row 3: is a duplicate"
     assert str(Problem(0, "split", "no row")) == "split: no row"
     assert str(Problem(0, "", "no row")) == "no row"
+
+
+# ---------------------------------------------------------------- MR
+def with_t1(path: Path, rows: Sequence[int], size_mm: float = 2.0) -> None:
+    """Give rows of the table a T1 on a grid of its own."""
+    table = cells(path)
+    table["t1"] = ""
+    for row in rows:
+        name = f"subjects/{table.loc[row - 2, 'subject_id']}_t1.nii.gz"
+        image = np.random.default_rng(row).gamma(4.0, 1.0, (9, 8, 7)).astype(np.float32)
+        grid = SourceGrid.from_affine(image.shape, np.diag([size_mm, size_mm, size_mm, 1.0]))
+        write_volume(image, grid, path.parent / name)
+        table.loc[row - 2, "t1"] = name
+    pair_schema().with_checksums(table, path.parent).to_csv(path, index=False)
+
+
+def test_mr_is_there_for_some_rows_on_any_grid(make_cohort):
+    path = make_cohort()
+    assert (pair_schema().read(path)["t1_path"] == "").all()  # a table without the column
+    with_t1(path, [2, 5])
+    assert shown(path) == []
+    assert [bool(file) for file in pair_schema().read(path)["t1_path"]] == [
+        True,
+        *[False] * 2,
+        True,
+        *[False] * 4,
+    ]
+
+
+def test_faults_of_mr_are_told(make_cohort):
+    path = make_cohort()
+    with_t1(path, [2, 3, 4])
+    rewrite(path, 3, "t1", np.zeros_like)
+    table = cells(path)
+    table.loc[2, "t1_sha256"] = table.loc[0, "t1_sha256"]
+    table.to_csv(path, index=False)
+    problems = "\n".join(shown(path))
+    assert "row 3, column t1: " in problems
+    assert "same file content as subject 0000's in row 2" in problems
+    (path.parent / table.loc[0, "t1"]).unlink()
+    assert any("row 2, column t1:" in line and "no such file" in line for line in shown(path))
