@@ -35,6 +35,8 @@ DOMAIN = Domain(
             **FIDELITY,
             "nrmse": MetricTitle("NRMSE, head", 3, QUALITY, less_is_better=True),
             "dose_equivalent": MetricTitle("Dose equivalent", 3, QUALITY, bounded=True),
+            "departure_psnr": MetricTitle("PSNR, departure (dB)", 2, QUALITY),
+            "departure_recovered": MetricTitle("Departure recovered", 2, QUALITY, paired=False),
             "suvr_bias": MetricTitle("SUVR bias", 3, QUANTIFICATION, paired=False),
             "suvr_lower_limit": MetricTitle("Lower limit", 3, QUANTIFICATION),
             "suvr_upper_limit": MetricTitle("Upper limit", 3, QUANTIFICATION),

@@ -18,10 +18,18 @@ from medrestore.evaluation.volumes import TrueVolume
 from medrestore.metrics.quantitative import composite_suvr, dose_equivalent
 from medrestore.metrics.task import error_rate, middle_slices, slice_mae, volume_decision
 
-__all__ = ["JUDGED_SLICES", "Reference", "reading", "scan_quality"]
+__all__ = ["JUDGED_SLICES", "Reference", "departure_quality", "reading", "scan_quality"]
 
 JUDGED_SLICES = 40
 """Axial slices in the middle of the head that classifiers read (Task-GAN, table 3)."""
+
+
+DEPARTURE_SIGMA_MM = 2.5
+"""Standard deviation of the Gaussian by which a standard-dose image shows the true activity, about: a point
+spread of 4.5 mm and a filter of 4 mm (FWHM)."""
+
+SURROUND_MM = 20.0
+"""How far what a departure is compared with reaches around it."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,6 +50,8 @@ class Reference(TrueVolume):
         Region codes for the SUVR.
     regions_path
         Of the region map, for messages.
+    departure : (X, Y, Z) float32 or None
+        Where the true activity departs from the tissue map, and by how much, in the target's unit.
     dose_curve
         Dose fractions of the subject's plain reconstructions and their PSNR in dB; empty without a dose
         series.
@@ -54,6 +64,7 @@ class Reference(TrueVolume):
     dose_fraction: float = math.nan
     regions: NDArray[np.int16] | None = None
     regions_path: str = ""
+    departure: NDArray[np.float32] | None = None
     dose_curve: tuple[tuple[float, float], ...] = ()
     target_labels: Sequence[int] = COMPOSITE_REGIONS
     reference_labels: Sequence[int] = (REFERENCE_REGION,)
@@ -110,6 +121,46 @@ def scan_quality(image: NDArray[np.float32], reference: Reference) -> dict[str, 
         equivalent = dose_equivalent(quality["psnr"], fractions, psnrs)
         measured |= {"dose_equivalent": equivalent.fraction, "dose_equivalent_bound": equivalent.bound}
     return measured
+
+
+def departure_quality(image: NDArray[np.float32], reference: Reference) -> dict[str, float]:
+    """Measure how an image shows uptake that departs from the tissue map.
+
+    Parameters
+    ----------
+    image : (X, Y, Z)
+        Degraded or restored, in the unit of the target.
+    reference
+        Of the subject.
+
+    Returns
+    -------
+    dict
+        Empty where nothing departs. ``departure_psnr``, dB: the PSNR over the departure, where it is half of
+        its largest or more. ``departure_recovered``: the part of it that the image shows,
+
+            1 + [mean over the departure of (image - target) - the same around it] / mean blurred departure,
+
+        1 where it stands out as in the target, 0 where the image looks as if nothing departed. Around it:
+        what lies within 20 mm in the head and departs by nothing.
+    """
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+    if reference.departure is None or not reference.departure.any():
+        return {}
+    size = np.abs(reference.departure)
+    inside = size >= size.max() / 2
+    away_mm = distance_transform_edt(~inside, sampling=reference.voxel_size_mm)
+    around = (away_mm <= SURROUND_MM) & (size == 0) & reference.foreground
+    sigma = [DEPARTURE_SIGMA_MM / mm for mm in reference.voxel_size_mm]
+    shown = float(gaussian_filter(reference.departure, sigma)[inside].mean(dtype=np.float64))
+    error = (image - reference.target).astype(np.float64)
+    noise = float((error[inside] ** 2).mean())
+    beside = float(error[around].mean()) if around.any() else 0.0
+    return {
+        "departure_psnr": 10 * math.log10(reference.data_range**2 / noise) if noise else math.inf,
+        "departure_recovered": 1 + (float(error[inside].mean()) - beside) / shown,
+    }
 
 
 def reading(

@@ -107,6 +107,8 @@ def pair_schema(
                     Column(f"{name}_sha256", required=False),
                 )
             ),
+            FileColumn("departure", required=False),
+            Column("departure_sha256", required=False),
         ),
         order=COLUMNS,
         key={"dose_fraction": "dose fraction"},

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from medrestore.checks import InputError
-from medrestore.domains.amyloid_pet.measures import Reference, reading, scan_quality
+from medrestore.domains.amyloid_pet.measures import Reference, departure_quality, reading, scan_quality
 from medrestore.evaluation.observers import Observer
 
 
@@ -131,3 +132,38 @@ def test_a_volume_read_wrong_is_an_error_of_one():
     found = reading(image, reference, [Observer("task", CornerVoxel())])
     assert found["task_error"] == 1.0
     assert "suvr" not in found
+
+
+class TestDeparture:
+    def reference(self, amount: float = 0.8) -> tuple[Reference, NDArray[np.float32]]:
+        """Return a head of 1 with a slab that departs, so wide that its blurred mean is known by hand."""
+        target = np.zeros((40, 40, 12), dtype=np.float32)
+        target[2:38, 2:38] = 1.0
+        departure = np.zeros_like(target)
+        departure[10:30, 10:30] = amount
+        return replace(make_reference(target), departure=departure), departure
+
+    @pytest.mark.parametrize("amount", [0.8, -0.5])
+    def test_recovered_is_the_part_that_is_shown(self, amount):
+        reference, departure = self.reference(amount)
+        image = reference.target
+        assert departure_quality(image, reference) == {"departure_psnr": np.inf, "departure_recovered": 1.0}
+        # A third of the departure is lost where it is: by its mean when blurred, 2.5 mm at 4, 4 and 6 mm.
+        inside = departure != 0
+        blurred = gaussian_filter(departure, (2.5 / 4, 2.5 / 4, 2.5 / 6))[inside].mean(dtype=np.float64)
+        lost = image - np.float32(blurred / 3) * inside.astype(np.float32)
+        found = departure_quality(lost, reference)
+        assert found["departure_recovered"] == pytest.approx(2 / 3, abs=1e-5)  # float32
+        assert found["departure_psnr"] == pytest.approx(10 * np.log10(4.0**2 / (blurred / 3) ** 2), abs=1e-4)
+
+    def test_an_error_that_is_the_same_around_loses_nothing(self):
+        reference, _ = self.reference()
+        found = departure_quality(reference.target + np.float32(0.1), reference)
+        assert found["departure_recovered"] == pytest.approx(1.0, abs=1e-5)
+        assert found["departure_psnr"] == pytest.approx(10 * np.log10(4.0**2 / 0.01), abs=1e-4)
+
+    def test_what_does_not_depart_has_none(self):
+        reference, departure = self.reference()
+        assert departure_quality(reference.target, make_reference()) == {}
+        empty = replace(reference, departure=np.zeros_like(departure))
+        assert departure_quality(reference.target, empty) == {}

@@ -16,7 +16,7 @@ from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume
 from medrestore.domains.amyloid_pet.evaluation.classical import ClassicalFilter
 from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation, subject_panel
-from medrestore.domains.amyloid_pet.measures import Reference, reading, scan_quality
+from medrestore.domains.amyloid_pet.measures import Reference, departure_quality, reading, scan_quality
 from medrestore.domains.amyloid_pet.schema import STANDARD_DOSE
 from medrestore.evaluation.arms import INPUT, read_on_grid
 from medrestore.evaluation.observers import Observer
@@ -57,6 +57,7 @@ class DoseComparison(VolumeComparison[Reference]):
         regions = None
         if row["regions_path"]:
             regions = np.rint(read_on_grid(row["regions_path"], target).data).astype(np.int16)
+        departure = read_on_grid(row["departure_path"], target).data if row["departure_path"] else None
         dose = float(row["dose_fraction"])
         series = self.series.get(scan_name(row["subject_id"], row["session_id"]), ())
         plain = [(dose, degraded)] if series else []
@@ -69,6 +70,7 @@ class DoseComparison(VolumeComparison[Reference]):
             dose_fraction=dose,
             regions=regions,
             regions_path=row["regions_path"],
+            departure=departure,
             dose_curve=tuple(curve),
             target_labels=self.target_labels,
             reference_labels=self.reference_labels,
@@ -122,7 +124,7 @@ class DoseComparison(VolumeComparison[Reference]):
             "data_range": true.data_range,
         }
         if image is not None:
-            found |= scan_quality(image, true)
+            found |= scan_quality(image, true) | departure_quality(image, true)
         found |= reading(true.target if image is None else image, true, self.judges)
         if image is not None and "suvr" in found:
             found["suvr_bias"] = found["suvr"] - true.suvr

@@ -123,7 +123,7 @@ def evaluate(
             )
         reserved += [f"{name}{ANCHORED}" for name in (*FILTERS, *methods)]
         running.setdefault("pairs", [*DOMAIN.metrics.pairs, *_pairs_with_anchor(list(methods))])
-    arms = find_arms(rows, methods, reserved=reserved, known=others, beside=["regions"])
+    arms = find_arms(rows, methods, reserved=reserved, known=others, beside=["regions", "departure"])
     series = _series(rows, dose_series, label_column)
     if data_range != TARGET_MAX:
         require_in_range("data_range", float(data_range), 0, float("inf"), include_low=False)
