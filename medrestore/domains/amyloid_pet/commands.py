@@ -161,4 +161,17 @@ def low_dose(
     """Make low-dose pairs from a real standard-dose volume: both arms re-projected, only the dose differs."""
 
 
-COMMANDS = {"low-dose": low_dose}
+@options.done_by("coregistration.coregister_guides", "manifest: {0}")
+def coregister(
+    manifest: options.Manifest,
+    output: options.OutputFolder,
+    workers: options.Workers = None,
+) -> None:
+    """Move each MR rigidly onto its PET, resampled once; writes a manifest to train and restore with.
+
+    Beside it: registration.csv with the quality of each, a picture for each scan, and left_out.csv with the
+    MR whose registration failed: its cell is empty.
+    """
+
+
+COMMANDS = {"coregister": coregister, "low-dose": low_dose}

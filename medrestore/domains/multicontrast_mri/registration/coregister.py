@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from medrestore import __version__
 from medrestore.checks import InputError, Setbacks, fail, require_in_range
 from medrestore.claims import claimed
+from medrestore.data.coregistered import FIGURES, write_rows
 from medrestore.data.registration import MOST_MM
 from medrestore.data.tables import Problem, refuse
 from medrestore.data.volumes import nifti_stem
 from medrestore.data.workers import run_tasks, worker_count
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.registration.subject_registration import (
-    FIGURES,
     RegistrationRun,
     SubjectFiles,
     coregister_subject,
@@ -29,7 +29,7 @@ from medrestore.domains.multicontrast_mri.registration.subject_registration impo
     read_finished,
 )
 from medrestore.domains.multicontrast_mri.schema import SEPARATOR, contrast_schema, require_contrasts
-from medrestore.files import atomic_path, is_file
+from medrestore.files import is_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,8 +199,8 @@ def _write_tables(
         if not record["failures"]:
             kept.append({**row, **_cells(subject, record, names)})
     columns = ("subject_id", "session_id", "contrast")
-    _write_table(quality, (*columns, "status", *FIGURES), run.folder / "registration.csv")
-    _write_table(left_out, (*columns, "reason"), run.folder / "left_out.csv")
+    write_rows(quality, (*columns, "status", *FIGURES), run.folder / "registration.csv")
+    write_rows(left_out, (*columns, "reason"), run.folder / "left_out.csv")
     path = run.folder / "manifest.csv"
     if not kept:
         path.unlink(missing_ok=True)
@@ -226,12 +226,3 @@ def _cells(subject: SubjectFiles, record: Mapping[str, Any], names: Sequence[str
         cells[column] = SEPARATOR.join(f"subjects/{subject.name}/{name}" for name in held)
         cells[f"{column}_sha256"] = SEPARATOR.join(record["sha256"][name] for name in held)
     return cells
-
-
-def _write_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:
-    import pandas as pd
-
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows, columns=list(columns)).to_csv(
-            temporary, index=False, lineterminator="\n", float_format="%.6g"
-        )

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import shutil
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medrestore import __version__
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError
 from medrestore.claims import any_record
+from medrestore.data.coregistered import link_or_copy, quality_of, read_oriented, require_orientation
 from medrestore.data.identity import scan_name
 from medrestore.data.nifti import sidecar_path
-from medrestore.data.registration import Registration, register_rigid, resample
+from medrestore.data.registration import register_rigid, resample
 from medrestore.data.registration_images import FixedHead
-from medrestore.data.volumes import Volume, nifti_stem, read_volume, write_volume
+from medrestore.data.volumes import nifti_stem, write_volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
-from medrestore.domains.multicontrast_mri.registration.picture import Pictured, draw_registrations
+from medrestore.evaluation.registration_picture import Pictured, draw_registrations
 from medrestore.files import atomic_path, sha256_file, write_json
 
 __all__ = [
-    "FIGURES",
     "RegistrationRun",
     "SubjectFiles",
     "coregister_subject",
@@ -37,13 +35,6 @@ RECORD_NAME = "registration.json"
 """File of a subject's folder with what was found and the checksums of all others; written last."""
 
 PICTURE_NAME = "registration.png"
-
-FIGURES = (
-    *("information_before", "information_after", "distinctness"),
-    *("displacement_mean_mm", "displacement_most_mm", "rotation_deg", "overlap", "outside"),
-)
-"""Numbers in the record of a registration; all but the last are those of
-:class:`~medrestore.data.registration.Registration`."""
 
 
 @dataclass(frozen=True)
@@ -203,19 +194,19 @@ def _registered(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a missing orientation is refused instead
             volume = read_channels(subject.files["input"], run.acquisition)
-        reference = _oriented(volume.reference(run.acquisition))
+        reference = require_orientation(volume.reference(run.acquisition))
         head = FixedHead.of(reference)
     except InputError as error:
         return found, pictures, {"input": _told(error, run)}
     for name, path in subject.contrasts.items():
         try:
-            moving = _read(path)
+            moving = read_oriented(path)
             registration = register_rigid(moving, head, most_mm=run.most_mm)
         except InputError as error:
             unusable[name] = _told(error, run)
             continue
         resampled = resample(moving, reference, matrix=registration.matrix)
-        found[name] = _plain(registration, outside=resampled.outside)
+        found[name] = quality_of(registration, outside=resampled.outside)
         pictures.append(Pictured(name, moving, registration, replace(reference, data=resampled.data)))
         if registration.failure:
             failures[name] = registration.failure
@@ -227,37 +218,9 @@ def _registered(
     return found, pictures, unusable
 
 
-def _read(path: str) -> Volume:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return _oriented(read_volume(path))
-
-
-def _oriented(volume: Volume) -> Volume:
-    """Refuse an image that may be mirrored: a registration cannot tell the sides of a head for sure."""
-    if not volume.source.states_orientation:
-        fail(
-            "states no orientation (qform and sform codes are 0): left and right would be a guess",
-            path=volume.path,
-            remedy="convert it again from the scanner's files, or set its codes",
-        )
-    return volume
-
-
 def _told(error: InputError, run: RegistrationRun) -> str:
     """Return a message with paths relative to the manifest."""
     return str(error).replace(f"{run.manifest_folder}{os.sep}", "")
-
-
-def _plain(registration: Registration, *, outside: float) -> dict[str, Any]:
-    """Return the quality of a registration in values that JSON can hold."""
-    figures = {name: float(getattr(registration, name)) for name in FIGURES[:-1]}
-    figures["outside"] = outside
-    return {
-        "identity_kept": registration.identity_kept,
-        "matrix": registration.matrix.tolist(),
-        **{name: value if math.isfinite(value) else None for name, value in figures.items()},
-    }
 
 
 def _linked(subject: SubjectFiles, place: Path) -> dict[str, list[str]]:
@@ -271,20 +234,10 @@ def _linked(subject: SubjectFiles, place: Path) -> dict[str, list[str]]:
     pairs += [("lesions", path, f"lesions{_ending(path)}") for path in lesions]
     names: dict[str, list[str]] = {}
     for column, path, name in pairs:
-        _link(path, place / name)
+        link_or_copy(path, place / name)
         names.setdefault(column, []).append(name)
     return names
 
 
 def _ending(path: Path) -> str:
     return path.name[len(nifti_stem(path)) :].lower()
-
-
-def _link(source: Path, path: Path) -> None:
-    """Make ``path`` the same file as ``source``, or a copy of it."""
-    path.unlink(missing_ok=True)
-    try:
-        os.link(source, path)
-    except OSError:  # another file system, or one without links
-        with atomic_path(path) as temporary:
-            shutil.copyfile(source, temporary)

@@ -1,4 +1,4 @@
-"""The picture of a subject's registrations: each contrast before and after, under the input's edges."""
+"""The picture of a subject's registrations: each image before and after, under the edges of the fixed one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LEFT, HEADER, CAPTION = 1.9, 0.35, 0.4
 
 @dataclass(frozen=True, eq=False)
 class Pictured:
-    """A contrast in the picture.
+    """A registered image in the picture.
 
     Parameters
     ----------
@@ -120,8 +120,8 @@ def draw_registrations(
     Notes
     -----
     An axial plane through the middle of the head, its middle enlarged, and a sagittal plane, before above
-    after. Lines are the edges of the input: they lie on those of a contrast that is registered well. The
-    checkerboard shows input and contrast in turns: contours run on across its fields.
+    after. Lines are the edges of the input: they lie on those of an image that is registered well. The
+    checkerboard shows input and image in turns: contours run on across its fields.
     """
     from matplotlib.figure import Figure
 
@@ -187,7 +187,7 @@ def _planes(reference: Volume, head_mm: NDArray[np.float64]) -> tuple[_Plane, _P
 
 
 def _row(reference: Volume, pictured: Pictured, axial: _Plane, sagittal: _Plane) -> NDArray[np.uint8]:
-    """Return the pictures of one contrast beside one another, in the order of :data:`COLUMNS`."""
+    """Return the pictures of one image beside one another, in the order of :data:`COLUMNS`."""
     middle = axial.middle()
     windows = [_window(middle.of(volume)) for volume in (reference, pictured.moving, pictured.after)]
     tiles: list[NDArray[np.uint8]] = []
