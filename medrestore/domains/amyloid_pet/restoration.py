@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError, fail
+from medrestore.checks import InputError, counted, fail
 from medrestore.data.file_checks import require_whole_numbers
 from medrestore.data.schema import at_dose
 from medrestore.data.volumes import Volume, grid_difference, read_volume
@@ -18,7 +18,9 @@ from medrestore.domains.amyloid_pet.schema import dose_arm, pair_schema
 from medrestore.files import sha256_file
 from medrestore.inference import volume_files
 from medrestore.inference.anchor import Regions
-from medrestore.inference.volume_files import RegionSource, VolumeFile
+from medrestore.inference.file_restorer import RunSettings
+from medrestore.inference.slices import VolumeRestorer
+from medrestore.inference.volume_files import NO_ANCHOR, RegionSource, VolumeFile
 
 __all__ = ["ANCHORS", "VolumeFile", "VolumeFileRestorer", "find_volumes"]
 
@@ -78,11 +80,30 @@ ANCHORS = {"regions": RegionSource(_regions_of_row, _checksum_of_row)}
 
 
 class VolumeFileRestorer(volume_files.VolumeFileRestorer):
-    """Restore volumes at any dose, by all anchors of :data:`ANCHORS`."""
+    """Restore volumes at any dose, by all anchors of :data:`ANCHORS`; warn of MR without one.
+
+    Parameters are those of :class:`medrestore.inference.volume_files.VolumeFileRestorer`.
+    """
 
     find = staticmethod(find_volumes)
     words = ("tracer",)
     anchors = ANCHORS
+
+    def __init__(
+        self,
+        dataset: Sequence[VolumeFile],
+        inferer: VolumeRestorer,
+        *,
+        anchor: str = NO_ANCHOR,
+        **run: Unpack[RunSettings],
+    ) -> None:
+        super().__init__(dataset, inferer, anchor=anchor, **run)
+        guided = sum(bool(self.beside(item)) for item in dataset)
+        if guided and anchor == NO_ANCHOR:
+            self.logger.warning(
+                f"{guided} of {counted(self.sources, 'volume')} are guided by MR without an anchor: a guided "
+                "network draws regional means towards what the anatomy suggests. Remedy: --anchor regions"
+            )
 
     @classmethod
     def require(cls, model: Mapping[str, Any], *, weights: str | os.PathLike[str]) -> None:

@@ -12,6 +12,7 @@ import torch
 from manifest import cells, write_manifest
 
 from medrestore.checks import InputError
+from medrestore.data.volumes import SourceGrid, read_volume, write_volume
 from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.domains.amyloid_pet.training import AmyloidPETData
 
@@ -82,3 +83,65 @@ def test_validation_tells_the_psnr_at_each_dose(several_doses, make_cohort, tmp_
     given = {"manifest": make_cohort(name="one"), "cache_dir": tmp_path / "one"}
     alone = AmyloidPETData.of(NUMBERS, **given).measures.measure([(batch, target + errors)])
     assert set(alone) == {"l1", "psnr"}
+
+
+# ---------------------------------------------------------------- guided by MR
+@pytest.fixture
+def guided(make_cohort, tmp_path: Path) -> dict[str, Any]:
+    """Three of four training rows have a T1, which here is the target."""
+    manifest = make_cohort()
+    rows = cells(manifest)
+    rows["t1"] = [path if index != 1 else "" for index, path in enumerate(rows["target"])]
+    for index in np.flatnonzero(rows["t1"]):
+        rows.loc[index, "t1"] = rows.loc[index, "target"].replace("target", "t1")
+        volume = read_volume(manifest.parent / rows.loc[index, "target"])
+        write_volume(3 * volume.data, volume.source, manifest.parent / rows.loc[index, "t1"])
+    write_manifest(pair_schema(), rows, manifest.parent)
+    return {"manifest": manifest, "cache_dir": tmp_path / "cache"}
+
+
+def test_network_is_shown_three_slices_of_mr_and_whether_it_is_there(guided):
+    data = AmyloidPETData.of({**NUMBERS, "context_sigmas_mm": [4.0], "guides": ["t1"]}, **guided)
+    assert data.in_channels == 3 + 1 + 3 + 1
+    assert [list(places) for places in data.places] == [[3], [4, 5, 6], [7]]
+    assert data.scaled_channels == 4
+    assert [channel["class"] for channel in data.model_information["channels"]] == [
+        *("GaussianChannel", "VolumeChannel", "PresenceChannel")
+    ]
+    batch = data.training.__getitems__(range(len(data.training)))
+    inside = batch["image"][:, :, 2:-2, 3:-3]  # volumes of 12 x 10 in slices of 16 x 16
+    held = batch["volume_index"] != 1
+    assert bool((inside[held, 7] == 1).all())
+    assert not batch["image"][~held][:, 4:].any()
+    assert bool(inside[held][:, 5].any(dim=(1, 2)).all())
+
+
+def test_mr_comes_and_goes_in_training_and_keeps_its_scale(guided):
+    numbers = {**NUMBERS, "guides": ["t1"], "guide_dropout": 0.5, "intensity_jitter": 0.3}
+    data = AmyloidPETData.of(numbers, **guided)
+    batch = data.training.__getitems__(np.flatnonzero(data.training.volume != 1))
+    changed = data.augmentation(batch, epoch=1, iteration=1)["image"]
+    there = changed[:, 6, 8, 8] == 1
+    # 18 slices or so: all there, or none, has a probability of 1e-5.
+    assert 0 < int(there.sum()) < len(there)
+    assert torch.equal(changed[there][:, 3:], batch["image"][there][:, 3:])
+    assert not changed[~there][:, 3:].any()
+    assert not torch.equal(changed[:, :3], batch["image"][:, :3])
+
+
+def test_mr_that_no_manifest_has_is_refused(guided):
+    data = AmyloidPETData.of({**NUMBERS, "guides": ["ct"]}, **guided)
+    with pytest.raises(InputError, match="guides must be one of 't1', 't2', 'flair', got 'ct'"):
+        _ = data.channels
+
+
+def test_mr_on_a_grid_of_its_own_is_refused_with_the_remedy(guided):
+    rows = cells(guided["manifest"])
+    path = guided["manifest"].parent / rows.loc[0, "t1"]
+    volume = read_volume(path)
+    grid = SourceGrid.from_affine(volume.data.shape, np.diag([-4.0, 4.0, 5.5, 1.0]))
+    write_volume(volume.data, grid, path)
+    write_manifest(pair_schema(), rows, guided["manifest"].parent)
+    data = AmyloidPETData.of({**NUMBERS, "guides": ["t1"]}, **guided)
+    with pytest.raises(InputError, match=r"t1.nii.gz: is on another grid than .* Remedy: co-register it"):
+        _ = data.training

@@ -13,12 +13,13 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-from manifest import cells
+from manifest import cells, write_manifest
 
 from medrestore import __version__
 from medrestore.checks import InputError, OutputError
+from medrestore.data.channels import PresenceChannel, VolumeChannel
 from medrestore.data.training_range import training_range
-from medrestore.data.volumes import read_volume
+from medrestore.data.volumes import read_volume, write_volume
 from medrestore.domains.amyloid_pet.restoration import (
     VolumeFile,
     VolumeFileRestorer,
@@ -426,3 +427,55 @@ def test_uncertainty_of_the_anchor_is_added_to_that_of_the_samples(with_regions,
     assert (carried[regions > 0] > plain[regions > 0]).all()
     # The corner is beyond the Gaussian of any region: a square root of a square, in float32.
     assert carried[0, 0, 0] == pytest.approx(plain[0, 0, 0], rel=1e-6)
+
+
+# ---------------------------------------------------------------------------- guided by MR
+@pytest.fixture
+def with_t1(tiny_cohort, tmp_path) -> Path:
+    """Give one of the two test scans a T1 on its grid."""
+    folder = tmp_path / "guided"
+    shutil.copytree(tiny_cohort, folder, ignore=shutil.ignore_patterns(".cache"))
+    table = cells(folder / "manifest.csv")
+    table["t1"] = ""
+    row = table.index[table["subject_id"] == "sub-0006"][0]
+    volume = read_volume(folder / table.loc[row, "target"])
+    table.loc[row, "t1"] = "subjects/sub-0006/t1.nii.gz"
+    write_volume(2 * volume.data, volume.source, folder / table.loc[row, "t1"])
+    return write_manifest(pair_schema(), table, folder)
+
+
+@pytest.fixture(scope="module")
+def guided_weights(weights, tmp_path_factory) -> Path:
+    """Write a model.pt that is shown T1 and whether it is there: 3 + 3 + 1 channels."""
+    path = tmp_path_factory.mktemp("guided") / "model.pt"
+    networks = {"generator": describe(UNetGenerator(7, channels=(4, 8), dropout_levels=1))}
+    channels = [VolumeChannel(name="t1", neighbors=1).plain, PresenceChannel(name="t1").plain]
+    save_file({"method": "taskgan", "neighbors": 1, "channels": channels, "networks": networks}, path)
+    return path
+
+
+def test_one_network_restores_with_mr_and_without_and_mr_without_an_anchor_is_warned_of(
+    with_t1, guided_weights, tmp_path, caplog
+):
+    files = find_volumes(with_t1, split="test")
+    with caplog.at_level(logging.WARNING):
+        written = evaluator(files, guided_weights, tmp_path / "with").run()
+    assert len(written) == 2
+    assert "1 of 2 volumes are guided by MR without an anchor" in caplog.text
+    assert "--anchor regions" in caplog.text
+    record = json.loads((tmp_path / "with" / "sub-0006_ses-01_restored.json").read_text())
+    assert record["source_t1_sha256"] == sha256_file(with_t1.parent / "subjects/sub-0006/t1.nii.gz")
+    table = cells(with_t1).assign(t1="", t1_sha256="")
+    table.to_csv(with_t1.with_name("without.csv"), index=False)
+    caplog.clear()
+    plain = find_volumes(with_t1.with_name("without.csv"), split="test")
+    with caplog.at_level(logging.WARNING):
+        evaluator(plain, guided_weights, tmp_path / "without").run()
+    assert "guided" not in caplog.text
+    name = "{}/sub-000{}_ses-01_restored.nii.gz"
+    other, same = (
+        [read_volume(tmp_path / name.format(folder, number)).data for folder in ("with", "without")]
+        for number in (6, 7)
+    )
+    assert not np.array_equal(*other)
+    np.testing.assert_array_equal(*same)
