@@ -36,11 +36,13 @@ RECORD_NAME = "registration.json"
 
 PICTURE_NAME = "registration.png"
 
-SMOOTH_MM = 5.0
-"""Standard deviation of the Gaussian before a registration."""
+SMOOTH_MM = 7.0
+"""Standard deviation of the Gaussian before a registration: of 4, 5 and 7 mm the one that left least at 1 %
+of the dose, 0.8 to 1.4 mm in three simulated validation subjects. In standard doses it is 0.3 to 0.5 mm."""
 
 LEAST_DISTINCTNESS = 0.2
-"""Distinctness below which a registration counts as failed: a PET has no edges as sharp as those of MR."""
+"""Distinctness below which a registration counts as failed: of the same head it is 0.23 to 0.28 in the
+smoothed PET, of another one 0.10."""
 
 _logger = logging.getLogger(__name__)
 

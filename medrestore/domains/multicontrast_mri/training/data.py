@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from medrestore.checks import InputError
 from medrestore.data.schema import Schema
 from medrestore.data.slices import StackDataset
 from medrestore.data.training_range import training_range
-from medrestore.data.transforms import PatchAugmentation
+from medrestore.data.transforms import InTurn, PatchAugmentation
 from medrestore.data.volumes import Volume
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition, make_acquisition
 from medrestore.domains.multicontrast_mri.acquisition.channel_volume import read_channels
@@ -183,7 +182,7 @@ class ContrastData(_AcquisitionData):
             return flips
         mask = next(iter(self.masks), None)
         patches = PatchAugmentation(size=self.patch_size, mask=mask, others=self.masks, seed=self.seed)
-        return partial(_both, patches, flips)
+        return InTurn(patches, flips)
 
     @property
     def favored(self) -> tuple[NDArray[np.bool_], float] | None:
@@ -227,15 +226,3 @@ class LesionData(_AcquisitionData):
     def model_information(self) -> dict[str, Any]:
         """As of all data of acquisitions, of a network that sees one slice of one contrast."""
         return {**super().model_information, "contrasts": [self.lesion_contrast], "neighbors": 0}
-
-
-def _both(
-    first: Callable[..., Mapping[str, Tensor]],
-    second: Callable[..., Mapping[str, Tensor]],
-    batch: Mapping[str, Tensor],
-    *,
-    epoch: int,
-    iteration: int,
-) -> Mapping[str, Tensor]:
-    """Change a batch twice."""
-    return second(first(batch, epoch=epoch, iteration=iteration), epoch=epoch, iteration=iteration)
