@@ -12,13 +12,14 @@ import torch
 
 from medrestore.checks import InputError
 from medrestore.data.intensity import foreground_scale
-from medrestore.data.volumes import read_volume
+from medrestore.data.volumes import read_volume, write_volume
 from medrestore.domains.amyloid_pet.evaluation import comparison
 from medrestore.domains.amyloid_pet.evaluation import evaluate as module
 from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate
 from medrestore.domains.base import metrics_of
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.record import Evaluation, load_evaluation
+from medrestore.files import sha256_file
 from medrestore.inference.anchor import GeometricTransfer, anchored
 from medrestore.metrics.quantitative import dose_equivalent
 from medrestore.networks.weights import load_network
@@ -244,6 +245,31 @@ def test_one_scan_without_regions_has_a_table_and_a_figure(cohort, tmp_path):
     assert "suvr" not in found.per_subject
     assert "Quantification" not in found.markdown
     assert "data range: 2.0 SUV" in (found.output / "tables.md").read_text(encoding="utf-8")
+
+
+def test_a_departure_is_measured_where_there_is_one(cohort, tmp_path):
+    table = pd.read_csv(cohort.manifest, dtype=str, keep_default_na=False)
+    table = table[table["split"] == "test"].assign(departure="", departure_sha256="")
+    first = table.index[0]
+    target = read_volume(cohort.folder / table.loc[first, "target"])
+    difference = np.zeros_like(target.data)
+    difference[12:18, 18:22, 3:5] = 0.5
+    path = write_volume(difference, target.source, cohort.folder / "departure.nii.gz")
+    table.loc[first, ["departure", "departure_sha256"]] = "departure.nii.gz", sha256_file(path)
+    manifest = cohort.folder / "departures.csv"
+    table.to_csv(manifest, index=False)
+    few = FEW | {"methods": {"gan": cohort.methods["gan"]}}
+    output = evaluate(manifest, output=tmp_path / "few", progress=False, **few).output
+    measured = pd.read_csv(output / "per_subject.csv")
+    rows = measured[measured["subject_id"] == table.loc[first, "subject_id"]].set_index("method")
+    assert measured["departure_recovered"].notna().sum() == 2  # input and gan of the first scan
+    image = read_volume(
+        cohort.methods["gan"] / f"{table.loc[first, 'subject_id']}_ses-01_restored.nii.gz"
+    ).data
+    error = (image - target.data)[difference > 0]
+    expected = 20 * np.log10(target.data.max() / np.sqrt(np.mean(error.astype(np.float64) ** 2)))
+    assert rows.loc["gan", "departure_psnr"] == pytest.approx(expected, abs=1e-3)
+    assert "PSNR, departure (dB)" in (output / "tables.md").read_text()
 
 
 def test_scans_without_a_status_are_measured_all_the_same(cohort, tmp_path):
