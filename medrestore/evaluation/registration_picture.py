@@ -190,19 +190,19 @@ def _row(reference: Volume, pictured: Pictured, axial: _Plane, sagittal: _Plane)
     """Return the pictures of one image beside one another, in the order of :data:`COLUMNS`."""
     middle = axial.middle()
     windows = [_window(middle.of(volume)) for volume in (reference, pictured.moving, pictured.after)]
-    tiles: list[NDArray[np.uint8]] = []
+    views: list[NDArray[np.uint8]] = []
     for plane in (axial, middle.fine(), sagittal):
         images = [plane.of(volume) for volume in (reference, pictured.moving, pictured.after)]
         fixed, before, after = (_gray(image, window) for image, window in zip(images, windows, strict=True))
         edges = _edges(fixed, plane.pixel_mm)
         pair = [_lined(before, edges), _lined(after, edges)]
         if plane is axial:
-            tiles += [_lined(fixed, edges), *pair, _checked(fixed, after)]
+            views += [_lined(fixed, edges), *pair, _checked(fixed, after)]
         elif plane is sagittal:
-            tiles.append(_stacked(pair, axis=0))
+            views.append(_stacked(pair, axis=0))
         else:
-            tiles += pair
-    return _stacked(tiles, axis=1)
+            views += pair
+    return _stacked(views, axis=1)
 
 
 def _window(values: NDArray[np.float32]) -> tuple[float, float]:

@@ -666,7 +666,7 @@ def test_faults_of_mr_are_told(make_cohort):
     table.loc[2, "t1_sha256"] = table.loc[0, "t1_sha256"]
     table.to_csv(path, index=False)
     problems = "\n".join(shown(path))
-    assert "row 3, column t1: " in problems
+    assert "row 3 t1: subjects/0001_t1.nii.gz: the image has no positive foreground" in problems
     assert "same file content as subject 0000's in row 2" in problems
     (path.parent / table.loc[0, "t1"]).unlink()
-    assert any("row 2, column t1:" in line and "no such file" in line for line in shown(path))
+    assert any(line.startswith("row 2 t1: ") and "no such file" in line for line in shown(path))
