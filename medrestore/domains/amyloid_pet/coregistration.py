@@ -39,7 +39,7 @@ PICTURE_NAME = "registration.png"
 SMOOTH_MM = 7.0
 """Standard deviation of the Gaussian before a registration. At 1 % of the dose, over seven simulated
 validation subjects, 0.9 mm are left by 4 and 7 mm, 1.0 by 5 mm, of 1.6 mm by the headers alone; a restoration
-by a network leaves 1.3 mm, and the headers agreed better in five of them. In standard doses 0.3 to 0.5 are."""
+by a network leaves 1.3 mm: the headers agreed better in five of them. In standard doses 0.3 to 0.5 are."""
 
 LEAST_DISTINCTNESS = 0.16
 """Distinctness below which a registration counts as failed: in the same subjects it was 0.22 to 0.30, of
