@@ -30,9 +30,13 @@ from medrestore.networks.weights import describe, load_file, save_file
 COMMANDS: list[tuple[list[str], list[str]]] = [
     (["demo"], ["--output", "--seed", "11 minutes", "multicontrast-mri", "histology"]),
     (["simulate"], ["amyloid-pet", "multicontrast-mri"]),
-    (["simulate", "amyloid-pet"], ["--output", "--size", "reference", "--dose-fraction", "--workers"]),
+    (
+        ["simulate", "amyloid-pet"],
+        ["--output", "--size", "reference", "--dose-fraction", "--mr", "--workers"],
+    ),
     (["simulate", "multicontrast-mri"], ["--output", "--size", "reference", "--workers", "mri coregister"]),
-    (["pet"], ["low-dose"]),
+    (["pet"], ["coregister", "low-dose"]),
+    (["pet", "coregister"], ["MANIFEST", "--output", "resampled once", "left_out.csv"]),
     (["pet", "low-dose"], ["--image", "--mu-map", "1/cm", "repeat for several"]),
     (["mri"], ["coregister"]),
     (["mri", "coregister"], ["MANIFEST", "--output", "--component", "resampled once", "left_out.csv"]),
