@@ -59,9 +59,9 @@ DOMAIN = Domain(
         },
         baselines={
             "gaussian": "Gaussian filter",
-            "gaussian_anchored": "Gaussian filter + anchor",
+            "gaussian_anchored": "Gaussian + anchor",
             "nlm": "Non-local means",
-            "nlm_anchored": "Non-local means + anchor",
+            "nlm_anchored": "NLM + anchor",
         },
     ),
     quantity=SUVR,

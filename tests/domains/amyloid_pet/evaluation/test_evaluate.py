@@ -393,7 +393,7 @@ def test_every_method_has_a_row_with_an_anchor(cohort, with_anchor):
         "standard_dose",
     ]
     text = (with_anchor.output / "tables.md").read_text(encoding="utf-8")
-    for label in ("Gaussian filter + anchor", "GAN + anchor", "Task-GAN + anchor - Standard dose"):
+    for label in ("Gaussian + anchor", "GAN + anchor", "Task-GAN + anchor - Standard dose"):
         assert label in text
     assert "1 scan without an anchor, counted as restored (no row of a manifest names a region map" in text
     assert with_anchor.record["not_anchored"].keys() == {"sub-02_ses-01"}
