@@ -24,7 +24,7 @@ OTHERS = {
     "help",
 }
 """Options of other programs, and of every command."""
-NO_MESSAGES = ("study/page/build_hook.py", "study/report/page.py")
+NO_MESSAGES = ("study/page/build_hook.py", "evaluation/pages/page.py")
 """Files whose strings are a style sheet, or call a packager."""
 OF_SLIDES = ("slide-microns-per-pixel", "override-microns-per-pixel")
 """Named by whatever reads slides, so these commands have all of them."""

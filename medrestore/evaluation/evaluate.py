@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar
@@ -15,6 +16,11 @@ import pandas as pd
 
 from medrestore import __version__
 from medrestore.checks import about
+from medrestore.data.tables import records_of
+from medrestore.evaluation.changes.page import DECISIONS
+from medrestore.evaluation.changes.pictures import Picture, caption_of
+from medrestore.evaluation.changes.tables import INVENTED, LOST, decision_table, find_table
+from medrestore.evaluation.changes.written import Taken, kept, write_changes, write_pages
 from medrestore.evaluation.record import (
     Evaluation,
     claimed_evaluation,
@@ -25,9 +31,13 @@ from medrestore.evaluation.record import (
 )
 from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.evaluation.titles import Metrics
+from medrestore.evaluation.verdict import restorations
 from medrestore.files import atomic_path, sha256_file
 
-__all__ = ["Case", "Comparison", "Running", "run_evaluation"]
+__all__ = ["Case", "Comparison", "Measured", "Running", "run_evaluation"]
+
+PICTURED = (LOST, INVENTED)
+"""Changes of finds that pictures show."""
 
 True_ = TypeVar("True_")
 Image = TypeVar("Image")
@@ -55,6 +65,25 @@ class Case(Generic[True_, Image]):
     images: Iterator[tuple[str, Image, Sequence[Path]]]
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of a row of the manifest.
+
+    Parameters
+    ----------
+    rows
+        Of ``per_subject.csv``: one for each case and method.
+    found
+        Rows of tables of parts and finds, by the table's name.
+    taken
+        Pictures.
+    """
+
+    rows: list[dict[str, Any]]
+    found: dict[str, list[dict[str, Any]]]
+    taken: list[Taken]
+
+
 class Comparison(ABC, Generic[True_, Image]):
     """What a kind of image does in its evaluation."""
 
@@ -67,7 +96,11 @@ class Comparison(ABC, Generic[True_, Image]):
 
     @abstractmethod
     def measured(self, image: Image | None, true: True_) -> Mapping[str, Any]:
-        """Measure an image, or where it is None the true one itself."""
+        """Measure an image, or where it is None the true one itself.
+
+        Under the names of the tables of parts and finds that the kind of image declares
+        (:mod:`medrestore.evaluation.declared`): a list of their rows.
+        """
 
     @abstractmethod
     def facts(self, per_subject: pd.DataFrame) -> Mapping[str, Any]:
@@ -77,16 +110,79 @@ class Comparison(ABC, Generic[True_, Image]):
     def draw(self, per_subject: pd.DataFrame, summary: pd.DataFrame, *, path: Path) -> None:
         """Draw the figure into a PNG file."""
 
-    def measure(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the rows of ``per_subject.csv`` of a row of the manifest: one for each case and method."""
-        found: list[dict[str, Any]] = []
+    def picture(
+        self, _method: str, _images: Mapping[str, Image], _true: True_, _find: Mapping[str, Any] | None
+    ) -> Picture | None:
+        """Return a picture of what a method made of an image; None of kinds that have no such picture.
+
+        Parameters
+        ----------
+        _method
+            The restoration.
+        _images
+            Of all methods, the true one is not among them.
+        _true
+            What they are measured by.
+        _find
+            Row of the table of finds that it shows; None where it shows the whole.
+        """
+        return None
+
+    def measure(self, row: Mapping[str, Any], metrics: Metrics) -> Measured:
+        """Measure the cases of a row of the manifest."""
+        parts, finds = metrics.changes.parts, metrics.changes.finds
+        names = [one.name for one in (parts, finds) if one is not None]
+        pictured = metrics.changes.decisions is not None or finds is not None
+        whole = Measured([], {name: [] for name in names}, [])
         for case in self.cases(row):
+            own = Measured([], {name: [] for name in names}, [])
+            images: dict[str, Image] = {}
             true: Iterable[tuple[str, Image | None, Sequence[Path]]] = [(self.true_name, None, ())]
             for method, image, files in chain(case.images, true):
                 with about(f"{case.name}, method {method!r}"), about(*files) if files else nullcontext():
-                    measured = self.measured(image, case.true)
-                found.append({**case.columns, "method": method, **measured})
-        return found
+                    measured = dict(self.measured(image, case.true))
+                for name in names:
+                    own.found[name] += [
+                        {**_named(case, metrics), "method": method, **item} for item in measured.pop(name, ())
+                    ]
+                own.rows.append({**case.columns, "method": method, **measured})
+                if image is not None and pictured:
+                    images[method] = image
+            whole.rows.extend(own.rows)
+            for name in names:
+                whole.found[name].extend(own.found[name])
+            if pictured:
+                whole.taken.extend(self._pictures(case, images, own, metrics))
+        return whole
+
+    def _pictures(
+        self, case: Case[True_, Image], images: Mapping[str, Image], own: Measured, metrics: Metrics
+    ) -> Iterator[Taken]:
+        """Yield pictures of what restorations lose, repair and invent in a case."""
+        table, finds = pd.DataFrame(own.rows), metrics.changes.finds
+        methods = restorations(table, metrics)
+        shown: list[tuple[str, str, Mapping[str, Any] | None, Mapping[str, Any]]] = []
+        if metrics.changes.decisions is not None:
+            turned = decision_table(table, methods, true_name=self.true_name, metrics=metrics)
+            first = turned.drop_duplicates(["method", "change"])  # one picture, whichever judge it was
+            shown += [(DECISIONS, "distance", None, row) for row in records_of(first)]
+        if finds is not None and own.found[finds.name]:
+            changed = find_table(pd.DataFrame(own.found[finds.name]))
+            changed = changed[changed["method"].isin(methods) & changed["change"].isin(PICTURED)]
+            changed = changed.sort_values("volume_ml", ascending=False, kind="stable")
+            first = changed.groupby(["method", "change"], sort=False).head(1)
+            shown += [(finds.name, "volume_ml", row, row) for row in records_of(first)]
+        for name, weight, find, row in shown:
+            picture = self.picture(row["method"], images, case.true, find)
+            if picture is not None:
+                caption = caption_of(case.name, row, picture)
+                yield Taken(row["method"], name, row["change"], float(row[weight]), caption, picture)
+
+
+def _named(case: Case[Any, Any], metrics: Metrics) -> dict[str, Any]:
+    """Return the columns that name a case."""
+    names = ("subject_id", "session_id", "group", metrics.strata.column)
+    return {name: case.columns[name] for name in names if name in case.columns}
 
 
 class Running(TypedDict, total=False):
@@ -164,15 +260,24 @@ def run_evaluation(
             return load_evaluation(claim.folder, metrics_of=lambda *_: metrics)
         record["domain"] = domain  # no setting: what was measured tells it, and older records do not hold it
         comparison = prepare()
-        measured = measure_scans(rows, comparison.measure, workers=workers, progress=progress, unit=unit)
-        per_subject = pd.DataFrame(list(measured))
+        measure = partial(comparison.measure, metrics=metrics)
+        whole = Measured([], {}, [])
+        for one in measure_scans(rows, measure, workers=workers, progress=progress, unit=unit):
+            whole.rows.extend(one.rows)
+            for name, items in one.found.items():
+                whole.found.setdefault(name, []).extend(items)
+            whole.taken[:] = kept([*whole.taken, *one.taken])
+        per_subject = pd.DataFrame(whole.rows)
         texts = [name for name in metrics.text_columns if name in per_subject]
         per_subject[texts] = per_subject[texts].fillna("")
         summary = summary_table(per_subject, metrics=metrics, seed=seed)
         differences = difference_table(per_subject, metrics=metrics, pairs=pairs, seed=seed)
-        record |= {"subjects": int(rows["subject_id"].nunique()), **comparison.facts(per_subject)}
+        record |= {"subjects": int(rows["subject_id"].nunique()), "true": comparison.true_name}
+        record |= {**comparison.facts(per_subject)}
         with atomic_path(claim.folder / "figure.png") as temporary:
             comparison.draw(per_subject, summary, path=temporary)
         result = Evaluation(claim.folder, per_subject, summary, differences, record, metrics)
+        write_changes(result, found=whole.found, taken=whole.taken)
+        write_pages(result)
         write_evaluation(result, notes=notes(record, summary))
         return result

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -33,6 +33,8 @@ __all__ = [
     "measure_scans",
     "write_evaluation",
 ]
+
+Measured = TypeVar("Measured")
 
 RECORD = "evaluation.json"
 TABLES = ("per_subject", "summary", "differences")
@@ -81,12 +83,12 @@ class Evaluation:
 
 def measure_scans(
     rows: pd.DataFrame,
-    measure: Callable[[Mapping[str, Any]], Sequence[dict[str, Any]]],
+    measure: Callable[[Mapping[str, Any]], Measured],
     *,
     workers: int | None,
     progress: bool,
     unit: str = "scan",
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Measured]:
     """Measure all rows, several at a time, in the manifest's order.
 
     Parameters
@@ -94,7 +96,7 @@ def measure_scans(
     rows
         Of the manifest.
     measure
-        From a row of the manifest to rows of the table per subject.
+        From a row of the manifest to what is found in it.
     workers
         Threads, each with one scan; as many as cores, at most 4, when not given.
     progress
@@ -124,7 +126,7 @@ def measure_scans(
                 except InputError as error:
                     problems.append(str(error))
                 else:
-                    yield from measured
+                    yield measured
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise

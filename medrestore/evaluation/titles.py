@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from medrestore.evaluation.declared import Changes
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -214,6 +216,8 @@ class Metrics:
         Keys of their records that evaluations taken together must have in common, beside those of all kinds.
     labels, baselines
         How tables and figures call its methods, and those that need no training.
+    changes
+        What a restoration may change, which a page for each of them shows.
     """
 
     titles: Mapping[str, MetricTitle]
@@ -224,6 +228,7 @@ class Metrics:
     alike: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     baselines: Mapping[str, str] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
 
     @property
     def bounded(self) -> list[str]:

@@ -14,7 +14,15 @@ from medrestore.evaluation.tables import RESAMPLES, differences_by_image
 from medrestore.evaluation.titles import Metrics
 from medrestore.metrics.intervals import bootstrap_mean
 
-__all__ = ["FIDELITY_METRIC", "overall", "verdict_note", "verdict_sentences", "verdict_table", "word_of"]
+__all__ = [
+    "FIDELITY_METRIC",
+    "overall",
+    "restorations",
+    "verdict_note",
+    "verdict_sentences",
+    "verdict_table",
+    "word_of",
+]
 
 BETTER, SAME, WORSE, OPEN = "better", "no different", "worse", "not told"
 
@@ -59,7 +67,7 @@ def verdict_table(per_subject: pd.DataFrame, *, metrics: Metrics, seed: int) -> 
             counted.append(name)
     counted += [FIDELITY_METRIC] if FIDELITY_METRIC in table else []
     rows: list[dict[str, Any]] = []
-    for method in _restorations(table, metrics):
+    for method in restorations(table, metrics):
         for metric in counted:
             less_is_better = metrics.title_of(metric).less_is_better
             gained = _gained(table, method, metric, metrics)
@@ -91,7 +99,8 @@ def _references(gained: Mapping[str, pd.Series[float]], *, less_is_better: bool)
     return [*([INPUT] if INPUT in gained else []), *([classical[min(classical)]] if classical else [])]
 
 
-def _restorations(per_subject: pd.DataFrame, metrics: Metrics) -> list[str]:
+def restorations(per_subject: pd.DataFrame, metrics: Metrics) -> list[str]:
+    """Return the methods of a table per subject that are neither input, baseline nor true image."""
     if FIDELITY_METRIC not in per_subject:
         return []
     measured = per_subject.dropna(subset=[FIDELITY_METRIC])["method"].unique()

@@ -19,7 +19,8 @@ from medrestore.data.schema import Schema, split_rows
 from medrestore.data.tables import records_of
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.evaluation.arms import INPUT, find_restorations, read_on_grid, repeated_scans
-from medrestore.evaluation.drawing import at_quartiles
+from medrestore.evaluation.changes.pictures import Picture, cut_picture, telling_slice
+from medrestore.evaluation.drawing import at_quartiles, head_box
 from medrestore.evaluation.evaluate import Case, Comparison, Running, run_evaluation
 from medrestore.evaluation.measures import foreground_mask, image_quality
 from medrestore.evaluation.notes import interval_note
@@ -191,6 +192,21 @@ class VolumeComparison(Comparison[True_, NDArray[np.float32]], Generic[True_]):
     def quality(self, image: NDArray[np.float32], true: True_) -> dict[str, float]:
         """Measure how close an image is to the true one."""
         return image_quality(image, true.target, foreground=true.foreground, data_range=true.data_range)
+
+    def picture(
+        self,
+        method: str,
+        images: Mapping[str, NDArray[np.float32]],
+        true: True_,
+        _find: Mapping[str, Any] | None,
+    ) -> Picture:
+        """Return the slice in which the restoration departs most from the true image."""
+        size = true.voxel_size_mm
+        position = telling_slice(images[method], true.target, true.foreground, size)
+        titles = {INPUT: self.metrics.label_of(INPUT), method: self.metrics.label_of(method)}
+        shown = {titles[name]: images[name] for name in titles if name in images}
+        box = head_box(true.foreground[:, :, position], voxel_size_mm=size)
+        return cut_picture({self.metrics.label_of(self.true_name): true.target, **shown}, position, box, size)
 
     def facts(self, _: pd.DataFrame) -> dict[str, Any]:
         """Return what is recorded when all is measured."""

@@ -10,7 +10,15 @@ import numpy.typing as npt
 
 from medrestore.checks import InputError, require_in_range, require_same_shape
 
-__all__ = ["Detection", "contrast_to_noise", "detect_lesions", "dice", "surrounding_ring"]
+__all__ = [
+    "Detection",
+    "Find",
+    "contrast_to_noise",
+    "detect_lesions",
+    "dice",
+    "list_finds",
+    "surrounding_ring",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -30,6 +38,20 @@ class Detection(NamedTuple):
     lesions: int
     found: int
     false: int
+
+
+class Find(NamedTuple):
+    """A lesion, or a mark that is none.
+
+    ``real``: of the mask. ``voxels``, and their ``center`` in voxel indices. ``found``: some of it is marked.
+    ``found_before``: some of it was marked in the image that is compared with.
+    """
+
+    real: bool
+    voxels: int
+    center: tuple[float, ...]
+    found: bool
+    found_before: bool
 
 
 def dice(first: Array, second: Array) -> float:
@@ -195,20 +217,60 @@ def detect_lesions(segmented: Array, lesions: Array, *, minimum_voxels: int = 3)
     >>> detect_lesions(found, truth)
     Detection(lesions=2, found=1, false=1)
     """
+    finds = list_finds(segmented, lesions, minimum_voxels=minimum_voxels)
+    real = [find for find in finds if find.real]
+    return Detection(len(real), sum(find.found for find in real), len(finds) - len(real))
+
+
+def list_finds(
+    segmented: Array, lesions: Array, *, before: Array | None = None, minimum_voxels: int = 3
+) -> list[Find]:
+    """List lesions and marks that are none, as :func:`detect_lesions` counts them, with place and size.
+
+    Parameters
+    ----------
+    segmented, lesions : (X, Y, Z) bool
+        What a reader marked, and the truth.
+    before : (X, Y, Z) bool
+        What the reader marked in another image of the same lesions; nothing when not given.
+    minimum_voxels
+        Smaller parts are left out.
+
+    Raises
+    ------
+    InputError
+        As :func:`detect_lesions`.
+
+    Examples
+    --------
+    >>> truth = np.array([[[1, 1, 1, 0, 0, 0, 0, 0, 0]]], dtype=bool)
+    >>> found = np.array([[[0, 0, 0, 0, 0, 1, 1, 1, 0]]], dtype=bool)
+    >>> for find in list_finds(found, truth, before=truth):
+    ...     print(find.real, find.voxels, find.center[-1], find.found, find.found_before)
+    True 3 1.0 False True
+    False 3 6.0 True False
+    """
     from scipy.ndimage import label
 
-    _require_masks(segmented=segmented, lesions=lesions)
+    before = np.zeros_like(lesions) if before is None else before
+    _require_masks(segmented=segmented, lesions=lesions, before=before)
     require_in_range("minimum_voxels", minimum_voxels, 1, float("inf"))
     corners = np.ones((3,) * lesions.ndim, dtype=bool)
-    parts, count = label(lesions, corners)
-    large = np.flatnonzero(np.bincount(parts.ravel(), minlength=count + 1) >= minimum_voxels)
-    large = large[large > 0]
-    hit = np.unique(parts[segmented])
-    marks, marked = label(segmented, corners)
-    sizes = np.bincount(marks.ravel(), minlength=marked + 1)
-    real = np.unique(marks[lesions])
-    false = [mark for mark in range(1, marked + 1) if sizes[mark] >= minimum_voxels and mark not in real]
-    return Detection(lesions=len(large), found=int(np.isin(large, hit).sum()), false=len(false))
+    finds = []
+    for real, mask in ((True, lesions), (False, segmented)):
+        parts, count = label(mask, corners)
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        left = sizes >= minimum_voxels
+        left[0] = False
+        if not real:
+            left[np.unique(parts[lesions])] = False
+        places = np.argwhere(left[parts])
+        of = parts[left[parts]]
+        hit, known = (np.isin(np.arange(count + 1), parts[marks]) for marks in (segmented, before))
+        for part in np.flatnonzero(left):
+            center = tuple(float(value) for value in places[of == part].mean(axis=0))
+            finds.append(Find(real, int(sizes[part]), center, bool(hit[part]), bool(known[part])))
+    return finds
 
 
 def _require_masks(**masks: Array) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from medrestore.evaluation.changes.written import FOLDER, change_files
 from medrestore.evaluation.record import Evaluation
 from medrestore.evaluation.verdict import verdict_sentences
 from medrestore.tracking.environment import flatten
@@ -55,7 +56,7 @@ def log_evaluation(
     The mean of a metric is recorded under its name, the ends of its interval as ``NAME_low`` and
     ``NAME_high``; the number of subjects is the tag ``subjects``, with the metrics behind it that have
     another one: :func:`~medrestore.tracking.compare.compare` builds the tables from these alone. Tables,
-    figure and the table per subject are artifacts.
+    figure, the table per subject and the pages of what restorations change are artifacts.
 
     Raises
     ------
@@ -92,6 +93,8 @@ def _record_whole(client: Any, run_id: str, evaluation: Evaluation) -> None:
     for name in FILES:
         if (evaluation.output / name).is_file():
             log_file(client, run_id, evaluation.output / name)
+    for path in change_files(evaluation.output, evaluation.metrics):
+        log_file(client, run_id, path, FOLDER if path.parent != evaluation.output else "")
 
 
 def _record_method(client: Any, run_id: str, evaluation: Evaluation, method: str, order: int) -> None:

@@ -194,6 +194,9 @@ def test_ct_from_phantom_to_tables(site, tmp_path):
     (row,) = table[(table["subject_id"] == "sub-3") & (table["method"] == "l1")].to_dict("records")
     # From air at -1000 HU to the skull; float32 volumes.
     assert row["psnr"] == pytest.approx(20 * np.log10(1900 / error), abs=1e-3)
+    assert "**L1**: " in ended.stdout
+    page = (tmp_path / "evaluation" / "changes" / "l1.html").read_text(encoding="utf-8")
+    assert "What L1 changes" in page and '<section id="verdict">' in page
     assert "| L1 " in ended.stdout and "L1 - Input" in ended.stdout
 
 

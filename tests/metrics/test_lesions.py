@@ -17,6 +17,7 @@ from medrestore.metrics.lesions import (
     contrast_to_noise,
     detect_lesions,
     dice,
+    list_finds,
     surrounding_ring,
 )
 
@@ -127,3 +128,22 @@ def test_bad_input_is_refused():
         contrast_to_noise(np.full((2, 2, 2), np.inf), mask, mask)
     with pytest.raises(InputError, match="shapes must be equal"):
         surrounding_ring(mask, [image[:1]], voxel_size_mm=SIZE)
+
+
+def test_finds_have_place_size_and_history():
+    lesions, before, marked = (np.zeros((6, 7, 5), dtype=bool) for _ in range(3))
+    lesions[0, 0, :3] = True  # found before, lost now
+    lesions[5, 6, 1:5] = True  # found now alone
+    lesions[3, 3, 0] = True  # too small
+    before[0, 0, 1] = marked[5, 6, 1] = True
+    marked[2, 3:6, 4] = True  # a mark of its own
+    marked[0, 4:7, 0] = before[0, 6, 0] = True  # one that the reader made before
+    marked[4, 0, 0] = True  # too small
+    assert list_finds(marked, lesions, before=before) == [
+        (True, 3, (0, 0, 1), False, True),
+        (True, 4, (5, 6, 2.5), True, False),
+        (False, 3, (0, 5, 0), True, True),
+        (False, 3, (2, 4, 4), True, False),
+    ]
+    assert detect_lesions(marked, lesions) == (2, 1, 2)
+    assert [find.found_before for find in list_finds(marked, lesions)] == [False] * 4

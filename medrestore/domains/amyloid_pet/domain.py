@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from medrestore.domains.amyloid_pet.changes import CHANGES
 from medrestore.domains.amyloid_pet.schema import STANDARD_DOSE, pair_schema
 from medrestore.domains.amyloid_pet.study import SUVR
 from medrestore.domains.base import Domain
@@ -57,6 +58,7 @@ DOMAIN = Domain(
             "standard": "Standard dose",
             "low_dose": "Low dose",
         },
+        changes=CHANGES,
         baselines={
             "gaussian": "Gaussian filter",
             "gaussian_anchored": "Gaussian + anchor",

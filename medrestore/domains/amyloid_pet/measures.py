@@ -15,7 +15,7 @@ from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_R
 from medrestore.evaluation.measures import image_quality
 from medrestore.evaluation.observers import Observer
 from medrestore.evaluation.volumes import TrueVolume
-from medrestore.metrics.quantitative import composite_suvr, dose_equivalent
+from medrestore.metrics.quantitative import composite_suvr, dose_equivalent, region_means
 from medrestore.metrics.task import error_rate, middle_slices, slice_mae, volume_decision
 
 __all__ = ["JUDGED_SLICES", "Reference", "departure_quality", "reading", "scan_quality"]
@@ -93,6 +93,15 @@ class Reference(TrueVolume):
                 target_labels=self.target_labels,
                 reference_labels=self.reference_labels,
             )
+
+    def regional_suvr_of(self, image: NDArray[np.float32]) -> dict[int, float]:
+        """Return the SUVR of each target region of an image by its code; none without regions."""
+        if self.regions is None:
+            return {}
+        with about(self.regions_path):
+            means = region_means(image, self.regions, [*self.target_labels, *self.reference_labels])
+        reference = float(np.mean([means[code] for code in self.reference_labels]))
+        return {code: means[code] / reference for code in self.target_labels}
 
 
 def scan_quality(image: NDArray[np.float32], reference: Reference) -> dict[str, float | str]:

@@ -18,8 +18,10 @@ from medrestore.data.volumes import Volume
 __all__ = [
     "COLUMNS",
     "COMPOSITE_REGIONS",
+    "CUT_OFF_SUVR",
     "GUIDES",
     "REFERENCE_REGION",
+    "REGION_TITLES",
     "STANDARD_DOSE",
     "dose_arm",
     "pair_schema",
@@ -49,6 +51,16 @@ GUIDES = ("t1", "t2", "flair")
 COMPOSITE_REGIONS: tuple[int, ...] = (2, 3, 4, 5)
 """Regions whose means are averaged for the composite SUVR: frontal, lateral temporal, parietal, and precuneus
 with posterior cingulate cortex."""
+
+REGION_TITLES = {
+    2: "Frontal",
+    3: "Lateral temporal",
+    4: "Parietal",
+    5: "Precuneus, posterior cingulate",
+}
+
+CUT_OFF_SUVR = 1.38
+"""Composite SUVR from which a subject is amyloid positive (Bullich 2021, composite, MRI-based regions)."""
 
 REFERENCE_REGION: int = 1
 """The region that the composite SUVR is relative to: cerebellar cortex."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medrestore.domains.base import Domain
+from medrestore.domains.histology.changes import CHANGES
 from medrestore.domains.histology.schema import TILES
 from medrestore.evaluation.titles import FIDELITY, QUALITY, Metrics, MetricTitle, Strata
 
@@ -62,6 +63,7 @@ DOMAIN = Domain(
             "any_blur": "Any blur",
             "specialized": "Trained for it",
         },
+        changes=CHANGES,
         baselines={"bicubic": "Bicubic", "lanczos": "Lanczos"},
     ),
     schema=TILES,

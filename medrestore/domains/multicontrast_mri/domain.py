@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medrestore.domains.base import Domain
+from medrestore.domains.multicontrast_mri.changes import CHANGES
 from medrestore.domains.multicontrast_mri.schema import schema_of_table
 from medrestore.evaluation.titles import FIDELITY, QUALITY, QUANTIFICATION, Metrics, MetricTitle, Strata
 from medrestore.operators.mr_sequences import TITLES
@@ -47,6 +48,7 @@ DOMAIN = Domain(
             joined={LESIONS: "Lesions, segmented independently"},
         ),
         alike=("contrasts",),
+        changes=CHANGES,
         baselines={"classical": "Classical fit"},
     ),
     schema=schema_of_table,

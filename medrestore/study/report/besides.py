@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 from medrestore.data.tables import records_of
+from medrestore.evaluation.pages.page import Block, Paragraphs, Row, Table
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.reader_group import ReaderGroup
 from medrestore.study.labels import ALL, arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.cells import NONE, absent, interval_cell, number_cell, p_cell, share_cell
-from medrestore.study.report.page import Block, Paragraphs, ReportPage, Row, Table
+from medrestore.study.report.page import ReportPage
 
 __all__ = ["agreement_parts", "answer_parts", "blinding_parts", "time_parts"]
 

@@ -1,201 +1,30 @@
-"""One HTML page that stands alone: text, tables and figures with their numbers.
-
-What a page says is blocks; ``report.html.jinja`` draws each by the macro of its ``block``.
-"""
+"""The page of a study's report: sections of readers of another kind stand apart."""
 
 from __future__ import annotations
 
-import base64
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from medrestore.evaluation.pages.page import Block, HtmlPage
 from medrestore.study.labels import KIND_TITLES
-from medrestore.study.report.texts import environment, filled, held
+from medrestore.study.report.texts import held
 
-__all__ = ["Block", "Box", "Facts", "Methods", "Notes", "Paragraphs", "ReportPage", "Row", "typeset"]
-
-
-@dataclass(frozen=True)
-class Paragraphs:
-    """Plain texts, each a paragraph."""
-
-    texts: Sequence[str]
-    block: ClassVar[str] = "paragraphs"
-
-
-@dataclass(frozen=True)
-class Methods:
-    """Paragraphs of methods, and the references that they cite."""
-
-    texts: Sequence[str]
-    references: Sequence[str]
-    block: ClassVar[str] = "methods"
-
-
-@dataclass(frozen=True)
-class Box:
-    """A text that stands out, ``bold`` its beginning; ``kind`` is ``key`` or ``model``."""
-
-    kind: str
-    text: str
-    bold: str = ""
-    block: ClassVar[str] = "box"
-
-
-@dataclass(frozen=True)
-class Notes:
-    """What a reader must know, in a list."""
-
-    texts: Sequence[str]
-    block: ClassVar[str] = "notes"
-
-
-@dataclass(frozen=True)
-class Facts:
-    """Names and their values."""
-
-    values: Mapping[str, str]
-    block: ClassVar[str] = "facts"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table by its kind: ``strong``, ``sub`` (set in), or ``group`` for a heading over rows."""
-
-    texts: Sequence[str]
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with its number; the first columns, ``left`` of them, are words."""
-
-    number: int
-    header: Sequence[str]
-    rows: Sequence[Row]
-    caption: str
-    foot: str
-    left: int
-    block: ClassVar[str] = "table"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure with its number: an SVG, in base64."""
-
-    number: int
-    caption: str
-    code: str
-    block: ClassVar[str] = "figure"
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section, ``listed`` in the contents or not."""
-
-    anchor: str
-    title: str
-    parts: Sequence[Block]
-    listed: bool
-
-
-Block: TypeAlias = Paragraphs | Methods | Box | Notes | Facts | Table | Figure
-"""What a page is made of."""
-
-
-def typeset(text: str) -> str:
-    r"""Return plain text as HTML: minus signs before numbers, no break within ``p = 0.1`` or ``95 %``.
-
-    >>> str(typeset("p = 0.1 & -2")).replace("\xa0", "~")
-    'p~=~0.1 &amp; −2'
-    """
-    from markupsafe import Markup, escape
-
-    text = re.sub(r"(?<![\w-])-(?=\d)", "−", str(escape(text)))
-    text = re.sub(r"\bp (=|&lt;) ", "p\u00a0\\1\u00a0", text)
-    return Markup(re.sub(r"(\d) %", "\\1\u00a0%", text).replace("\n", "<br>"))  # noqa: S704 - escaped above
+__all__ = ["ReportPage"]
 
 
 @dataclass
-class ReportPage:
-    """A page that is put together section by section; tables and figures are numbered as they come.
+class ReportPage(HtmlPage):
+    """A page whose texts are those of ``texts.yaml``."""
 
-    Parameters
-    ----------
-    title, subtitle
-        At its head.
-    figures
-        SVG of every figure by its name.
-    lead
-        What stands before the contents.
-    sections
-        In their order.
-    """
-
-    title: str
-    subtitle: str
-    figures: dict[str, bytes] = field(default_factory=dict)
-    lead: list[Block] = field(default_factory=list)
-    sections: list[Section] = field(default_factory=list)
-    _tables: int = 0
+    texts: Mapping[str, Any] = field(default_factory=lambda: held("texts"))
 
     def section(self, name: str, *parts: Block | None, anchor: str = "", kind: str = "") -> None:
-        """Add a section of ``texts.yaml``; one without content is left out.
-
-        ``kind`` is that of readers whose section stands apart: it is not listed in the contents.
-        """
-        there = [part for part in parts if part is not None]
-        if there:
-            title, anchor = held("texts")["sections"][name], anchor or name
-            if kind:
-                title, anchor = f"{title} ({KIND_TITLES[kind].lower()})", f"{kind}-{anchor}"
-            self.sections.append(Section(anchor, title, there, listed=not kind))
-
-    def table(
-        self, name: str, rows: Sequence[Sequence[str] | Row], *columns: str, **values: object
-    ) -> Table | None:
-        """Return a numbered table of plain texts; None without rows.
-
-        Parameters
-        ----------
-        name
-            Of its header, caption and foot in ``texts.yaml``.
-        rows
-            Texts of each row; a :class:`Row` for a row that stands out.
-        columns
-            Titles of columns that stand behind those of the header.
-        values
-            That header, caption and foot name.
-        """
-        if not rows:
-            return None
-        self._tables += 1
-        own = [row if isinstance(row, Row) else Row(row) for row in rows]
-        texts = held("texts")["tables"][name]
-        return Table(
-            self._tables,
-            [*(filled(text, values) for text in texts["header"]), *columns],
-            own,
-            caption=filled(texts["caption"], values),
-            foot=filled(texts.get("foot", ""), values),
-            left=texts.get("left", 1),
-        )
-
-    def figure(self, name: str, svg: bytes | None, *, file: str = "", **values: object) -> Figure | None:
-        """Return a numbered figure with its caption of ``texts.yaml``; None where there is none.
-
-        ``file`` is the name that its SVG is kept under, where it is another one.
-        """
-        if svg is None:
-            return None
-        self.figures[file or name] = svg
-        caption = filled(held("texts")["figures"][name], values)
-        return Figure(len(self.figures), caption, base64.b64encode(svg).decode())
-
-    def html(self) -> str:
-        """Return the page."""
-        page = environment(autoescape=True)
-        page.filters["typeset"] = typeset
-        return page.get_template("report.html.jinja").render(page=self)
+        """Add a section; ``kind`` is that of readers whose section is not listed in the contents."""
+        before = len(self.sections)
+        super().section(name, *parts, anchor=f"{kind}-{anchor or name}" if kind else anchor)
+        if kind:
+            self.sections[before:] = [
+                replace(one, title=f"{one.title} ({KIND_TITLES[kind].lower()})", listed=False)
+                for one in self.sections[before:]
+            ]

@@ -14,6 +14,7 @@ import medrestore
 from medrestore.checks import InputError, counted, fail
 from medrestore.data.tables import records_of
 from medrestore.domains.base import quantities
+from medrestore.evaluation.pages.page import Block, Box, Facts, Methods, Notes, Paragraphs
 from medrestore.files import atomic_path, require_empty_folder
 from medrestore.progress import progress_bar
 from medrestore.study.analysis.analyze import StudyAnalysis
@@ -23,7 +24,7 @@ from medrestore.study.analysis.verdict import listed
 from medrestore.study.labels import KIND_TITLES, arm_label, reader_label
 from medrestore.study.layout import canonical_json
 from medrestore.study.report import figures
-from medrestore.study.report.page import Block, Box, Facts, Methods, Notes, Paragraphs, ReportPage
+from medrestore.study.report.page import ReportPage
 from medrestore.study.report.sections import add_group, error_section
 from medrestore.study.report.texts import held
 from medrestore.study.report.wording import methods_text

@@ -7,13 +7,14 @@ from typing import Any
 
 from medrestore.checks import counted
 from medrestore.data.tables import records_of
+from medrestore.evaluation.pages.page import Block, Notes, Paragraphs, Row, Table
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.reader_group import ReaderGroup
 from medrestore.study.labels import ALL, arm_label, reader_label
 from medrestore.study.report import bars, figures, forest
 from medrestore.study.report.besides import agreement_parts, answer_parts, blinding_parts, time_parts
 from medrestore.study.report.cells import NONE, interval_cell, number_cell, p_cell, share_cell
-from medrestore.study.report.page import Block, Notes, Paragraphs, ReportPage, Row, Table
+from medrestore.study.report.page import ReportPage
 from medrestore.study.statistics import obuchowski_rockette as engine
 from medrestore.study.statistics.analyze import Analysis
 from medrestore.study.statistics.results import ChiSquaredTest

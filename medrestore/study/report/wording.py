@@ -7,12 +7,13 @@ from importlib import metadata
 
 import medrestore
 from medrestore.checks import counted
+from medrestore.evaluation.pages.texts import environment
 from medrestore.study.analysis.analyze import StudyAnalysis
 from medrestore.study.analysis.verdict import listed
 from medrestore.study.labels import ALL, arm_label
 from medrestore.study.measures import CORRECTIONS, COVARIANCES, MEASURES
 from medrestore.study.report.references import Citations
-from medrestore.study.report.texts import environment, held
+from medrestore.study.report.texts import FOLDER, held
 
 __all__ = ["methods_text"]
 
@@ -32,7 +33,7 @@ def methods_text(analysis: StudyAnalysis) -> tuple[list[str], list[str]]:
     first = MEASURES[plan["primary"]["metric"]].name if plan.get("primary") else ""
     between, within = main.tables.agreement_between_readers, main.tables.agreement_within_readers
     coefficients = " ".join(between["coefficient"].unique()) if len(between) else ""
-    writer = environment(autoescape=False)
+    writer = environment(FOLDER, autoescape=False)
     writer.filters |= {"label": arm_label, "share": "{:.0%}".format}
     text = writer.get_template("methods.txt.jinja").render(
         analysis=analysis,

@@ -170,8 +170,10 @@ def test_a_wheel_holds_page_viewer_license_and_presets(tmp_path):
         assert f"{inside}vendor/niivue.json" in names
         assert any(name.endswith(f"dist-info/licenses/{inside}NOTICES.txt") for name in names)
         assert "medrestore/study/planning/presets/florbetaben.yaml" in names
-        for name in ("report.html.jinja", "report.css", "texts.yaml", "methods.txt.jinja", "references.yaml"):
+        for name in ("texts.yaml", "methods.txt.jinja", "references.yaml"):
             assert f"medrestore/study/report/{name}" in names
+        for name in ("page.html.jinja", "page.css"):
+            assert f"medrestore/evaluation/pages/{name}" in names
 
 
 def test_git_does_not_hold_the_viewer():

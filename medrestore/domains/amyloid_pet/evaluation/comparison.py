@@ -14,10 +14,11 @@ from medrestore.checks import InputError, about
 from medrestore.data.identity import scan_name
 from medrestore.data.intensity import foreground_scale
 from medrestore.data.volumes import Volume
+from medrestore.domains.amyloid_pet.changes import PARTS
 from medrestore.domains.amyloid_pet.evaluation.classical import ClassicalFilter
 from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation, subject_panel
 from medrestore.domains.amyloid_pet.measures import Reference, departure_quality, reading, scan_quality
-from medrestore.domains.amyloid_pet.schema import STANDARD_DOSE
+from medrestore.domains.amyloid_pet.schema import REGION_TITLES, STANDARD_DOSE
 from medrestore.evaluation.arms import INPUT, read_on_grid
 from medrestore.evaluation.observers import Observer
 from medrestore.evaluation.panels import Panel
@@ -129,6 +130,10 @@ class DoseComparison(VolumeComparison[Reference]):
         if image is not None and "suvr" in found:
             found["suvr_bias"] = found["suvr"] - true.suvr
             found["suvr_absolute_error"] = abs(found["suvr_bias"])
+        found[PARTS.name] = [
+            {"part": REGION_TITLES.get(code, f"Region {code}"), "value": value}
+            for code, value in true.regional_suvr_of(true.target if image is None else image).items()
+        ]
         return found
 
     def facts(self, per_subject: pd.DataFrame) -> dict[str, Any]:

@@ -25,12 +25,9 @@ from medrestore.data.phantoms.anatomy import (
     Template,
     smooth_field,
 )
-from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION
+from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, CUT_OFF_SUVR, REFERENCE_REGION
 
-__all__ = ["CUT_OFF_SUVR", "SOURCES", "AmyloidUptake", "composite_of_truth", "draw_uptake", "true_activity"]
-
-CUT_OFF_SUVR = 1.38
-"""Composite SUVR from which a subject is amyloid positive (Bullich 2021, composite, MRI-based regions)."""
+__all__ = ["SOURCES", "AmyloidUptake", "composite_of_truth", "draw_uptake", "true_activity"]
 
 CONTROL_SUVR = (1.21, 0.06)
 DISEASE_SUVR = (1.58, 0.17)

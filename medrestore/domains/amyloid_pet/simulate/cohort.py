@@ -14,6 +14,7 @@ from medrestore.data.phantoms import tissues
 from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, load_template
 from medrestore.data.phantoms.folder import named_size, simulated_cohort, write_participants
 from medrestore.data.phantoms.head import ventricle_distance_mm
+from medrestore.domains.amyloid_pet.schema import CUT_OFF_SUVR
 from medrestore.domains.amyloid_pet.simulate import amyloid
 from medrestore.domains.amyloid_pet.simulate.design import (
     DOSE_SERIES,
@@ -137,7 +138,7 @@ def _description(
         "counts_per_suv_mm": {"median": COUNTS_PER_SUV_MM, "log_sd": DOSE_LOG_SD},
         "regions": REGIONS,
         "uptake": {
-            "cut_off_suvr": amyloid.CUT_OFF_SUVR,
+            "cut_off_suvr": CUT_OFF_SUVR,
             "control_suvr": amyloid.CONTROL_SUVR,
             "disease_suvr": amyloid.DISEASE_SUVR,
             "border_width_suvr": amyloid.BORDER_WIDTH_SUVR,

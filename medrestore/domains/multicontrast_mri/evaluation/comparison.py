@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from medrestore.checks import about
 from medrestore.data.identity import scan_name
 from medrestore.data.volumes import Volume, read_volume
+from medrestore.domains.multicontrast_mri.domain import DOMAIN
 from medrestore.domains.multicontrast_mri.evaluation.classical import (
     MdmeInput,
     fitted_images,
@@ -23,6 +24,7 @@ from medrestore.domains.multicontrast_mri.evaluation.figures import Showcase, dr
 from medrestore.domains.multicontrast_mri.evaluation.judges import ContrastObserver, LesionReader
 from medrestore.domains.multicontrast_mri.evaluation.measures import TrueImage, measure_image, normalized
 from medrestore.evaluation.arms import read_on_grid
+from medrestore.evaluation.changes.pictures import Picture, cut_picture
 from medrestore.evaluation.evaluate import Case, Comparison
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.metrics.lesions import surrounding_ring
@@ -30,6 +32,9 @@ from medrestore.metrics.lesions import surrounding_ring
 __all__ = ["CLASSICAL", "TRUE", "ContrastComparison", "read_lesions"]
 
 CLASSICAL, TRUE = "classical", "true"
+
+AROUND_MM = 40.0
+"""Shown on each side of a lesion's center."""
 
 
 def read_lesions(path: str, target: Volume | None = None) -> NDArray[np.bool_] | None:
@@ -90,9 +95,31 @@ class ContrastComparison(Comparison[TrueImage, NDArray[np.float32]]):
             images = self._images(f"{scan}_{contrast}", synthetic.get(contrast), target)
             yield Case(f"{scan}, {contrast}", columns, true, images)
 
-    def measured(self, image: NDArray[np.float32] | None, true: TrueImage) -> dict[str, float | str]:
+    def measured(self, image: NDArray[np.float32] | None, true: TrueImage) -> dict[str, Any]:
         """Measure an image: :func:`measure_image`, in units of its mean over the head."""
         return measure_image(None if image is None else normalized(image, true.head), true)
+
+    def picture(
+        self,
+        method: str,
+        images: Mapping[str, NDArray[np.float32]],
+        true: TrueImage,
+        find: Mapping[str, Any] | None,
+    ) -> Picture | None:
+        """Return the surroundings of a lesion that is lost or invented, beside the classical fit."""
+        if find is None or true.affine is None:
+            return None
+        size = np.linalg.norm(true.affine[:3, :3], axis=0)
+        place = np.linalg.solve(true.affine, [find["x_mm"], find["y_mm"], find["z_mm"], 1.0])
+        box = [
+            slice(max(round(center - AROUND_MM / step), 0), round(center + AROUND_MM / step) + 1)
+            for center, step in zip(place[:2], size[:2], strict=True)
+        ]
+        label = DOMAIN.metrics.label_of
+        shown = {label(TRUE): true.image} | {
+            label(name): normalized(images[name], true.head) for name in (CLASSICAL, method) if name in images
+        }
+        return cut_picture(shown, int(find["slice"]) - 1, (box[0], box[1]), size.tolist())
 
     def facts(self, _: pd.DataFrame) -> dict[str, Any]:
         """Return what is recorded when all is measured."""
@@ -162,6 +189,7 @@ class ContrastComparison(Comparison[TrueImage, NDArray[np.float32]]):
                     observers=self.observers,
                     reader=self.reader if self.reader and self.reader.contrast == contrast else None,
                     lesions=lesions,
+                    affine=volume.affine,
                     ring=ring,
                 ),
                 volume,

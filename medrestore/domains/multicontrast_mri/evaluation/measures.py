@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError
+from medrestore.domains.multicontrast_mri.changes import FINDS
 from medrestore.domains.multicontrast_mri.evaluation.judges import ContrastObserver, LesionReader
 from medrestore.evaluation.measures import image_quality
-from medrestore.metrics.lesions import contrast_to_noise, detect_lesions, dice
+from medrestore.metrics.lesions import Find, contrast_to_noise, dice, list_finds
 from medrestore.metrics.texture import grid_artifact, smallest_side
 
 __all__ = ["DATA_RANGE_PERCENTILE", "TrueImage", "measure_image", "normalized"]
@@ -72,6 +74,8 @@ class TrueImage:
         Of lesions, where this is the contrast that it was trained on.
     lesions : (X, Y, Z) bool or None
         Lesion mask, where there is one; it may be empty.
+    affine : (4, 4) float64 or None, mm
+        From voxels to the frame that places of lesions are told in; voxels of 1 mm where not given.
     ring : (X, Y, Z) bool or None
         Normal-appearing tissue around lesions.
     """
@@ -83,6 +87,7 @@ class TrueImage:
     observers: Sequence[ContrastObserver] = ()
     reader: LesionReader | None = None
     lesions: NDArray[np.bool_] | None = None
+    affine: NDArray[np.float64] | None = None
     ring: NDArray[np.bool_] | None = None
 
     @cached_property
@@ -139,13 +144,25 @@ class TrueImage:
             return float("nan")
         return contrast_to_noise(image, self.lesions, self.ring)
 
+    def described(self, find: Find) -> dict[str, float]:
+        """Return a find's row of the table of lesions; it was found in slice-first arrays."""
+        affine = np.eye(4) if self.affine is None else self.affine
+        position, x, y = find.center
+        place = affine @ [x, y, position, 1.0]
+        return {
+            **{"real": int(find.real), "found": int(find.found), "found_in_true": int(find.found_before)},
+            "volume_ml": find.voxels * abs(float(np.linalg.det(affine[:3, :3]))) / 1000,
+            **dict(zip(("x_mm", "y_mm", "z_mm"), map(float, place[:3]), strict=True)),
+            "slice": round(position) + 1,
+        }
+
     def segment(self, image: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return what the reader marks in an image, slice-first."""
         assert self.reader is not None  # noqa: S101
         return self.reader.segment(image.transpose(2, 0, 1))
 
 
-def measure_image(image: NDArray[np.float32] | None, true: TrueImage) -> dict[str, float | str]:
+def measure_image(image: NDArray[np.float32] | None, true: TrueImage) -> dict[str, Any]:
     """Measure an image against the true one, or the true one itself.
 
     Parameters
@@ -164,10 +181,10 @@ def measure_image(image: NDArray[np.float32] | None, true: TrueImage) -> dict[st
         of lesions, its ``cnr_difference``, ``cnr_error`` (absolute) and ``cnr_ratio`` to the true image's.
         ``lesion_dice``: overlap of what the reader marks with the mask, ``lesion_dice_to_true``: with what it
         marks in the true image; ``lesion_sensitivity``: share of lesions found; ``false_lesions``: number of
-        others.
+        others; ``lesions``: each of both kinds, with its place and size, a row of the table of that name.
     """
     own = true.image if image is None else image
-    measured: dict[str, float | str] = {}
+    measured: dict[str, Any] = {}
     if image is not None:
         measured |= _quality(image, true)
     for observer in true.observers:
@@ -198,17 +215,21 @@ def _lesion_contrast(image: NDArray[np.float32] | None, true: TrueImage) -> dict
     return {"cnr": cnr, "cnr_difference": difference, "cnr_error": abs(difference), "cnr_ratio": ratio}
 
 
-def _detection(image: NDArray[np.float32] | None, true: TrueImage) -> dict[str, float]:
+def _detection(image: NDArray[np.float32] | None, true: TrueImage) -> dict[str, Any]:
     if true.reader is None or true.lesions is None:
         return {}
     lesions = true.lesions.transpose(2, 0, 1)
     segmented = true.segmented if image is None else true.segment(image)
-    detection = detect_lesions(segmented, lesions)
-    measured: dict[str, float] = {"false_lesions": detection.false}
+    finds = list_finds(segmented, lesions, before=true.segmented)
+    real = [find for find in finds if find.real]
+    measured: dict[str, Any] = {
+        FINDS.name: [true.described(find) for find in finds],
+        "false_lesions": len(finds) - len(real),
+    }
     if lesions.any():
         measured["lesion_dice"] = dice(segmented, lesions)
         if image is not None:
             measured["lesion_dice_to_true"] = dice(segmented, true.segmented)
-    if detection.lesions:
-        measured["lesion_sensitivity"] = detection.found / detection.lesions
+    if real:
+        measured["lesion_sensitivity"] = sum(find.found for find in real) / len(real)
     return measured

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 METHODS = ["input", "gaussian", "nlm", "gan", "taskgan", "standard_dose"]
 FILES = [
-    *("differences.csv", "evaluation.json", "figure.png", "per_subject.csv"),
-    *("summary.csv", "tables.md", "verdicts.csv"),
+    *("decisions.csv", "differences.csv", "evaluation.json", "figure.png", "per_subject.csv"),
+    *("regions.csv", "summary.csv", "tables.md", "verdicts.csv"),
 ]
 
 FEW: dict[str, Any] = {"methods": {}, "filters": {}, "task": None, "observers": [], "dose_series": None}
@@ -58,7 +58,7 @@ def test_every_scan_and_method_has_a_row(evaluation):
     table = pd.read_csv(evaluation.output / "per_subject.csv")
     assert len(table) == 4 * len(METHODS)
     assert list(table["method"].unique()) == METHODS
-    assert sorted(path.name for path in evaluation.output.iterdir()) == FILES
+    assert sorted(path.name for path in evaluation.output.iterdir()) == sorted([*FILES, "changes"])
     assert evaluation.record["subjects"] == 4
 
 

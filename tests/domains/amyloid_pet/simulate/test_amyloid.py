@@ -10,9 +10,8 @@ import pytest
 from medrestore import rng
 from medrestore.checks import InputError
 from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, SubjectAnatomy, load_template, vary
-from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, REFERENCE_REGION
+from medrestore.domains.amyloid_pet.schema import COMPOSITE_REGIONS, CUT_OFF_SUVR, REFERENCE_REGION
 from medrestore.domains.amyloid_pet.simulate.amyloid import (
-    CUT_OFF_SUVR,
     AmyloidUptake,
     composite_of_truth,
     draw_uptake,

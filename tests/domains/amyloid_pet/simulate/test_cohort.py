@@ -19,9 +19,9 @@ from medrestore import progress
 from medrestore.checks import InputError
 from medrestore.data.phantoms.anatomy import CohortGrid
 from medrestore.data.phantoms.folder import SubjectFolder
-from medrestore.domains.amyloid_pet.schema import pair_schema
+from medrestore.domains.amyloid_pet.schema import CUT_OFF_SUVR, pair_schema
 from medrestore.domains.amyloid_pet.simulate import cohort as cohort_module
-from medrestore.domains.amyloid_pet.simulate.amyloid import CUT_OFF_SUVR, composite_of_truth
+from medrestore.domains.amyloid_pet.simulate.amyloid import composite_of_truth
 from medrestore.domains.amyloid_pet.simulate.cohort import simulate_cohort
 from medrestore.domains.amyloid_pet.simulate.design import DOSE_SERIES, CohortSize, SubjectGroup
 from medrestore.domains.amyloid_pet.simulate.mr import MrSettings

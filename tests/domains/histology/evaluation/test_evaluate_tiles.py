@@ -67,7 +67,7 @@ def restored(cohort: TileCohort, method: str, tile: str = TILE) -> Any:
 
 def test_every_tile_and_method_has_a_row(tile_cohort, evaluation):
     table = pd.read_csv(evaluation.output / "per_subject.csv")
-    assert sorted(path.name for path in evaluation.output.iterdir()) == FILES
+    assert sorted(path.name for path in evaluation.output.iterdir()) == sorted([*FILES, "changes"])
     assert list(table["session_id"].unique()) == list(tile_cohort.tiles)
     assert list(table["method"]) == METHODS * 4
     assert set(table["subject_id"]) == {"P1", "P2", "P3"}

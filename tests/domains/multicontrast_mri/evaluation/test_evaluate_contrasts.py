@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 METHODS = ["classical", "gan", "taskgan", "true"]
 FILES = [
-    *("differences.csv", "evaluation.json", "figure.png", "per_subject.csv"),
+    *("differences.csv", "evaluation.json", "figure.png", "lesions.csv", "per_subject.csv"),
     *("summary.csv", "tables.md", "verdicts.csv"),
 ]
 FEW: dict[str, Any] = {"task": None, "observers": [], "segmenter": None, "contrasts": ["t2_flair"]}
@@ -77,7 +77,7 @@ def restored(cohort: ContrastCohort, subject: str, contrast: str, head: Any, met
 
 def test_every_subject_contrast_and_method_has_a_row(evaluation):
     table = pd.read_csv(evaluation.output / "per_subject.csv")
-    assert sorted(path.name for path in evaluation.output.iterdir()) == FILES
+    assert sorted(path.name for path in evaluation.output.iterdir()) == sorted([*FILES, "changes"])
     # Four subjects, three contrasts; T1w of one is missing, post-contrast T1w has no signal equation.
     assert len(table) == 4 * 3 * 4 - 4 - 4
     assert list(table["method"].unique()) == METHODS

@@ -1,0 +1,1 @@
+"""What each restoration changes: tables of what was lost, repaired and moved, pictures, and a page of it."""
