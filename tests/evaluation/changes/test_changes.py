@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from medrestore.evaluation.changes import written
 from medrestore.evaluation.changes.pictures import SIDE, cut_picture, telling_slice
 from medrestore.evaluation.changes.tables import decision_table, find_table, part_table, strata_of
 from medrestore.evaluation.changes.written import MOST_PICTURES, Taken, kept, write_changes, write_pages
 from medrestore.evaluation.declared import Changes, Decisions, Finds, Parts, Stratum
+from medrestore.evaluation.pages.texts import texts_of
 from medrestore.evaluation.record import Evaluation
 from medrestore.evaluation.tables import difference_table, summary_table
 from medrestore.evaluation.titles import FIDELITY, Metrics
@@ -251,3 +253,11 @@ def test_a_kind_of_image_that_declares_nothing_has_a_page(tmp_path: Path):
     assert "better than the input (PSNR (dB) +2.00 (+2.00, +2.00), better)" in html.replace("\xa0", " ")
     assert re.findall(r'<section id="([^"]+)">', html) == ["verdict", "about"]
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["ours.html", "pictures.csv"]
+
+
+def test_every_text_is_used():
+    folder = Path(written.__file__).parent
+    texts = texts_of(folder / "texts.yaml")
+    names = {name for part in ("sections", "tables", "boxes") for name in texts[part]}
+    code = (folder / "page.py").read_text(encoding="utf-8")
+    assert {name for name in names if f'"{name}"' not in code} == set()

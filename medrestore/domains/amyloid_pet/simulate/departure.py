@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from medrestore.checks import InputError, fail, require_in_set
 from medrestore.data.phantoms.anatomy import REGIONS, CohortGrid, SubjectAnatomy, Template
 from medrestore.data.phantoms.ellipsoids import ellipsoid_fraction
-from medrestore.domains.amyloid_pet.simulate.amyloid import CUT_OFF_SUVR, LOAD_RATIO, composite_of_truth
+from medrestore.domains.amyloid_pet.schema import CUT_OFF_SUVR
+from medrestore.domains.amyloid_pet.simulate.amyloid import LOAD_RATIO, composite_of_truth
 
 __all__ = ["DEPARTURES", "Departed", "depart"]
 
