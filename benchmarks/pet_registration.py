@@ -1,8 +1,8 @@
 """How far off MR is after its registration to a noisy PET, by how much the PET is smoothed before.
 
 The truth is that of a simulated cohort: its records hold where the head went between PET and MR. Distances
-are means over the head. Beside the smoothed degraded PET: the headers alone, the standard dose, restorations of
-a network, and the T1 of the subject before, whose distinctness a registration of the wrong head has.
+are means over the head. Beside the smoothed degraded PET: the headers alone, the standard dose, restorations
+of a network, and the T1 of the subject before, whose distinctness a registration of the wrong head has.
 
 Run: ``python benchmarks/pet_registration.py COHORT --restored FOLDER``.
 """
