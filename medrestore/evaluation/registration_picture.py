@@ -13,10 +13,10 @@ from medrestore.data.registration import Registration
 from medrestore.data.registration_images import moved
 from medrestore.data.volumes import Volume
 from medrestore.evaluation.drawing import INK, RED, SOFT
+from medrestore.evaluation.planes import PIXEL_MM, Plane
 
 __all__ = ["Pictured", "draw_registrations"]
 
-PIXEL_MM = 1.0
 MARGIN_MM = 8.0
 EDGE_SIGMA_MM = 2.0
 CHECK_MM = 24.0
@@ -53,45 +53,6 @@ class Pictured:
     moving: Volume
     registration: Registration
     after: Volume
-
-
-@dataclass(frozen=True, eq=False)
-class _Plane:
-    """A plane through the head, parallel to two of the input's axes."""
-
-    first_mm: NDArray[np.float64]
-    right: NDArray[np.float64]
-    up: NDArray[np.float64]
-    shape: tuple[int, int]
-    pixel_mm: float = PIXEL_MM
-
-    def middle(self) -> _Plane:
-        """Return the middle half of the plane."""
-        rows, columns = (size // 2 for size in self.shape)
-        first = self.first_mm + self.pixel_mm / 2 * (columns * self.right + rows * self.up)
-        return _Plane(first, self.right, self.up, (rows, columns), self.pixel_mm)
-
-    def fine(self) -> _Plane:
-        """Return the same plane with pixels of half the size."""
-        rows, columns = self.shape
-        return _Plane(self.first_mm, self.right, self.up, (2 * rows, 2 * columns), self.pixel_mm / 2)
-
-    def of(self, volume: Volume) -> NDArray[np.float32]:
-        """Return a volume's values in the plane (rows from the top, columns), linear; 0 beyond it."""
-        from scipy.ndimage import map_coordinates
-
-        columns, rows = np.arange(self.shape[1]), np.arange(self.shape[0])[::-1]
-        places = (
-            self.first_mm
-            + self.pixel_mm * columns[None, :, None] * self.right
-            + self.pixel_mm * rows[:, None, None] * self.up
-        )
-        back = np.linalg.inv(volume.affine)
-        index = np.moveaxis(moved(places, back), -1, 0)
-        # Half a voxel beyond the outer centers, as far as the outer slices reach.
-        limits = np.array(volume.data.shape)[:, None, None] - 0.5
-        values = map_coordinates(volume.data, index, order=1, mode="nearest")
-        return np.where(((index >= -0.5) & (index <= limits)).all(axis=0), values, 0)
 
 
 def draw_registrations(
@@ -155,7 +116,7 @@ def draw_registrations(
     figure.savefig(path, format="png", pil_kwargs={"compress_level": 1})
 
 
-def _planes(reference: Volume, head_mm: NDArray[np.float64]) -> tuple[_Plane, _Plane]:
+def _planes(reference: Volume, head_mm: NDArray[np.float64]) -> tuple[Plane, Plane]:
     """Return an axial and a sagittal plane through the middle of the head, cut to it."""
     held = moved(head_mm, np.linalg.inv(reference.affine))
     size = np.array(reference.voxel_size_mm)
@@ -165,13 +126,13 @@ def _planes(reference: Volume, head_mm: NDArray[np.float64]) -> tuple[_Plane, _P
     low, high = np.maximum(low - margin, 0), np.minimum(high + margin, np.array(reference.data.shape) - 1)
     middle = held.mean(axis=0)
 
-    def plane(right: int, up: int, across: int) -> _Plane:
+    def plane(right: int, up: int, across: int) -> Plane:
         corner = low.astype(np.float64)
         corner[across] = middle[across]
         # Half a voxel on either side belongs to the outer slices.
         corner[[right, up]] -= 0.5
         length = (high - low + 1) * size / PIXEL_MM
-        return _Plane(
+        return Plane(
             reference.affine[:3, :3] @ corner + reference.affine[:3, 3],
             axes[:, right],
             axes[:, up],
@@ -180,13 +141,13 @@ def _planes(reference: Volume, head_mm: NDArray[np.float64]) -> tuple[_Plane, _P
 
     # From below, as radiologists look at it: the subject's right, where X is large, on the left.
     axial = plane(0, 1, 2)
-    turned = _Plane(
+    turned = Plane(
         axial.first_mm + PIXEL_MM * (axial.shape[1] - 1) * axial.right, -axial.right, axial.up, axial.shape
     )
     return turned, plane(1, 2, 0)
 
 
-def _row(reference: Volume, pictured: Pictured, axial: _Plane, sagittal: _Plane) -> NDArray[np.uint8]:
+def _row(reference: Volume, pictured: Pictured, axial: Plane, sagittal: Plane) -> NDArray[np.uint8]:
     """Return the pictures of one image beside one another, in the order of :data:`COLUMNS`."""
     middle = axial.middle()
     windows = [_window(middle.of(volume)) for volume in (reference, pictured.moving, pictured.after)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
@@ -67,13 +68,14 @@ class RegionSource:
     Parameters
     ----------
     find
-        From a source, its volume and the restored image (X, Y, Z), in the same unit and on the same grid, to
-        the regions on that grid; or in words, without names and paths, why there are none.
+        From a source, its volume, the restored image (X, Y, Z) in the same unit and on the same grid, and the
+        path, without ending, of what may be written beside the anchored restoration; to the regions on that
+        grid, or in words, without names and paths, why there are none.
     provenance
         From a source to what its sidecar says of them: keys as of :class:`Output`.
     """
 
-    find: Callable[[VolumeFile, Volume, NDArray[Any]], Regions | str]
+    find: Callable[[VolumeFile, Volume, NDArray[np.float32], Path], Regions | str]
     provenance: Callable[[VolumeFile], Mapping[str, Any]] = lambda _: {}
 
 
@@ -242,7 +244,8 @@ class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):
         self, item: VolumeFile, volume: Volume, restoration: Restoration
     ) -> tuple[dict[str, Restoration], dict[str, dict[str, Any]]]:
         """Return the restorations by key, and what the sidecar of the anchored one says."""
-        found = self.anchors[self.anchor].find(item, volume, restoration.mean)
+        stem = self.output_dir / ANCHORED / item.name
+        found = self.anchors[self.anchor].find(item, volume, restoration.mean, stem)
         if not isinstance(found, str):
             try:
                 transfer = GeometricTransfer(found.codes, voxel_size_mm=volume.voxel_size_mm)

@@ -21,8 +21,8 @@ RestoredAnchor = Annotated[
     str | None,
     typer.Option(
         "--anchor",
-        help="regions (of the manifest): write restorations that have the regional means of the unrestored "
-        "scan too, in OUTPUT/anchored. none when not given.",
+        help="regions (of the manifest) or atlas (registered to the scan): write restorations that have the "
+        "regional means of the unrestored scan too, in OUTPUT/anchored. none when not given.",
     ),
 ]
 RESTORE = {"samples": options.Samples, "dose_fraction": DoseFraction, "anchor": RestoredAnchor}
@@ -116,8 +116,8 @@ def evaluate(
     anchor: Annotated[
         str | None,
         typer.Option(
-            help="regions (of the manifest): every method has a row '+ anchor' too, with the regional means "
-            "of the unrestored scans. none when not given."
+            help="regions (of the manifest) or atlas (registered to each scan): every method has a row "
+            "'+ anchor' too, with the regional means of the unrestored scans. none when not given."
         ),
     ] = None,
     split: options.EvaluatedSplit = "test",
@@ -174,4 +174,29 @@ def coregister(
     """
 
 
-COMMANDS = {"coregister": coregister, "low-dose": low_dose}
+@options.done_by("regions.map_regions.map_regions", "written: {0}")
+def regions(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A manifest of amyloid PET, a NIfTI volume (PET or T1), or a folder of them."),
+    ],
+    output: options.OutputFolder,
+    image: Annotated[
+        str,
+        typer.Option(help="Of a manifest, the column of the images that are registered: target or degraded."),
+    ] = "target",
+    split: Annotated[str | None, typer.Option(help="Of a manifest, the rows of this split only.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Map the scans that have regions too, and use the new ones.")
+    ] = False,
+    workers: options.Workers = None,
+) -> None:
+    """Map the brain regions of scans that have no map, by registering the average head (ICBM152) to each.
+
+    Maps, a picture of each, regions.csv with their quality and, of a manifest, a new one with the maps. Scans
+    whose registration fails are listed in left_out.csv and have no map. Files that cannot be used do not end
+    the run: they are listed at its end, with code 2.
+    """
+
+
+COMMANDS = {"coregister": coregister, "low-dose": low_dose, "regions": regions}

@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, counted, fail
 from medrestore.data.file_checks import require_whole_numbers
 from medrestore.data.schema import at_dose
 from medrestore.data.volumes import Volume, grid_difference, read_volume
+from medrestore.domains.amyloid_pet.regions.scan_regions import map_volume
 from medrestore.domains.amyloid_pet.schema import dose_arm, pair_schema
 from medrestore.files import sha256_file
 from medrestore.inference import volume_files
@@ -54,7 +56,7 @@ def find_volumes(
     )
 
 
-def _regions_of_row(item: VolumeFile, volume: Volume, _: NDArray[Any]) -> Regions | str:
+def _regions_of_row(item: VolumeFile, volume: Volume, *_: object) -> Regions | str:
     """Return the region map that the manifest names."""
     path = item.row.get("regions_path", "")
     if not path:
@@ -75,7 +77,38 @@ def _checksum_of_row(item: VolumeFile) -> dict[str, Any]:
     return {"source_regions_sha256": sha256_file(path) if path and Path(path).is_file() else None}
 
 
-ANCHORS = {"regions": RegionSource(_regions_of_row, _checksum_of_row)}
+def _regions_of_atlas(item: VolumeFile, volume: Volume, _: NDArray[np.float32], stem: Path) -> Regions | str:
+    """Register the average head to the T1 of the manifest, or to the unrestored image; write the map.
+
+    Not to the restored one: a network draws what it knows of other heads, and in simulated subjects places
+    are 1.2 mm further off. So all methods share a map.
+    """
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    path = item.row.get("t1_path", "")
+    try:
+        image = read_volume(path) if path else volume
+        codes, record = map_volume(image, volume, stem)
+    except InputError as error:
+        return f"its T1 is not usable: {str(error).removeprefix(f'{path}: ')}"
+    if codes is None:
+        return f"the registration of the average head failed: it {record['failure']}"
+    return Regions(codes, {"registration": record["registration"], "sha256": record["sha256"]})
+
+
+def _registered_of_row(item: VolumeFile) -> dict[str, Any]:
+    path = item.row.get("t1_path", "")
+    if not path:
+        return {"anchor_registered": "unrestored image"}
+    return {
+        "anchor_registered": "t1",
+        "source_t1_sha256": sha256_file(path) if Path(path).is_file() else None,
+    }
+
+
+ANCHORS = {
+    "regions": RegionSource(_regions_of_row, _checksum_of_row),
+    "atlas": RegionSource(_regions_of_atlas, _registered_of_row),
+}
 """Where the regions of an anchor come from, by the name of the anchor."""
 
 

@@ -18,7 +18,7 @@ from medrestore.domains.amyloid_pet.changes import PARTS
 from medrestore.domains.amyloid_pet.evaluation.classical import ClassicalFilter
 from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation, subject_panel
 from medrestore.domains.amyloid_pet.measures import Reference, departure_quality, reading, scan_quality
-from medrestore.domains.amyloid_pet.schema import REGION_TITLES, STANDARD_DOSE
+from medrestore.domains.amyloid_pet.schema import REGION_TITLES, STANDARD_DOSE, dose_arm
 from medrestore.evaluation.arms import INPUT, read_on_grid
 from medrestore.evaluation.observers import Observer
 from medrestore.evaluation.panels import Panel
@@ -44,6 +44,7 @@ class DoseComparison(VolumeComparison[Reference]):
     classical: Mapping[float, Mapping[str, ClassicalFilter]]
     tuned: Mapping[str, Mapping[str, object]]
     anchor: RegionSource | None
+    maps: Path
     judges: Sequence[Observer]
     label_column: str
     target_labels: Sequence[int]
@@ -108,7 +109,8 @@ class DoseComparison(VolumeComparison[Reference]):
     ) -> GeometricTransfer | str:
         """Return the transfer of a scan's regions, or why it has none: one for all methods."""
         name = scan_name(row["subject_id"], row["session_id"])
-        found = anchor.find(VolumeFile(Path(row["degraded_path"]), name, row), degraded, image)
+        item = VolumeFile(Path(row["degraded_path"]), name, row)
+        found = anchor.find(item, degraded, image, self.maps / f"{name}{dose_arm(row)}")
         if not isinstance(found, str):
             try:
                 return GeometricTransfer(found.codes, voxel_size_mm=degraded.voxel_size_mm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -90,7 +91,8 @@ def evaluate(
         them out. Tuned on the validation split when not given, or where None is.
     anchor
         One of :data:`~medrestore.domains.amyloid_pet.restoration.ANCHORS`: every method has a second row, of
-        its images anchored to the unrestored scans, NAME_anchored.
+        its images anchored to the unrestored scans, NAME_anchored. Region maps that an anchor makes are kept
+        in the folder ``regions`` of the output; the SUVR is that of the manifest's regions.
     device
         Where classifiers run.
     output, split, running
@@ -151,6 +153,7 @@ def evaluate(
             classical=classical,
             tuned=tuned,
             anchor=None if anchor == NO_ANCHOR else ANCHORS[anchor],
+            maps=Path(output) / "regions",
             judges=judges,
             data_range=data_range,
             label_column=label_column,

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from medrestore.checks import InputError
+from medrestore.data.atlas import AtlasRegistration
 from medrestore.data.intensity import foreground_scale
-from medrestore.data.volumes import read_volume, write_volume
+from medrestore.data.volumes import Volume, read_volume, write_volume
 from medrestore.domains.amyloid_pet.evaluation import comparison
 from medrestore.domains.amyloid_pet.evaluation import evaluate as module
 from medrestore.domains.amyloid_pet.evaluation.evaluate import evaluate
+from medrestore.domains.amyloid_pet.regions import scan_regions
 from medrestore.domains.base import metrics_of
 from medrestore.evaluation.measures import foreground_mask
 from medrestore.evaluation.record import Evaluation, load_evaluation
@@ -453,3 +455,40 @@ def test_anchors_that_cannot_be_are_refused(cohort, tmp_path):
 
 def test_without_an_anchor_nothing_of_it_is_recorded(evaluation):
     assert not {"anchor", "not_anchored"} & set(evaluation.record)
+
+
+def test_an_atlas_is_registered_once_for_all_methods_of_a_scan(cohort, tmp_path, monkeypatch):
+    registered = []
+
+    def register(volume: Volume) -> AtlasRegistration:
+        """Say that the scan lies in the template as it is."""
+        registered.append(volume.path)
+        return AtlasRegistration(np.eye(4), failure="shows no brain" * (len(registered) == 2))
+
+    monkeypatch.setattr(scan_regions, "register_atlas", register)
+    found = evaluate(
+        cohort.manifest,
+        output=tmp_path / "atlas",
+        anchor="atlas",
+        methods=cohort.methods,
+        filters={},
+        progress=False,
+        workers=1,
+    )
+    # The figure looks at scans again, the maps are there.
+    assert len(registered) == len(set(registered)) == 4
+    assert {path.name for path in registered} == {"degraded_dose-0.01.nii.gz"}
+    (failed,) = found.record["not_anchored"]
+    maps = {path.name.partition("_ses")[0] for path in (tmp_path / "atlas" / "regions").glob("*.nii.gz")}
+    assert maps == {path.parent.name for path in registered} - {failed.partition("_ses")[0]}
+    (name,) = sorted(maps)[:1]
+    codes = read_volume(tmp_path / "atlas" / "regions" / f"{name}_ses-01_dose-0.01_regions.nii.gz").data
+    place = cohort.folder / "subjects" / name
+    degraded, target = (read_volume(place / f"{of}.nii.gz") for of in ("degraded_dose-0.01", "target"))
+    image = read_volume(cohort.methods["gan"] / f"{name}_ses-01_restored.nii.gz").data
+    transfer = GeometricTransfer(codes.astype(int), voxel_size_mm=degraded.voxel_size_mm)
+    rmse = np.sqrt(np.mean((anchored(image, degraded.data, transfer).image.astype(float) - target.data) ** 2))
+    rows = found.per_subject.set_index(["subject_id", "method"])
+    assert rows.loc[(name, "gan_anchored"), "psnr"] == pytest.approx(20 * np.log10(target.data.max() / rmse))
+    # SUVR is measured in the manifest's regions, with and without.
+    assert rows["suvr"].notna().all()

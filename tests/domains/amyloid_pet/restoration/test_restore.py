@@ -17,9 +17,11 @@ from manifest import cells, write_manifest
 
 from medrestore import __version__
 from medrestore.checks import InputError, OutputError
+from medrestore.data.atlas import AtlasRegistration
 from medrestore.data.channels import PresenceChannel, VolumeChannel
 from medrestore.data.training_range import training_range
-from medrestore.data.volumes import read_volume, write_volume
+from medrestore.data.volumes import Volume, read_volume, write_volume
+from medrestore.domains.amyloid_pet.regions import scan_regions
 from medrestore.domains.amyloid_pet.restoration import (
     VolumeFile,
     VolumeFileRestorer,
@@ -414,6 +416,41 @@ def test_a_file_or_folder_has_no_regions(weights, volume, tmp_path):
         find_volumes(volume), restorer, output_dir=tmp_path, anchor="regions", progress=False
     ).run()
     assert written.parent == tmp_path
+
+
+def test_the_atlas_is_registered_to_the_unrestored_image_and_its_map_written(
+    with_regions, weights, tmp_path, monkeypatch
+):
+    registered = []
+
+    def register(volume: Volume) -> AtlasRegistration:
+        """Say that the scan lies in the template as it is, and of the second one that it does not."""
+        registered.append(volume)
+        return AtlasRegistration(
+            np.eye(4), failure="shows no brain" * (len(registered) == 2), distinctness=0.75
+        )
+
+    monkeypatch.setattr(scan_regions, "register_atlas", register)
+    written = anchoring(with_regions, weights, tmp_path, anchor="atlas").run()
+    names = [path.relative_to(tmp_path).as_posix() for path in written]
+    assert names[1] == "anchored/sub-0006_ses-01_restored.nii.gz"
+    assert len(names) == 3
+    map_path = tmp_path / "anchored" / "sub-0006_ses-01_regions.nii.gz"
+    codes = read_volume(map_path).data.astype(int)
+    degraded = read_volume(with_regions.parent / "subjects" / "sub-0006" / "degraded.nii.gz")
+    np.testing.assert_array_equal(registered[0].data, degraded.data)
+    transfer = GeometricTransfer(codes, voxel_size_mm=degraded.voxel_size_mm)
+    expected = anchored(read_volume(written[0]).data, degraded.data, transfer)
+    np.testing.assert_array_equal(read_volume(written[1]).data, expected.image)
+    record = json.loads(written[1].with_name("sub-0006_ses-01_restored.json").read_text())
+    assert record["anchor"] == "atlas"
+    assert record["anchor_registered"] == "unrestored image"
+    assert record["anchor_map"]["registration"]["distinctness"] == 0.75
+    assert record["anchor_map"]["sha256"]["sub-0006_ses-01_regions.nii.gz"] == sha256_file(map_path)
+    assert (tmp_path / "anchored" / "sub-0006_ses-01_regions.png").is_file()
+    without = json.loads((tmp_path / "anchored" / "sub-0007_ses-01_restored.json").read_text())
+    assert without["anchor_left_out"] == "the registration of the average head failed: it shows no brain"
+    assert not (tmp_path / "anchored" / "sub-0007_ses-01_regions.nii.gz").exists()
 
 
 def test_uncertainty_of_the_anchor_is_added_to_that_of_the_samples(with_regions, weights, tmp_path):

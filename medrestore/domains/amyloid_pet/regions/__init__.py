@@ -1,0 +1,1 @@
+"""Region maps of scans that have none, from the average head."""
