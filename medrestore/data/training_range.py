@@ -77,17 +77,24 @@ def training_range(
     table
         Rows of a manifest.
     at_most
-        Volumes that are measured, evenly spaced over the table.
+        Volumes that are measured, evenly spaced over the rows of each combination of ``words``: of a table of
+        several doses in turn, the spacing might meet one of them alone.
     read
         Reads the volume of a row that is measured: what a network is given.
     words
-        Columns whose different values are listed.
+        Columns whose different values are listed; each combination is measured once at least.
     intensity
         How networks see the volumes.
     """
-    rows = np.unique(np.linspace(0, len(table) - 1, min(at_most, len(table))).round().astype(int))
+    import pandas as pd
+
+    told_apart = [table[column].astype(str) for column in words if column in table]
+    parts = [part for _, part in table.groupby(told_apart, sort=False)] if told_apart else [table]
+    share = max(at_most // len(parts), 1)
+    chosen = [np.linspace(0, len(part) - 1, min(share, len(part))).round().astype(int) for part in parts]
+    rows = [part.iloc[np.unique(places)] for part, places in zip(parts, chosen, strict=True)]
     measured = []
-    for row in table.iloc[rows].to_dict("records"):
+    for row in pd.concat(rows).to_dict("records"):
         volume = read(row)
         with about(volume.path):
             measured.append(volume_features(volume, intensity=intensity))

@@ -1,6 +1,7 @@
 """The training range: measured on degraded images, and what lies outside is said in words."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from medrestore.data.training_range import (
@@ -109,3 +110,23 @@ def test_image_without_any_detail_has_no_noise():
     data = np.full((8, 8, 8), 5.0, np.float32)
     grid = SourceGrid.from_affine(data.shape, np.eye(4))
     assert volume_features(Volume(data, np.eye(4), grid))["relative_noise"] == 0.0
+
+
+def test_every_dose_is_measured_whatever_the_order_of_rows():
+    # Four places evenly spaced over all 64 rows, 0, 21, 42 and 63, have one dose alone.
+    doses, noise = [0.01, 0.25, 0.25] * 21 + [0.01], [0.4, 0.1, 0.1] * 21 + [0.4]
+    table = pd.DataFrame({"dose_fraction": doses, "noise": noise})
+    seen: list[float] = []
+
+    def read(row):
+        seen.append(row["noise"])
+        return sphere(row["noise"])
+
+    found = training_range(table, at_most=4, read=read, words=["dose_fraction", "tracer"])
+    assert sorted(seen) == [0.1, 0.1, 0.4, 0.4]
+    expected = [volume_features(sphere(noise))["relative_noise"] for noise in (0.1, 0.4)]
+    assert found["features"]["relative_noise"] == expected
+    assert found["dose_fraction"] == ["0.01", "0.25"]
+    seen.clear()
+    training_range(table, at_most=1, read=read, words=["dose_fraction"])
+    assert sorted(seen) == [0.1, 0.4]  # each once, even so
