@@ -152,7 +152,7 @@ def _options(text: str) -> set[str]:
         ("histology", "check", ""),
         ("amyloid-pet", "evaluate", "task observer dose-series filter anchor dose-fraction"),
         ("multicontrast-mri", "evaluate", "task observer contrast segmenter classical"),
-        ("histology", "evaluate", "scale sigma"),
+        ("histology", "evaluate", "scale sigma degradation"),
     ],
 )
 def test_help_of_a_table_names_the_options_of_its_kind(kind, command, options, named, tmp_path):
