@@ -17,12 +17,15 @@ from medrestore.networks.blocks import (
     require_minimum_size,
 )
 
-__all__ = ["ENLARGEMENT_SKIPS", "SRResNet"]
+__all__ = ["ENLARGEMENT_SKIPS", "SRResNet", "sharpness"]
 
 ENLARGEMENT_SKIPS = ("none", "bicubic")
 """What the network adds its output to: nothing, or the bicubic enlargement of its input."""
 
 SCALES = (2, 4, 8, 16)
+
+SHARPNESS, HIDDEN = 3, 32
+"""Numbers of :func:`sharpness`, and width of the network that they go through."""
 
 
 class SRResNet(ImageNetwork):
@@ -46,6 +49,9 @@ class SRResNet(ImageNetwork):
     enlargement_skip
         ``none``: the network makes the whole image; ``bicubic``: it makes what is to be added to the bicubic
         enlargement of its input, and starts from that enlargement.
+    blur_conditioning
+        Let the sharpness of the whole input (:func:`sharpness`) scale and shift the features after each
+        block: one network then serves images of different blur.
     kernel
         Size of the first and the last convolution's kernel, odd.
 
@@ -66,6 +72,8 @@ class SRResNet(ImageNetwork):
       gray rather than black beside a white background.
     - ``bicubic`` adds the enlargement of the input (kernel of Keys with a = -0.5, as Pillow's): a network
       that is trained briefly then starts from the baseline.
+    - ``blur_conditioning``: features become (1 + s) f + t, with s and t of each block and channel from a
+      small network of the sharpness (Perez et al. 2018, FiLM); it starts with s = t = 0.
     - Weights are drawn as He et al. 2015; the kernels that pixel shuffling sets side by side start alike
       (Aitken et al. 2017), so that no checkerboard has to be unlearned; the last convolution starts at a
       hundredth of that width, so the network starts from middle gray or from the enlargement; without
@@ -90,6 +98,7 @@ class SRResNet(ImageNetwork):
         scale: int = 4,
         norm: str = "batch",
         enlargement_skip: str = "none",
+        blur_conditioning: bool = False,
         kernel: int = 9,
         seed: int = 0,
     ) -> None:
@@ -105,6 +114,7 @@ class SRResNet(ImageNetwork):
         self.scale = scale
         self.norm = norm
         self.enlargement_skip = enlargement_skip
+        self.blur_conditioning = blur_conditioning
         with rng.forked(seed, "SRResNet"):
             self.head = nn.Sequential(_convolution(in_channels, channels, kernel=kernel), _PReLU())
             self.blocks = nn.Sequential(*(_ResidualBlock(channels, norm=norm) for _ in range(blocks)))
@@ -116,6 +126,12 @@ class SRResNet(ImageNetwork):
                 )
             )
             self.output = _convolution(channels, in_channels, kernel=kernel)
+            self.modulation = nn.Sequential()
+            if blur_conditioning:
+                last = nn.Linear(HIDDEN, 2 * blocks * channels)
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
+                self.modulation = nn.Sequential(nn.Linear(SHARPNESS, HIDDEN), nn.Tanh(), last)
             self._initialize()
 
     def _initialize(self) -> None:
@@ -150,7 +166,7 @@ class SRResNet(ImageNetwork):
         require_minimum_size(x, 1, reason="it holds no pixel")
         self._require_values_to_normalize(x)
         features = self.head((2 * x - 1).to(self.output.weight.dtype))
-        features = features + self.trunk(self.blocks(features))
+        features = features + self.trunk(self._through_blocks(features, x))
         for index, level in enumerate(self.enlargement):
             last = index + 1 == len(self.enlargement)
             features = level.without_shuffle(features) if last else level(features)  # type: ignore[operator]
@@ -164,6 +180,16 @@ class SRResNet(ImageNetwork):
         )
         return enlarged + restored / 2
 
+    def _through_blocks(self, features: Tensor, x: Tensor) -> Tensor:
+        if not self.blur_conditioning:
+            through: Tensor = self.blocks(features)
+            return through
+        code = self.modulation(sharpness(x).to(self.output.weight.dtype))
+        code = code.reshape(len(x), -1, 2, features.shape[1], 1, 1).to(features.dtype)
+        for index, block in enumerate(self.blocks):
+            features = (1 + code[:, index, 0]) * block(features) + code[:, index, 1]
+        return features
+
     def _require_values_to_normalize(self, x: Tensor) -> None:
         if not is_scripting():
             values = x.shape[-2] * x.shape[-1] * (x.shape[0] if self.norm == "batch" else 1)
@@ -172,6 +198,41 @@ class SRResNet(ImageNetwork):
                     f"image must hold more than one pixel for {self.norm} norm, got {tuple(x.shape)}. "
                     "Remedy: a larger image, or norm none"
                 )
+
+
+def sharpness(images: Tensor) -> Tensor:
+    """Return how sharp whole images are: blur takes the finest details first.
+
+    Parameters
+    ----------
+    images : (B, C, h, w) float
+        In [0, 1].
+
+    Returns
+    -------
+    (B, 3) float32
+        Of the mean over channels: natural logarithm of the deviation of details of about 2 pixels over that
+        of details of about 4, of those over that of 8, and the logarithm of the first deviation, in gray
+        levels of 255. A quarter is added to each variance: half a gray level is lost by rounding.
+
+    Notes
+    -----
+    Details are what a mean over 3, 5 and 9 pixels takes away, one after another.
+
+    Examples
+    --------
+    >>> sharpness(torch.zeros(1, 3, 16, 16)).round(decimals=2)
+    tensor([[ 0.0000,  0.0000, -0.6900]])
+    """
+    left = 255 * images.float().mean(dim=1, keepdim=True)
+    deviations: list[Tensor] = []
+    for side in (3, 5, 9):
+        smooth = functional.avg_pool2d(left, side, 1, side // 2, count_include_pad=False)
+        deviations.append((left - smooth).square().mean(dim=(1, 2, 3)).add(0.25).sqrt())
+        left = smooth
+    logarithms = torch.stack(deviations, dim=1).log()
+    fine, middle, coarse = logarithms.unbind(dim=1)
+    return torch.stack([fine - middle, middle - coarse, fine], dim=1)
 
 
 class _PReLU(nn.PReLU):

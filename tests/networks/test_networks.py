@@ -122,7 +122,7 @@ CASES = {
         (3, 1, 8, 5),
         {
             **{"in_channels": 1, "channels": 5, "blocks": 3, "scale": 2, "norm": "instance"},
-            **{"enlargement_skip": "bicubic", "kernel": 5, "seed": 3},
+            **{"enlargement_skip": "bicubic", "kernel": 5, "seed": 3, "blur_conditioning": True},
         },
         {"channels": 1, "blocks": 1},
         [
