@@ -36,6 +36,11 @@ class Measures(Protocol):
     caption: str
     """Ends the panel's title."""
 
+    @property
+    def information(self) -> Mapping[str, Any]:
+        """What the last validation found that ``model.pt`` is to say of the training's range."""
+        ...
+
     def measure(self, pairs: Iterable[Pair]) -> dict[str, float]:
         """Return numbers by name; none of no pairs at all."""
         ...

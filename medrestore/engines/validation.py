@@ -128,6 +128,9 @@ class Validation:
         errors: dict[str, float] = {}
         pairs = self._pairs(trainer, network, judges, errors)
         numbers = self.measures.measure(pairs)
+        if self.measures.information:
+            seen = trainer.model_information.get("training_range", {})
+            trainer.model_information["training_range"] = {**seen, **self.measures.information}
         for each, training in modes.items():
             each.train(training)
         return {f"validation_{name}": value for name, value in (errors | numbers).items()}

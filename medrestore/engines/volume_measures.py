@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,11 @@ class VolumeMeasures:
     colors: str = "gray_r"
     caption: str = ""
     groups: Sequence[str] = ()
+
+    @property
+    def information(self) -> Mapping[str, Any]:
+        """What ``model.pt`` is to say of validation: nothing."""
+        return {}
 
     def measure(self, pairs: Iterable[Pair]) -> dict[str, float]:
         """Return the mean PSNR of volumes and the mean absolute error of slices."""

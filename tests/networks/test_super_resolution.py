@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from medrestore.checks import InputError
-from medrestore.networks.super_resolution import SRResNet, _convolve_unshuffled
+from medrestore.networks.super_resolution import SRResNet, _convolve_unshuffled, sharpness
 
 SMALL = {"channels": 6, "blocks": 2}
 
@@ -162,3 +162,23 @@ def test_input_that_does_not_fit():
         net(images(1, 3, 1, 1))
     with pytest.raises(InputError, match="must hold more than one pixel for instance norm"):
         SRResNet(**SMALL, norm="instance").eval()(images(2, 3, 1, 1))
+
+
+def test_conditioning_on_sharpness_starts_as_the_network_without_and_tells_blurs_apart():
+    plain = SRResNet(**SMALL, norm="none")
+    conditioned = SRResNet(**SMALL, norm="none", blur_conditioning=True)
+    noise = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(plain(noise), conditioned(noise))
+    smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1)
+    fine, _, deviation = sharpness(torch.cat([noise, smooth])).T
+    assert fine[0] > fine[1] + 0.5
+    # By hand: the mean of 9 independent values has a third of their deviation, a detail sqrt(8 / 9) of it.
+    # Of three channels' mean that is 255 sqrt(1 / 12 / 3 * 8 / 9) = 40.1; borders, where fewer are averaged,
+    # and 1,024 values: within a twentieth.
+    assert deviation[0].exp() == pytest.approx(40.1, rel=0.05)
+    with torch.no_grad():
+        conditioned.modulation[-1].bias.fill_(0.1)
+    assert not torch.equal(plain(noise), conditioned(noise))
+    alone = conditioned(torch.cat([noise, smooth]))[1:]
+    # The sharpness is each image's own; sums of float32 in another order.
+    torch.testing.assert_close(alone, conditioned(smooth), atol=1e-5, rtol=0)

@@ -17,11 +17,13 @@ from torch import nn
 from medrestore.checks import InputError, fail
 from medrestore.data.restorations import refuse_restoration, restored_name
 from medrestore.data.schema import split_rows
+from medrestore.domains.histology.consistency import consistency_warnings, measured_of
 from medrestore.domains.histology.degradation import (
     degradation_of,
     degraded_name,
     named_degradations,
     reduction_for_tiles,
+    reductions_of,
 )
 from medrestore.domains.histology.restoration.slide_files import (
     SlideSettings,
@@ -255,7 +257,9 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
     ) -> SuperResolver:
         """Make what restores from what ``model.pt`` says."""
         if settings["samples"]:
-            raise InputError("no samples are drawn of images. Remedy: use samples 0")
+            raise InputError(
+                "no samples are drawn of images: the generator has no dropout. Remedy: use samples 0"
+            )
         return SuperResolver(
             generator,
             degradation=degradation_of(model),
@@ -354,35 +358,46 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
         targets = [self._target(tile) for tile in batch.tiles]
         reductions = [self._reduction(tile) for tile in batch.tiles]
         reduced = self._pool.map(lambda pair: pair[0].picture(pair[1]), zip(reductions, targets, strict=True))
+        low = np.stack(list(reduced))
         # All of the batch, also where some are there: the same batch gives the same bits.
-        restored = self.inferer.restore(np.stack(list(reduced)))
+        restored = self.inferer.restore(low)
 
         wanted = [
             pair
             for pair in zip(batch.tiles, restored, strict=True)
             if pair[0].name in missing and pair[0].name not in self.setbacks.reasons
         ]
+        given = {tile.name: image for tile, image in zip(batch.tiles, low, strict=True)}
+        assumed = reductions_of(self.inferer.degradation)
+        measured = list(
+            self._pool.map(lambda pair: measured_of(pair[1], given[pair[0].name], assumed), wanted)
+        )
         notes = [
             resolution_warnings(tile.row["microns_per_pixel"] * self.inferer.scale, self.training_range)
-            for tile, _ in wanted
+            + consistency_warnings(numbers, self.training_range)
+            for (tile, _), numbers in zip(wanted, measured, strict=True)
         ]
         for (tile, _), found in zip(wanted, notes, strict=True):
-            if not self._warned.issuperset(found):  # once, not for each of thousands of tiles
-                self._warned.update(found)
+            kinds = {note.split(":")[0] for note in found}
+            if not self._warned.issuperset(kinds):  # once, not for each of thousands of tiles
+                self._warned.update(kinds)
                 self.warn_outside(tile.name, found)
 
-        def write(pair: tuple[TileImage, NDArray[np.uint8]], found: list[str]) -> None:
+        def write(
+            pair: tuple[TileImage, NDArray[np.uint8]], numbers: Mapping[str, float], found: list[str]
+        ) -> None:
             tile, picture = pair
             profile = self._reader.slide(tile.row).icc_profile
             record = {
                 **missing[tile.name].provenance,
                 **_profile_record(profile),
+                "measured": numbers,
                 "outside_training_domain": found,
             }
             self.write_sidecar(tile.name, record)
             _write_picture(picture, self.files(tile.name)[0], icc_profile=profile)
 
-        list(self._pool.map(write, wanted, notes))
+        list(self._pool.map(write, wanted, measured, notes))
 
     def _target(self, tile: TileImage) -> NDArray[np.uint8]:
         """Read a tile; one that was set aside is black, since a smaller batch gives its others other bits."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from medrestore.checks import InputError
 from medrestore.data.schema import Schema
-from medrestore.domains.histology.degradation import TileDegradation, degradation_facts
+from medrestore.domains.histology.consistency import range_of, recording_of
+from medrestore.domains.histology.degradation import (
+    TileDegradation,
+    degradation_facts,
+    reductions_of,
+)
 from medrestore.domains.histology.schema import TILES
 from medrestore.domains.histology.training.augmentation import TileAugmentation
 from medrestore.domains.histology.training.dataset import TileDataset
@@ -19,6 +26,9 @@ from medrestore.operators.corruption import Corruption
 from medrestore.operators.recording import DegradationRange
 
 __all__ = ["TileData"]
+
+MEASURED_TILES = 256
+"""Training tiles at most, spread evenly, whose sharpness and JPEG are measured."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -89,14 +99,20 @@ class TileData(TrainingData):
     @property
     def measures(self) -> TileMeasures:
         """Fidelity over each patient's tiles."""
-        return TileMeasures()
+        return TileMeasures(reductions_of(self.degradation))
 
     @property
     def model_information(self) -> dict[str, Any]:
-        """The degradation, and the range of the low-resolution tiles' resolutions."""
+        """The degradation, and the range of the low-resolution tiles: resolution, sharpness, JPEG."""
+        stack = cast("TileDataset", self.training).stack
+        chosen = np.unique(np.linspace(0, len(stack) - 1, MEASURED_TILES).astype(np.int64))
+        recorded = [recording_of(np.moveaxis(image, 0, -1)) for image in stack.images(chosen)]
         microns = self.rows("train")["microns_per_pixel"] * self.degradation.scale
         return {
             "restorer": "histology.ImageFileRestorer",
             **degradation_facts(self.degradation),
-            "training_range": {"microns_per_pixel": [float(microns.min()), float(microns.max())]},
+            "training_range": {
+                "microns_per_pixel": [float(microns.min()), float(microns.max())],
+                **range_of(recorded),
+            },
         }

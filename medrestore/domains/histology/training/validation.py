@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medrestore.domains.histology.consistency import range_of, residual_rmse
 from medrestore.engines.training_data import Pair
+from medrestore.operators.resampling import Subsampling
 
 __all__ = ["TileMeasures"]
 
@@ -23,19 +26,33 @@ class TileMeasures:
     (dB above the bicubic enlargement of the input). Batches have ``image`` (B, 3, h, w), ``label``
     (B, 3, H, W) in [0, 1] and ``volume_index``, the patient; for a panel, their dataset has ``volume`` (of
     each tile).
+
+    Parameters
+    ----------
+    reductions
+        That the network is to undo. Where there are some, ``residual_rmse`` is the mean over tiles of
+        :func:`~medrestore.domains.histology.consistency.residual_rmse`; ``model.pt`` holds its range.
     """
 
     caption = ""
 
-    def __init__(self) -> None:
+    def __init__(self, reductions: Sequence[Subsampling] = ()) -> None:
+        self.reductions = reductions
+        self.information: Mapping[str, Any] = {}
         self._enlarged: dict[int, float] = {}  # squared error of the bicubic enlargement: it never changes
 
     def measure(self, pairs: Iterable[Pair]) -> dict[str, float]:
         """Return the means over patients."""
         first = not self._enlarged
+        residuals: list[dict[str, float]] = []
         sums: dict[int, list[float]] = {}  # of a patient: squared error, squared target, number of values
         for batch, output in pairs:
             target, restored = batch["label"], output.clamp(0, 1)
+            if self.reductions:
+                residuals += [
+                    {"residual_rmse": residual_rmse(one, given, self.reductions)}
+                    for one, given in zip(_levels(restored), _levels(batch["image"]), strict=True)
+                ]
             squared = [(restored - target).square().flatten(1).sum(1), target.square().flatten(1).sum(1)]
             if first:
                 squared.append((_enlarge(batch["image"], target) - target).square().flatten(1).sum(1))
@@ -50,12 +67,15 @@ class TileMeasures:
                     self._enlarged[patient] = self._enlarged.get(patient, 0.0) + values[2]
         if not sums:
             return {}
+        self.information = range_of(residuals)
+        residual = [found["residual_rmse"] for found in residuals]
         error, signal, count = np.array(list(sums.values())).T
         enlarged = np.array([self._enlarged[patient] for patient in sums])
         return {
             "psnr": float(np.mean(10 * np.log10(count / error))),
             "rrmse": float(np.mean(np.sqrt(error / signal))),
             "psnr_gain": float(np.mean(10 * np.log10(enlarged / error))),
+            **({"residual_rmse": float(np.mean(residual))} if residual else {}),
         }
 
     def draw(self, data_loader: Any, restore: Callable[[Tensor], Tensor]) -> Any:
@@ -79,6 +99,11 @@ class TileMeasures:
             for axis in row:
                 axis.set_axis_off()
         return figure
+
+
+def _levels(images: Tensor) -> NDArray[np.uint8]:
+    """Return images (B, 3, H, W) in [0, 1] as (B, H, W, 3) uint8: as a restoration is written."""
+    return images.mul(255).round().to(torch.uint8).movedim(1, -1).contiguous().numpy(force=True)
 
 
 def _enlarge(images: Tensor, like: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,11 @@ class LesionMeasures:
     """
 
     caption = ": lesions, red: found"
+
+    @property
+    def information(self) -> Mapping[str, Any]:
+        """What ``model.pt`` is to say of validation: nothing."""
+        return {}
 
     def measure(self, pairs: Iterable[Pair]) -> dict[str, float]:
         """Return the means over volumes."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medrestore import __version__
 from medrestore.checks import InputError
 from medrestore.domains.histology import schema
+from medrestore.domains.histology.consistency import residual_rmse
 from medrestore.domains.histology.restoration.super_resolution import (
     ImageFile,
     ImageFileRestorer,
@@ -245,6 +246,8 @@ def test_tiles_are_reduced_and_restored_with_their_provenance(weights, manifest,
         "source_size": SIZE,
         "source_microns_per_pixel": 0.25,
         "smoothing_sigma": 1.5,
+        # 12 pixels a side are too few to tell sharpness and JPEG.
+        "measured": {"residual_rmse": residual_rmse(expected[1], reduced[1], [GaussianSubsampling(4, 1.5)])},
         "outside_training_domain": [],
     }
     assert len(list((tmp_path / "out").iterdir())) == 12

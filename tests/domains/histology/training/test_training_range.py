@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from medrestore.checks import InputError
+from medrestore.domains.histology.consistency import recording_of
 from medrestore.domains.histology.degradation import degradation_facts, degradation_of
 from medrestore.domains.histology.training.data import TileData
 from medrestore.domains.histology.training.training_range import resolution_warnings
 from medrestore.operators.recording import DegradationRange, degradation_called
 from medrestore.operators.resampling import GaussianSubsampling
+
+
+class Images:
+    def __init__(self, images):
+        self.held = images
+
+    def __len__(self):
+        return len(self.held)
+
+    def images(self, places):
+        return self.held[places]
 
 
 def test_resolution_is_that_of_the_low_resolution_images():
@@ -25,8 +39,15 @@ def test_resolution_is_that_of_the_low_resolution_images():
         degradation=GaussianSubsampling(),
     )
     data.table = pd.DataFrame({"microns_per_pixel": [0.25, 0.5, 0.25, 4], "split": [*3 * ["train"], "test"]})
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
+    data.training = SimpleNamespace(stack=Images(images))
     information = data.model_information
     assert information.pop("restorer") == "histology.ImageFileRestorer"
+    seen = information["training_range"]
+    measured = [recording_of(np.moveaxis(image, 0, -1)) for image in images]
+    for name in ("fine_share", "blocking"):
+        values = [found[name] for found in measured]
+        assert seen.pop(name) == pytest.approx(np.quantile(values, (0.01, 0.99)).tolist(), rel=1e-12)
     assert information == {"scale": 4, "sigma": 2.0, "training_range": {"microns_per_pixel": [1.0, 2.0]}}
     assert json.loads(json.dumps(information)) == information
 
