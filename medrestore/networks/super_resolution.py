@@ -73,7 +73,7 @@ class SRResNet(ImageNetwork):
     - ``bicubic`` adds the enlargement of the input (kernel of Keys with a = -0.5, as Pillow's): a network
       that is trained briefly then starts from the baseline.
     - ``blur_conditioning``: features become (1 + s) f + t, with s and t of each block and channel from a
-      small network of the sharpness (Perez et al. 2018, FiLM); it starts with s = t = 0.
+      small network of the sharpness (Perez et al. 2018, FiLM); it starts next to s = t = 0.
     - Weights are drawn as He et al. 2015; the kernels that pixel shuffling sets side by side start alike
       (Aitken et al. 2017), so that no checkerboard has to be unlearned; the last convolution starts at a
       hundredth of that width, so the network starts from middle gray or from the enlargement; without
@@ -129,7 +129,7 @@ class SRResNet(ImageNetwork):
             self.modulation = nn.Sequential()
             if blur_conditioning:
                 last = nn.Linear(HIDDEN, 2 * blocks * channels)
-                nn.init.zeros_(last.weight)
+                nn.init.normal_(last.weight, std=0.01)
                 nn.init.zeros_(last.bias)
                 self.modulation = nn.Sequential(nn.Linear(SHARPNESS, HIDDEN), nn.Tanh(), last)
             self._initialize()

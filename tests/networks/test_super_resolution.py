@@ -164,11 +164,13 @@ def test_input_that_does_not_fit():
         SRResNet(**SMALL, norm="instance").eval()(images(2, 3, 1, 1))
 
 
-def test_conditioning_on_sharpness_starts_as_the_network_without_and_tells_blurs_apart():
+def test_conditioning_on_sharpness_starts_near_the_network_without_and_tells_blurs_apart():
     plain = SRResNet(**SMALL, norm="none")
     conditioned = SRResNet(**SMALL, norm="none", blur_conditioning=True)
     noise = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(plain(noise), conditioned(noise))
+    before = conditioned(noise)
+    # s and t of a hundredth, behind a last convolution that starts at a hundredth.
+    torch.testing.assert_close(plain(noise), before, atol=1e-2, rtol=0)
     smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1)
     fine, _, deviation = sharpness(torch.cat([noise, smooth])).T
     assert fine[0] > fine[1] + 0.5
@@ -178,7 +180,7 @@ def test_conditioning_on_sharpness_starts_as_the_network_without_and_tells_blurs
     assert deviation[0].exp() == pytest.approx(40.1, rel=0.05)
     with torch.no_grad():
         conditioned.modulation[-1].bias.fill_(0.1)
-    assert not torch.equal(plain(noise), conditioned(noise))
+    assert not torch.equal(before, conditioned(noise))
     alone = conditioned(torch.cat([noise, smooth]))[1:]
     # The sharpness is each image's own; sums of float32 in another order.
     torch.testing.assert_close(alone, conditioned(smooth), atol=1e-5, rtol=0)

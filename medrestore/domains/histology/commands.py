@@ -35,6 +35,15 @@ OverrideMicrons = Annotated[
         help="The resolution that is given holds for slides too that state another.",
     ),
 ]
+
+
+def _region(given: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in given.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"must be X,Y,WIDTH,HEIGHT in whole pixels, got {given!r}") from error
+
+
 Degradations = Annotated[
     list[str] | None,
     typer.Option(
@@ -47,6 +56,20 @@ RESTORE = {
     "degradations": Degradations,
     "microns_per_pixel": SlideMicrons,
     "override_microns_per_pixel": OverrideMicrons,
+    "input_microns_per_pixel": Annotated[
+        float | None,
+        typer.Option(
+            help="Resolution at which slides are read. Default: their own, or the training's where "
+            "that is coarser."
+        ),
+    ],
+    "region": Annotated[
+        str | None,
+        typer.Option(
+            help="X,Y,WIDTH,HEIGHT of what of one slide is restored, pixels of its finest level.",
+            parser=_region,
+        ),
+    ],
     "background": Annotated[
         str | None,
         typer.Option(

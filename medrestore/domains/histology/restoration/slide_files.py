@@ -12,13 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, require_in_range, require_in_set
+from medrestore.domains.histology.consistency import measured_of
+from medrestore.domains.histology.degradation import reductions_of
 from medrestore.domains.histology.restoration.super_resolver import SuperResolver
 from medrestore.domains.histology.slides.pyramid import PyramidWriter, require_compression
 from medrestore.domains.histology.slides.reader import Slide, open_slide
 from medrestore.domains.histology.slides.tissue import SATURATION_RANGE
+from medrestore.domains.histology.slides.view import SlideView
 from medrestore.operators.resampling import enlarge
 
-__all__ = ["BACKGROUNDS", "SlideSettings", "occupied_windows", "restore_slide"]
+__all__ = [
+    "BACKGROUNDS",
+    "SlideSettings",
+    "description_of",
+    "occupied_windows",
+    "restore_slide",
+    "window_measures",
+]
 
 BACKGROUNDS = ("bicubic", "white", "restored")
 """What windows of glass become: the enlargement of what was scanned, white, or as all others."""
@@ -77,7 +87,7 @@ class SlideSettings:
         return asdict(self) | ({} if self.compression == "jpeg" else {"jpeg_quality": None})
 
 
-def occupied_windows(slide: Slide, *, stride: int, overlap: int) -> NDArray[np.bool_]:
+def occupied_windows(slide: Slide | SlideView, *, stride: int, overlap: int) -> NDArray[np.bool_]:
     """Say which windows hold anything but glass, or have some beside them.
 
     Parameters
@@ -130,7 +140,7 @@ def occupied_windows(slide: Slide, *, stride: int, overlap: int) -> NDArray[np.b
 
 
 def restore_slide(
-    slide: Slide,
+    slide: Slide | SlideView,
     enlarger: SuperResolver,
     *,
     output: Path,
@@ -184,6 +194,7 @@ def restore_slide(
         compression=settings.compression,
         quality=settings.jpeg_quality,
         icc_profile=slide.icc_profile,
+        description=description_of(identity),
     ) as writer:
         rows = _Rows(slide, enlarger, stride=stride, settings=settings, windows=windows)
         first = writer.finished_rows
@@ -202,7 +213,7 @@ class _Rows:
 
     def __init__(
         self,
-        slide: Slide,
+        slide: Slide | SlideView,
         enlarger: SuperResolver,
         *,
         stride: int,
@@ -265,6 +276,59 @@ class _Rows:
             (0, 0),
         )
         return np.pad(strip, beyond, mode="symmetric")
+
+
+def description_of(identity: Mapping[str, Any]) -> str:
+    """Return what a restored slide says of itself.
+
+    >>> description_of({"bundle": "histology_srgan", "method": "sqe", "weights_sha256": "ab"})
+    'Restored, research use only. bundle=histology_srgan|method=sqe|weights_sha256=ab'
+    """
+    told = [
+        f"{name}={identity[name]}" for name in ("bundle", "method", "weights_sha256") if identity.get(name)
+    ]
+    return " ".join(["Restored, research use only.", "|".join(told)]).strip()
+
+
+def window_measures(
+    slide: Slide | SlideView,
+    restored: Path,
+    enlarger: SuperResolver,
+    *,
+    settings: SlideSettings,
+    windows: NDArray[np.bool_],
+) -> list[dict[str, float]]:
+    """Measure what each restored window of a slide says of its input, from the file that was written.
+
+    Parameters
+    ----------
+    slide
+        That was restored.
+    restored
+        The TIFF file.
+    enlarger, settings, windows
+        As of :func:`restore_slide`.
+
+    Returns
+    -------
+    list of dict
+        Of each window that was restored: ``row``, ``column``, ``x`` and ``y`` (its corner in the slide's
+        pixels), and the numbers of :func:`~medrestore.domains.histology.consistency.measured_of` over its
+        tile.
+    """
+    scale, stride = enlarger.scale, settings.stride(enlarger.scale)
+    reductions = reductions_of(enlarger.degradation)
+    x, y, width, height = slide.bounds
+    found: list[dict[str, float]] = []
+    with open_slide(restored, microns_per_pixel=1.0, override=True) as written:
+        for row, column in np.argwhere(windows).tolist():
+            left, top = column * stride, row * stride
+            wide, high = min(stride, width - left), min(stride, height - top)
+            given = slide.read(x + left, y + top, width=wide, height=high)
+            made = written.read(left * scale, top * scale, width=wide * scale, height=high * scale)
+            place = {"row": row, "column": column, "x": x + left, "y": y + top}
+            found.append({**place, **measured_of(made, given, reductions)})
+    return found
 
 
 def _ramp(length: int) -> NDArray[np.uint16]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,13 +13,15 @@ from pathlib import Path
 from typing import Any, Unpack, cast
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from torch import nn
 
 from medrestore.checks import InputError, fail
 from medrestore.data.restorations import refuse_restoration, restored_name
 from medrestore.data.schema import split_rows
-from medrestore.domains.histology.consistency import consistency_warnings, measured_of
+from medrestore.data.training_range import TOLERATED_SIZE_FACTOR
+from medrestore.domains.histology.consistency import MEASURED, consistency_warnings, measured_of
 from medrestore.domains.histology.degradation import (
     degradation_of,
     degraded_name,
@@ -29,13 +33,15 @@ from medrestore.domains.histology.restoration.slide_files import (
     SlideSettings,
     occupied_windows,
     restore_slide,
+    window_measures,
 )
 from medrestore.domains.histology.restoration.super_resolver import SuperResolver
 from medrestore.domains.histology.schema import TILES, TileReader
 from medrestore.domains.histology.slides.parts import slide_checksum
 from medrestore.domains.histology.slides.reader import Slide, open_slide
-from medrestore.domains.histology.slides.resolution import require_given
+from medrestore.domains.histology.slides.resolution import require_given, require_microns
 from medrestore.domains.histology.slides.slide_search import SLIDE_SUFFIXES, slides_in
+from medrestore.domains.histology.slides.view import SlideView
 from medrestore.domains.histology.training.training_range import resolution_warnings
 from medrestore.files import atomic_path
 from medrestore.inference.file_restorer import FileRestorer, Output, RunSettings
@@ -53,6 +59,9 @@ __all__ = [
 
 OPEN_SLIDES = 8
 """Slides that are held open while their tiles are restored."""
+
+TOLERATED_WINDOWS = 0.1
+"""Part of a slide's windows that may lie beyond the ends of a training's range: a fiftieth of its own do."""
 
 _ONLY = "restored"
 """Key of a slide's one restoration."""
@@ -72,16 +81,44 @@ class ImageFile:
         As given by the user, for a file that states none.
     override
         What is given holds, whatever the file states.
+    input_microns_per_pixel : float, um
+        Resolution at which it is read; by its own or the training's when None.
+    region : (x, y, width, height), pixels of its finest level
+        What of it is restored; all when None.
     """
 
     path: Path
     name: str
     microns_per_pixel: float | None = None
     override: bool = False
+    input_microns_per_pixel: float | None = None
+    region: tuple[int, int, int, int] | None = None
 
-    def open(self) -> Slide:
-        """Open it at the resolution that holds."""
-        return open_slide(self.path, microns_per_pixel=self.microns_per_pixel, override=self.override)
+    def open(self, seen: Mapping[str, Any]) -> Slide | SlideView:
+        """Open it at the resolution that holds.
+
+        A slide that is finer than what a network has ``seen`` is read at the resolution of the training,
+        unless another is asked for.
+        """
+        slide = open_slide(self.path, microns_per_pixel=self.microns_per_pixel, override=self.override)
+        wanted = self.input_microns_per_pixel
+        if wanted is None and slide.microns_per_pixel is not None and "microns_per_pixel" in seen:
+            low, high = seen["microns_per_pixel"]
+            if slide.microns_per_pixel * TOLERATED_SIZE_FACTOR < low:
+                wanted = math.sqrt(low * high)
+        if wanted is None and self.region is None:
+            return slide
+        try:
+            return SlideView(slide, microns_per_pixel=wanted, region=self.region)
+        except BaseException:
+            slide.close()
+            raise
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What of it was chosen, for the provenance: nothing where nothing was."""
+        found = {"input_microns_per_pixel": self.input_microns_per_pixel, "region": self.region}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -129,6 +166,8 @@ def find_images(
     degradations: Sequence[str] = (),
     microns_per_pixel: float | None = None,
     override_microns_per_pixel: bool = False,
+    input_microns_per_pixel: float | None = None,
+    region: Sequence[int] | None = None,
 ) -> list[ImageFile] | list[TileImage]:
     """List the images of a file, a folder or a manifest of tiles.
 
@@ -146,6 +185,11 @@ def find_images(
         Of slides and pictures that do not state it.
     override_microns_per_pixel
         What is given holds for slides and pictures too that state another resolution.
+    input_microns_per_pixel : float, um
+        Resolution at which slides are read; that of the training when it is coarser than theirs, and not
+        given.
+    region : (x, y, width, height), pixels of the finest level
+        What of one slide is restored.
 
     Raises
     ------
@@ -155,7 +199,12 @@ def find_images(
     """
     source = Path(source)
     require_given(microns_per_pixel, override=override_microns_per_pixel)
+    if input_microns_per_pixel is not None:
+        require_microns("input_microns_per_pixel", input_microns_per_pixel)
+    part = None if region is None else _region(region)
     if source.suffix.lower() == ".csv":
+        if part is not None or input_microns_per_pixel is not None:
+            raise InputError(f"{source}: a region and a resolution are of slides. Remedy: leave them out")
         if microns_per_pixel is not None or override_microns_per_pixel:
             raise InputError(f"{source}: a manifest states the resolution of its tiles. Remedy: leave it out")
         rows = split_rows(TILES.read(source), split)
@@ -178,7 +227,26 @@ def find_images(
             f"{source}: holds no slide or picture; known are {', '.join(SLIDE_SUFFIXES)}. Remedy: name the "
             "folder that holds them; folders in it are not looked into"
         )
-    return [ImageFile(path, path.stem, microns_per_pixel, override_microns_per_pixel) for path in paths]
+    if part is not None and len(paths) > 1:
+        raise InputError(f"{source}: a region is of one slide. Remedy: name the slide")
+    return [
+        ImageFile(
+            path,
+            path.stem,
+            microns_per_pixel,
+            override_microns_per_pixel,
+            input_microns_per_pixel,
+            part,
+        )
+        for path in paths
+    ]
+
+
+def _region(given: Sequence[int]) -> tuple[int, int, int, int]:
+    if len(given) != 4:
+        raise InputError(f"a region is X,Y,WIDTH,HEIGHT, got {list(given)}")
+    x, y, width, height = given
+    return x, y, width, height
 
 
 class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
@@ -275,6 +343,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
                 "source_sha256": slide_checksum(item.path),
                 "stated_microns_per_pixel": item.microns_per_pixel,
                 **({"override_microns_per_pixel": True} if item.override else {}),
+                **item.chosen,
                 **self.settings.as_plain(),
             }
             return {_ONLY: Output(item.name, provenance)}
@@ -300,7 +369,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
         """Return the number of tiles: of the manifest, or of the restored slide."""
         if isinstance(item, TileBatch):
             return len(missing)
-        with item.open() as slide:
+        with item.open(self.training_range) as slide:
             stride = self.settings.stride(self.inferer.scale)
             _, _, width, height = slide.bounds
             return -(-width // stride) * -(-height // stride)
@@ -321,7 +390,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
 
     def _make_slide(self, item: ImageFile, output: Output) -> None:
         scale = self.inferer.scale
-        with item.open() as slide:
+        with item.open(self.training_range) as slide:
             for note in slide.notes:
                 self.logger.warning(f"{item.path}: {note}")
             notes = resolution_warnings(slide.microns_per_pixel, self.training_range)
@@ -335,7 +404,7 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
                 "microns_per_pixel": None
                 if slide.microns_per_pixel is None
                 else slide.microns_per_pixel / scale,
-                "source_bounds": list(slide.bounds),
+                "source_bounds": list(slide.source_bounds if isinstance(slide, SlideView) else slide.bounds),
                 "size": [length * scale for length in slide.bounds[2:]],
                 "windows": windows.size,
                 "restored_windows": int(windows.sum()),
@@ -353,6 +422,39 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
                 identity=output.provenance,
                 advance=self.bar.update,
             )
+            measured = window_measures(
+                slide,
+                self.files(output.name)[0],
+                self.inferer,
+                settings=self.settings,
+                windows=windows,
+            )
+            self._tell(output.name, record, measured)
+
+    def _tell(self, name: str, record: Mapping[str, Any], measured: Sequence[Mapping[str, float]]) -> None:
+        """Write what windows of a slide say of their input, and warn of what many of them say."""
+        with atomic_path(self.output_dir / restored_name(name, "_windows.csv")) as temporary:
+            pd.DataFrame(measured).to_csv(temporary, index=False, lineterminator="\n")
+        medians = {
+            number: float(np.median(values))
+            for number in MEASURED
+            if (values := [window[number] for window in measured if number in window])
+        }
+        beyond: Counter[str] = Counter(
+            note.split(":")[0]
+            for window in measured
+            for note in consistency_warnings(
+                {key: value for key, value in window.items() if key in MEASURED}, self.training_range
+            )
+        )
+        notes = [
+            f"{kind}: {count} of {len(measured)} windows are beyond what the training had"
+            for kind, count in beyond.items()
+            if count > TOLERATED_WINDOWS * len(measured)
+        ]
+        self.warn_outside(name, notes)
+        told = [*record["outside_training_domain"], *notes]
+        self.write_sidecar(name, {**record, "measured": medians, "outside_training_domain": told})
 
     def _make_tiles(self, batch: TileBatch, missing: Mapping[str, Output]) -> None:
         targets = [self._target(tile) for tile in batch.tiles]

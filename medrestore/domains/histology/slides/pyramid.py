@@ -64,6 +64,8 @@ class PyramidWriter:
         Of JPEG, 1 to 100.
     icc_profile
         Color profile of the pixels, which viewers apply; without one when None.
+    description
+        What the file says of itself (ImageDescription); ASCII.
 
     Raises
     ------
@@ -94,6 +96,7 @@ class PyramidWriter:
         compression: str = "jpeg",
         quality: int = 90,
         icc_profile: bytes | None = None,
+        description: str = "",
     ) -> None:
         for name, value in (("width", width), ("height", height)):
             require_in_range(name, value, 1, 2**31)
@@ -108,6 +111,7 @@ class PyramidWriter:
         self.microns_per_pixel = microns_per_pixel
         self.compression, self.quality = compression, int(quality)
         self.icc_profile = icc_profile
+        self.description = description
         self._settings = {
             "format": FORMAT,
             "size": [self.width, self.height, self.tile],
@@ -332,6 +336,7 @@ class PyramidWriter:
                     resolutionunit="NONE" if per_centimeter is None else "CENTIMETER",
                     iccprofile=None if index else self.icc_profile,
                     metadata=None,
+                    description=None if index or not self.description else self.description,
                     software=False,
                 )
 

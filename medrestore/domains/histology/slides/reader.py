@@ -175,13 +175,13 @@ class Slide:
         return max(round(self.width / step), 1), max(round(self.height / step), 1)
 
     def read(
-        self, x: int, y: int, *, width: int, height: int, microns_per_pixel: float | None = None
+        self, x: float, y: float, *, width: int, height: int, microns_per_pixel: float | None = None
     ) -> npt.NDArray[np.uint8]:
         """Read a region.
 
         Parameters
         ----------
-        x, y : int, pixels of level 0
+        x, y : pixels of level 0
             Top left corner; may lie outside of the slide.
         width, height : int, pixels at ``microns_per_pixel``
             Of the region.

@@ -11,6 +11,7 @@ import numpy as np
 import openslide
 import pandas as pd
 import pytest
+import tifffile
 import torch
 from manifest import tile_row, write_manifest
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from medrestore.domains.histology.restoration.super_resolution import (
 )
 from medrestore.domains.histology.restoration.super_resolver import SuperResolver
 from medrestore.domains.histology.schema import TILES
+from medrestore.domains.histology.slides.reader import open_slide
 from medrestore.files import sha256_file
 from medrestore.inference.restorer import load_restorer
 from medrestore.networks.super_resolution import SRResNet
@@ -367,7 +369,20 @@ def test_slide_is_restored_with_its_provenance(weights, tmp_path, caplog):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "doe_restored.json",
         "doe_restored.tiff",
+        "doe_restored_windows.csv",
     ]
+    with tifffile.TiffFile(written) as file:
+        said = file.pages[0].description
+    assert said.startswith("Restored, research use only. bundle=histology|method=sqe|weights_sha256=")
+    assert sha256_file(weights) in said
+    windows = pd.read_csv(tmp_path / "out" / "doe_restored_windows.csv")
+    assert windows[["row", "column", "x", "y"]].iloc[-1].tolist() == [1, 2, 64, 32]
+    with open_slide(written, microns_per_pixel=1.0, override=True) as slide:
+        made = slide.read(128, 0, width=128, height=128)
+    # Tiles of 32 pixels, enlarged four times.
+    expected = residual_rmse(made, picture(40, 90)[:32, 32:64], [GaussianSubsampling(4, 1.5)])
+    assert windows["residual_rmse"].iloc[1] == pytest.approx(expected, rel=1e-12)
+    assert record["measured"]["residual_rmse"] == pytest.approx(windows["residual_rmse"].median(), rel=1e-12)
     age = written.stat().st_mtime_ns
     assert evaluator(found, weights, tmp_path / "out", tile=128, overlap=8).run() == [written]
     assert written.stat().st_mtime_ns == age
@@ -388,11 +403,32 @@ def test_bad_slide_of_a_folder_does_not_end_the_run(weights, tmp_path):
     assert [path.stem for path in sorted((tmp_path / "out").glob("*.tiff"))] == ["a_restored", "c_restored"]
 
 
+def test_part_of_a_fine_slide_is_read_as_the_training_was(weights, tmp_path):
+    Image.fromarray(picture(160, 360)).save(tmp_path / "doe.png")
+    found = find_images(tmp_path / "doe.png", microns_per_pixel=0.25, region=(40, 0, 240, 160))
+    evaluator(found, weights, tmp_path / "out", tile=128, overlap=8).run()
+    record = json.loads((tmp_path / "out" / "doe_restored.json").read_text())
+    # Trained at 1 um per pixel: a slide at .25 becomes one of .25 again, not of .0625.
+    assert (record["microns_per_pixel"], record["size"]) == (0.25, [240, 160])
+    assert (record["source_bounds"], record["region"]) == ([40, 0, 240, 160], [40, 0, 240, 160])
+    assert record["source_notes"] == ["has 0.25 um per pixel, and was read at 1"]
+    finer = find_images(tmp_path / "doe.png", microns_per_pixel=0.25, input_microns_per_pixel=0.5)
+    evaluator(finer, weights, tmp_path / "finer", tile=128, overlap=8).run()
+    record = json.loads((tmp_path / "finer" / "doe_restored.json").read_text())
+    assert (record["microns_per_pixel"], record["size"]) == (0.125, [720, 320])
+    assert record["input_microns_per_pixel"] == 0.5
+    with pytest.raises(InputError, match="a region is of one slide"):
+        Image.fromarray(picture(40, 40)).save(tmp_path / "roe.png")
+        find_images(tmp_path, region=(0, 0, 8, 8))
+
+
 def test_folder_restored_into_itself_twice_restores_no_work_of_ours(weights, tmp_path):
     Image.fromarray(picture(40, 90)).save(tmp_path / "a.png")
     for _ in range(2):
         (written,) = evaluator(find_images(tmp_path), weights, tmp_path, tile=128, overlap=8).run()
-    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a_restored.tiff", "a_restored.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("a.png", "a_restored.tiff", "a_restored.json", "a_restored_windows.csv")
+    }
     with pytest.raises(InputError, match=r"a_restored\.tiff: is a restoration itself.*Remedy"):
         find_images(written)
 
