@@ -117,7 +117,7 @@ def test_overlay_has_keys_of_the_training_only(overlay):
     known = ConfigParser.load_config_file(overlay.parents[1] / "configs" / "train.yaml")
     given = ConfigParser.load_config_file(overlay)
     assert given
-    assert {key.removeprefix("+") for key in given} <= set(known)
+    assert {key.removeprefix("+").split("::")[0] for key in given} <= set(known)
     assert set(given.get("+parameters", ())) <= set(known["parameters"])
 
 
