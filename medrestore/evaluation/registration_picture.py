@@ -57,7 +57,7 @@ class Pictured:
 
 def draw_registrations(
     reference: Volume,
-    contrasts: Sequence[Pictured],
+    moved: Sequence[Pictured],
     *,
     head_mm: NDArray[np.float64],
     title: str,
@@ -69,7 +69,7 @@ def draw_registrations(
     ----------
     reference
         Image of the input that all were registered to.
-    contrasts
+    moved
         One row each.
     head_mm : (N, 3) float64
         Places all over the head, which the planes go through.
@@ -87,7 +87,7 @@ def draw_registrations(
     from matplotlib.figure import Figure
 
     axial, sagittal = _planes(reference, head_mm)
-    rows = [_row(reference, pictured, axial, sagittal) for pictured in contrasts]
+    rows = [_row(reference, pictured, axial, sagittal) for pictured in moved]
     mosaic = _stacked(rows, axis=0)
     width = LEFT + mosaic.shape[1] / DPI + 0.1
     height = HEADER + mosaic.shape[0] / DPI + CAPTION
@@ -103,7 +103,7 @@ def draw_registrations(
         at += size + GAP
     figure.text(0.1 / width, 1 - 0.2 / height, title, va="center", fontsize=11, fontweight="bold")
     top = HEADER
-    for pictured, row in zip(contrasts, rows, strict=True):
+    for pictured, row in zip(moved, rows, strict=True):
         middle = 1 - (top + row.shape[0] / 2 / DPI) / height
         color = RED if pictured.registration.failure else INK
         figure.text(0.1 / width, middle, _words(pictured), va="center", fontsize=9, color=color)
