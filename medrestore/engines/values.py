@@ -175,7 +175,9 @@ def _takers(value: Any, key: str) -> Iterator[tuple[str, str]]:
         target = value.get("_target_")
         if isinstance(target, str):
             references = f"@{key}", f"@{PARAMETERS}{SEPARATOR}{key}"
-            yield from ((target, name) for name, given in value.items() if given in references)
+            for name, given in value.items():
+                held = given.values() if isinstance(given, Mapping) and "_target_" not in given else [given]
+                yield from ((target, name) for part in held if isinstance(part, str) and part in references)
             if target.endswith(".of") and value.get(PARAMETERS) == f"@{PARAMETERS}":
                 yield target.removesuffix(".of"), key  # it takes its own by their names
         value = list(value.values())

@@ -29,7 +29,7 @@ def require_fitted(acquisition: Acquisition, contrasts: Sequence[str]) -> None:
     InputError
         When its component is ``any``, it has too few delays or echoes, or a contrast is of another sequence.
     """
-    remedy = "leave synthetic channels out: --synthetic false"
+    remedy = "leave synthetic channels out: synthetic false"
     delays, echoes = acquisition.saturation_delays_ms, acquisition.echo_times_ms
     if delays is None or echoes is None:
         fail("synthetic channels need an MDME acquisition, got images of other sequences", remedy=remedy)

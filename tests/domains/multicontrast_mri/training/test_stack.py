@@ -221,7 +221,7 @@ def test_synthetic_slices_are_named_by_what_they_come_from(make_cohort, fit):
 
 def test_inputs_that_cannot_be_fitted_have_no_synthetic_slices(make_cohort, fit):
     path = make_cohort()
-    with pytest.raises(InputError, match=r"no signal equation of t1c.*--synthetic false"):
+    with pytest.raises(InputError, match=r"no signal equation of t1c.*out: synthetic false"):
         fit(rows_of(path), contrasts=("t1w", "t1c"))
     with pytest.raises(InputError, match="need an MDME acquisition, got images of other sequences"):
         fit(rows_of(path), acquisition=make_acquisition(component="any", channels=6))
