@@ -255,15 +255,15 @@ def test_restoring_takes_the_options_of_slides(restore, tmp_path):
 def test_resolution_that_was_given_holds_where_none_is_stated(restore, tmp_path, caplog):
     folder = tmp_path / "slides"
     folder.mkdir()
-    write_svs(folder / "stated.svs", mpp="1")
+    write_svs(folder / "stated.svs", mpp="3")
     Image.fromarray(PIXELS).save(folder / "bare.png")
     done = restore(folder, "--slide-microns-per-pixel", 2)
     assert done.code == 0, done.err
     words = (
-        f"{folder / 'stated.svs'}: states 1 micrometers per pixel, which hold, and not the 2 that were given"
+        f"{folder / 'stated.svs'}: states 3 micrometers per pixel, which hold, and not the 2 that were given"
     )
     assert words in done.err + caplog.text
-    for name, microns in (("stated", 0.25), ("bare", 0.5)):
+    for name, microns in (("stated", 0.75), ("bare", 0.5)):
         record = json.loads((tmp_path / "out" / f"{name}_restored.json").read_text())
         assert record["microns_per_pixel"] == pytest.approx(microns)
         with open_slide(tmp_path / "out" / f"{name}_restored.tiff") as slide:
@@ -325,6 +325,7 @@ def test_full_disk_is_told_and_the_slide_continued(restore, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "a_restored.json",
         "a_restored.tiff",
+        "a_restored_windows.csv",
     ]
 
 
@@ -386,3 +387,18 @@ def test_full_disk_ends_the_cutting_of_tiles_at_once(call, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     full.refused("overview", "the file would be larger", "Remedy: free some space")
     assert call(*words).code == 0
+
+
+def test_part_of_a_slide_and_its_resolution_are_chosen_by_options(restore, tmp_path):
+    slide = write_svs(tmp_path / "a.svs", mpp="0.5")
+    done = restore(slide, "--region", "0,0,32,32", "--input-microns-per-pixel", 1)
+    assert done.code == 0, done.err
+    record = json.loads((tmp_path / "out" / "a_restored.json").read_text())
+    assert (record["source_bounds"], record["size"], record["microns_per_pixel"]) == (
+        [0, 0, 32, 32],
+        [64, 64],
+        pytest.approx(0.25),
+    )
+    refused = restore(slide, "--region", "0,0,32")
+    assert refused.code == 2
+    assert "region is X,Y,WIDTH,HEIGHT" in refused.err
