@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from medrestore.checks import fail
+from medrestore.data.nifti import nifti_stem, sidecar_path
 from medrestore.data.registration import Registration
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.files import atomic_path
 
-__all__ = ["FIGURES", "link_or_copy", "quality_of", "read_oriented", "require_orientation", "write_rows"]
+__all__ = [
+    "FIGURES",
+    "link_image",
+    "link_or_copy",
+    "quality_of",
+    "read_oriented",
+    "require_orientation",
+    "write_rows",
+]
 
 FIGURES = (
     *("information_before", "information_after", "distinctness"),
@@ -76,6 +85,19 @@ def link_or_copy(source: Path, path: Path) -> None:
     except OSError:  # another file system, or one without links
         with atomic_path(path) as temporary:
             shutil.copyfile(source, temporary)
+
+
+def link_image(source: Path, folder: Path, stem: str) -> str:
+    """Link an image and its sidecar into a folder, under a name of its own; return the image's.
+
+    Images of one scan that lie in several folders may share a name: those they had are not kept.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / (stem + source.name[len(nifti_stem(source)) :].lower())
+    for file, link in ((source, place), (sidecar_path(source), sidecar_path(place))):
+        if file.is_file():
+            link_or_copy(file, link)
+    return place.name
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: Path) -> None:

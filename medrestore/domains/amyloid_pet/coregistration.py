@@ -17,14 +17,14 @@ from typing import Any
 from medrestore import __version__
 from medrestore.checks import InputError, counted, require_in_range
 from medrestore.claims import any_record, claimed
-from medrestore.data.coregistered import FIGURES, link_or_copy, quality_of, read_oriented, write_rows
+from medrestore.data.coregistered import FIGURES, link_image, quality_of, read_oriented, write_rows
 from medrestore.data.identity import scan_name
 from medrestore.data.registration import MOST_MM, register_rigid, resample
 from medrestore.data.registration_images import FixedHead
 from medrestore.data.tables import records_of
 from medrestore.data.volumes import Volume, write_volume
 from medrestore.data.workers import run_tasks, worker_count
-from medrestore.domains.amyloid_pet.schema import GUIDES, pair_schema
+from medrestore.domains.amyloid_pet.schema import GUIDES, dose_arm, pair_schema
 from medrestore.evaluation.registration_picture import Pictured, draw_registrations
 from medrestore.files import atomic_path, sha256_file, write_json
 
@@ -263,13 +263,13 @@ def _cells(folder: Path, row: Mapping[str, Any], records: Mapping[str, Mapping[s
     """Link the images of a row that stay as they are; return its cells of files and checksums."""
     name = scan_name(row["subject_id"], row["session_id"])
     place = folder / "subjects" / name
-    place.mkdir(parents=True, exist_ok=True)
+    stems = {"degraded": f"degraded{dose_arm(row)}"} | {
+        key: key for key in ("target", "regions", "departure")
+    }
     cells: dict[str, str] = {}
-    for column in ("degraded", "target", "regions", "departure"):
-        path = Path(row[f"{column}_path"]) if row[f"{column}_path"] else None
-        if path is not None:
-            link_or_copy(path, place / path.name)
-        cells[column] = f"subjects/{name}/{path.name}" if path is not None else ""
+    for column, stem in stems.items():
+        path = row[f"{column}_path"]
+        cells[column] = f"subjects/{name}/{link_image(Path(path), place, stem)}" if path else ""
     held = records.get(name, {}).get("sha256", {})
     for guide in GUIDES:
         file = f"{guide}.nii.gz"

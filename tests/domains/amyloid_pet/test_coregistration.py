@@ -49,25 +49,26 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     scan = simulate_mr(anatomy, template, PET, (), ("t1",), MR, seed=3)["t1"]
     rows = []
     for index, split in enumerate(("train", "validation", "test")):
-        place = folder / f"sub-{index}"
-        write_volume(low + np.float32(index), grid, place / "degraded.nii.gz")
-        write_volume(target + np.float32(index), grid, place / "target.nii.gz")
+        name = f"sub-{index}.nii.gz"  # one name for all images of a subject, in folders of their own
+        write_volume(low + np.float32(index), grid, folder / "low" / name)
+        (folder / "low" / f"sub-{index}.json").write_text('{"units": "SUV"}')
+        write_volume(target + np.float32(index), grid, folder / "standard" / name)
         image = [scan.image, random.integers(1, 900, MR.grid.shape)][index] if index < 2 else None
         if image is not None:
-            write_volume(image, mr_grid, place / "t1.nii.gz", dtype="int16")
+            write_volume(image, mr_grid, folder / "mr" / name, dtype="int16")
         rows.append(
             {
                 "subject_id": f"sub-{index}",
                 "session_id": "01",
                 "split": split,
-                "degraded": f"sub-{index}/degraded.nii.gz",
-                "target": f"sub-{index}/target.nii.gz",
+                "degraded": f"low/{name}",
+                "target": f"standard/{name}",
                 "regions": "",
                 "amyloid_status": 0,
                 "dose_fraction": 0.01,
                 "tracer": "florbetaben",
                 "units": "SUV",
-                "t1": f"sub-{index}/t1.nii.gz" if image is not None else "",
+                "t1": f"mr/{name}" if image is not None else "",
             }
         )
     return write_manifest(pair_schema(), rows, folder), scan.matrix
@@ -109,6 +110,8 @@ def test_pet_is_the_same_file_and_a_finished_run_is_kept(cohort, done):
     before = {path: path.stat().st_mtime_ns for path in done.parent.rglob("*.json")}
     degraded = cells(done)["degraded_sha256"]
     assert list(degraded) == list(cells(cohort[0])["degraded_sha256"])
+    assert cells(done).loc[0, "degraded"] == "subjects/sub-0_01/degraded_dose-0.01.nii.gz"
+    assert (done.parent / "subjects/sub-0_01/degraded_dose-0.01.json").read_text() == '{"units": "SUV"}'
     again = coregister_guides(cohort[0], done.parent, workers=1, progress=False)
     assert again == done
     assert {path: path.stat().st_mtime_ns for path in done.parent.rglob("registration.json")} == {

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from medrestore import __version__
 from medrestore.checks import Setbacks, counted, fail, require_in_set
 from medrestore.claims import any_record, claimed
-from medrestore.data.coregistered import link_or_copy, write_rows
+from medrestore.data.coregistered import link_image, write_rows
 from medrestore.data.identity import scan_name
-from medrestore.data.nifti import nifti_stem, sidecar_path
 from medrestore.data.nifti_search import nifti_files
 from medrestore.data.schema import split_rows
 from medrestore.data.tables import records_of
@@ -209,20 +208,10 @@ def _write_manifest(
             if not source or (column.name == "regions" and name in mapped):
                 continue
             stem = f"{name}_{column.name}" + f"_dose-{number}" * (column.name == "degraded")
-            row[column.name] = _linked(Path(source), folder / FILES, stem)
+            row[column.name] = f"{FILES}/{link_image(Path(source), folder / FILES, stem)}"
         if name in mapped:
             digest = records[name]["sha256"].get(f"{name}{MAP_ENDING}", "")
             row["regions"] = f"{name}{MAP_ENDING}" if digest else ""
             row["regions_sha256"] = digest
         rows.append(row)
     return schema.write(pd.DataFrame(rows), folder / "manifest.csv")
-
-
-def _linked(source: Path, folder: Path, stem: str) -> str:
-    """Link a file and its sidecar into a folder; return its path from the manifest."""
-    folder.mkdir(exist_ok=True)
-    place = folder / (stem + source.name[len(nifti_stem(source)) :].lower())
-    for file, link in ((source, place), (sidecar_path(source), sidecar_path(place))):
-        if file.is_file():
-            link_or_copy(file, link)
-    return f"{FILES}/{place.name}"

@@ -129,7 +129,6 @@ def _description(
     return {
         "seed": seed,
         "dose_fraction": dose_fraction,
-        # A cohort of one training dose is claimed as ever: one that was begun before is continued.
         **({"training_doses": list(training_doses)} if training_doses else {}),
         "dose_series": list(DOSE_SERIES),
         "size": asdict(size),
