@@ -90,7 +90,7 @@ class DoseComparison(VolumeComparison[Reference]):
     ) -> Iterator[tuple[str, NDArray[np.float32], tuple[Path, ...]]]:
         """Yield each method's image, and beside it the anchored one.
 
-        A scan without regions is restored without an anchor: it counts in these rows as it is.
+        A scan whose anchor cannot be made, as one without regions, counts in these rows as it was restored.
         """
         transfer: GeometricTransfer | str | None = None
         for name, image, files in super()._images(row, target, degraded):
@@ -99,10 +99,13 @@ class DoseComparison(VolumeComparison[Reference]):
                 continue
             if transfer is None:
                 transfer = self._transfer_of(self.anchor, row, degraded, image)
-            if isinstance(transfer, str):
-                yield f"{name}{ANCHORED}", image, files
-            else:
-                yield f"{name}{ANCHORED}", anchored(image, degraded.data, transfer).image, files
+            held = image
+            if not isinstance(transfer, str):
+                try:
+                    held = anchored(image, degraded.data, transfer).image
+                except InputError as error:
+                    self.not_anchored[scan_name(row["subject_id"], row["session_id"])] = str(error)
+            yield f"{name}{ANCHORED}", held, files
 
     def _transfer_of(
         self, anchor: RegionSource, row: Mapping[str, Any], degraded: Volume, image: NDArray[np.float32]

@@ -417,6 +417,27 @@ def test_rows_with_an_anchor_are_those_of_anchored_images(cohort, with_anchor):
     assert table.loc[("sub-02", "gan_anchored"), "psnr"] == table.loc[("sub-02", "gan"), "psnr"]
 
 
+def test_a_map_that_tells_no_noise_leaves_the_anchor_out(cohort, tmp_path):
+    regions = nibabel.load(cohort.folder / "subjects" / "sub-03" / "regions.nii.gz")
+    flat = np.zeros(regions.shape, dtype=np.int16)
+    flat[:, :, regions.shape[2] // 2] = 1 + np.arange(regions.shape[0])[:, None] % 5  # none along z
+    nibabel.save(nibabel.Nifti1Image(flat, regions.affine), cohort.folder / "flat.nii.gz")
+    table = pd.read_csv(cohort.manifest, dtype=str)
+    table.loc[table["subject_id"] == "sub-03", ["regions", "regions_sha256"]] = ["flat.nii.gz", ""]
+    table.to_csv(cohort.folder / "flat_regions.csv", index=False)
+    found = evaluate(
+        cohort.folder / "flat_regions.csv",
+        output=tmp_path / "out",
+        anchor="regions",
+        **FEW | {"methods": {"gan": cohort.methods["gan"]}},
+        progress=False,
+    )
+    (reason,) = found.record["not_anchored"].values()
+    assert reason == "no region reaches over 9 mm along z, so the noise of its mean is not known"
+    rows = found.per_subject.set_index(["subject_id", "method"])["psnr"]
+    assert rows["sub-03", "gan_anchored"] == rows["sub-03", "gan"]
+
+
 def test_anchored_methods_are_paired_with_themselves_and_with_standard_dose(with_anchor):
     pairs = set(zip(with_anchor.differences["first"], with_anchor.differences["second"], strict=True))
     assert pairs >= {
