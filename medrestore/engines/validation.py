@@ -28,7 +28,9 @@ class _Judge:
     task: Task
 
     def errors(self, images: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Return the error of each image that has an answer."""
+        """Return the error of each image that has an answer; none of a batch without the label."""
+        if self.task.label_column not in batch:
+            return images.new_zeros(0)
         known, y = self.task.known(batch), batch[self.task.label_column]
         if known is not None:
             images, y = images[known], y[known]

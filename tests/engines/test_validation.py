@@ -73,6 +73,19 @@ def test_figures_are_those_of_a_plain_loop(tmp_path, observer):
         assert metrics[f"validation_{name}"] == pytest.approx(float(value), rel=1e-4), name
 
 
+def test_a_task_whose_label_batches_do_not_hold_is_not_asked(tmp_path, observer):
+    class Unlabeled(Slices):
+        def __iter__(self):
+            for batch in super().__iter__():
+                yield {key: value for key, value in batch.items() if key != "amyloid_status"}
+
+    validation = Validation(data_of(Unlabeled(), measures=VolumeMeasures()), observers={"task": observer})
+    trainer = build_trainer(tmp_path / "run", handlers=[validation])
+    trainer.run()
+    found = {name for name in trainer.state.metrics if name.startswith("validation_")}
+    assert found == {"validation_psnr", "validation_l1"}
+
+
 def test_validation_changes_nothing_of_the_training(tmp_path, observer):
     """Running statistics, modes and random state: a run ends alike with and without it."""
     plain = build_trainer(tmp_path / "plain")

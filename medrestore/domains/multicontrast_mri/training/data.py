@@ -171,7 +171,7 @@ class ContrastData(_AcquisitionData):
                 f"lesion_contrast {self.lesion_contrast!r} is none of contrasts, {', '.join(self.contrasts)}"
                 ". Remedy: name one of them, or lesion_weight 0"
             )
-        asked = self.lesion_weight > 0 or self.patch_size is not None
+        asked = self.lesion_weight > 0 or self.lesion_share is not None or self.patch_size is not None
         return (MASK,) if asked and self.lesion_contrast in self.contrasts else ()
 
     @property

@@ -49,3 +49,26 @@ def test_what_inference_must_know_is_plain(make_cohort, acquisition):
     assert range_warnings(references[0], domain) == []
     coarse = Volume(references[0].data, np.diag([4.0, 4.0, 8.0, 1.0]), references[0].source)
     assert "voxel size z mm is 8, trained on 5 to 5" in range_warnings(coarse, domain)
+
+
+@pytest.mark.parametrize(
+    ("asking", "masks"),
+    [
+        ({}, ()),
+        ({"lesion_weight": 0.1}, ("lesions",)),
+        ({"lesion_share": 0.5}, ("lesions",)),
+        ({"patch_size": (8, 8)}, ("lesions",)),
+        ({"lesion_share": 0.5, "lesion_contrast": "stir"}, ()),
+    ],
+)
+def test_batches_hold_lesions_where_anything_asks_for_them(asking, masks, acquisition):
+    """The variant ``lesions`` with weight 0 still says what segmenter and observer make of an image."""
+    data = ContrastData.of(
+        {"seed": 0, "batch_size": 1, "batches_per_epoch": 1, "neighbors": 1, "spatial_size": (16, 12)},
+        contrasts=CONTRASTS,
+        component=acquisition.component,
+        manifest="",
+        cache_dir="",
+        **{"lesion_contrast": "t2_flair", **asking},
+    )
+    assert data.masks == masks
