@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 from collections import Counter
@@ -388,6 +389,13 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
         else:
             self._make_tiles(item, missing)
 
+    def _is_there(self, output: Output, provenance: Mapping[str, Any]) -> bool:
+        """Want of a slide what its windows say, too: they are measured in the finished file."""
+        if not super()._is_there(output, provenance):
+            return False
+        held = json.loads(self.sidecar(output.stem).read_text(encoding="utf-8-sig"))
+        return self.source == "tile" or "measured" in held
+
     def _make_slide(self, item: ImageFile, output: Output) -> None:
         scale = self.inferer.scale
         with item.open(self.training_range) as slide:
@@ -413,18 +421,20 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
                 "outside_training_domain": notes,
             }
             self.write_sidecar(output.name, record)
-            restore_slide(
-                slide,
-                self.inferer,
-                output=self.files(output.name)[0],
-                settings=self.settings,
-                windows=windows,
-                identity=output.provenance,
-                advance=self.bar.update,
-            )
+            path = self.files(output.name)[0]
+            if not path.exists():  # else a run was killed between the slide and what its windows say
+                restore_slide(
+                    slide,
+                    self.inferer,
+                    output=path,
+                    settings=self.settings,
+                    windows=windows,
+                    identity=output.provenance,
+                    advance=self.bar.update,
+                )
             measured = window_measures(
                 slide,
-                self.files(output.name)[0],
+                path,
                 self.inferer,
                 settings=self.settings,
                 windows=windows,

@@ -386,6 +386,14 @@ def test_slide_is_restored_with_its_provenance(weights, tmp_path, caplog):
     age = written.stat().st_mtime_ns
     assert evaluator(found, weights, tmp_path / "out", tile=128, overlap=8).run() == [written]
     assert written.stat().st_mtime_ns == age
+    # Killed before its windows were measured: they are, and the slide stays.
+    sidecar, table = (written.with_name(f"doe_restored{end}") for end in (".json", "_windows.csv"))
+    whole = [path.read_bytes() for path in (sidecar, table)]
+    table.unlink()
+    sidecar.write_text(json.dumps({key: value for key, value in record.items() if key != "measured"}))
+    assert evaluator(found, weights, tmp_path / "out", tile=128, overlap=8).run() == [written]
+    assert [path.read_bytes() for path in (sidecar, table)] == whole
+    assert written.stat().st_mtime_ns == age
     for settings in ({"overlap": 16}, {"jpeg_quality": 80}, {"background": "white"}):
         with pytest.raises(InputError, match="was restored by other weights, settings or source"):
             evaluator(found, weights, tmp_path / "out", **{"tile": 128, "overlap": 8, **settings})
