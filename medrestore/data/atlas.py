@@ -7,6 +7,7 @@ are found with the places: one registration for T1 and for PET of whatever trace
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -72,6 +73,9 @@ STARTS = tuple(product((-20, 0, 20), (0.95, 1.1), (-20, 0, 20), (-40, -20, 0, 20
 """Pitch (degrees), scale, and shift backward and upward (mm) that the search starts from: necks and fields of
 view differ."""
 REFINED_STARTS = 2
+
+_ALONE = threading.Lock()
+"""Held by a search: its limit of threads is the process's, and the first of two to end would lift it."""
 
 USUAL_SCALE = 1.05
 SCALE_WEIGHT = 0.5
@@ -248,7 +252,7 @@ def register_atlas(volume: Volume, *, settings: AtlasSettings | None = None) -> 
 
     if not np.isfinite(volume.data).all():
         fail("holds voxels that are not finite (NaN or infinite)", path=volume.path)
-    with threadpool_limits(limits=1):  # sums of several threads differ in the last bits
+    with _ALONE, threadpool_limits(limits=1):  # sums of several threads differ in the last bits
         scan = _Scan.of(volume)
         if scan is None:
             return AtlasRegistration(np.eye(4), failure="the image is the same everywhere")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,8 @@ from scipy.optimize import approx_fprime
 from scipy.spatial.transform import Rotation
 
 from medrestore.checks import InputError
-from medrestore.data.atlas import REGIONS, register_atlas
+from medrestore.data import atlas
+from medrestore.data.atlas import REGIONS, AtlasRegistration, register_atlas
 from medrestore.data.atlas_model import RIDGE, SplineField, spline_bases, tissue_maps
 from medrestore.data.registration_images import moved
 from medrestore.data.volumes import SourceGrid, Volume, read_volume
@@ -98,6 +101,22 @@ class TestSameResult:
             warp.coefficients.tobytes() for warp in second.warps
         ]
         assert (first.distinctness, first.unexplained) == (second.distinctness, second.unexplained)
+
+    def test_of_several_threads_one_searches_at_a_time(self, monkeypatch):
+        searching, most = [], []
+
+        def search(*_given):
+            searching.append(None)
+            most.append(len(searching))
+            time.sleep(0.05)
+            searching.pop()
+            return AtlasRegistration(np.eye(4))
+
+        monkeypatch.setattr(atlas, "_search", search)
+        volume, _ = scan(POSITIVE)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(register_atlas, [volume] * 4))
+        assert most == [1] * 4
 
 
 class TestFailure:

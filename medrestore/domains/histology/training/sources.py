@@ -19,6 +19,7 @@ from medrestore.domains.histology.degradation import TileDegradation
 from medrestore.domains.histology.schema import TileReader, open_tile_slide, read_tile
 from medrestore.domains.histology.slides.parts import slide_checksum
 from medrestore.operators.corruption import Corruption, PlannedCorruption
+from medrestore.operators.recording import DegradationRange
 
 __all__ = ["MappedTiles", "SlideTiles", "TileSource"]
 
@@ -227,10 +228,13 @@ def _build_clean(
         for block in blocks
         for row in block.rows
     ]
+    # Of a range a tile draws its degradation by its name.
+    drawn = isinstance(degradation, DegradationRange)
+    names = {"names": [str(row["tile"]) for block in blocks for row in block.rows]} if drawn else {}
     folder, index = build_maps(
         cache_dir,
         blocks,
-        key={"format": _FORMAT, "tiles": places, **degradation.key},
+        key={"format": _FORMAT, "tiles": places, **names, **degradation.key},
         prefix="tiles",
         depth=_count,
         decode=partial(_decode_block, size, degradation),
