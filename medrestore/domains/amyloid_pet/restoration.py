@@ -89,7 +89,8 @@ def _regions_of_atlas(item: VolumeFile, volume: Volume, _: NDArray[np.float32], 
         image = read_volume(path) if path else volume
         codes, record = map_volume(image, volume, stem)
     except InputError as error:
-        return f"its T1 is not usable: {str(error).removeprefix(f'{path}: ')}"
+        what, named = ("T1", path) if path else ("image", volume.path)
+        return f"its {what} is not usable: {str(error).removeprefix(f'{named}: ')}"
     if codes is None:
         return f"the registration of the average head failed: it {record['failure']}"
     return Regions(codes, {"registration": record["registration"], "sha256": record["sha256"]})

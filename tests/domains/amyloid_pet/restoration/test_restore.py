@@ -453,6 +453,23 @@ def test_the_atlas_is_registered_to_the_unrestored_image_and_its_map_written(
     assert not (tmp_path / "anchored" / "sub-0007_ses-01_regions.nii.gz").exists()
 
 
+@pytest.mark.parametrize(("damaged", "reason"), [(True, ""), (False, "10240 of 10240 voxels are not finite")])
+def test_a_t1_that_is_of_no_use_leaves_the_atlas_out_without_its_path(
+    damaged, reason, with_regions, weights, tmp_path
+):
+    item, _ = find_volumes(with_regions)
+    path, image = tmp_path / "doe_t1.nii.gz", nibabel.load(item.path)
+    nibabel.save(nibabel.Nifti1Image(np.full(image.shape, np.nan, np.float32), image.affine), path)
+    if damaged:
+        path.write_bytes(path.read_bytes()[:40])
+    files = [VolumeFile(item.path, item.name, {**item.row, "t1_path": str(path)})]
+    restorer = load_restorer(weights, device="cpu", precision="fp32")
+    VolumeFileRestorer(files, restorer, output_dir=tmp_path, anchor="atlas", progress=False).run()
+    record = json.loads((tmp_path / "anchored" / "sub-0006_ses-01_restored.json").read_text())
+    assert record["anchor_left_out"].startswith(f"its T1 is not usable: {reason}")
+    assert "doe" not in record["anchor_left_out"]
+
+
 def test_uncertainty_of_the_anchor_is_added_to_that_of_the_samples(with_regions, weights, tmp_path):
     written = anchoring(with_regions, weights, tmp_path, samples=3, seed=5).run()
     name = "sub-0006_ses-01_standard_deviation.nii.gz"
