@@ -88,6 +88,14 @@ def test_different_cohorts_are_refused(tmp_path):
         pool_evaluations([], metrics_of=metrics_of)
 
 
+def test_anchors_by_other_regions_are_no_further_seeds(tmp_path):
+    a = evaluation(tmp_path / "a", {"gan_anchored": [30.0, 32.0]}, anchor="regions")
+    b = evaluation(tmp_path / "b", {"gan_anchored": [30.0, 32.0]}, anchor="atlas")
+    with pytest.raises(InputError, match=r"was evaluated with anchor atlas, .* with regions"):
+        pool_evaluations([a, b], metrics_of=metrics_of)
+    assert "31.00 (30.00, 32.00)" in pool_evaluations([a, a], metrics_of=metrics_of)
+
+
 def test_names_that_look_like_no_value(tmp_path):
     """A subject or method may be called NA, null or 007: none is left out of a mean."""
     folder = evaluation(tmp_path / "a", {"NA": [30.0, 32.0, 40.0], "007": [31.0, 33.0, 41.0]})

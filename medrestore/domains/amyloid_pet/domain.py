@@ -51,7 +51,7 @@ DOMAIN = Domain(
         # Of scans at several doses; those at one have no such column.
         strata=Strata(column="dose", titles={f"{dose / 100:g}": f"{dose:g} %" for dose in COMMON_DOSES}),
         summaries=_limits_of_agreement,
-        alike=("dose_fractions",),
+        alike=("dose_fractions", "anchor"),
         labels={
             "blend": "Blend",
             STANDARD_DOSE: "Standard dose",
