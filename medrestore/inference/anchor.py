@@ -143,6 +143,8 @@ class GeometricTransfer:
         large = voxels * float(np.prod(voxel_size_mm)) >= max(least_volume_mm3, np.finfo(float).tiny)
         small = (voxels > 0) & ~large
         self.left_out = {int(code): int(voxels[code]) for code in np.flatnonzero(small)}
+        if not voxels.any():
+            raise InputError("the region map names no region: it is 0 everywhere")
         if not large.any():
             raise InputError(
                 f"the region map names no region of {least_volume_mm3:g} mm3 or more, but "

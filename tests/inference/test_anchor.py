@@ -115,7 +115,7 @@ def test_a_single_region_and_one_without_width():
 @pytest.mark.parametrize(
     ("codes", "message"),
     [
-        (np.zeros((4, 4, 4), dtype=np.int16), "names no region of 1000 mm3 or more, but 0 smaller ones"),
+        (np.zeros((4, 4, 4), dtype=np.int16), "names no region: it is 0 everywhere"),
         (np.full((4, 4, 4), 5, dtype=np.int16), "but 1 smaller one"),
         (np.full((4, 4, 4), -1, dtype=np.int16), "must not be negative, got -1"),
         (np.ones((4, 4, 4), dtype=np.float32), "must be a volume of integers, got float32"),

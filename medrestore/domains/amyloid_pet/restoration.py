@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore.checks import InputError, counted, fail
-from medrestore.data.file_checks import require_whole_numbers
+from medrestore.data.coregistered import require_orientation
 from medrestore.data.schema import at_dose
 from medrestore.data.volumes import Volume, grid_difference, read_volume
 from medrestore.domains.amyloid_pet.regions.scan_regions import map_volume
-from medrestore.domains.amyloid_pet.schema import dose_arm, pair_schema
+from medrestore.domains.amyloid_pet.schema import dose_arm, pair_schema, region_codes
 from medrestore.files import sha256_file
 from medrestore.inference import volume_files
 from medrestore.inference.anchor import Regions
@@ -63,13 +63,13 @@ def _regions_of_row(item: VolumeFile, volume: Volume, *_: object) -> Regions | s
         return "no row of a manifest names a region map of this scan"
     try:
         held = read_volume(path)
-        require_whole_numbers(held)
+        codes = region_codes(held)
     except InputError as error:
         return f"its region map is not usable: {str(error).removeprefix(f'{path}: ')}"
     difference = grid_difference(held, volume)
     if difference:
         return f"its region map is on another grid: {difference}"
-    return Regions(held.data.astype("int32"))
+    return Regions(codes)
 
 
 def _checksum_of_row(item: VolumeFile) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _regions_of_atlas(item: VolumeFile, volume: Volume, _: NDArray[np.float32], 
     stem.parent.mkdir(parents=True, exist_ok=True)
     path = item.row.get("t1_path", "")
     try:
-        image = read_volume(path) if path else volume
+        image = require_orientation(read_volume(path) if path else volume)
         codes, record = map_volume(image, volume, stem)
     except InputError as error:
         what, named = ("T1", path) if path else ("image", volume.path)

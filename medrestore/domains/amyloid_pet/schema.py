@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medrestore.checks import InputError
 from medrestore.data import pairs
@@ -25,6 +26,7 @@ __all__ = [
     "STANDARD_DOSE",
     "dose_arm",
     "pair_schema",
+    "region_codes",
 ]
 
 STANDARD_DOSE = "standard_dose"
@@ -133,15 +135,27 @@ def _dose_problem(number: float, text: str) -> str:
     return "" if 0 < number <= 1 else f"must be in (0, 1], got {text}"
 
 
-def _require_regions(volume: Volume, *, wanted: Sequence[int] = ()) -> None:
-    """Refuse a region map that names no region, or not those that are wanted."""
+def region_codes(volume: Volume) -> NDArray[np.int16]:
+    """Return the codes (X, Y, Z) of a region map.
+
+    Raises
+    ------
+    InputError
+        When it names no region, or holds what is no code: int16, from 0 on.
+    """
     require_whole_numbers(volume)
-    held = np.unique(volume.data)
-    if not held.any():
+    lowest, highest = volume.data.min(), volume.data.max()
+    if lowest == highest == 0:
         raise InputError("the region map names no region: it is 0 everywhere")
     limits = np.iinfo(np.int16)
-    if held[0] < 0 or held[-1] > limits.max:
-        raise InputError(f"region codes must be from 0 to {limits.max}, got {held[0]:g} to {held[-1]:g}")
+    if lowest < 0 or highest > limits.max:
+        raise InputError(f"region codes must be from 0 to {limits.max}, got {lowest:g} to {highest:g}")
+    return volume.data.astype(np.int16)
+
+
+def _require_regions(volume: Volume, *, wanted: Sequence[int] = ()) -> None:
+    """Refuse a region map that names no region, or not those that are wanted."""
+    held = np.unique(region_codes(volume))
     lacking = [f"{code}" for code in wanted if code not in held]
     if lacking:
         shown = ", ".join(f"{code:g}" for code in held[:20]) + ", ..." * (len(held) > 20)

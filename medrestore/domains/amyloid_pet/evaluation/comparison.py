@@ -18,7 +18,7 @@ from medrestore.domains.amyloid_pet.changes import PARTS
 from medrestore.domains.amyloid_pet.evaluation.classical import ClassicalFilter
 from medrestore.domains.amyloid_pet.evaluation.figures import choose_scans, draw_evaluation, subject_panel
 from medrestore.domains.amyloid_pet.measures import Reference, departure_quality, reading, scan_quality
-from medrestore.domains.amyloid_pet.schema import REGION_TITLES, STANDARD_DOSE, dose_arm
+from medrestore.domains.amyloid_pet.schema import REGION_TITLES, STANDARD_DOSE, dose_arm, region_codes
 from medrestore.evaluation.arms import INPUT, read_on_grid
 from medrestore.evaluation.observers import Observer
 from medrestore.evaluation.panels import Panel
@@ -58,7 +58,8 @@ class DoseComparison(VolumeComparison[Reference]):
             scale = foreground_scale(degraded.data, voxel_size_mm=degraded.voxel_size_mm)
         regions = None
         if row["regions_path"]:
-            regions = np.rint(read_on_grid(row["regions_path"], target).data).astype(np.int16)
+            with about(row["regions_path"]):
+                regions = region_codes(read_on_grid(row["regions_path"], target))
         departure = read_on_grid(row["departure_path"], target).data if row["departure_path"] else None
         dose = float(row["dose_fraction"])
         series = self.series.get(scan_name(row["subject_id"], row["session_id"]), ())

@@ -474,6 +474,21 @@ def test_anchors_that_cannot_be_are_refused(cohort, tmp_path):
         evaluate(cohort.folder / "no_regions.csv", output=tmp_path / "out", anchor="regions", methods={})
 
 
+def test_codes_that_are_none_are_refused_and_not_taken_for_others(cohort, tmp_path):
+    """65537 is 1 in 16 bits."""
+    table = pd.read_csv(cohort.manifest, dtype=str)
+    row = table.index[table["subject_id"] == "sub-02"][0]
+    image = nibabel.load(cohort.folder / table.loc[row, "regions"])
+    codes = np.asarray(image.dataobj).astype(np.float32)
+    codes[0, 0, 0] = 65537
+    path = cohort.folder / "large_codes.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(codes, image.affine), path)
+    table.loc[row, ["regions", "regions_sha256"]] = [path.name, sha256_file(path)]
+    table.to_csv(cohort.folder / "large_codes.csv", index=False)
+    with pytest.raises(InputError, match=r"large_codes\.nii\.gz: region codes must be from 0 to 32767"):
+        evaluate(cohort.folder / "large_codes.csv", output=tmp_path / "out", methods={}, filters={})
+
+
 def test_without_an_anchor_nothing_of_it_is_recorded(evaluation):
     assert not {"anchor", "not_anchored"} & set(evaluation.record)
 

@@ -391,8 +391,12 @@ def test_another_map_or_anchor_is_refused(with_regions, weights, tmp_path, monke
             lambda image: nibabel.Nifti1Image(image.get_fdata() / 2, image.affine),
             "its region map is not usable: region codes are no whole numbers",
         ),
+        (
+            lambda image: nibabel.Nifti1Image(image.get_fdata() * 1e9, image.affine),
+            "its region map is not usable: region codes must be from 0 to 32767, got 0 to 5e+09",
+        ),
     ],
-    ids=["empty", "grid", "fractions"],
+    ids=["empty", "grid", "fractions", "codes"],
 )
 def test_a_map_that_is_of_no_use_leaves_the_anchor_out(spoil, reason, with_regions, weights, tmp_path):
     path = tmp_path / "map.nii.gz"
@@ -468,6 +472,18 @@ def test_a_t1_that_is_of_no_use_leaves_the_atlas_out_without_its_path(
     record = json.loads((tmp_path / "anchored" / "sub-0006_ses-01_restored.json").read_text())
     assert record["anchor_left_out"].startswith(f"its T1 is not usable: {reason}")
     assert "doe" not in record["anchor_left_out"]
+
+
+@pytest.mark.filterwarnings("ignore:.*orientation:UserWarning")
+def test_no_atlas_is_registered_to_a_scan_that_does_not_say_which_way_is_up(with_regions, weights, tmp_path):
+    path = tmp_path / "scan.nii.gz"
+    image = nibabel.load(with_regions.parent / "subjects" / "sub-0006" / "degraded.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(image.dataobj, None), path)
+    anchoring(path, weights, tmp_path, anchor="atlas").run()
+    record = json.loads((tmp_path / "anchored" / "scan_restored.json").read_text())
+    assert record["anchor_left_out"].startswith(
+        "its image is not usable: states no orientation (qform and sform codes are 0)"
+    )
 
 
 def test_uncertainty_of_the_anchor_is_added_to_that_of_the_samples(with_regions, weights, tmp_path):
