@@ -312,9 +312,9 @@ def window_measures(
     Returns
     -------
     list of dict
-        Of each window that was restored: ``row``, ``column``, ``x`` and ``y`` (its corner in the slide's
-        pixels), and the numbers of :func:`~medrestore.domains.histology.consistency.measured_of` over its
-        tile.
+        Of each window that was restored: ``row``, ``column``, ``x`` and ``y`` (its corner in pixels of the
+        slide's finest level), and the numbers of
+        :func:`~medrestore.domains.histology.consistency.measured_of` over its tile.
     """
     scale, stride = enlarger.scale, settings.stride(enlarger.scale)
     reductions = reductions_of(enlarger.degradation)
@@ -326,7 +326,10 @@ def window_measures(
             wide, high = min(stride, width - left), min(stride, height - top)
             given = slide.read(x + left, y + top, width=wide, height=high)
             made = written.read(left * scale, top * scale, width=wide * scale, height=high * scale)
-            place = {"row": row, "column": column, "x": x + left, "y": y + top}
+            corner = (x + left, y + top)
+            if isinstance(slide, SlideView):
+                corner = slide.source_place(*corner)
+            place = {"row": row, "column": column, "x": corner[0], "y": corner[1]}
             found.append({**place, **measured_of(made, given, reductions)})
     return found
 

@@ -84,6 +84,11 @@ class SlideView:
         """Return how many of the view's pixels a pixel of :meth:`read` spans, along an axis."""
         return self._slide.step(microns_per_pixel) / self._step
 
+    def source_place(self, x: float, y: float) -> tuple[int, int]:
+        """Return where a pixel of the view lies in pixels of level 0."""
+        left, top, *_ = self.source_bounds
+        return round(left + x * self._step), round(top + y * self._step)
+
     def read(
         self, x: float, y: float, *, width: int, height: int, microns_per_pixel: float | None = None
     ) -> NDArray[np.uint8]:

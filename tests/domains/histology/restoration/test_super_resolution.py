@@ -420,6 +420,9 @@ def test_part_of_a_fine_slide_is_read_as_the_training_was(weights, tmp_path):
     assert (record["microns_per_pixel"], record["size"]) == (0.25, [240, 160])
     assert (record["source_bounds"], record["region"]) == ([40, 0, 240, 160], [40, 0, 240, 160])
     assert record["source_notes"] == ["has 0.25 um per pixel, and was read at 1"]
+    # Of 2 x 2 windows of 32 pixels of 1 um, the last one begins at 40 + 4 * 32 and 4 * 32 of the slide's own.
+    windows = pd.read_csv(tmp_path / "out" / "doe_restored_windows.csv")
+    assert windows[["row", "column", "x", "y"]].iloc[-1].tolist() == [1, 1, 168, 128]
     finer = find_images(tmp_path / "doe.png", microns_per_pixel=0.25, input_microns_per_pixel=0.5)
     evaluator(finer, weights, tmp_path / "finer", tile=128, overlap=8).run()
     record = json.loads((tmp_path / "finer" / "doe_restored.json").read_text())
