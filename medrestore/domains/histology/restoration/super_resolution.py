@@ -444,7 +444,9 @@ class ImageFileRestorer(FileRestorer[ImageFile | TileBatch, SuperResolver]):
     def _tell(self, name: str, record: Mapping[str, Any], measured: Sequence[Mapping[str, float]]) -> None:
         """Write what windows of a slide say of their input, and warn of what many of them say."""
         with atomic_path(self.output_dir / restored_name(name, "_windows.csv")) as temporary:
-            pd.DataFrame(measured).to_csv(temporary, index=False, lineterminator="\n")
+            # A slide of glass alone has no window: a table without rows, not without a head.
+            columns = None if measured else ["row", "column", "x", "y", *MEASURED]
+            pd.DataFrame(measured, columns=columns).to_csv(temporary, index=False, lineterminator="\n")
         medians = {
             number: float(np.median(values))
             for number in MEASURED

@@ -433,6 +433,15 @@ def test_part_of_a_fine_slide_is_read_as_the_training_was(weights, tmp_path):
         find_images(tmp_path, region=(0, 0, 8, 8))
 
 
+def test_glass_alone_has_a_table_of_no_windows(weights, tmp_path):
+    Image.fromarray(np.full((40, 90, 3), 245, np.uint8)).save(tmp_path / "doe.png")
+    found = find_images(tmp_path / "doe.png", microns_per_pixel=1.0)
+    evaluator(found, weights, tmp_path / "out", tile=128, overlap=8).run()
+    windows = pd.read_csv(tmp_path / "out" / "doe_restored_windows.csv")
+    assert list(windows) == ["row", "column", "x", "y", "fine_share", "blocking", "residual_rmse"]
+    assert windows.empty
+
+
 def test_folder_restored_into_itself_twice_restores_no_work_of_ours(weights, tmp_path):
     Image.fromarray(picture(40, 90)).save(tmp_path / "a.png")
     for _ in range(2):
