@@ -22,6 +22,7 @@ from medrestore.domains.amyloid_pet.coregistration import coregister_guides
 from medrestore.domains.amyloid_pet.schema import pair_schema
 from medrestore.domains.amyloid_pet.simulate.amyloid import draw_uptake, true_activity
 from medrestore.domains.amyloid_pet.simulate.mr import MrSettings, simulate_mr
+from medrestore.files import sha256_file
 
 PET = CohortGrid(shape=(64, 64, 38), voxel_size_mm=(4.0, 4.0, 4.0), origin_mm=(-126.0, -144.0, -68.0))
 MR = MrSettings(
@@ -122,3 +123,17 @@ def test_pet_is_the_same_file_and_a_finished_run_is_kept(cohort, done):
 def test_manifest_without_mr_is_refused(make_cohort, tmp_path):
     with pytest.raises(InputError, match="no row has MR: t1, t2, flair are empty or not there"):
         coregister_guides(make_cohort(), tmp_path / "on", progress=False)
+
+
+def test_what_is_told_of_an_mr_that_cannot_be_read_holds_no_path(cohort, tmp_path):
+    table = cells(cohort[0])
+    damaged = cohort[0].with_name("doe_t1.nii.gz")
+    damaged.write_bytes((cohort[0].parent / table.loc[0, "t1"]).read_bytes()[:40])
+    table["t1"], table["t1_sha256"] = "", ""
+    table.loc[0, ["t1", "t1_sha256"]] = [damaged.name, sha256_file(damaged)]
+    table.to_csv(cohort[0].with_name("damaged.csv"), index=False)
+    made = coregister_guides(cohort[0].with_name("damaged.csv"), tmp_path / "on", workers=1, progress=False)
+    (reason,) = pd.read_csv(made.with_name("left_out.csv"))["reason"]
+    assert reason.startswith("cannot be read as NIfTI (")
+    record = (made.parent / "subjects" / "sub-0_01" / "registration.json").read_text()
+    assert "doe" not in reason + record
