@@ -32,7 +32,7 @@ def test_files_are_the_configuration_then_the_overlays(tmp_path):
         )
     ]
     with pytest.raises(
-        InputError, match=r"l2\.yaml: there is no such overlay\. The bundle has: demo, gan, l1"
+        InputError, match=r"l2\.yaml: there is no such overlay\. The bundle has: blend, demo, gan, guided, l1"
     ):
         bundle_files(BUNDLE, "train", ["l2"])
     with pytest.raises(InputError, match=r"deploy\.yaml: is missing from the bundle"):
