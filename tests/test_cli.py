@@ -290,7 +290,8 @@ def test_bad_volume_is_refused_by_restore(spoil, message, call, tiny_cohort, wei
         ("multicontrast_mri.ContrastFileRestorer", "samples contrast"),
         (
             "histology.ImageFileRestorer",
-            "slide-microns-per-pixel override-microns-per-pixel background overlap compression jpeg-quality",
+            "slide-microns-per-pixel override-microns-per-pixel input-microns-per-pixel region degradation "
+            "background overlap compression jpeg-quality",
         ),
     ],
 )

@@ -3,123 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from torch import nn
 
 from medrestore.checks import InputError, about, counted, listed_lines, require_in_set
 from medrestore.data.channels import channel_of, read_beside
-from medrestore.data.identity import scan_names
 from medrestore.data.intensity import RELATIVE, Intensity
-from medrestore.data.nifti_search import nifti_files
 from medrestore.data.pairs import pair_schema
-from medrestore.data.schema import Schema, split_rows
-from medrestore.data.tables import records_of
+from medrestore.data.schema import Schema
 from medrestore.data.training_range import range_warnings
 from medrestore.data.volumes import Volume, read_volume
 from medrestore.files import sha256_file
-from medrestore.inference.anchor import SIGMA_MM, GeometricTransfer, Regions, anchored
+from medrestore.inference.anchor import SIGMA_MM, GeometricTransfer, anchored
 from medrestore.inference.file_restorer import RunSettings
 from medrestore.inference.network import SampledSettings
 from medrestore.inference.nifti import NiftiRestorer, Output, Restored
 from medrestore.inference.slices import Restoration, VolumeRestorer
+from medrestore.inference.volume_sources import NO_ANCHOR, RegionSource, VolumeFile, find_volumes
 
-__all__ = ["ANCHORED", "NO_ANCHOR", "RegionSource", "VolumeFile", "VolumeFileRestorer", "find_volumes"]
+__all__ = ["ANCHORED", "VolumeFileRestorer"]
 
 _ONLY = "restored"
 """Key of a volume's restoration as the network makes it."""
 
 ANCHORED = "anchored"
 """Key of its anchored restoration, and folder of these in that of all."""
-
-NO_ANCHOR = "none"
-"""In the place of an anchor's name."""
-
-
-@dataclass(frozen=True)
-class VolumeFile:
-    """A degraded volume on disk.
-
-    Parameters
-    ----------
-    path
-        NIfTI file.
-    name
-        Stem of the files that are written for it.
-    row
-        What a manifest says of it.
-    """
-
-    path: Path
-    name: str
-    row: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RegionSource:
-    """Where the regions of an anchor come from.
-
-    Parameters
-    ----------
-    find
-        From a source, its volume, the restored image (X, Y, Z) in the same unit and on the same grid, and the
-        path, without ending, of what may be written beside the anchored restoration; to the regions on that
-        grid, or in words, without names and paths, why there are none.
-    provenance
-        From a source to what its sidecar says of them: keys as of :class:`Output`.
-    """
-
-    find: Callable[[VolumeFile, Volume, NDArray[np.float32], Path], Regions | str]
-    provenance: Callable[[VolumeFile], Mapping[str, Any]] = lambda _: {}
-
-
-def find_volumes(
-    source: str | os.PathLike[str],
-    *,
-    schema: Schema,
-    datatype: str,
-    split: str | None = None,
-    choose: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
-    arm: Callable[[Mapping[str, Any]], str] = lambda _: "",
-) -> list[VolumeFile]:
-    """List the degraded volumes of a file, a folder or a manifest.
-
-    Parameters
-    ----------
-    source
-        A NIfTI volume, a folder of them, or a manifest (CSV) whose ``degraded`` column is taken.
-    schema
-        Of the manifest.
-    datatype
-        Of BIDS folders.
-    split
-        Of a manifest, the rows of this split only.
-    choose
-        Of the rows of a manifest, those that are restored.
-    arm
-        From a row to what follows the name of a scan that has several.
-
-    Raises
-    ------
-    InputError
-        When there is nothing to restore, or a split is asked of something that has none.
-    """
-    path = Path(source)
-    if path.suffix.lower() != ".csv":
-        if split is not None:
-            raise InputError(f"a split is that of a manifest, but {path} is none")
-        return [VolumeFile(file, name) for file, name in nifti_files(path, datatype=datatype)]
-    rows = choose(split_rows(schema.read(path), split))
-    return [
-        VolumeFile(Path(row["degraded_path"]), name, row)
-        for row, name in zip(records_of(rows), scan_names(rows, arm), strict=True)
-    ]
 
 
 class VolumeFileRestorer(NiftiRestorer[VolumeFile, VolumeRestorer]):

@@ -8,23 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
 from medrestore.checks import InputError, counted, fail
-from medrestore.data.coregistered import require_orientation
 from medrestore.data.schema import at_dose
-from medrestore.data.volumes import Volume, grid_difference, read_volume
-from medrestore.domains.amyloid_pet.regions.scan_regions import map_volume
-from medrestore.domains.amyloid_pet.schema import dose_arm, pair_schema, region_codes
-from medrestore.files import sha256_file
-from medrestore.inference import volume_files
-from medrestore.inference.anchor import Regions
+from medrestore.domains.amyloid_pet.anchors import ANCHORS
+from medrestore.domains.amyloid_pet.schema import dose_arm, pair_schema
+from medrestore.inference import volume_files, volume_sources
 from medrestore.inference.file_restorer import RunSettings
 from medrestore.inference.slices import VolumeRestorer
-from medrestore.inference.volume_files import NO_ANCHOR, RegionSource, VolumeFile
+from medrestore.inference.volume_sources import NO_ANCHOR, VolumeFile
 
-__all__ = ["ANCHORS", "VolumeFile", "VolumeFileRestorer", "find_volumes"]
+__all__ = ["VolumeFile", "VolumeFileRestorer", "find_volumes"]
 
 
 def find_volumes(
@@ -35,7 +28,7 @@ def find_volumes(
     Parameters
     ----------
     source, split
-        As in :func:`medrestore.inference.volume_files.find_volumes`.
+        As in :func:`medrestore.inference.volume_sources.find_volumes`.
     dose_fraction
         Of a manifest, the rows at this dose fraction only.
 
@@ -46,7 +39,7 @@ def find_volumes(
     """
     if Path(source).suffix.lower() != ".csv" and (split is not None or dose_fraction is not None):
         raise InputError(f"split and dose fraction are those of a manifest, but {source} is none")
-    return volume_files.find_volumes(
+    return volume_sources.find_volumes(
         source,
         schema=pair_schema(label_column=None),
         datatype="pet",
@@ -54,63 +47,6 @@ def find_volumes(
         choose=partial(at_dose, dose_fraction=dose_fraction),
         arm=dose_arm,
     )
-
-
-def _regions_of_row(item: VolumeFile, volume: Volume, *_: object) -> Regions | str:
-    """Return the region map that the manifest names."""
-    path = item.row.get("regions_path", "")
-    if not path:
-        return "no row of a manifest names a region map of this scan"
-    try:
-        held = read_volume(path)
-        codes = region_codes(held)
-    except InputError as error:
-        return f"its region map is not usable: {str(error).removeprefix(f'{path}: ')}"
-    difference = grid_difference(held, volume)
-    if difference:
-        return f"its region map is on another grid: {difference}"
-    return Regions(codes)
-
-
-def _checksum_of_row(item: VolumeFile) -> dict[str, Any]:
-    path = item.row.get("regions_path", "")
-    return {"source_regions_sha256": sha256_file(path) if path and Path(path).is_file() else None}
-
-
-def _regions_of_atlas(item: VolumeFile, volume: Volume, _: NDArray[np.float32], stem: Path) -> Regions | str:
-    """Register the average head to the T1 of the manifest, or to the unrestored image; write the map.
-
-    Not to the restored one: a network draws what it knows of other heads, and in simulated subjects places
-    are 1.2 mm further off. So all methods share a map.
-    """
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    path = item.row.get("t1_path", "")
-    try:
-        image = require_orientation(read_volume(path) if path else volume)
-        codes, record = map_volume(image, volume, stem)
-    except InputError as error:
-        what, named = ("T1", path) if path else ("image", volume.path)
-        return f"its {what} is not usable: {str(error).removeprefix(f'{named}: ')}"
-    if codes is None:
-        return f"the registration of the average head failed: it {record['failure']}"
-    return Regions(codes, {"registration": record["registration"], "sha256": record["sha256"]})
-
-
-def _registered_of_row(item: VolumeFile) -> dict[str, Any]:
-    path = item.row.get("t1_path", "")
-    if not path:
-        return {"anchor_registered": "unrestored image"}
-    return {
-        "anchor_registered": "t1",
-        "source_t1_sha256": sha256_file(path) if Path(path).is_file() else None,
-    }
-
-
-ANCHORS = {
-    "regions": RegionSource(_regions_of_row, _checksum_of_row),
-    "atlas": RegionSource(_regions_of_atlas, _registered_of_row),
-}
-"""Where the regions of an anchor come from, by the name of the anchor."""
 
 
 class VolumeFileRestorer(volume_files.VolumeFileRestorer):

@@ -25,7 +25,7 @@ from medrestore.evaluation.panels import Panel
 from medrestore.evaluation.titles import ANCHORED
 from medrestore.evaluation.volumes import VolumeComparison
 from medrestore.inference.anchor import GeometricTransfer, anchored
-from medrestore.inference.volume_files import RegionSource, VolumeFile
+from medrestore.inference.volume_sources import RegionSource, VolumeFile
 from medrestore.metrics.fidelity import psnr
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from medrestore.checks import InputError, about, require_in_range, require_in_se
 from medrestore.data.identity import scan_name
 from medrestore.data.schema import at_dose, split_rows
 from medrestore.data.tables import records_of
+from medrestore.domains.amyloid_pet.anchors import ANCHORS
 from medrestore.domains.amyloid_pet.domain import DOMAIN
 from medrestore.domains.amyloid_pet.evaluation.classical import FILTERS, ClassicalFilter, tuned_filters
 from medrestore.domains.amyloid_pet.evaluation.comparison import DoseComparison
 from medrestore.domains.amyloid_pet.evaluation.notes import notes_of
-from medrestore.domains.amyloid_pet.restoration import ANCHORS
 from medrestore.domains.amyloid_pet.schema import (
     COMPOSITE_REGIONS,
     REFERENCE_REGION,
@@ -34,7 +34,7 @@ from medrestore.evaluation.titles import ANCHORED, MetricKey
 from medrestore.evaluation.volumes import TARGET_MAX, find_arms, with_arms
 from medrestore.files import sha256_file
 from medrestore.inference.anchor import SIGMA_MM
-from medrestore.inference.volume_files import NO_ANCHOR
+from medrestore.inference.volume_sources import NO_ANCHOR
 
 __all__ = ["evaluate"]
 
@@ -90,7 +90,7 @@ def evaluate(
         Parameters of the classical filters, ``gaussian`` (FWHM in mm) and ``nlm`` (strength); ``{}`` leaves
         them out. Tuned on the validation split when not given, or where None is.
     anchor
-        One of :data:`~medrestore.domains.amyloid_pet.restoration.ANCHORS`: every method has a second row, of
+        One of :data:`~medrestore.domains.amyloid_pet.anchors.ANCHORS`: every method has a second row, of
         its images anchored to the unrestored scans, NAME_anchored. Region maps that an anchor makes are kept
         in the folder ``regions`` of the output; the SUVR is that of the manifest's regions.
     device
