@@ -25,6 +25,7 @@ __all__ = [
     "require_in_set",
     "require_known_keys",
     "require_same_shape",
+    "without_place",
 ]
 
 
@@ -147,6 +148,20 @@ def one_line(error: BaseException) -> str:
     ('bad header', 'EOFError')
     """
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def without_place(error: BaseException, *places: object) -> str:
+    """Return what an error says of a file, without the path that it begins with.
+
+    Tables and sidecars are handed on.
+
+    >>> without_place(ValueError("doe/t1.nii: is 4D"), "doe/pet.nii", "doe/t1.nii")
+    'is 4D'
+    """
+    said = str(error)
+    for place in places:
+        said = said.removeprefix(f"{place}: ")
+    return said
 
 
 def counted(number: float, singular: str, plural: str = "") -> str:

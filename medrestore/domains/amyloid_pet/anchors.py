@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medrestore.checks import InputError
+from medrestore.checks import InputError, without_place
 from medrestore.data.coregistered import require_orientation
 from medrestore.data.volumes import Volume, grid_difference, read_volume
 from medrestore.domains.amyloid_pet.regions.scan_regions import map_volume
@@ -29,7 +29,7 @@ def _regions_of_row(item: VolumeFile, volume: Volume, *_: object) -> Regions | s
         held = read_volume(path)
         codes = region_codes(held)
     except InputError as error:
-        return f"its region map is not usable: {str(error).removeprefix(f'{path}: ')}"
+        return f"its region map is not usable: {without_place(error, path)}"
     difference = grid_difference(held, volume)
     if difference:
         return f"its region map is on another grid: {difference}"
@@ -54,7 +54,7 @@ def _regions_of_atlas(item: VolumeFile, volume: Volume, _: NDArray[np.float32], 
         codes, record = map_volume(image, volume, stem)
     except InputError as error:
         what, named = ("T1", path) if path else ("image", volume.path)
-        return f"its {what} is not usable: {str(error).removeprefix(f'{named}: ')}"
+        return f"its {what} is not usable: {without_place(error, named)}"
     if codes is None:
         return f"the registration of the average head failed: it {record['failure']}"
     return Regions(codes, {"registration": record["registration"], "sha256": record["sha256"]})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medrestore import __version__
-from medrestore.checks import InputError, counted, require_in_range
+from medrestore.checks import InputError, counted, require_in_range, without_place
 from medrestore.claims import any_record, claimed
 from medrestore.data.coregistered import FIGURES, link_image, quality_of, read_oriented, write_rows
 from medrestore.data.identity import scan_name
@@ -218,7 +218,7 @@ def _coregister(folder: Path, fingerprint: str, scan: _Scan, most_mm: float) -> 
             fixed = _smoothed(read_oriented(scan.fixed))
             head = FixedHead.of(fixed)
         except InputError as error:
-            failures = dict.fromkeys(scan.guides, f"its PET is of no use: {_without(scan.fixed, error)}")
+            failures = dict.fromkeys(scan.guides, f"its PET is of no use: {without_place(error, scan.fixed)}")
         for name, path in ({} if failures else scan.guides).items():
             try:
                 moving = read_oriented(path)
@@ -226,7 +226,7 @@ def _coregister(folder: Path, fingerprint: str, scan: _Scan, most_mm: float) -> 
                     moving, head, most_mm=most_mm, least_distinctness=LEAST_DISTINCTNESS
                 )
             except InputError as error:
-                failures[name] = _without(path, error)
+                failures[name] = without_place(error, path)
                 continue
             resampled = resample(moving, fixed, matrix=registration.matrix)
             found[name] = quality_of(registration, outside=resampled.outside)
@@ -250,11 +250,6 @@ def _coregister(folder: Path, fingerprint: str, scan: _Scan, most_mm: float) -> 
     }
     write_json(place / RECORD_NAME, record)
     return scan.name, record
-
-
-def _without(path: str, error: InputError) -> str:
-    """Return what is wrong with a file, without its path: tables of what was left out are handed on."""
-    return str(error).removeprefix(f"{path}: ")
 
 
 def _smoothed(volume: Volume) -> Volume:

@@ -132,3 +132,14 @@ class TestOneImage:
     def test_a_split_of_a_file_is_refused(self, cohort, tmp_path):
         with pytest.raises(InputError, match="a split is that of a manifest"):
             map_regions(cohort.parent / "drawn.nii.gz", tmp_path / "out", split="test", progress=False)
+
+
+def test_what_is_told_of_a_file_that_cannot_be_used_holds_no_path(tmp_path):
+    from medrestore.domains.amyloid_pet.regions.scan_regions import ScanFiles, map_scan
+
+    damaged = tmp_path / "doe.nii"
+    damaged.write_bytes(b"no NIfTI")
+    _, record = map_scan(tmp_path, ScanFiles("sub-01", damaged, damaged))
+    assert record["unusable"]
+    assert record["failure"].startswith("cannot be read as NIfTI")
+    assert "doe" not in record["failure"]

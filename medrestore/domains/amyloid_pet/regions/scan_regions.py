@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medrestore import __version__
-from medrestore.checks import InputError
+from medrestore.checks import InputError, without_place
 from medrestore.data.atlas import register_atlas
 from medrestore.data.coregistered import read_oriented
 from medrestore.data.volumes import Volume, read_volume, write_volume
@@ -61,7 +61,8 @@ def map_scan(folder: Path, scan: ScanFiles) -> tuple[str, dict[str, Any]]:
         grid = image if scan.grid == scan.image else read_oriented(scan.grid)
         return scan.name, map_volume(image, grid, folder / scan.name)[1]
     except InputError as error:
-        return scan.name, {"registration": {}, "failure": str(error), "unusable": True, "sha256": {}}
+        failure = without_place(error, scan.image, scan.grid)
+        return scan.name, {"registration": {}, "failure": failure, "unusable": True, "sha256": {}}
 
 
 def map_volume(image: Volume, grid: Volume, stem: Path) -> tuple[NDArray[np.int16] | None, dict[str, Any]]:
