@@ -15,6 +15,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from inspect import isabstract
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,8 @@ class GaussianChannel(Channel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolumeChannel(Channel):
-    """A further volume of the row, over its own foreground scale; 0 everywhere where the row has none.
+class _RowChannel(Channel):
+    """A channel of a further volume of the row.
 
     Parameters
     ----------
@@ -134,6 +135,14 @@ class VolumeChannel(Channel):
     def column(self) -> str:
         """Column of the manifest with the file that it is of."""
         return self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeChannel(_RowChannel):
+    """A further volume of the row, over its own foreground scale; 0 everywhere where the row has none.
+
+    Parameters are those of :class:`PresenceChannel`.
+    """
 
     def of(self, shown: Shown) -> tuple[NDArray[np.float32], float]:
         """Return the volume and its foreground scale."""
@@ -145,7 +154,7 @@ class VolumeChannel(Channel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PresenceChannel(Channel):
+class PresenceChannel(_RowChannel):
     """Whether a row has a further volume: 1 everywhere where it has, 0 where not.
 
     Without it a network could not tell a volume that is missing from one that shows nothing.
@@ -155,13 +164,6 @@ class PresenceChannel(Channel):
     name
         Column of the manifest.
     """
-
-    name: str
-
-    @property
-    def column(self) -> str:
-        """Column of the manifest with the file that it is of."""
-        return self.name
 
     def of(self, shown: Shown) -> tuple[NDArray[np.float32], float]:
         """Return ones or zeros."""
@@ -184,7 +186,7 @@ def channel_of(plain: Mapping[str, Any]) -> Channel:
     """
     values = dict(plain)
     kind = getattr(sys.modules[__name__], str(values.pop("class", "")), None)
-    if not (isinstance(kind, type) and issubclass(kind, Channel) and kind is not Channel):
+    if not (isinstance(kind, type) and issubclass(kind, Channel) and not isabstract(kind)):
         raise InputError(
             f"no channel of images is called {plain.get('class')!r}. Remedy: install the version of "
             "medrestore that the network was trained with"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from medrestore.checks import require_in_range
 
-__all__ = ["available_cores", "run_tasks", "worker_count"]
+__all__ = ["available_cores", "named_results", "run_tasks", "worker_count"]
 
 Result = TypeVar("Result")
 
@@ -64,6 +64,42 @@ def run_tasks(
         )
     # They would wait for further work, hold memory, and end by themselves just when it comes.
     get_reusable_executor(reuse=True).shutdown(wait=True)
+
+
+def named_results(
+    function: Callable[..., tuple[str, Result]],
+    tasks: Sequence[tuple[Any, ...]],
+    *,
+    workers: int,
+    progress: bool,
+    description: str,
+    unit: str,
+    finished: Mapping[str, Result] | None = None,
+) -> dict[str, Result]:
+    """Run tasks behind a progress bar; return what each gives under the name that it gives.
+
+    Parameters
+    ----------
+    function, tasks, workers
+        As in :func:`run_tasks`; the function returns a name and a result.
+    progress
+        Show the bar.
+    description, unit
+        On it.
+    finished
+        Results that were there already: the bar begins behind them.
+    """
+    from medrestore.progress import progress_bar
+
+    found = dict(finished or {})
+    with progress_bar(
+        total=len(found) + len(tasks), initial=len(found), desc=description, unit=unit, disable=not progress
+    ) as bar:
+        for name, result in run_tasks(function, tasks, workers=workers):
+            found[name] = result
+            bar.set_postfix_str(name, refresh=False)
+            bar.update()
+    return found
 
 
 def _call(function: Callable[..., Result], parent: int, task: tuple[Any, ...]) -> Result:

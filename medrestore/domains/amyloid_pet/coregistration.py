@@ -23,7 +23,7 @@ from medrestore.data.registration import MOST_MM, register_rigid, resample
 from medrestore.data.registration_images import FixedHead
 from medrestore.data.tables import records_of
 from medrestore.data.volumes import Volume, write_volume
-from medrestore.data.workers import run_tasks, worker_count
+from medrestore.data.workers import named_results, worker_count
 from medrestore.domains.amyloid_pet.schema import GUIDES, dose_arm, pair_schema
 from medrestore.evaluation.registration_picture import Pictured, draw_registrations
 from medrestore.files import atomic_path, sha256_file, write_json
@@ -170,21 +170,19 @@ def _records(
     progress: bool,
 ) -> dict[str, dict[str, Any]]:
     """Register the scans that are not finished; return the records of all, in order."""
-    from medrestore.progress import progress_bar
-
-    found = {name: _finished(folder, fingerprint, scan) for name, scan in scans.items()}
-    waiting = [(folder, fingerprint, scan, most_mm) for name, scan in scans.items() if found[name] is None]
-    with progress_bar(
-        total=len(scans),
-        initial=len(scans) - len(waiting),
-        desc="coregister",
+    held = {name: _finished(folder, fingerprint, scan) for name, scan in scans.items()}
+    finished = {name: record for name, record in held.items() if record is not None}
+    waiting = [(folder, fingerprint, scan, most_mm) for name, scan in scans.items() if name not in finished]
+    found = named_results(
+        _coregister,
+        waiting,
+        workers=workers,
+        progress=progress,
+        description="coregister",
         unit="scan",
-        disable=not progress,
-    ) as bar:
-        for name, record in run_tasks(_coregister, waiting, workers=workers):
-            found[name] = record
-            bar.update()
-    return {name: record for name, record in found.items() if record is not None}
+        finished=finished,
+    )
+    return {name: found[name] for name in scans}
 
 
 def _finished(folder: Path, fingerprint: str, scan: _Scan) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from medrestore.data.identity import scan_name
 from medrestore.data.nifti_search import nifti_files
 from medrestore.data.schema import split_rows
 from medrestore.data.tables import records_of
-from medrestore.data.workers import run_tasks, worker_count
+from medrestore.data.workers import named_results, worker_count
 from medrestore.domains.amyloid_pet.regions.scan_regions import (
     FIGURES,
     MAP_ENDING,
@@ -114,7 +114,14 @@ def map_regions(
         has_results=_has_maps,
         remains=(QUALITY_NAME, LEFT_OUT_NAME, FILES),
     ) as claim:
-        records = _records(claim.folder, scans, workers=count, progress=progress)
+        records = named_results(
+            map_scan,
+            [(claim.folder, scan) for scan in scans],
+            workers=count,
+            progress=progress,
+            description="regions",
+            unit="scan",
+        )
         setbacks = Setbacks("used", unit="scan")
         written = _write_quality(claim.folder, scans, records, setbacks)
         if table is not None:
@@ -140,21 +147,6 @@ def _scans(table: pd.DataFrame, image: str, *, replace: bool) -> list[ScanFiles]
 
 def _name(row: Mapping[str, Any]) -> str:
     return scan_name(row["subject_id"], row["session_id"])
-
-
-def _records(
-    folder: Path, scans: Sequence[ScanFiles], *, workers: int, progress: bool
-) -> dict[str, dict[str, Any]]:
-    """Map the scans, keep what is finished; return the records of all by name."""
-    from medrestore.progress import progress_bar
-
-    records = {}
-    with progress_bar(total=len(scans), desc="regions", unit="scan", disable=not progress) as bar:
-        for name, record in run_tasks(map_scan, [(folder, scan) for scan in scans], workers=workers):
-            records[name] = record
-            bar.set_postfix_str(name, refresh=False)
-            bar.update()
-    return records
 
 
 def _write_quality(

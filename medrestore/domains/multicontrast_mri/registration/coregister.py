@@ -19,7 +19,7 @@ from medrestore.data.coregistered import FIGURES, write_rows
 from medrestore.data.registration import MOST_MM
 from medrestore.data.tables import Problem, refuse
 from medrestore.data.volumes import nifti_stem
-from medrestore.data.workers import run_tasks, worker_count
+from medrestore.data.workers import named_results, worker_count
 from medrestore.domains.multicontrast_mri.acquisition.acquisition import Acquisition
 from medrestore.domains.multicontrast_mri.registration.subject_registration import (
     RegistrationRun,
@@ -154,21 +154,19 @@ def _records(
     run: RegistrationRun, subjects: Sequence[SubjectFiles], *, workers: int, progress: bool
 ) -> dict[str, dict[str, Any]]:
     """Co-register the subjects that are not finished; return the records of all by name."""
-    from medrestore.progress import progress_bar
-
     records = {
         subject.name: record for subject in subjects if (record := read_finished(run, subject)) is not None
     }
     waiting = [(run, subject) for subject in subjects if subject.name not in records]
-    done = len(subjects) - len(waiting)
-    with progress_bar(
-        total=len(subjects), initial=done, desc="coregister", unit="subject", disable=not progress
-    ) as bar:
-        for name, record in run_tasks(coregister_subject, waiting, workers=workers):
-            records[name] = record
-            bar.set_postfix_str(name, refresh=False)
-            bar.update()
-    return records
+    return named_results(
+        coregister_subject,
+        waiting,
+        workers=workers,
+        progress=progress,
+        description="coregister",
+        unit="subject",
+        finished=records,
+    )
 
 
 def _write_tables(
